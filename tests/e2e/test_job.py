@@ -40,6 +40,29 @@ def test_job_runs_on_two_instances(desk: Any) -> None:
     assert counts(desk.status()) == {"completed": 100}
 
 
+def test_job_with_an_instance_that_fails_every_task_at_once_completes_all_of_them(desk: Any) -> None:
+    (desk.folder / "worker_broken.py").write_text("""
+import os, sys, time
+from cloud_tasks.worker import Worker
+def run(task_id, data, worker):
+    if os.environ["BROKEN"]:
+        os._exit(1)
+    time.sleep(0.1)
+    return False, 1
+Worker(run, args=sys.argv[1:]).run()
+""")
+    environment = 'export BROKEN=""; mkdir "$CLOUD_TASKS_SUBMIT_DIR/first" 2>/dev/null && BROKEN=yes'
+    config = desk.configure(
+        worker="worker_broken.py", environment=environment, max_cpu=1, min_instances=2, max_instances=2
+    )
+    job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(150)))
+    assert counts(desk.status()) == {"completed": 150}, job.stderr
+    assert job.returncode == 0
+    assert "fails what others complete" in job.stderr
+    assert "Broken instances:" in job.stdout
+    assert "most frequent reason: exit code 1" in job.stdout
+
+
 def test_program_that_cannot_be_imported_ends_the_job_with_its_error(desk: Any) -> None:
     (desk.folder / "worker_typo.py").write_text("import numpy_missing\n")
     config = desk.configure(worker="worker_typo.py", scaling_check_interval=3600)

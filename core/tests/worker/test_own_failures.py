@@ -14,13 +14,26 @@ from typing import Any
 
 import pytest
 from small_disk import fill, small_disk
-from worker_harness import PROGRAM, Harness
+from worker_harness import PROGRAM, Harness, wait_until
 
 from cloud_tasks.worker.common.os_errors import full_folder, mark_own_failure, os_error_text
+from cloud_tasks.worker.common.worker_data import WorkerData
+from cloud_tasks.worker.shell_command import command_function
 from cloud_tasks.worker.supervisor.execution.circuit_breaker import CircuitBreaker
 from cloud_tasks.worker.supervisor.execution.outcome import OutcomeKind, read_outcome
 from cloud_tasks.worker.task_process.exception_report import failure
 
+NO_FORK = """
+import os, sys
+fork = os.fork
+def failing():
+    if "FORKS" in os.environ and sys._getframe(1).f_code.co_name == "fork":
+        raise BlockingIOError(11, os.strerror(11))
+    os.environ["FORKS"] = "some"
+    return fork()
+os.fork = failing
+"""
+"""Fork fails where the fork server forks task processes."""
 ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_dead")
 FAST = {"CLOUD_TASKS_BACKOFF_CAP": "0.1"}
 NO_SPACE = "No space left on device (ENOSPC)"
@@ -61,13 +74,14 @@ def test_worker_with_a_full_log_folder_costs_the_job_no_task(worker, disk) -> No
     worker.load(*[{"do": "say"}] * 400)
     options = {"CLOUD_TASKS_IDLE_LIMIT": "8", "CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": "2"}
     broken = worker.start_on_queue("--task-log-dir", str(disk), **options)
+    wait_until(lambda: worker.queued_events("task_released"), what="the first task that is given back")
     working = worker.start_on_queue("--task-log-dir", str(worker.folder / "logs"), **options)
-    assert worker.finish(broken).code == 1
+    worker.finish(broken)
     assert worker.finish(working).code == 0
     completed = [event["task_id"] for event in worker.queued_events("task_completed")]
     assert len(completed) == len(set(completed)) == 400
     assert worker.queued_events("task_exited", "task_exception", "task_dead") == []
-    assert NO_SPACE in worker.queued_events("fatal_exception")[0]["exception"]
+    assert all(NO_SPACE in event["cause"] for event in worker.queued_events("task_released"))
 
 
 @pytest.mark.parametrize("options", [(), ("--reuse-processes", "5")])
@@ -125,9 +139,10 @@ def test_worker_runs_every_task_of_a_program_that_fails_all_of_them_at_once(work
     assert worker.events("task_released", "fatal_exception") == []
 
 
-def test_worker_with_too_few_descriptors_loses_no_task(worker) -> None:
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "3"), ("--start-method", "spawn")])
+def test_worker_with_too_few_descriptors_loses_no_task(worker, options) -> None:
     path = worker.task_file(*[{"do": "sleep", "seconds": 0.05}] * 40)
-    command = [sys.executable, str(PROGRAM), "--task-file", path, "--num-simultaneous-tasks", "30"]
+    command = [sys.executable, str(PROGRAM), "--task-file", path, "--num-simultaneous-tasks", "30", *options]
     limit = (24, 24)
     process = subprocess.Popen(
         command,
@@ -142,8 +157,68 @@ def test_worker_with_too_few_descriptors_loses_no_task(worker) -> None:
     _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     assert "Too many open files (EMFILE)" in log
-    assert worker.events("task_released", "task_dead", "task_exited") == []
+    assert worker.events("task_dead", "task_exited", "task_exception", "fatal_exception") == []
     assert len(worker.events("task_completed")) == 40
+    # Only a process that has been started can fail to execute the program again.
+    assert "spawn" in options or worker.events("task_released") == []
+    assert len(worker.events("non_fatal_exception")) <= 3
+
+
+def test_worker_that_cannot_start_a_process_gives_its_tasks_back_and_stops(worker) -> None:
+    worker.load(*[{"do": "nothing"}] * 5)
+    (worker.folder / "site" / "sitecustomize.py").write_text(NO_FORK)
+    finished = worker.run_on_queue(CLOUD_TASKS_NUM_TASKS_PER_INSTANCE="2")
+    assert finished.code == 1, finished.log
+    reason = "cannot start the process of a task: Resource temporarily unavailable (EAGAIN)"
+    assert reason in worker.queued_events("fatal_exception")[0]["exception"]
+    assert worker.queued_events(*ENDS, "task_released", "task_started") == []
+    (worker.folder / "site" / "sitecustomize.py").unlink()
+    assert worker.run_on_queue().code == 0
+    assert len(worker.queued_events("task_completed")) == 5
+
+
+def test_worker_whose_program_cannot_run_again_gives_its_tasks_back(worker) -> None:
+    path = worker.task_file({"do": "nothing"}, {"do": "exit", "code": 3}, {"do": "sys.exit", "code": 0})
+    (worker.folder / "site" / "sitecustomize.py").write_text(
+        "import os\nif 'CLOUD_TASKS_SPAWNED' in os.environ:\n    os._exit(3)\n"
+    )
+    finished = worker.run("--task-file", path, "--start-method", "spawn", **FAST)
+    assert finished.code == 1, finished.log
+    assert worker.events(*ENDS) == []
+    assert "cannot run the program again: " in released(worker)[0]
+    (worker.folder / "site" / "sitecustomize.py").unlink()
+    worker.run("--task-file", path, "--start-method", "spawn", "--resume", **FAST)
+    assert [event["event_type"] for event in worker.events(*ENDS)].count("task_exited") == 2
+    assert len(worker.events("task_completed")) == 1
+
+
+def test_worker_reports_a_log_folder_that_cannot_be_created_as_bad_input(worker) -> None:
+    finished = worker.run_tasks({"do": "nothing"}, args=("--task-log-dir", "/proc/nowhere/logs"))
+    assert finished.code == 2
+    assert finished.log.startswith(
+        "error: --task-log-dir: cannot create the folder: No such file or directory (ENOENT)"
+    )
+
+
+def test_worker_takes_output_that_the_task_itself_has_broken_for_the_task_s_own(worker) -> None:
+    worker.run_tasks({"do": "close output"}, {"do": "replace output"}, {"do": "no output"})
+    assert sorted(event["exception"] for event in worker.events("task_exception")) == [
+        "closed",
+        "no output",
+        "replaced",
+    ]
+
+
+def test_command_worker_without_a_shell_gives_the_task_back(monkeypatch, tmp_path) -> None:
+    def no_process(*args: Any, **others: Any) -> Any:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("cloud_tasks.worker.shell_command.subprocess.run", no_process)
+    data = WorkerData()
+    data._scratch = str(tmp_path)
+    with pytest.raises(OSError, match="temporarily unavailable") as raised:
+        command_function("true")("task", {}, data)
+    assert failure(raised.value)["own_failure"] == ("cannot start the shell: Resource temporarily unavailable (EAGAIN)")
 
 
 # -- the parts
@@ -200,7 +275,7 @@ def test_os_error_text_has_the_system_s_words_and_the_path() -> None:
 def test_circuit_breaker_opens_after_ten_failures_in_a_row_each_after_a_longer_pause() -> None:
     now = 100.0
     breaker = CircuitBreaker(lambda: now)
-    pauses = []
+    pauses: list[float] = []
     while not breaker.is_open:
         assert breaker.failed("no room") == (not pauses)
         assert not breaker.failed("no room"), "a failure at the same time is the same failure"

@@ -170,6 +170,15 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
     if what == "print":
         print("these are", "my last words")
         raise RuntimeError("after them")
+    if what == "close output":
+        os.closerange(1, 3)
+        raise ValueError("closed")
+    if what == "replace output":
+        sys.stdout = sys.stderr = open("/dev/full", "w")  # noqa: SIM115
+        raise ValueError("replaced")
+    if what == "no output":
+        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        raise ValueError("no output")
     if what == "say":
         print(fields.get("text", "a line"), flush=True)
     if what == "write":

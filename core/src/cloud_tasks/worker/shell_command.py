@@ -13,6 +13,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from typing import Any
 
 from cloud_tasks.command_template import CommandTemplate, sample_values, shell_line
 from cloud_tasks.errors import InputError
+from cloud_tasks.worker.common.os_errors import mark_own_failure
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.options import PREFIXES, make_parser
 from cloud_tasks.worker.worker import Worker
@@ -182,13 +184,19 @@ class ShellCommand:
         name = "bash" if self._is_bash else "sh"
         command = [part.encode("utf-8", "surrogateescape") for part in (*self._shell, "-c", script, name, *arguments)]
         _check_size(command, environment)
-        code = subprocess.run(
-            command,
-            env=environment,
-            cwd=os.environ.get("CLOUD_TASKS_SUBMIT_DIR") or None,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        ).returncode
+        try:
+            code = subprocess.run(
+                command,
+                env=environment,
+                cwd=os.environ.get("CLOUD_TASKS_SUBMIT_DIR") or None,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+        except OSError as error:
+            # A command that is too long is the task's own failure.
+            if error.errno != errno.E2BIG:
+                mark_own_failure(error, "cannot start the shell")
+            raise
         if code != 0:
             _exit_like(code)
         return False, _result(result_file)

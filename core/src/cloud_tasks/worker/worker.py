@@ -105,16 +105,16 @@ class Worker:
             return exit_codes.COMPLETED
         try:
             config = WorkerConfig.of(self.data, self._task_source, is_task=spawned)
+            forkserver = None if spawned else config.forkserver_config(self._function, self._worker_init, self._flags)
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return exit_codes.BAD_INPUT
         config.command = self._command
-        if spawned:
+        if forkserver is None:
             become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         flush_files()
-        forkserver = config.forkserver_config(self._function, self._worker_init, self._flags)
         zygote = fork_zygote(forkserver, config.scratch_root)
         forget_files()
         # From here on this process is the supervisor; the zygote has none of the following imports.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from cloud_tasks.errors import InputError
 from cloud_tasks.exit_codes import AcceptedFailures
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.os_errors import os_error_text
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
@@ -135,9 +136,12 @@ class WorkerConfig:
     def forkserver_config(
         self, function: Function, on_init: Callable[[WorkerData], Any] | None, flags: SharedFlags
     ) -> ForkserverConfig:
-        """Return the configuration of the fork server."""
+        """Return the configuration of the fork server. Raise `InputError` if there is no folder for logs."""
         if self.log_dir is not None:
-            os.makedirs(self.log_dir, exist_ok=True)
+            try:
+                os.makedirs(self.log_dir, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot create the folder: {os_error_text(error)}", where="--task-log-dir") from error
         return ForkserverConfig(
             function,
             self.data,

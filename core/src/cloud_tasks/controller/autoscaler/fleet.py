@@ -281,9 +281,9 @@ class Fleet:
             return None
 
     async def has_new_end(self) -> bool:
-        """Return whether an instance has ended by itself since the last call; False if the listing failed."""
+        """Return whether an instance has ended since the last call; False if the listing failed."""
         known = {r.instance_id for r in self._store.instances() if r.ended_at is None and r.instance_id is not None}
-        known -= self._noticed | self._reasons.keys()
+        known -= self._noticed
         if not known:
             return False
         try:

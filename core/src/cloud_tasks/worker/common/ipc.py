@@ -7,10 +7,12 @@ Invariants, each with a test:
 
 1. A message of any size arrives whole, however the socket splits it.
 2. An end that does not block keeps in memory what the socket does not accept.
+3. A descriptor that cannot be received, for lack of free ones, is missed by its own message only.
 """
 
 from __future__ import annotations
 
+import errno
 import marshal
 import os
 import sys
@@ -25,6 +27,8 @@ __all__ = ["Channel", "ChannelClosedError", "socket_pair"]
 
 _LENGTH = 4
 _CHUNK = 1 << 16
+_LOST = -1
+"""Stands for a descriptor that could not be received."""
 _INT = 4
 """Bytes of a C int, the type of a descriptor."""
 _ANCILLARY_BYTES = sockets.CMSG_SPACE(8 * _INT)
@@ -99,7 +103,7 @@ class Channel:
             ChannelClosedError: The other end is closed.
         """
         try:
-            data, ancillary, _, _ = self._end.recvmsg(_CHUNK, _ANCILLARY_BYTES, sockets.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = self._end.recvmsg(_CHUNK, _ANCILLARY_BYTES, sockets.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return []
         except OSError as error:
@@ -108,19 +112,30 @@ class Channel:
             if level == sockets.SOL_SOCKET and kind == sockets.SCM_RIGHTS:
                 starts = range(0, len(content) - _INT + 1, _INT)
                 self._descriptors.extend(int.from_bytes(content[at : at + _INT], sys.byteorder) for at in starts)
+        if flags & sockets.MSG_CTRUNC:
+            # This process has too many open files; each message brings one descriptor at most.
+            self._descriptors.append(_LOST)
         if not data:
             raise ChannelClosedError
         self._in += data
         return self._decode_complete()
 
     def take_descriptor(self) -> int:
-        """Return the next received descriptor; the caller closes it."""
-        return self._descriptors.pop(0)
+        """Return the next received descriptor; the caller closes it.
+
+        Raises:
+            OSError: This process had too many open files to receive it.
+        """
+        descriptor = self._descriptors.pop(0)
+        if descriptor == _LOST:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return descriptor
 
     def close(self) -> None:
         """Close the socket and the descriptors that were not taken."""
         for descriptor in self._descriptors:
-            os.close(descriptor)
+            if descriptor != _LOST:
+                os.close(descriptor)
         self._descriptors.clear()
         self._end.close()
 

@@ -26,6 +26,7 @@ from cloud_tasks.worker.task_process.runner import (
     HEAD_LENGTH,
     SMALL_RESULT,
     open_result_file,
+    own_failure_report,
     run_attempt,
     run_attempts,
 )
@@ -201,8 +202,11 @@ class Children:
         if len(content) == _USUAL_RESULT:
             content = os.pread(child.result, SMALL_RESULT + 1, 0)
         head = content[HEAD_LENGTH : HEAD_LENGTH + 64]
-        is_wanted = status != 0 or not content or b'"error"' in head or b'"exited"' in head
+        is_wanted = status != 0 or len(content) < HEAD_LENGTH or b'"error"' in head or b'"exited"' in head
         is_wanted = is_wanted or self._config.data._keeps_output
+        if not content and self._config.spawn and os.WIFEXITED(status):
+            reason = RuntimeError(f"exit code {os.WEXITSTATUS(status)} before the program reached its worker")
+            content = own_failure_report("cannot run the program again", reason)
         is_small = len(content) <= SMALL_RESULT
         tail = tail_of(child.output) if is_wanted and child.output is not None else b""
         message = encode(AttemptEnded(child.number, status, child.when, content if is_small else None, tail))

@@ -128,6 +128,8 @@ def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[
     restore_signals()
     forget_event_loop()
     assignment = Assignment(*rest) if kind == _ONE else None
+    if assignment is not None:
+        os.pwrite(descriptor, runner.REACHED, 0)
     function = _with_init(function, on_init)
     if assignment is not None:
         runner.run_one(function, data, assignment, result=descriptor, limits=limits, is_spawned=True)

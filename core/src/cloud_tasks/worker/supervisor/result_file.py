@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 
-__all__ = ["read_result_file"]
+from cloud_tasks.worker.task_process.runner import own_failure_report
+
+__all__ = ["receive_result"]
 
 
-def read_result_file(descriptor: int) -> bytes:
+def receive_result(take_descriptor: Callable[[], int]) -> bytes:
+    """Return the report in a received result file; if it cannot be read, a report of that failure."""
+    try:
+        return _read(take_descriptor())
+    except OSError as error:
+        return own_failure_report("cannot read the result", error)
+
+
+def _read(descriptor: int) -> bytes:
     """Return the content of a result file and close it."""
     try:
         size = os.fstat(descriptor).st_size

@@ -244,7 +244,7 @@ class Supervisor:
         executor, reporter = self._executor, self._parts.reporter
         return Activity(
             is_accepting=self._is_accepting,
-            is_busy=bool(executor.count or reporter.is_clogged or reporter.problem),
+            is_busy=bool(executor.count or self._returned or reporter.is_clogged or reporter.problem),
             running=len(executor.running),
             finished=self.finished,
             expected=self._parts.consumer.expected,

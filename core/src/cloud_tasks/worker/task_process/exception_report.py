@@ -78,7 +78,7 @@ def _descriptor(stream: Any) -> int | None:
 
 
 def _means(error: BaseException, unwritable: bool) -> dict[str, Any]:
-    """Return the members of the head that tell a failure of our own means from one of the task."""
+    """Return the members of the head that mark a failure of our own means, or a full disk."""
     for cause in _chain(error):
         mark = getattr(cause, OWN_FAILURE, None)
         if isinstance(mark, str):

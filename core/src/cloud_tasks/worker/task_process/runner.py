@@ -52,8 +52,10 @@ from cloud_tasks.worker.task_process.process_setup import reseed_numpy, set_up
 
 __all__ = [
     "HEAD_LENGTH",
+    "REACHED",
     "SMALL_RESULT",
     "open_result_file",
+    "own_failure_report",
     "reject_assignment",
     "report_own_failure",
     "run_attempt",
@@ -82,6 +84,8 @@ _RESULT_FILE_NAME = "cloud-tasks-result"
 _RESULT_FILE_MARK = 0x5EED_0FC7_A5C5
 """Offset of a result file, which distinguishes it from another file that got the same descriptor."""
 
+REACHED = b"\1"
+"""Content of the result file of a fresh interpreter from the time at which the program has reached its worker."""
 _EMPTY_HEAD = (2).to_bytes(HEAD_LENGTH, "little") + b"{}"
 """Length and JSON of an empty head."""
 
@@ -290,7 +294,7 @@ def _send_report(end: Channel, fields: tuple[Any, ...], content: bytes) -> None:
             os.close(descriptor)
             return
         except OSError as error:
-            content = _encoded(own_failure("cannot report the result", error), b"")
+            content = own_failure_report("cannot report the result", error)
     end.put((*fields, content))
     end.flush()
 
@@ -366,13 +370,18 @@ def _write_all(descriptor: int, content: bytes) -> None:
         written += os.pwrite(descriptor, memoryview(content)[written:], written)
 
 
+def own_failure_report(what: str, error: BaseException) -> bytes:
+    """Return the report of an attempt that our own code could not run."""
+    return _encoded(own_failure(what, error), b"")
+
+
 def report_own_failure(result: int, what: str, error: BaseException) -> None:
     """Print, and report in the result file, that our own code could not run an attempt or report its result."""
     _print_failure(what, error)
     try:
         if lseek(result, 0, SEEK_CUR) == _RESULT_FILE_MARK:
             os.ftruncate(result, 0)
-            _write_all(result, _encoded(own_failure(what, error), b""))
+            _write_all(result, own_failure_report(what, error))
     except OSError:
         return
 
@@ -383,7 +392,7 @@ def reject_assignment(end: Channel, what: str, error: BaseException) -> None:
     try:
         while not (messages := end.get()):
             continue
-        end.put((messages[0][0], 0.0, False, b"", _encoded(own_failure(what, error), b"")))
+        end.put((messages[0][0], 0.0, False, b"", own_failure_report(what, error)))
         end.flush()
     except ChannelClosedError:
         return

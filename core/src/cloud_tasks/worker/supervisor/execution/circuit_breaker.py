@@ -21,6 +21,8 @@ _LIMIT = 10
 """Failures in a row after which the worker ends."""
 _MIN_PAUSE, _MAX_PAUSE = 0.05, 1.0
 """Seconds: 10 failures in a row take about 7 seconds, in which other workers get the tasks."""
+_MAX_CAUSES = 100
+"""Number of different causes that are reported."""
 
 
 class CircuitBreaker:
@@ -32,6 +34,10 @@ class CircuitBreaker:
         """Failures in a row."""
         self.cause = ""
         """Cause of the last failure; empty for none."""
+        self._is_counted = False
+        """Whether a failure since the end of the last pause has been counted."""
+        self._causes: set[str] = set()
+        """All causes so far."""
         self.resume_at = 0.0
         """Time of the next submission (``clock``)."""
 
@@ -41,17 +47,25 @@ class CircuitBreaker:
         return self.failures >= _LIMIT
 
     def failed(self, cause: str, *, counts: bool = True) -> bool:
-        """Count a failure and start a pause; return whether its cause is a new one.
+        """Count a failure and start a pause; return whether its cause is to be reported: the first time.
 
         Args:
-            counts: False for a shortage that passes when a running task ends: the worker only pauses.
+            counts: False for a shortage that passes when a running task ends: the worker only pauses until then.
         """
-        now, is_new = self._clock(), cause != self.cause
+        now = self._clock()
         self.cause = cause
         if now >= self.resume_at:
-            self.failures += counts
+            self._is_counted = False
+        if counts and not self._is_counted:
+            self._is_counted = True
+            self.failures += 1
             self.resume_at = now + min(_MAX_PAUSE, _MIN_PAUSE * 2**self.failures)
-        return is_new
+        elif now >= self.resume_at:
+            self.resume_at = now + _MAX_PAUSE
+        if cause in self._causes or len(self._causes) >= _MAX_CAUSES:
+            return False
+        self._causes.add(cause)
+        return True
 
     def succeeded(self) -> None:
         """Note that a task ran."""

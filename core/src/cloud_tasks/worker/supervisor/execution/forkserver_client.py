@@ -194,7 +194,11 @@ class ForkserverClient:
             return
         for message in messages:
             if message[0] == START_FORKSERVER:
-                end = open_socket(self._zygote.take_descriptor())
+                try:
+                    end = open_socket(self._zygote.take_descriptor())
+                except OSError:
+                    # The fork server exits, since its socket is closed.
+                    continue
                 self._forkserver = LoopChannel(end, self._loop, self._read_forkserver)
             elif message[0] == FORKSERVER_DIED:
                 self._read_rest()

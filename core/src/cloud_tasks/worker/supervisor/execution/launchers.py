@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from cloud_tasks.worker.common.os_errors import os_error_text
 from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
 from cloud_tasks.worker.forkserver.protocol import (
     AttemptEnded,
@@ -24,7 +25,7 @@ from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.attempt_table import AttemptTable
 from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
-from cloud_tasks.worker.supervisor.result_file import read_result_file
+from cloud_tasks.worker.supervisor.result_file import receive_result
 
 if TYPE_CHECKING:
     from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool
@@ -143,7 +144,7 @@ class ForkPerTask:
         """Do nothing: task processes have no connection to the supervisor."""
 
     def _ended(self, number: int, status: int, when: float, content: bytes | None, tail: bytes) -> None:
-        content = read_result_file(self._forkserver.take_descriptor()) if content is None else content
+        content = receive_result(self._forkserver.take_descriptor) if content is None else content
         attempt = self._table.get_started(number)
         if attempt is not None:
             self._events.ended(attempt, status, content, tail, max(0.0, when - attempt.started), True)
@@ -188,7 +189,7 @@ class ProcessReuse:
     def on_message(self, message: Any) -> None:
         kind = type(message)
         if kind is ProcessStarted:
-            self._pool.connect(message.slot, message.pid, self._forkserver.take_descriptor())
+            self._connect(message)
         elif kind is ProcessEnded:
             self._process_ended(*message)
         elif kind is StartFailed:
@@ -199,6 +200,15 @@ class ProcessReuse:
     def reset(self) -> Sequence[RunningAttempt]:
         self._pool.reset()
         return ()
+
+    def _connect(self, message: ProcessStarted) -> None:
+        try:
+            descriptor = self._forkserver.take_descriptor()
+        except OSError as error:
+            # The process exits, since its socket is closed, and its attempts are returned then.
+            self._events.start_failed(f"cannot start the process of a task: {os_error_text(error)}")
+        else:
+            self._pool.connect(message.slot, message.pid, descriptor)
 
     def _process_ended(self, slot: int, status: int, tail: bytes) -> None:
         attempt, unstarted = self._pool.remove(slot)

@@ -23,7 +23,7 @@ from cloud_tasks.worker.common.private_api import open_socket
 from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
 from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
-from cloud_tasks.worker.supervisor.result_file import read_result_file
+from cloud_tasks.worker.supervisor.result_file import receive_result
 
 __all__ = ["ProcessPool"]
 
@@ -233,7 +233,7 @@ class ProcessPool:
             assert attempt.number == number
             process.current = None
             if content is None:
-                content = read_result_file(channel.take_descriptor())
+                content = receive_result(channel.take_descriptor)
             self._on_ended(attempt, 0, content, tail, seconds, has_scratch)
             if process.signalled_for is attempt:
                 # The signal was too late for this attempt and may end the next one.
