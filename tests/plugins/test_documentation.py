@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "plugins"
 # Each hook has a page, which also names the Protocols of its descriptor.
 PROTOCOLS = {
-    "queue": ("Queue",),
+    "queue": ("Queue", "OwnedQueue"),
     "compute": ("Compute", "InstanceSide"),
     "pricing": ("Pricing",),
     "event_sink": ("EventSink", "ProgressSink"),

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.plugin import QueueOwner
 from cloud_tasks_local.queue import SqliteQueue, queue_file
 
 AT_ONCE = timedelta(0)
@@ -329,3 +330,54 @@ def test_mark_of_a_delayed_message_is_no_lease(open_queue: OpenQueue, clock: Clo
     assert list(queue.ack(["1.delayed"])) == ["1.delayed"]
     clock.advance(10)
     assert [each.body for each in queue.receive(9, wait=AT_ONCE)] == [b"retry"]
+
+
+# -- owner ---------------------------------------------------------------------------------------------------------
+
+
+def owned(tmp_path: Path, job_id: str = "job") -> SqliteQueue:
+    return SqliteQueue(queue_file(tmp_path, "shared"), lease=timedelta(seconds=60), job_id=job_id)
+
+
+def test_owner_is_the_job_that_created_the_queue(tmp_path: Path) -> None:
+    with closing(owned(tmp_path, "first")) as first, closing(owned(tmp_path, "second")) as second:
+        assert second.owner() is None
+        first.create()
+        second.create()
+        assert second.owner() == QueueOwner(job_id="first")
+        first.delete()
+        assert second.owner() is None
+        second.create()
+        assert first.owner() == QueueOwner(job_id="second")
+
+
+def test_claim_is_exclusive_until_the_queue_is_closed(tmp_path: Path) -> None:
+    with closing(owned(tmp_path)) as first, closing(owned(tmp_path, "other")) as second:
+        first.create()
+        first.claim()
+        first.claim()
+        assert second.owner() == QueueOwner(job_id="job", controller=f"PID {os.getpid()}")
+        with pytest.raises(ProviderError, match=rf"in use by the controller of job job \(PID {os.getpid()}\)"):
+            second.claim()
+        first.close()
+        assert second.owner() == QueueOwner(job_id="job")
+        second.claim()
+    assert [path.name for path in (tmp_path / "queues").glob("*.controller")] == []
+
+
+def test_claim_of_a_killed_process_is_released(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from datetime import timedelta; from pathlib import Path\n"
+        "from cloud_tasks_local.queue import SqliteQueue, queue_file\n"
+        "queue = SqliteQueue(queue_file(Path(sys.argv[1]), 'shared'), lease=timedelta(seconds=60))\n"
+        "queue.claim(); print('claimed', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with closing(owned(tmp_path)) as queue:
+            with pytest.raises(ProviderError, match=f"PID {holder.pid}"):
+                queue.claim()
+            holder.kill()
+            holder.wait()
+            queue.claim()

@@ -37,9 +37,11 @@ __all__ = [
     "Depth",
     "EventSink",
     "InstanceSide",
+    "OwnedQueue",
     "Pricing",
     "ProgressSink",
     "Queue",
+    "QueueOwner",
     "SendFailure",
     "TaskSource",
 ]
@@ -131,6 +133,35 @@ class Queue(Protocol):
 
     def close(self) -> None:
         """Send buffered messages and close connections. The object is not used again."""
+
+
+@attrs.frozen(kw_only=True)
+class QueueOwner:
+    """The job of a queue, as the queue records it."""
+
+    job_id: str
+    """The job with whose context the queue was created; empty if it is not recorded."""
+    controller: str = ""
+    """The controller that uses the queue now, such as ``PID 4711``; empty if none does."""
+
+
+@runtime_checkable
+class OwnedQueue(Protocol):
+    """A `Queue` that also records its job, and the controller that uses it.
+
+    Without it, two jobs that share a queue by mistake, or a command that deletes the queue of a running job, are found
+    by the job's database only.
+    """
+
+    def owner(self) -> QueueOwner | None:
+        """Return the owner; None if neither a job nor a controller is recorded."""
+
+    def claim(self) -> None:
+        """Record this process as the controller that uses the queue, until `Queue.close` or the end of the process.
+
+        Raises:
+            ProviderError: Another controller uses the queue; the message names it.
+        """
 
 
 class Compute(Protocol):

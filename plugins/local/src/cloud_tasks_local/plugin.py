@@ -68,7 +68,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
 def _open_queue(settings: LocalSettings, context: QueueContext) -> Iterator[Queue]:
     from cloud_tasks_local.queue import SqliteQueue, queue_file
 
-    queue = SqliteQueue(queue_file(settings.state_dir, context.name), lease=context.lease)
+    queue = SqliteQueue(queue_file(settings.state_dir, context.name), lease=context.lease, job_id=context.job_id)
     try:
         yield queue
     finally:

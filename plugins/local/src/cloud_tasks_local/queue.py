@@ -28,8 +28,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks.plugin import Delivery, Depth, SendFailure
+from cloud_tasks.plugin import Delivery, Depth, QueueOwner, SendFailure
 from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
+from cloud_tasks_local.controller_claim import ControllerClaim
 from cloud_tasks_local.private_files import make_private
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
@@ -40,6 +41,7 @@ _DELAYED = "delayed"
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS messages (id INTEGER PRIMARY KEY, visible_at REAL NOT NULL,"
     " deliveries INTEGER NOT NULL DEFAULT 0, lease TEXT, body BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS owner (only INTEGER PRIMARY KEY CHECK (only = 1), job_id TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS by_visibility ON messages (visible_at)",
     # Small: the messages that wait for their delay, and those whose delay has passed.
     f"CREATE INDEX IF NOT EXISTS delayed ON messages (visible_at) WHERE lease = '{_DELAYED}'",
@@ -60,6 +62,7 @@ class SqliteQueue:
         lease: First lease of a received message.
         clock: Unix time, common to all processes that share the file.
         timeout: Time limit for waiting on other writers, then a transient error.
+        job_id: Job that `create` records as the owner; empty for none.
     """
 
     def __init__(
@@ -69,8 +72,11 @@ class SqliteQueue:
         lease: timedelta,
         clock: Callable[[], float] = time.time,
         timeout: timedelta = timedelta(seconds=60),
+        job_id: str = "",
     ) -> None:
         self._path = path
+        self._job_id = job_id
+        self._claim = ControllerClaim(path)
         self._lease = min(lease, TRAITS.max_lease).total_seconds()
         self._clock = clock
         self._pool = ConnectionPool(path, timeout.total_seconds())
@@ -84,11 +90,14 @@ class SqliteQueue:
         with self._pool.connection(create=True) as connection, write(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
+            if self._job_id:
+                connection.execute("INSERT OR IGNORE INTO owner VALUES (1, ?)", (self._job_id,))
 
     def delete(self) -> None:
         with suppress(NotFoundError), self._pool.connection() as connection:
             with write(connection):
                 connection.execute("DROP TABLE IF EXISTS messages")
+                connection.execute("DROP TABLE IF EXISTS owner")
             _shrink(connection)
 
     def purge(self) -> None:
@@ -168,7 +177,30 @@ class SqliteQueue:
         as_of = datetime.fromtimestamp(now, UTC)
         return Depth(visible=visible, in_flight=total - visible, exact=True, as_of=as_of)
 
+    def owner(self) -> QueueOwner | None:
+        job_id = ""
+        with suppress(NotFoundError), self._pool.connection() as connection:
+            found = connection.execute("SELECT job_id FROM owner").fetchone()
+            job_id = found[0] if found is not None else ""
+        controller = self._claim.holder()
+        return QueueOwner(job_id=job_id, controller=controller) if job_id or controller else None
+
+    def claim(self) -> None:
+        try:
+            is_taken = self._claim.take()
+        except OSError as error:
+            raise ProviderError(f"cannot claim queue {self._path}: {error.strerror}") from error
+        if not is_taken:
+            owner = self.owner()
+            of = f"of job {owner.job_id} " if owner is not None and owner.job_id else ""
+            by = owner.controller if owner is not None and owner.controller else "another process"
+            raise ProviderError(
+                f"queue {self._path} is in use by the controller {of}({by})",
+                hint="wait until that one ends, stop it, or choose another --job-id or --queue-name",
+            )
+
     def close(self) -> None:
+        self._claim.release()
         self._pool.close()
 
     def _poll(self, connection: Connection, limit: int, deadline: float) -> list[Delivery] | None:

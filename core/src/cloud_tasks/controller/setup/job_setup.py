@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
+import shutil
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,16 +23,22 @@ import cloud_tasks
 from cloud_tasks.builtin import open_task_source
 from cloud_tasks.command_template import CheckedTasks, sample_values
 from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.launch.terminate import remaining_instances
 from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.errors import InputError, NotFoundError, StoreError
 from cloud_tasks.model import Task
-from cloud_tasks.plugin import Compute, Queue
+from cloud_tasks.plugin import Compute, OwnedQueue, Queue
 from cloud_tasks.registry import Registry
-from cloud_tasks.store import JobRecord, Store, iterate_tasks
+from cloud_tasks.store import JobRecord, Store, iterate_tasks, writer_of
 
 __all__ = ["JobInput", "JobResources", "JobSetup"]
+
+_SCRATCH = ".cloud-tasks-load-"
+"""Start of the names of folders in which databases are loaded."""
+_LEFTOVER_AGE = 60.0
+"""Seconds after which a folder whose database is not locked belongs to a load that was killed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +116,8 @@ class JobSetup:
         folder = self._given.db_file.absolute().parent
         if not folder.is_dir():
             raise InputError(f"folder {folder} not found", where="--db-file", hint="create it first")
-        scratch = self._scratch.enter_context(tempfile.TemporaryDirectory(prefix=".cloud-tasks-load-", dir=folder))
+        _remove_leftovers(folder)
+        scratch = self._scratch.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder))
         self._loaded = self._stack.enter_context(Store.create(Path(scratch) / "job.db", self._record(str(spec))))
         with open_task_source(
             self._registry, spec, base_dir=Path.cwd(), settings_for=self._config.settings_for
@@ -140,7 +149,7 @@ class JobSetup:
                 depth = queue.depth()
                 held = (depth.visible or 0) + (depth.in_flight or 0)
                 if held:
-                    found.append(f"the {kind} queue with {_count(held, 'message')}")
+                    found.append(f"the {kind} queue{self._of_other_job(queue)} with {_count(held, 'message')}")
         if self._may_have_instances():
             running = sum(instance.is_alive for instance in remaining_instances(self.compute, self.job_id))
             if running:
@@ -155,6 +164,7 @@ class JobSetup:
         """
         assert self._loaded is not None
         store, (tasks, events) = self._loaded, self._open_queues()
+        _claim(tasks)
         compute = self.compute if self._may_have_instances() else None
         create_resources(store, self._given.db_file, job_id=self.job_id, compute=compute, tasks=tasks, events=events)
         self._scratch.close()
@@ -173,8 +183,9 @@ class JobSetup:
                 f"job database {path} not found", hint="check --db-file, or start the job without --continue"
             )
         tasks, events = self._open_queues()
-        store = self._stack.enter_context(Store.open(path, job_id=self.job_id))
-        resume_resources(store, tasks=tasks, events=events)
+        store = self._stack.enter_context(wait_for_store(lambda: Store.open(path, job_id=self.job_id)))
+        _claim(tasks)
+        wait_for_store(lambda: resume_resources(store, tasks=tasks, events=events))
         return JobResources(store=store, tasks=tasks, events=events)
 
     def _record(self, spec: str) -> JobRecord:
@@ -201,9 +212,29 @@ class JobSetup:
             self._queues = self._stack.enter_context(tasks), self._stack.enter_context(events)
         return self._queues
 
+    def _of_other_job(self, queue: Queue) -> str:
+        owner = queue.owner() if isinstance(queue, OwnedQueue) else None
+        is_other = owner is not None and owner.job_id and owner.job_id != self.job_id
+        return f" of job {owner.job_id}" if owner is not None and is_other else ""
+
     def _may_have_instances(self) -> bool:
         """Return whether to list instances; loading a queue needs no permission for that."""
         return self._starts_instances or _records_instances(self._given.db_file)
+
+
+def _claim(tasks: Queue) -> None:
+    """Claim the job's queues for this process. Raises `ProviderError` while another controller uses them."""
+    if isinstance(tasks, OwnedQueue):
+        tasks.claim()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the databases of loads that were killed; their locks ended with their processes."""
+    for left in folder.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            is_old = time.time() - left.stat().st_mtime > _LEFTOVER_AGE
+            if is_old and left.is_dir() and not left.is_symlink() and writer_of(left / "job.db") is None:
+                shutil.rmtree(left)
 
 
 def _describe(database: Path) -> str:

@@ -136,7 +136,7 @@ def test_removal_without_a_terminal_requires_force(commands: MemoryCommands, com
 @pytest.mark.parametrize(
     ("command", "answer", "code", "said"),
     [
-        ("purge-queue", "EMPTY job", 0, "Type EMPTY job to confirm: "),
+        ("purge-queue", "EMPTY job", 0, "Type EMPTY job to confirm"),
         ("purge-queue", "yes", 2, "not confirmed, nothing was changed"),
         ("delete-queue", "DELETE job", 0, "This will delete task queue job with 1 message."),
         ("delete-queue", "DELETE", 2, "not confirmed, nothing was changed"),

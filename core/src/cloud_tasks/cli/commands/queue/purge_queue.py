@@ -25,10 +25,10 @@ from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_qu
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import NotFoundError, StoreError
-from cloud_tasks.plugin import Depth, Queue
+from cloud_tasks.plugin import Depth, OwnedQueue, Queue
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.store import Store
+from cloud_tasks.store import Store, writer_of
 
 __all__ = ["delete_queue", "purge_queue"]
 
@@ -115,8 +115,12 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
         depth = depth_of(queue)
         if depth is None:
             return False
+        users = _users(queue, config)
+        if users and force:
+            click.echo(f"Warning: {named.kind} queue {named.name} is in use by {users}", err=True)
+        shown = f"{named.kind} queue {named.name}" + (f", which {users} uses" if users else "")
         confirm(
-            removal.consequence.format(content=_messages(depth), queue=f"{named.kind} queue {named.name}"),
+            removal.consequence.format(content=_messages(depth), queue=shown),
             force=force,
             answer=f"{removal.answer} {named.name}",
             instead="show the messages with `cloud-tasks show-queue --detail`",
@@ -128,6 +132,15 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
         except NotFoundError:
             return False
     return True
+
+
+def _users(queue: Queue, config: JobConfig) -> str:
+    """Return the controller that uses a queue, as far as the queue or the job database shows; empty if none does."""
+    owner = queue.owner() if isinstance(queue, OwnedQueue) else None
+    if owner is not None and owner.controller:
+        return f"the controller of job {owner.job_id} ({owner.controller})"
+    pid = writer_of(database_of(config)) if config.run.job_id else None
+    return "" if pid is None else f"the controller of job {config.run.job_id} (PID {pid})"
 
 
 def _record_removal(database: Path, job_id: str) -> None:

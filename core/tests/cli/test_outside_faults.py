@@ -1,0 +1,196 @@
+"""Runs with the local provider while their files are deleted, locked, or taken by others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine, wait_until
+
+from cloud_tasks.model import TaskStatus
+from cloud_tasks.store import Store, writer_of
+
+RUN = ("run", "-c", "config.yml", "--task-file", "tasks.json", "--no-live")
+TASKS = 12
+
+WORKER = """
+import os, sys, time
+from cloud_tasks.worker import Worker
+
+def process(task_id, data, worker_data):
+    go = os.path.join(os.environ["CLOUD_TASKS_SUBMIT_DIR"], "go")
+    while data["n"] >= 4 and not os.path.exists(go):
+        time.sleep(0.05)
+    return False, data["n"]
+
+if __name__ == "__main__":
+    import asyncio
+    asyncio.run(Worker(process, args=sys.argv[1:]).start())
+"""
+
+
+class Project:
+    """A job of twelve tasks; eight of them wait until `go`."""
+
+    def __init__(self, shell: CommandLine) -> None:
+        self.shell = shell
+        self.folder = shell.folder
+        self.database = shell.folder / "job.db"
+        shell.configure(script=f'exec {sys.executable} "$CLOUD_TASKS_SUBMIT_DIR/w.py"')
+        (self.folder / "w.py").write_text(WORKER)
+        (self.folder / "tasks.json").write_text(json.dumps([{"id": f"t{n}", "data": {"n": n}} for n in range(TASKS)]))
+
+    def completed(self, database: Path | None = None) -> int:
+        with contextlib.suppress(Exception), Store.open(database or self.database, read_only=True) as store:
+            return store.summary().counts[TaskStatus.COMPLETED]
+        return 0
+
+    def go(self) -> None:
+        (self.folder / "go").touch()
+
+
+@pytest.fixture
+def project(shell: CommandLine) -> Project:
+    return Project(shell)
+
+
+def start_midway(project: Project) -> subprocess.Popen[str]:
+    """Start the run; return its process once the first four tasks are completed."""
+    process = project.shell.start(*RUN)
+    wait_until(lambda: project.completed() == 4)
+    return process
+
+
+def test_database_that_is_deleted_during_the_run_has_all_results_at_its_end(project: Project) -> None:
+    process = start_midway(project)
+    for file in project.folder.glob("job.db*"):
+        file.unlink()
+    project.go()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "was deleted; written again with all its content" in err
+    assert "JOB COMPLETE" in out
+    assert project.completed() == TASKS
+    assert project.shell.running() == set()
+
+
+def test_run_whose_database_is_replaced_ends_with_its_instances_and_keeps_a_copy(project: Project) -> None:
+    process = start_midway(project)
+    other = project.folder / "other"
+    other.write_bytes(b"something else")
+    other.rename(project.database)
+    project.go()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "JOB COMPLETE" not in out
+    last = err.strip().splitlines()[-1]
+    assert "job.db: replaced by another file; its content was saved as job.db.bak-" in last
+    assert "no instance is left running" in last
+    assert project.shell.running() == set()
+    assert project.completed(next(iter(project.folder.glob("job.db.bak-*")))) >= 4
+    # The queues have what the database has not.
+    assert '"exists": true' in project.shell.run("show-queue", "-c", "config.yml", "--json").out
+
+
+def test_locked_database_is_waited_for_and_named(project: Project) -> None:
+    process = start_midway(project)
+    with contextlib.closing(sqlite3.connect(project.database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        project.go()
+        wait_until(lambda: (project.folder / "go").exists())
+        # Longer than one attempt takes.
+        time.sleep(7)
+        status = project.shell.run("status", "-c", "config.yml")
+        assert status.code == 0
+        assert process.poll() is None
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert err.count("The job database cannot be used since") == 1
+    assert f"locked by a program (PID {os.getpid()})" in err
+    assert err.count("The job database can be used again") == 1
+    assert project.completed() == TASKS
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("report",), ("export", "tasks"), ("logs", "t1"), ("run", "--continue")]
+)
+def test_commands_on_a_database_that_excludes_readers_fail_in_one_line(
+    project: Project, command: tuple[str, ...]
+) -> None:
+    loaded = project.shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json")
+    assert loaded.code == 0, loaded.err
+    with contextlib.closing(sqlite3.connect(project.database, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        done = project.shell.run(*command, "-c", "config.yml")
+    assert done.code in (1, 2)
+    assert f"job.db: locked by a program (PID {os.getpid()}); close the program" in done.err.splitlines()[-1]
+
+
+def test_queues_that_are_deleted_during_the_run_are_created_again(project: Project) -> None:
+    process = start_midway(project)
+    refused = project.shell.run("delete-queue", "-c", "config.yml")
+    assert refused.code == 2
+    assert f"which the controller of job job (PID {process.pid}) uses" in refused.err
+    deleted = project.shell.run("delete-queue", "-c", "config.yml", "--force")
+    assert f"in use by the controller of job job (PID {process.pid})" in deleted.err
+    project.go()
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    assert "A queue of the job was deleted; creating it again" in err
+    assert project.completed() == TASKS
+
+
+def test_second_database_of_a_running_job_is_refused(project: Project) -> None:
+    process = start_midway(project)
+    for command in (RUN, ("load-queue", "-c", "config.yml", "--task-file", "tasks.json")):
+        second = project.shell.run(*command, "--db-file", "second.db", "--force")
+        assert second.code == 1
+        assert f"in use by the controller of job job (PID {process.pid})" in second.err.splitlines()[-1]
+    assert not (project.folder / "second.db").exists()
+    assert process.poll() is None
+    project.go()
+    process.communicate(timeout=60)
+    assert (process.returncode, project.completed()) == (0, TASKS)
+
+
+def test_queue_of_another_job_is_named(project: Project) -> None:
+    loaded = project.shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json")
+    assert loaded.code == 0, loaded.err
+    refused = project.shell.run(*RUN, "--job-id", "other", "--queue-name", "job")
+    assert refused.code == 2
+    assert "the task queue of job job with 12 messages" in refused.err
+
+
+def test_killed_load_leaves_nothing_after_the_next(project: Project) -> None:
+    left = project.folder / ".cloud-tasks-load-killed"
+    left.mkdir()
+    (left / "job.db").write_bytes(b"x")
+    fresh = project.folder / ".cloud-tasks-load-fresh"
+    fresh.mkdir()
+    old = time.time() - 3600
+    os.utime(left, (old, old))
+    project.shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json")
+    assert sorted(project.folder.glob(".cloud-tasks-load-*")) == [fresh]
+
+
+def test_error_before_a_resumed_run_shows_the_instances_that_are_left(project: Project) -> None:
+    process = start_midway(project)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: writer_of(project.database) is None)
+    failed = project.shell.run("run", "-c", "config.yml", "--continue", "--instance-types", "none-such")
+    assert failed.code == 2
+    last = failed.err.strip().splitlines()[-1]
+    assert (
+        "1 instance of the job is still running at $1.00/hour: resume the job with `cloud-tasks run --continue`" in last
+    )
+    assert "terminate with `cloud-tasks stop`" in last
+    assert len(project.shell.running()) == 1
