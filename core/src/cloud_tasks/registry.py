@@ -159,7 +159,10 @@ class Registry:
         for plugin in self.plugins():
             if plugin.name in (name, EXTRAS.get(name)) and plugin.problem:
                 raise PluginError(_describe(plugin), hint="fix or reinstall it")
-        raise InputError(f'unknown {noun} "{name}"', hint=self._suggested_fix(axis, name))
+        problem, fix = f'unknown {noun} "{name}"', self._suggested_fix(axis, name)
+        if fix.startswith("install it with"):
+            problem = f'plugin "{EXTRAS[name]}" is not installed'
+        raise InputError(problem, hint=fix)
 
     def _suggested_fix(self, axis: str, name: str) -> str:
         if axis == "event_sink" and name in REMOVED_SINKS:

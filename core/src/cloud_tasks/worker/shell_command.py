@@ -72,7 +72,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         parser.error("no command; add --command 'program {input}'")
     commands.append(command)
     if worker.data.args.param:
-        if worker.data.task_file is not None:
+        if getattr(worker.data, "task_file", None) is not None:
             parser.error("--param and --task-file exclude each other; give one of them")
         worker.set_task_source(_ParameterGrid(worker.data.args.param))
     worker.run()
@@ -88,7 +88,8 @@ class _ParameterGrid:
         return iter(self._source())
 
     def expected_length(self) -> int | None:
-        return self._source().expected_length()
+        number: int | None = self._source().expected_length()
+        return number
 
     def _source(self) -> Any:
         from cloud_tasks.builtin import parameter_grid

@@ -102,7 +102,7 @@ def test_type_of_a_parameter_decides(name: str, written: str, data: list[Any], t
         ("v=", 'parameter "v": a value is empty'),
         ("v=a,", 'parameter "v": a value is empty'),
         ('v="a', 'parameter "v": a closing quote (") is missing'),
-        ("v='a'b", "parameter \"v\": a closing quote (') is missing, or not followed by a comma"),
+        ("v='a'b", 'parameter "v": a closing quote (\') is missing, or not followed by a comma'),
         ("v=1,2..3,2", 'parameter "v": value "2" is given twice'),
         ('v=1,"1"', 'parameter "v": value "1" is given twice'),
         ("v=1..2,1..2", 'parameter "v": value "1..2" is given twice'),
@@ -170,9 +170,7 @@ def test_number_that_is_made_has_exactly_the_text_that_was_written(written: str)
 LETTERS = st.text(st.sampled_from('a1,="\\ ;b'), max_size=4)
 
 
-@given(
-    st.lists(LETTERS, min_size=1, max_size=4, unique=True), st.lists(LETTERS, min_size=1, max_size=4, unique=True)
-)
+@given(st.lists(LETTERS, min_size=1, max_size=4, unique=True), st.lists(LETTERS, min_size=1, max_size=4, unique=True))
 @example(["1,b=2", "1"], ["3", "2,b=3"])
 def test_id_is_unique_and_bounded(first: list[str], second: list[str]) -> None:
     def quoted(texts: list[str]) -> str:

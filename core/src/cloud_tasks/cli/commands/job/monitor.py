@@ -25,6 +25,7 @@ from cloud_tasks.cli.options.common import examples, file_option, json_option, v
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.queues import chosen_queues
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import EventCollector, Progress, SinkDispatcher, ThreadedLoop
@@ -49,6 +50,7 @@ def monitor(registry: Registry) -> click.Command:
 
     @click.command(
         "monitor",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks monitor --config config.yml",
             "cloud-tasks monitor --config config.yml --output-file events.jsonl --no-auto-complete",
