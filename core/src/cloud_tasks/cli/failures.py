@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from cloud_tasks.sanitize import clean_text
 
-__all__ = ["describe_failure", "is_stdout_writable", "prepare_streams", "silence_stdout"]
+__all__ = ["describe_failure", "prepare_streams", "silence_stdout"]
 
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -55,12 +55,20 @@ def describe_failure(error: Exception, arguments: Sequence[str]) -> tuple[str, i
 def _system_failure(error: OSError, arguments: Sequence[str]) -> tuple[str, int]:
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
-        place, code = "", 1
+        place, code = "standard output: " if _is_of_output(error) else "", 1
     else:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(error.filename)
         place, code = f"{clean_text(name, 200)}: ", 2 if _is_given(name, arguments) else 1
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{place}{reason}{f'; {remedy}' if remedy else ''}", code
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Return whether printing, or the flush at the end, raised the error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") in ("click.utils", "cloud_tasks.cli.main")
 
 
 def _is_given(name: str, arguments: Sequence[str]) -> bool:
@@ -100,19 +108,9 @@ def prepare_streams() -> None:
         except OSError:
             # The lowest free number is this one: no file that is opened later is taken for a standard stream.
             os.open(os.devnull, os.O_RDWR)
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def is_stdout_writable() -> bool:
-    """Return whether what is left in standard output can be written; if not, send it nowhere."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        silence_stdout()
-        return False
-    return True
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def silence_stdout() -> None:

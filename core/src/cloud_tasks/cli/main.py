@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 import cloud_tasks
-from cloud_tasks.cli.failures import describe_failure, is_stdout_writable, prepare_streams, silence_stdout
+from cloud_tasks.cli.failures import describe_failure, prepare_streams, silence_stdout
 from cloud_tasks.errors import CloudTasksError, InputError
 
 if TYPE_CHECKING:
@@ -216,12 +216,13 @@ def _advice(error: click.NoSuchOption) -> str:
 
 def _show_failure(error: Exception, arguments: Sequence[str], debug: bool) -> int:
     """Print an unexpected error, and return the exit code."""
-    place = "standard output: " if isinstance(error, OSError) and not is_stdout_writable() else ""
+    if isinstance(error, OSError) and error.filename is None:
+        silence_stdout()
     described = describe_failure(error, arguments)
     if described is None:
         reason = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         described = f"{reason}; please report it, with --debug for the traceback", 1
-    _print_error(f"{place}{described[0]}", debug)
+    _print_error(described[0], debug)
     return described[1]
 
 
