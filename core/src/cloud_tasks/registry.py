@@ -159,6 +159,12 @@ class Registry:
         for plugin in self.plugins():
             if plugin.name in (name, EXTRAS.get(name)) and plugin.problem:
                 raise PluginError(_describe(plugin), hint="fix or reinstall it")
+        extra = EXTRAS.get(name)
+        if extra is not None and extra in _disabled():
+            raise InputError(f'plugin "{extra}" is disabled', hint=f"remove it from {DISABLE_VARIABLE}")
+        if extra is not None and not any(plugin.name == extra for plugin in self.plugins()):
+            hint = f"install it with: pip install 'cloud-tasks[{extra}]'"
+            raise InputError(f'plugin "{extra}" is not installed', hint=hint)
         raise InputError(f'unknown {noun} "{name}"', hint=self._suggested_fix(axis, name))
 
     def _suggested_fix(self, axis: str, name: str) -> str:
@@ -166,8 +172,7 @@ class Registry:
             return REMOVED_SINKS[name]
         if extra := EXTRAS.get(name):
             owned = [descriptor.name for plugin, descriptor in self.all(axis) if plugin.name == extra]
-            registered = f'the plugin "{extra}" registers {", ".join(owned)}'
-            return registered if owned else f"install it with: pip install 'cloud-tasks[{extra}]'"
+            return f'the plugin "{extra}" registers {", ".join(owned) or "none"}'
         names = self.names(axis)
         close = difflib.get_close_matches(name, names, n=1)
         if close:
@@ -175,7 +180,7 @@ class Registry:
         return f"installed: {', '.join(names)}" if names else "install a plugin that provides one"
 
     def _discover(self) -> Iterator[Plugin]:
-        disabled = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
+        disabled = _disabled()
         for name, module in self._builtins:
             yield _inspect(name, "cloud-tasks", _version("cloud-tasks"), module)
         for name, module in self._extra:
@@ -208,6 +213,10 @@ def _version(distribution: str) -> str:
 def _cause(stage: str, error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     return f"{stage} failed: {type(error).__name__}: {text}"
+
+
+def _disabled() -> set[str]:
+    return {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
 
 
 def _describe(plugin: Plugin) -> str:

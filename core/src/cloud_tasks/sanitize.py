@@ -17,8 +17,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # Workers with a task file load this module, and have no other use for it.
+    from datetime import datetime
 
 __all__ = [
     "MAX_DEPTH",
@@ -45,9 +48,6 @@ which case the encoder's refusal counts."""
 _MAX_BITS = 3321
 """Bits that every integer of at most `MAX_DIGITS` digits may have; some have one more."""
 _TOO_LARGE = 10**MAX_DIGITS
-
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class UnusableValueError(ValueError):
@@ -247,12 +247,14 @@ def plausible_time(value: Any) -> datetime | None:
     """Return the time of an ISO 8601 text, UTC if it names no zone; None if unreadable or not from 2000 to 2199."""
     if not isinstance(value, str) or len(value) > 64:
         return None
+    from datetime import UTC, datetime
+
     try:
         when = datetime.fromisoformat(value)
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return when if _EARLIEST <= when < _LATEST else None
+    return when if 2000 <= when.year < 2200 else None
 
 
 def _shown(value: Any) -> str:

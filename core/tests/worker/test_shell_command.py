@@ -232,3 +232,23 @@ def test_unknown_shell_in_the_environment_is_refused(worker) -> None:
     finished = run(worker, "--command", "true", "--param", "n=1", CLOUD_TASKS_SHELL="fish")
     assert finished.code == 2
     assert 'CLOUD_TASKS_SHELL: expected bash or sh, got "fish"' in finished.log
+
+
+def test_command_worker_passes_the_text_of_a_parameter(worker) -> None:
+    parameters = ("--param", "v=1.10,1e5,007,hello world,a;b,'x,y'", "--param", "n=01..02")
+    finished = run(worker, "--command", "printf '%s|' {v} {n} >> out", *parameters, "--num-simultaneous-tasks", "1")
+    assert finished.code == 0, finished.log
+    expected = "".join(f"{v}|{n}|" for v in ("1.10", "1e5", "007", "hello world", "a;b", "x,y") for n in ("01", "02"))
+    assert (worker.folder / "out").read_text() == expected
+
+
+def test_command_worker_refuses_parameters_beside_a_task_file(worker) -> None:
+    finished = run(worker, "--command", "true", "--param", "n=1", "--task-file", "tasks.json")
+    assert finished.code == 2
+    assert "--param and --task-file exclude each other" in finished.log
+
+
+def test_command_worker_reports_a_malformed_parameter(worker) -> None:
+    finished = run(worker, "--command", "true", "--param", "n=1,1")
+    assert finished.code == 2
+    assert 'grid:n=1,1: parameter "n": value "1" is given twice' in finished.log

@@ -5,6 +5,7 @@ Invariant, with a test: ``--help`` and ``--version`` import no SDK, no controlle
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import sys
@@ -15,6 +16,7 @@ import click
 
 import cloud_tasks
 from cloud_tasks import exit_codes
+from cloud_tasks.cli.failures import describe_failure, prepare_streams, silence_stdout
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.escape import terminal_line
 
@@ -163,14 +165,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with one of the `exit_codes`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    prepare_streams()
     try:
-        outcome = cli.main(args=arguments, prog_name="cloud-tasks", standalone_mode=False)
-        code = outcome if isinstance(outcome, int) else exit_codes.COMPLETED
+        code = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
-        # Some of click's messages have several lines.
-        _print_error(" ".join(error.format_message().split()), debug)
+        _show_click_error(error, debug)
         code = exit_codes.BAD_INPUT if isinstance(error, click.UsageError) else exit_codes.RUN_FAILED
     except (click.Abort, KeyboardInterrupt):
         _print_error("interrupted", debug)
@@ -179,20 +182,56 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_error(str(error), debug)
         code = exit_codes.BAD_INPUT if isinstance(error, InputError) else exit_codes.RUN_FAILED
     except BrokenPipeError:
-        sys.stderr.close()
+        silence_stdout()
         code = exit_codes.RUN_FAILED
     except Exception as error:
-        from cloud_tasks.shortage import describe_shortage
-
-        internal = f"internal error: {type(error).__name__}: {error}; please report it, with --debug for the traceback"
-        _print_error(describe_shortage(error) or internal, debug)
-        code = exit_codes.RUN_FAILED
+        code = _show_failure(error, arguments, debug)
     sys.exit(code)
 
 
-def _print_error(message: str, debug: bool) -> None:
-    if debug:
-        import traceback
+def _run(arguments: list[str]) -> int:
+    outcome = cli.main(args=arguments, prog_name="cloud-tasks", standalone_mode=False)
+    return outcome if isinstance(outcome, int) else exit_codes.COMPLETED
 
-        traceback.print_exc()
-    click.echo(f"Error: {terminal_line(message)}", err=True)
+
+def _show_click_error(error: click.ClickException, debug: bool) -> None:
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        # Not an error of one line: the help of a group without a command.
+        with contextlib.suppress(OSError):
+            click.echo(error.format_message(), err=True)
+        return
+    if isinstance(error, click.NoSuchOption):
+        _print_error(f"no such option: {error.option_name}; {_advice(error)}", debug)
+        return
+    # Some of click's messages have several lines.
+    _print_error(" ".join(error.format_message().split()), debug)
+
+
+def _advice(error: click.NoSuchOption) -> str:
+    """Return the option that was probably meant; click would list every one with a similar letter."""
+    if error.ctx is None:
+        return 'see "cloud-tasks --help"'
+    options = [name for each in error.ctx.command.get_params(error.ctx) for name in (*each.opts, *each.secondary_opts)]
+    close = difflib.get_close_matches(error.option_name, [name for name in options if name.startswith("--")], n=1)
+    return f'did you mean "{close[0]}"?' if close else f'see "{error.ctx.command_path} --help"'
+
+
+def _show_failure(error: Exception, arguments: Sequence[str], debug: bool) -> int:
+    """Print an unexpected error, and return the exit code."""
+    if isinstance(error, OSError) and error.filename is None:
+        silence_stdout()
+    described = describe_failure(error, arguments)
+    if described is None:
+        reason = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+        described = f"{reason}; please report it, with --debug for the traceback", exit_codes.RUN_FAILED
+    _print_error(described[0], debug)
+    return described[1]
+
+
+def _print_error(message: str, debug: bool) -> None:
+    with contextlib.suppress(OSError):
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        click.echo(f"Error: {terminal_line(message)}", err=True)

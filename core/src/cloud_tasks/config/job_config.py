@@ -12,7 +12,7 @@ import attrs
 from cloud_tasks.command_template import CommandTemplate
 from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
-from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, variable_name
+from cloud_tasks.config.sections import BACKEND_AXES, TOP_LEVEL, Section, default_of, variable_name
 from cloud_tasks.config.startup_script import COMMAND_SCRIPT, check_script, read_script, script_path
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
@@ -40,6 +40,8 @@ class Entry:
     value: Any = attrs.field(converter=_without_credentials)
     """As JSON holds it."""
     origin: Provenance
+    help: str = ""
+    """Meaning of the key, in one line."""
 
 
 @attrs.frozen(kw_only=True)
@@ -206,9 +208,10 @@ class JobConfig:
         top |= {"event_sinks": self.event_sinks, "task_source": self.task_source}
         for key, value in top.items():
             implied = self.origins.get("provider", _DEFAULT) if key in BACKEND_AXES and value else _DEFAULT
-            yield Entry(key=key, value=plain(value), origin=self.origins.get(key, implied))
+            yield Entry(key=key, value=plain(value), origin=self.origins.get(key, implied), help=TOP_LEVEL[key])
         for field in attrs.fields(RunSettings):
-            yield self._entry(f"run.{field.name}", getattr(self.run, field.name), secret=False)
+            text = setting_info(field).help
+            yield self._entry(f"run.{field.name}", getattr(self.run, field.name), secret=False, help=text)
         for name in dict.fromkeys((*self.backends.values(), *self.event_sinks, *self.values)):
             yield from self._section_entries(name)
 
@@ -218,13 +221,15 @@ class JobConfig:
         for key, found in keys.items():
             default = default_of(found.owners[0][1])
             value = given.get(key, None if default is attrs.NOTHING else default)
-            yield self._entry(f"{name}.{key}", value, secret=found.secret and value is not None)
+            secret = found.secret and value is not None
+            yield self._entry(f"{name}.{key}", value, secret=secret, help=found.info.help)
         for key, value in given.items():
             if key not in keys:
                 yield self._entry(f"{name}.{key}", value, secret=True)
 
-    def _entry(self, key: str, value: Any, *, secret: bool) -> Entry:
-        return Entry(key=key, value=MASK if secret else plain(value), origin=self.origins.get(key, _DEFAULT))
+    def _entry(self, key: str, value: Any, *, secret: bool, help: str = "") -> Entry:
+        shown = MASK if secret else plain(value)
+        return Entry(key=key, value=shown, origin=self.origins.get(key, _DEFAULT), help=help)
 
     def as_dict(self, *, with_origins: bool = False) -> dict[str, Any]:
         """Return the merged configuration as JSON holds it, in the shape of the file; secrets are masked.

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Values are mappings, lists, text, numbers, true/false and null; any other tag is refused, and nothing is executed.
 2. A key given twice in one mapping is refused, at its second line.
-3. The expansion of aliases is bounded.
+3. The size of the file, its depth and the expansion of aliases are bounded.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cloud_tasks.setting_values import FLOAT, INTEGER
 __all__ = ["Located", "parse_yaml_text", "read_document"]
 
 _MAX_NODES = 100_000
+_MAX_BYTES = 16 << 20
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -56,7 +57,11 @@ def read_document(file: Path) -> Mapping[str, Located]:
         InputError: The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise InputError(f"larger than {_MAX_BYTES >> 20} MB", where=str(file), hint="check the path of --config")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InputError("file not found", where=str(file), hint="check the path given with --config") from error
     except OSError as error:

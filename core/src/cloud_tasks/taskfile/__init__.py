@@ -9,6 +9,7 @@ from cloud_tasks.taskfile.entry import check_data, fields_of_entry, kind_of
 from cloud_tasks.taskfile.json_stream import JsonList
 from cloud_tasks.taskfile.open_file import (
     COMPRESSIONS,
+    MAX_TASK_LENGTH,
     STANDARD_INPUT,
     display_name,
     is_url,
@@ -19,6 +20,7 @@ from cloud_tasks.taskfile.strict_json import check_entry, fast_scan, locate_prob
 
 __all__ = [
     "COMPRESSIONS",
+    "MAX_TASK_LENGTH",
     "STANDARD_INPUT",
     "JsonList",
     "check_data",

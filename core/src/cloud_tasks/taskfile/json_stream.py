@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from cloud_tasks.errors import InputError
 from cloud_tasks.sanitize import clean_text
 from cloud_tasks.taskfile.entry import fields_of_entry, kind_of
+from cloud_tasks.taskfile.open_file import MAX_TASK_LENGTH
 from cloud_tasks.taskfile.strict_json import (
     Problem,
     check_entry,
@@ -174,6 +175,8 @@ class JsonList:
         unterminated = error.msg.startswith("Unterminated string")
         if not self._ended and (unterminated or error.pos >= len(self._window) - _LOOKAHEAD):
             # A task is larger than the window: double it, so that the total work stays linear.
+            if len(self._window) - self._at > MAX_TASK_LENGTH:
+                raise self._error(f"task {self._number}: longer than {MAX_TASK_LENGTH >> 20} MB", self._at)
             self._read(max(self._chunk, len(self._window) - self._at))
             return
         if self._ended and (unterminated or not self._window[error.pos :].strip()):

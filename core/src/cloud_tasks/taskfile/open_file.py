@@ -15,10 +15,13 @@ from typing import Any, BinaryIO, cast
 
 from cloud_tasks.errors import InputError
 
-__all__ = ["COMPRESSIONS", "STANDARD_INPUT", "display_name", "is_url", "open_binary", "place_of"]
+__all__ = ["COMPRESSIONS", "MAX_TASK_LENGTH", "STANDARD_INPUT", "display_name", "is_url", "open_binary", "place_of"]
 
 STANDARD_INPUT = "-"
 """Location that denotes standard input; a file of that name is ``./-``."""
+
+MAX_TASK_LENGTH = 64 << 20
+"""Characters of one task. A longer one is a mistake, or a small compressed file that becomes a large one."""
 
 _FORMATS = {
     ".gz": (b"\x1f\x8b", "gzip", "gzip"),

@@ -95,7 +95,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         parser.error(str(error))
     worker.set_command(commands[0])
     if worker.data.args.param:
-        if worker.data.args.task_file is not None:
+        if getattr(worker.data, "task_file", None) is not None:
             parser.error("--param and --task-file exclude each other; give one of them")
         worker.set_task_source(_ParameterGrid(worker.data.args.param))
     worker.run()

@@ -398,3 +398,24 @@ def test_any_content_is_read_or_refused_in_one_line(tmp_path: Path, content: str
         except InputError as error:
             message = str(error)
         assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.yaml"])
+def test_compressed_file_that_becomes_a_huge_task_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for module in ("taskfile.json_stream", "builtin.sources.json_lines", "builtin.sources.yaml_file"):
+        monkeypatch.setattr(f"cloud_tasks.{module}.MAX_TASK_LENGTH", 1 << 20)
+    good = {"id": "a", "data": {"x": "y" * 500_000}}
+    text = json.dumps(good) + "\n" if name == "a.jsonl" else f"[{json.dumps(good)},\n"
+    (tmp_path / name).write_bytes(gzip.compress(text.encode() + b'{"id": "b", "data": {"x": "' + b"y" * (8 << 20)))
+    with pytest.raises(InputError, match="longer than 1 MB"):
+        read(tmp_path / name)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+@pytest.mark.parametrize("source", ["json", "jsonl", "yaml"])
+def test_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.setattr("cloud_tasks.builtin.sources.json_lines.MAX_TASK_LENGTH", 1 << 20)
+    with pytest.raises(InputError):
+        read(f"{source}:/dev/zero")

@@ -210,3 +210,43 @@ def test_worker_with_a_task_file_imports_no_plugin_interface(worker) -> None:
     }
     assert heavy & set(finished.stdout.split()) == set()
     assert len(worker.events("task_completed")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("twice.json", '[{"id": "a", "data": {}},\n{"id": "b", "data": {}},\n{"id": "a", "data": {}}]', "twice.json:3"),
+        ("twice.jsonl", '{"id": "a", "data": {}}\n\n{"id": "a", "data": {}}\n', "twice.jsonl:3"),
+        ("twice.yaml", "- {id: a, data: {}}\n- {id: a, data: {}}\n", "twice.yaml:2"),
+    ],
+)
+def test_local_consumer_refuses_a_duplicate_id_with_its_line(worker, name: str, content: str, place: str) -> None:
+    (worker.folder / name).write_text(content)
+    finished = worker.run("--task-file", name)
+    assert finished.code == 2
+    assert re.search(rf'{re.escape(place)}: task \d: duplicate id "a"; give every task a unique id', finished.log)
+    assert [event["task_id"] for event in worker.events("task_completed")].count("a") == 1
+    # The tasks before it are not run again, and the duplicate is still refused.
+    assert worker.run("--task-file", name, "--resume").code == 2
+    assert [event["task_id"] for event in worker.events("task_completed")].count("a") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("no.json", "[]"), ("no.json", ""), ("no.jsonl", "\n"), ("no.yaml", ""), ("no.yaml", "[]")]
+)
+def test_local_consumer_refuses_a_source_without_tasks_unless_allowed(worker, name: str, content: str) -> None:
+    (worker.folder / name).write_text(content)
+    finished = worker.run("--task-file", name)
+    assert finished.code == 2
+    assert f"{name}: no tasks; add --allow-empty to accept that" in finished.log
+    assert worker.run("--task-file", name, "--allow-empty").code == 0
+
+
+def test_local_consumer_refuses_a_generator_without_tasks(worker) -> None:
+    assert worker.run(PROGRAM_TASKS="0").code == 2
+
+
+def test_local_consumer_accepts_a_resumed_file_whose_tasks_are_done(worker) -> None:
+    worker.run_tasks({"do": "nothing"})
+    assert worker.run("--task-file", str(worker.folder / "tasks.json"), "--resume").code == 0
+    assert worker.run("--task-file", str(worker.folder / "tasks.json"), "--tasks-to-skip", "9").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 from cloud_tasks.taskfile import (
+    MAX_TASK_LENGTH,
     check_entry,
     display_name,
     fast_scan,
@@ -39,7 +41,11 @@ class JsonLinesSource:
         scan = fast_scan
         number = 0
         with open_binary(self._place) as stream:
-            for self._line, line in enumerate(stream, start=1):
+            # As iteration over the stream, but a line has an end.
+            lines = iter(functools.partial(stream.readline, MAX_TASK_LENGTH), b"")
+            for self._line, line in enumerate(lines, start=1):
+                if len(line) == MAX_TASK_LENGTH:
+                    raise InputError(f"longer than {MAX_TASK_LENGTH >> 20} MB", where=self.place())
                 try:
                     text = line.decode("utf-8-sig" if self._line == 1 else "utf-8").strip()
                     if not text:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import yaml
 from yaml.composer import Composer
@@ -25,7 +25,7 @@ from cloud_tasks.builtin.sources.yaml_checks import NodeError, TaskNodes
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 from cloud_tasks.sanitize import MAX_DEPTH
-from cloud_tasks.taskfile import display_name, open_binary, place_of
+from cloud_tasks.taskfile import MAX_TASK_LENGTH, display_name, open_binary, place_of
 
 __all__ = ["YamlFileSource"]
 
@@ -77,6 +77,21 @@ class _BoundedLoader(_Composer, _Loader):
     pass
 
 
+class _BoundedStream:
+    """The stream of a file with a bound on what is read for one task."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.number_read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self.number_read += len(data)
+        if self.number_read > MAX_TASK_LENGTH:
+            raise NodeError(f"a task is longer than {MAX_TASK_LENGTH >> 20} MB", None)
+        return data
+
+
 class YamlFileSource:
     """Tasks of a YAML file or URL with one document, which is a list, ``tasks:`` with a list, or empty.
 
@@ -95,9 +110,11 @@ class YamlFileSource:
             loader = None
             try:
                 # The loader reads the first bytes.
-                loader = _BoundedLoader(stream)
+                bounded = _BoundedStream(stream)
+                loader = _BoundedLoader(bounded)
                 nodes = TaskNodes()
                 for number, node in enumerate(self._nodes(loader), start=1):
+                    bounded.number_read = 0
                     self._line = node.start_mark.line + 1
                     yield self._task(loader, nodes, node, number)
             except NodeError as error:

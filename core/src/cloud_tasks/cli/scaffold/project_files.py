@@ -27,6 +27,12 @@ SHIPPING = ("folder", "git", "archive")
 """Sources of the code for the instances: the shared folder, a git commit, an archive."""
 
 _TASKS = 20
+_CLOUD_CHOICES = """\
+  # use_spot: true # cheaper instances that the provider may reclaim; their tasks run again elsewhere
+  # min_gpus: 1 # GPUs per instance
+  # gpu_types: [] # names of GPU types, e.g. of `cloud-tasks list-instance-types`
+"""
+"""Lines of ``run`` for a cloud."""
 _FETCHERS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 """Package that fsspec needs, by URL scheme."""
 
@@ -147,6 +153,7 @@ def _configuration(project: Project) -> str:
         "job_id": project.job_id,
         "region": _region(project),
         "max_instances": 1 if project.provider == "local" else 2,
+        "choices": "" if project.provider == "local" else _CLOUD_CHOICES,
         "section": "\n".join(lines) + "\n" if len(lines) > 1 else "",
     }
     return _filled("config.yml", words).rstrip() + "\n"

@@ -27,10 +27,11 @@ from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.launch.terminate import remaining_instances
 from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
-from cloud_tasks.errors import InputError, NotFoundError, StoreError
+from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, StoreError
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import Compute, OwnedQueue, Queue
 from cloud_tasks.registry import Registry
+from cloud_tasks.sanitize import clean_text
 from cloud_tasks.store import JobRecord, Store, iterate_tasks, writer_of
 
 __all__ = ["JobInput", "JobResources", "JobSetup"]
@@ -116,9 +117,18 @@ class JobSetup:
         folder = self._given.db_file.absolute().parent
         if not folder.is_dir():
             raise InputError(f"folder {folder} not found", where="--db-file", hint="create it first")
+        if self._given.db_file.is_dir():
+            raise InputError(f"{self._given.db_file} is a folder", where="--db-file", hint="give the path of a file")
         _remove_leftovers(folder)
-        scratch = self._scratch.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder))
-        self._loaded = self._stack.enter_context(Store.create(Path(scratch) / "job.db", self._record(str(spec))))
+        try:
+            scratch = self._scratch.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder))
+        except OSError as error:
+            raise CloudTasksError(
+                f"{folder}: cannot create the job database: {error.strerror}", hint="use another folder with --db-file"
+            ) from error
+        self._loaded = self._stack.enter_context(
+            Store.create(Path(scratch) / "job.db", self._record(clean_text(str(spec))))
+        )
         with open_task_source(
             self._registry, spec, base_dir=Path.cwd(), settings_for=self._config.settings_for
         ) as source:

@@ -13,6 +13,7 @@ from cloud_tasks.cli.options.common import examples, force_option, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.listing import echo_table
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import expiry, open_compute, owner_label, remaining_instances, terminate_instances
@@ -42,6 +43,7 @@ def cleanup(registry: Registry) -> click.Command:
 
     @click.command(
         "cleanup",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks cleanup --provider gcp --list",
             "cloud-tasks cleanup --provider gcp --all --force",

@@ -17,6 +17,7 @@ from cloud_tasks.cli.commands.cloud._doctor_checks import check_core
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import cache_dir
 from cloud_tasks.errors import CloudTasksError, InputError
@@ -41,6 +42,7 @@ def doctor(registry: Registry) -> click.Command:
 
     @click.command(
         "doctor",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks doctor --provider gcp --project-id my-project",
             "cloud-tasks doctor --config config.yml --json",

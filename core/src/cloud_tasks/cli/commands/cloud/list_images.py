@@ -10,6 +10,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import listing_options, show_rows
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.controller import open_compute
 from cloud_tasks.model import Image
 from cloud_tasks.registry import Registry
@@ -36,6 +37,7 @@ def list_images(registry: Registry) -> click.Command:
 
     @click.command(
         "list-images",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks list-images --provider gcp --filter ubuntu-2404",
             "cloud-tasks list-images --config config.yml --sort-by -created --limit 10",

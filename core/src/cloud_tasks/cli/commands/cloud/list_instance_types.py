@@ -10,6 +10,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import listing_options, show_rows
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import open_compute, open_pricing
 from cloud_tasks.quantities import counted
@@ -25,6 +26,7 @@ def list_instance_types(registry: Registry) -> click.Command:
 
     @click.command(
         "list-instance-types",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks list-instance-types --provider gcp --region us-central1 --min-cpu 8 --sort-by total_price",
             "cloud-tasks list-instance-types --config config.yml --use-spot --sort-by -vcpu,total_price --limit 20",

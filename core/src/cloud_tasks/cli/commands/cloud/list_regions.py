@@ -10,6 +10,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import listing_options, show_rows
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.controller import open_compute
 from cloud_tasks.model import Region
 from cloud_tasks.registry import Registry
@@ -31,6 +32,7 @@ def list_regions(registry: Registry) -> click.Command:
 
     @click.command(
         "list-regions",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks list-regions --provider gcp",
             "cloud-tasks list-regions --provider aws --prefix us- --zones",

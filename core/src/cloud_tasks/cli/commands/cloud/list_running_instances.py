@@ -10,6 +10,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import listing_options, show_rows
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig, Layer
 from cloud_tasks.controller import expiry, open_compute
 from cloud_tasks.errors import InputError
@@ -40,6 +41,7 @@ def list_running_instances(registry: Registry) -> click.Command:
 
     @click.command(
         "list-running-instances",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks list-running-instances --config config.yml",
             "cloud-tasks list-running-instances --provider gcp --sort-by type,-created",

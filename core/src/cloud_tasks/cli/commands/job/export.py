@@ -14,6 +14,7 @@ from cloud_tasks.cli.options.common import examples, file_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.statuses import parse_statuses
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.quantities import counted
@@ -28,6 +29,7 @@ def export(registry: Registry) -> click.Command:
 
     @click.command(
         "export",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks export tasks --config config.yml --output tasks.csv",
             "cloud-tasks export tasks --config config.yml --where failed,timed_out --format jsonl",

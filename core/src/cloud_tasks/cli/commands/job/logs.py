@@ -14,6 +14,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import render_task_log, task_log_dict
@@ -30,6 +31,7 @@ def logs(registry: Registry) -> click.Command:
 
     @click.command(
         "logs",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks logs task-00017 --config config.yml",
             "cloud-tasks logs task-00017 --db-file sums.db --json",

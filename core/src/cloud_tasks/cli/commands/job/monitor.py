@@ -27,6 +27,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job
 from cloud_tasks.cli.options.queues import chosen_queues
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import EventCollector, Progress, SinkDispatcher, ThreadedLoop
@@ -51,6 +52,7 @@ def monitor(registry: Registry) -> click.Command:
 
     @click.command(
         "monitor",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks monitor --config config.yml",
             "cloud-tasks monitor --config config.yml --output-file events.jsonl --no-auto-complete",

@@ -14,6 +14,7 @@ from cloud_tasks.cli.options.common import allow_empty_option, examples, json_op
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, mean_task_time
 from cloud_tasks.cli.options.listing import output_width
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import ask_headroom, check_launch, rank_offers, require_offer
 from cloud_tasks.quantities import counted
@@ -41,6 +42,7 @@ def plan(registry: Registry) -> click.Command:
 
     @click.command(
         "plan",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks plan --config config.yml --task-file tasks.json --task-time 90s",
             "cloud-tasks plan --config config.yml --num-tasks 100000 --sample-db sample.db",

@@ -16,6 +16,7 @@ from cloud_tasks.cli.options.common import examples, file_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
@@ -49,6 +50,7 @@ def report(registry: Registry) -> click.Command:
 
     @click.command(
         "report",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks report --config config.yml",
             "cloud-tasks report --db-file sums.db --output report.html",

@@ -20,6 +20,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job
 from cloud_tasks.cli.options.statuses import parse_statuses
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.ui.confirmation import choose, confirm, is_interactive
 from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
@@ -49,6 +50,7 @@ def run(registry: Registry) -> click.Command:
 
     @click.command(
         "run",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks run --config config.yml --task-file tasks.json",
             "cloud-tasks run --config config.yml --continue",

@@ -17,6 +17,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.durations import Duration
 from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, task_durations
 from cloud_tasks.cli.options.listing import echo_table
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller import policy_of, rank_offers, require_offer
 from cloud_tasks.errors import InputError
@@ -67,6 +68,7 @@ def simulate(registry: Registry) -> click.Command:
 
     @click.command(
         "simulate",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks simulate --config config.yml --num-tasks 100000 --task-time 90s",
             "cloud-tasks simulate --config config.yml --sample-db sample.db --seeds 50 --spot-lifetime 2h",

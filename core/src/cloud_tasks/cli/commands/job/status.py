@@ -13,6 +13,7 @@ from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import command_line
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import render_activity, render_summary, status_dict, throughput
@@ -26,6 +27,7 @@ def status(registry: Registry) -> click.Command:
 
     @click.command(
         "status",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks status --config config.yml",
             "cloud-tasks status --job-id sums --json",

@@ -16,6 +16,7 @@ from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.durations import wait_option
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import open_compute, open_queue, remaining_instances, terminate_instances
 from cloud_tasks.errors import InputError, StoreError
@@ -31,6 +32,7 @@ def stop(registry: Registry) -> click.Command:
 
     @click.command(
         "stop",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks stop --config config.yml",
             "cloud-tasks stop --provider aws --job-id sums --purge-queue",

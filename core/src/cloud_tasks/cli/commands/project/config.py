@@ -11,6 +11,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import echo_table
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import Entry, json_schema
 from cloud_tasks.registry import Registry
 from cloud_tasks.tables import Column
@@ -23,6 +24,7 @@ _COLUMNS: tuple[Column[Entry], ...] = (
     Column(name="value", title="Value", value=lambda entry: _text(entry.value), max_width=40),
     Column(name="origin", title="Origin", value=lambda entry: str(entry.origin)),
 )
+_EXPLANATION: Column[Entry] = Column(name="explanation", title="Explanation", value=lambda entry: entry.help)
 
 
 def config(registry: Registry) -> click.Group:
@@ -34,11 +36,14 @@ def config(registry: Registry) -> click.Group:
 
     @group.command(
         "show",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks config show --config config.yml",
+            "cloud-tasks config show --config config.yml --explain",
             "cloud-tasks config show --config config.yml --max-cpu 8 --json",
         ),
     )
+    @click.option("--explain", is_flag=True, help="Add a column with the meaning of each key.")
     @json_option
     @configuration_options(registry)
     @pass_app
@@ -51,7 +56,7 @@ def config(registry: Registry) -> click.Group:
         if values["as_json"]:
             click.echo(json.dumps(loaded.as_dict(with_origins=True), indent=2))
             return
-        echo_table(tuple(loaded.entries()), _COLUMNS)
+        echo_table(tuple(loaded.entries()), (*_COLUMNS, _EXPLANATION) if values["explain"] else _COLUMNS)
 
     @group.command("schema", epilog=examples("cloud-tasks config schema > cloud-tasks.schema.json"))
     @pass_app

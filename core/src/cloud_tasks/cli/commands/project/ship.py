@@ -21,6 +21,7 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.scaffold.source_archive import Archive, find_checkout, pack, upload
 from cloud_tasks.config import JobConfig, script_path, variable_name
 from cloud_tasks.errors import InputError
@@ -36,6 +37,7 @@ def ship(registry: Registry) -> click.Command:
 
     @click.command(
         "ship",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks ship --config config.yml",
             "cloud-tasks ship --config config.yml --dry-run",

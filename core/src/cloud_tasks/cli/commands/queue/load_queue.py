@@ -20,6 +20,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, force_option, job_input_options, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import MAX_PARALLEL_SENDS, JobInput, JobResources, JobSetup, TaskEnqueuer, ThreadedLoop
@@ -41,6 +42,7 @@ def load_queue(registry: Registry) -> click.Command:
 
     @click.command(
         "load-queue",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks load-queue --config config.yml --task-file tasks.json",
             "cloud-tasks load-queue --config config.yml --task-file tasks.json --start-task 1001 --limit 1000",

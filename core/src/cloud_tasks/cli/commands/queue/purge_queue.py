@@ -22,6 +22,7 @@ from cloud_tasks.cli.options.common import examples, force_option, json_option, 
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import NotFoundError, StoreError
@@ -79,6 +80,7 @@ def delete_queue(registry: Registry) -> click.Command:
 def _make(registry: Registry, removal: _Removal) -> click.Command:
     @click.command(
         removal.command,
+        cls=TopicCommand,
         help=removal.summary,
         epilog=examples(
             f"cloud-tasks {removal.command} --config config.yml",

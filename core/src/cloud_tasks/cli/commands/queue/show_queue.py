@@ -14,6 +14,7 @@ from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
+from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.registry import Registry
@@ -50,6 +51,7 @@ def show_queue(registry: Registry) -> click.Command:
 
     @click.command(
         "show-queue",
+        cls=TopicCommand,
         epilog=examples(
             "cloud-tasks show-queue --config config.yml",
             "cloud-tasks show-queue --config config.yml --detail",
