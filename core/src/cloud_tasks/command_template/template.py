@@ -25,6 +25,7 @@ from cloud_tasks.command_template.fields import (
     split_template,
 )
 from cloud_tasks.command_template.program_tables import BUILT_INS
+from cloud_tasks.command_template.rewrite import with_arguments
 from cloud_tasks.command_template.shell_syntax import read_places
 from cloud_tasks.command_template.words import UnsafePlaceError
 from cloud_tasks.errors import InputError
@@ -118,7 +119,8 @@ class CommandTemplate:
             if not field.is_known and field.place is not Place.COMMENT:
                 raise self._unknown(field, values)
         if unsafe is not None:
-            raise self._error(f"{unsafe.field.text} is not data there: {unsafe.problem}", unsafe.remedy)
+            remedy = unsafe.remedy if unsafe.shell_code is None else f"use {with_arguments(*unsafe.shell_code)}"
+            raise self._error(f"{unsafe.field.text} is not data there: {unsafe.problem}", remedy)
         return text.split(MARK), fields
 
     def _texts(self, field: Field, values: Mapping[str, Any]) -> tuple[str, ...] | str:

@@ -22,6 +22,8 @@ class UnsafePlaceError(Exception):
         self.field = field
         self.problem = problem
         self.remedy = remedy
+        self.shell_code: tuple[str, Word] | None = None
+        """The shell that would execute the value, and the argument with its code."""
 
 
 class Word:
