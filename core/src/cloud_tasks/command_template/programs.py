@@ -27,8 +27,9 @@ def examine(words: Sequence[Word]) -> str:
         if at and not _may_begin_command(names, at):
             continue
         rest = words[at + 1 :]
-        if words[at].text == MARK:
-            words[at].fields[0].is_program = True
+        if words[at].text == MARK or words[at].text.startswith("$"):
+            for field in words[at].fields:
+                field.is_program = True
         _examine_built_in(names[at], rest)
         _examine_program(names[at], rest)
         program = program or (names[at] if _reads_code(names[at], rest) else "")

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
 from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS
 from cloud_tasks.command_template.programs import base_name, examine
-from cloud_tasks.command_template.shell_words import BLANKS, BLANKS_AND_LINES, WordReader
+from cloud_tasks.command_template.shell_words import BLANKS, BLANKS_AND_LINES, NAME, WordReader
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
 __all__ = ["read_places"]
@@ -44,14 +44,20 @@ def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
         _Reader(text, fields, is_bash=is_bash).read()
 
 
+_STANDARD_INPUT = Field("standard input", is_known=True)
+"""Stands for what a command reads."""
+
+
 class _Pipeline:
     """A pipeline while it is read."""
 
-    __slots__ = ("file_names", "first", "is_piped", "program")
+    __slots__ = ("expanded", "file_names", "first", "is_piped", "program")
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, expanded: int) -> None:
         self.first = first
         """Number of fields before it."""
+        self.expanded = expanded
+        """Number of expansions of variables before it."""
         self.file_names: list[Field] = []
         """Fields in it that are only names of files which it reads."""
         self.is_piped = False
@@ -62,10 +68,21 @@ class _Pipeline:
 class _Command:
     """A simple command, or what follows a compound command, while it is read."""
 
-    __slots__ = ("first", "input_fields", "is_compound", "is_loop", "program", "words")
+    __slots__ = (
+        "expanded",
+        "first",
+        "function",
+        "input_fields",
+        "is_compound",
+        "is_loop",
+        "program",
+        "read_names",
+        "words",
+    )
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, expanded: int) -> None:
         self.first = first
+        self.expanded = expanded
         self.words: list[Word] = []
         self.input_fields: list[Field] = []
         """Fields in its standard input: here-string, process substitution."""
@@ -73,6 +90,11 @@ class _Command:
         self.is_loop = False
         """Whether it is the head of a loop: a variable and its values."""
         self.program = ""
+        """Program, in a compound command any one in it, that reads code from its standard input."""
+        self.read_names: list[str] = []
+        """Variables that it reads from its standard input."""
+        self.function = ""
+        """Name of the function that it defines."""
 
     @property
     def expects_name(self) -> bool:
@@ -101,13 +123,24 @@ class _Reader(WordReader):
 
     def __init__(self, text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
         super().__init__(text, fields, is_bash=is_bash)
-        self._pipeline = _Pipeline(0)
+        self._pipeline = _Pipeline(0, 0)
+        self._program = ""
+        """Program that reads code from the standard input of the commands that are being read."""
+        self._functions: dict[str, str] = {}
+        """Such programs of functions, by name."""
+        self._read_names: set[str] = set()
+        """Variables that are read from standard input."""
+        self._input: list[Field] = []
+        """Fields in standard inputs."""
         self._here_documents: list[_HereDocument] = []
         self._is_loop_head = False
         """Whether the next command is the head of a loop: a variable and its values."""
 
     def read(self) -> None:
         self._commands("")
+        if self._read_names.intersection(name for text in self._evaluated for name in NAME.findall(text)):
+            for field in self._input:
+                field.is_integer = True
         self._mark_evaluated()
 
     # -- commands --------------------------------------------------------------------------------------------------
@@ -119,14 +152,26 @@ class _Reader(WordReader):
 
     def _commands(self, closing: str) -> str:
         """Read commands; return what ended them, nothing at the end of the text."""
-        outer, self._pipeline = self._pipeline, _Pipeline(self._count)
-        try:
-            return self._list(closing)
-        finally:
-            self._pipeline = outer
+        outer, self._pipeline = self._pipeline, self._new_pipeline()
+        ended = self._list(closing)
+        self._pipeline = outer
+        return ended
+
+    def _new_pipeline(self) -> _Pipeline:
+        return _Pipeline(self._count, len(self._expanded))
+
+    def _new_command(self) -> _Command:
+        return _Command(self._count, len(self._expanded))
+
+    def _compound(self, command: _Command, read: Callable[[], None]) -> None:
+        """Read a compound command."""
+        outer, self._program = self._program, ""
+        read()
+        command.program, self._program = self._program, outer or self._program
+        command.is_compound = True
 
     def _list(self, closing: str) -> str:
-        text, command = self._text, _Command(self._count)
+        text, command = self._text, self._new_command()
         command.is_loop = closing == "done" and self._is_loop_head
         self._is_loop_head = False
         while self._at < len(text):
@@ -143,8 +188,8 @@ class _Reader(WordReader):
                 if operator in ("|", "|&"):
                     self._pipeline.is_piped = True
                 else:
-                    self._pipeline = _Pipeline(self._count)
-                command = _Command(self._count)
+                    self._pipeline = self._new_pipeline()
+                command = self._new_command()
                 if operator == "\n":
                     self._read_here_documents()
                 elif closing == "esac" and operator in (";;", ";&", ";;&"):
@@ -156,7 +201,7 @@ class _Reader(WordReader):
                 self._at += 1
                 if closing == ")":
                     return closing
-                command = _Command(self._count)
+                command = self._new_command()
             elif letter in "<>&" and not text.startswith("(", self._at + 1):
                 self._redirection(command)
             else:
@@ -191,26 +236,24 @@ class _Reader(WordReader):
             self._skip(BLANKS)
             if self._text.startswith(")", self._at):
                 self._at += 1
+                command.function = command.words[0].text
                 command.words.clear()
                 return
-        self._nested(")")
-        command.is_compound = True
+        self._compound(command, lambda: self._nested(")"))
 
     def _reserved(self, word: str, command: _Command) -> bool:
         """Read the compound command that a reserved word begins; return whether it is one."""
         if word in _CLOSING:
             self._is_loop_head = word in ("for", "select")
-            self._nested(_CLOSING[word])
-            command.is_compound = True
+            self._compound(command, lambda: self._nested(_CLOSING[word]))
         elif word == "case":
-            self._case()
-            command.is_compound = True
+            self._compound(command, self._case)
         elif word == "[[":
             self._conditional()
             command.is_compound = True
         elif word == "function":
             self._skip(BLANKS)
-            self._word()
+            command.function = self._word().text
         else:
             return word in _CONTINUING
         return True
@@ -270,20 +313,47 @@ class _Reader(WordReader):
             if word.assigned:
                 self._assigned.append((word.assigned, word.fields))
         words = list(itertools.dropwhile(lambda word: word.assigned, words))
-        if not words:
+        if words:
+            self._simple_command(command, words)
+        if command.function:
+            self._functions[command.function] = command.program
             return
-        if words[0].is_plain and words[0].text == "let":
-            self._evaluated += [word.text for word in words[1:]]
-        command.program = examine(words)
-        if base_name(words[0]) in FILE_READERS:
-            pipeline.file_names += [field for word in words[1:] if word.is_direct for field in word.fields]
+        self._input += command.input_fields
+        if pipeline.is_piped:
+            self._input += self._all[pipeline.first : command.first]
         if not command.program:
             return
         pipeline.program = command.program
+        if not pipeline.is_piped:
+            self._program = command.program
         piped = self._all[pipeline.first : command.first] if pipeline.is_piped else ()
-        for field in (*piped, *command.input_fields):
+        expanded = self._expanded[pipeline.expanded : command.expanded] if pipeline.is_piped else ()
+        for field in (*piped, *self._fields_of(expanded), *command.input_fields):
             if field not in pipeline.file_names:
                 raise UnsafePlaceError(field, *_code_in_input(command.program))
+
+    def _simple_command(self, command: _Command, words: Sequence[Word]) -> None:
+        """Examine a command with a name, and set the program that reads code from its standard input."""
+        name = base_name(words[0])
+        if words[0].is_plain and name == "let":
+            self._evaluated += [word.text for word in words[1:]]
+        for word in words:
+            if self._read_names & word.names:
+                word.fields = [*word.fields, _STANDARD_INPUT]
+        try:
+            command.program = examine(words) or self._functions.get(name, "")
+        except UnsafePlaceError as error:
+            if error.field is not _STANDARD_INPUT:
+                raise
+            command.program = name or "the command"
+        if name in ("read", "mapfile", "readarray"):
+            command.read_names = [word.text for word in words[1:] if NAME.fullmatch(word.text)] + ["REPLY", "MAPFILE"]
+            self._read_names.update(command.read_names)
+            self._assigned += [(read, command.input_fields) for read in command.read_names]
+        if name == "exec" and len(words) == 1:
+            command.program = "the shell"
+        if name in FILE_READERS:
+            self._pipeline.file_names += [field for word in words[1:] if word.is_direct for field in word.fields]
 
     # -- redirections and here-documents ----------------------------------------------------------------------------
 
@@ -319,7 +389,7 @@ class _Reader(WordReader):
                 break
             is_continued = not document.is_quoted and (len(line) - len(line.rstrip("\\"))) % 2 == 1
             end = following
-        first = self._count
+        first, expanded = self._count, len(self._expanded)
         # Without its delimiter a here-document extends to the end of the text.
         limit = end if shown == document.delimiter else following
         while self._at < limit:
@@ -342,7 +412,10 @@ class _Reader(WordReader):
                 first, "the shell expands nothing in a here-document with a quoted delimiter", "remove the quotes"
             )
         if program := document.command.program or document.pipeline.program:
-            self._refuse_since(first, *_code_in_input(program))
+            for field in (*self._since(first), *self._fields_of(self._expanded[expanded:])):
+                raise UnsafePlaceError(field, *_code_in_input(program))
+        self._input += self._since(first)
+        self._assigned += [(read, self._since(first)) for read in document.command.read_names]
 
 
 def _is_descriptor(word: Word) -> bool:

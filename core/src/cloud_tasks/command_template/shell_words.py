@@ -8,16 +8,16 @@ from __future__ import annotations
 import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
-__all__ = ["BLANKS", "BLANKS_AND_LINES", "WordReader"]
+__all__ = ["BLANKS", "BLANKS_AND_LINES", "NAME", "WordReader"]
 
 BLANKS = re.compile(r"(?:[ \t]|\\\n)*")
 BLANKS_AND_LINES = re.compile(r"(?:[ \t\n]|\\\n|#[^\n]*)*")
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)(?:\[.*\])?\+?", re.ASCII | re.DOTALL)
 _PARAMETER = re.compile(r"\$\{([!#]?)(\w+|[@*#?$!-])?(\[[^]\0]*\])?(:?[+=?-])?(:)?", re.ASCII)
 _END_OF_WORD = " \t\n;&|()<>"
@@ -41,6 +41,8 @@ class WordReader(ABC):
         self._arithmetic = 0
         """Number of arithmetic expressions around the current position."""
         self._assigned: list[tuple[str, Sequence[Field]]] = []
+        self._expanded: list[str] = []
+        """Names of the variables that were expanded."""
         self._evaluated: list[str] = []
         """Texts that the shell evaluates as arithmetic, in which names are variables."""
 
@@ -50,11 +52,9 @@ class WordReader(ABC):
 
     def _mark_evaluated(self) -> None:
         """Mark the fields that are assigned to variables which the shell evaluates as arithmetic."""
-        evaluated = {name for text in self._evaluated for name in _NAME.findall(text)}
-        for name, fields in self._assigned:
-            if name in evaluated:
-                for field in fields:
-                    field.is_integer = True
+        evaluated = {name for text in self._evaluated for name in NAME.findall(text)}
+        for field in self._fields_of(evaluated):
+            field.is_integer = True
 
     # -- fields ----------------------------------------------------------------------------------------------------
 
@@ -69,6 +69,11 @@ class WordReader(ABC):
     def _since(self, first: int) -> Sequence[Field]:
         return self._all[first : self._count]
 
+    def _fields_of(self, names: Iterable[str]) -> Sequence[Field]:
+        """Return the fields whose values were assigned to variables."""
+        wanted = frozenset(names)
+        return [field for name, fields in self._assigned if name in wanted for field in fields]
+
     def _refuse_since(self, first: int, problem: str, remedy: str) -> None:
         if self._count > first:
             raise UnsafePlaceError(self._all[first], problem, remedy)
@@ -80,7 +85,7 @@ class WordReader(ABC):
 
     def _word(self, *, one_word: bool = False, may_assign: bool = False) -> Word:
         """Read a word, which may be empty."""
-        text, word, first = self._text, Word(), self._count
+        text, word, first, expanded = self._text, Word(), self._count, len(self._expanded)
         place = Place.ONE_WORD if one_word else Place.WORD
         while self._at < len(text):
             letter = text[self._at]
@@ -105,7 +110,7 @@ class WordReader(ABC):
                 self._process_substitution(word)
             elif letter in _END_OF_WORD:
                 break
-            elif letter == "[" and may_assign and not word.is_quoted and _NAME.fullmatch(word.text):
+            elif letter == "[" and may_assign and not word.is_quoted and NAME.fullmatch(word.text):
                 self._subscript(word)
             elif letter == "=" and may_assign and not word.assigned and (name := _ASSIGNED.fullmatch(word.text)):
                 word.assigned = name[1]
@@ -117,7 +122,8 @@ class WordReader(ABC):
             else:
                 word.text += letter
                 self._at += 1
-        word.fields = self._since(first)
+        word.names = frozenset(self._expanded[expanded:])
+        word.fields = [*self._since(first), *self._fields_of(word.names)]
         return word
 
     def _single_quotes(self, word: Word) -> None:
@@ -227,6 +233,9 @@ class WordReader(ABC):
             self._at += 1
             self._double_quotes(word)
         else:
+            name = NAME.match(text, at + 1)
+            if name is not None:
+                self._expanded.append(name[0])
             word.text += "$"
             self._at += 1
 
@@ -235,6 +244,7 @@ class WordReader(ABC):
         assert match is not None
         # Within double quotes, apostrophes in a default value are plain characters, but not for bash.
         has_quotes = self._is_bash or not (is_quoted and match[4])
+        self._expanded.append(match[2] or "")
         self._evaluated.append(match[3] or "")
         start = self._at = match.end()
         inner = Word()
@@ -264,13 +274,13 @@ class WordReader(ABC):
 
     def _try_arithmetic(self, length: int) -> bool:
         """Read arithmetic that ends with ``))``; if it is none, as in ``((a); b)``, read nothing and return False."""
-        state = (self._at, self._count, len(self._evaluated))
+        state = (self._at, self._count, len(self._evaluated), len(self._expanded))
         self._at += length
         with contextlib.suppress(UnsafePlaceError):
             if self._arithmetic_until("))"):
                 return True
         self._at, self._count = state[:2]
-        del self._evaluated[state[2] :]
+        del self._evaluated[state[2] :], self._expanded[state[3] :]
         return False
 
     def _arithmetic_until(self, closing: str) -> bool:
