@@ -108,11 +108,11 @@ class _Command:
 
 
 class _HereDocument:
-    __slots__ = ("command", "delimiter", "is_quoted", "pipeline", "strips_tabs")
+    __slots__ = ("command", "ending", "is_quoted", "pipeline", "strips_tabs")
 
-    def __init__(self, delimiter: Word, strips_tabs: bool, command: _Command, pipeline: _Pipeline) -> None:
-        self.delimiter = delimiter.text
-        self.is_quoted = delimiter.is_quoted
+    def __init__(self, ending: Word, strips_tabs: bool, command: _Command, pipeline: _Pipeline) -> None:
+        self.ending = ending.text
+        self.is_quoted = ending.is_quoted
         self.strips_tabs = strips_tabs
         self.command = command
         self.pipeline = pipeline
@@ -385,13 +385,13 @@ class _Reader(WordReader):
             line = text[end:] if line_end < 0 else text[end:line_end]
             following = len(text) if line_end < 0 else line_end + 1
             shown = line.lstrip("\t") if document.strips_tabs else line
-            if (shown == document.delimiter and not is_continued) or line_end < 0:
+            if (shown == document.ending and not is_continued) or line_end < 0:
                 break
             is_continued = not document.is_quoted and (len(line) - len(line.rstrip("\\"))) % 2 == 1
             end = following
         first, expanded = self._count, len(self._expanded)
         # Without its delimiter a here-document extends to the end of the text.
-        limit = end if shown == document.delimiter else following
+        limit = end if shown == document.ending else following
         while self._at < limit:
             letter = text[self._at]
             if letter == MARK:
