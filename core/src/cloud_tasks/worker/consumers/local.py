@@ -37,7 +37,6 @@ class LocalConsumer:
         skip: Number of tasks to leave out at the start.
         limit: Maximum number of tasks; None for all.
         is_selected: Returns whether to run the task of an id; None for all tasks.
-        check: Called with the first task; an `InputError` of it ends the run before any task.
         on_change: Called from the thread when there may be new tasks.
     """
 
@@ -48,14 +47,12 @@ class LocalConsumer:
         skip: int = 0,
         limit: int | None = None,
         is_selected: Callable[[str], bool] | None = None,
-        check: Callable[[str, Any], None] | None = None,
         on_change: Callable[[], None],
     ) -> None:
         self._source = source
         self._skip = skip
         self._limit = limit
         self._is_selected = is_selected
-        self._check = check
         self._on_change = on_change
         self._ready: deque[PendingAttempt] = deque()
         self._retries: list[tuple[float, int, PendingAttempt]] = []
@@ -133,9 +130,6 @@ class LocalConsumer:
                     if task is None:
                         break
                     task_id, data = task
-                    if self._check is not None:
-                        self._check(task_id, data)
-                        self._check = None
                     if self._skip > 0:
                         self._skip -= 1
                         continue

@@ -165,7 +165,6 @@ class OpenBackends:
             skip=data.tasks_to_skip or 0,
             limit=data.max_num_tasks,
             is_selected=is_selected,
-            check=None if self._config.command is None else self._config.command.check,
             on_change=on_change,
         )
 
