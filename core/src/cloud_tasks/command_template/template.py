@@ -38,6 +38,8 @@ _T = TypeVar("_T")
 
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 """Bytes of one argument or variable: Linux allows 32 pages, including the final NUL."""
+_GO_TEMPLATE = re.compile(r"(?<!\{)\{\{-?\s*(?:\w+ +)?\.[^{}]*\}\}(?!\})")
+"""A template of Docker, Kubernetes and others: ``{{.Name}}``."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _MAX_SUGGESTED = 8
 _MAX_LINE = 1000
@@ -79,6 +81,9 @@ class CommandTemplate:
             raise self._error(
                 f"{written} is not a placeholder", f"write {{{name}}}, or {{{written}}} for braces of the shell"
             )
+        if go_template := _GO_TEMPLATE.search(self.text):
+            doubled = go_template[0].replace("{", "{{").replace("}", "}}")
+            raise self._error(f"{go_template[0]} would become {go_template[0][1:-1]}", f"write {doubled}")
         self.invocation(values)
 
     def invocation(self, values: Mapping[str, Any]) -> Invocation:
