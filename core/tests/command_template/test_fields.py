@@ -51,6 +51,7 @@ def line(template: str, data: dict[str, object] = DATA) -> str:
         ("find . -exec cp {} {v} \\;", "find . -exec cp {} V \\;"),
         ("x }} y", "x }} y"),
         ("echo {{fd}}", "echo {fd}"),
+        ("docker ps --format '{{{{.Names}}}}'", "docker ps --format '{{.Names}}'"),
         ("exec {{fd}}>{v}", "exec {fd}>V"),
         ("echo # {unknown} }} '", "echo # {unknown} }} '"),
     ],
@@ -77,6 +78,8 @@ def test_placeholders_and_the_braces_of_the_shell(template: str, expected: str) 
         ("cat {v!r}", "is not a placeholder"),
         ("cat {files[0]}", "is not a placeholder"),
         ("echo a\0b", "NUL"),
+        ("docker ps --format '{{.Names}}' {v}", "{{.Names}} would become {.Names}; write {{{{.Names}}}}"),
+        ("docker ps --format '{{json .}}'", "{{json .}} would become {json .}; write {{{{json .}}}}"),
     ],
 )
 def test_unknown_field_is_refused_with_a_suggestion(template: str, hint: str) -> None:

@@ -132,6 +132,17 @@ def test_command_is_refused_before_the_first_task(worker, command: str, problem:
     assert worker.events("task_started") == []
 
 
+def test_command_is_refused_before_the_first_task_of_a_queue_and_no_task_is_lost(worker) -> None:
+    worker.load({"name": "x"}, {"name": "y"})
+    names = {"CLOUD_TASKS_PROVIDER": "FOLDER", "CLOUD_TASKS_JOB_ID": "job", "CLOUD_TASKS_IDLE_LIMIT": "0.5"}
+    finished = run(worker, CLOUD_TASKS_COMMAND="cat {nam}", **names)
+    assert finished.code == 2
+    assert "CLOUD_TASKS_COMMAND: the task's data has no field for {nam}; did you mean {name}?" in finished.log
+    assert worker.queued_events("task_started") == []
+    finished = run(worker, CLOUD_TASKS_COMMAND="echo {name}", **names)
+    assert sorted(event["command"] for event in worker.queued_events("task_completed")) == ["echo x", "echo y"]
+
+
 def test_pipeline_with_a_missing_program_fails_with_that_reason(worker) -> None:
     source = tasks(worker, a={})
     for shell, reason in (("bash", "nosuchtool: command not found"), ("sh", None)):

@@ -92,7 +92,7 @@ def _undecodable_argument(error: UnicodeEncodeError, arguments: Sequence[str]) -
     """Describe text that cannot be encoded: an argument that is not UTF-8, or output for another encoding."""
     for argument in arguments:
         if clean_text(argument) != argument:
-            return f'argument "{clean_text(argument, 120)}": not valid UTF-8 text', 2
+            return f'argument "{clean_text(argument, 120)}": not valid UTF-8 text', exit_codes.BAD_INPUT
     return (
         f"text cannot be encoded as {error.encoding.upper()}; use UTF-8 (PYTHONIOENCODING, LC_ALL)",
         exit_codes.RUN_FAILED,

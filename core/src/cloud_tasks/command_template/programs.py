@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from cloud_tasks.command_template import program_tables as tables
 from cloud_tasks.command_template.fields import MARK, Field
-from cloud_tasks.command_template.rewrite import with_arguments
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
 __all__ = ["base_name", "examine"]
@@ -28,8 +27,9 @@ def examine(words: Sequence[Word]) -> str:
         if at and not _may_begin_command(names, at):
             continue
         rest = words[at + 1 :]
-        if words[at].text == MARK:
-            words[at].fields[0].is_program = True
+        if words[at].text == MARK or words[at].text.startswith("$"):
+            for field in words[at].fields:
+                field.is_program = True
         _examine_built_in(names[at], rest)
         _examine_program(names[at], rest)
         program = program or (names[at] if _reads_code(names[at], rest) else "")
@@ -130,9 +130,9 @@ def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word]) 
 
 
 def _code(name: str, kind: tables.Interpreter, word: Word) -> UnsafePlaceError:
-    field = word.fields[0]
-    remedy = with_arguments(name, word) if kind is tables.SHELL else ""
-    return _unsafe(field, f"{name} executes it as code", remedy or kind.remedy.replace("{program}", name))
+    error = _unsafe(word.fields[0], f"{name} executes it as code", kind.remedy.replace("{program}", name))
+    error.shell_code = (name, word) if kind is tables.SHELL else None
+    return error
 
 
 def _is_file(word: Word) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
+from cloud_tasks.command_template.shell_syntax import read_places
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
 __all__ = ["with_arguments"]
@@ -12,8 +13,6 @@ __all__ = ["with_arguments"]
 
 def with_arguments(program: str, word: Word) -> str:
     """Return the command with the placeholders of its code passed as arguments: ``bash -c 'echo "$1"' _ {name}``."""
-    from cloud_tasks.command_template.shell_syntax import read_places
-
     general = f"{program} -c '… \"$1\" …' _ {word.fields[0].text}"
     if word.has_expansion or not word.is_direct:
         return general

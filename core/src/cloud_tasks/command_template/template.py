@@ -25,6 +25,7 @@ from cloud_tasks.command_template.fields import (
     split_template,
 )
 from cloud_tasks.command_template.program_tables import BUILT_INS
+from cloud_tasks.command_template.rewrite import with_arguments
 from cloud_tasks.command_template.shell_syntax import read_places
 from cloud_tasks.command_template.words import UnsafePlaceError
 from cloud_tasks.errors import InputError
@@ -37,6 +38,8 @@ _T = TypeVar("_T")
 
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 """Bytes of one argument or variable: Linux allows 32 pages, including the final NUL."""
+_GO_TEMPLATE = re.compile(r"(?<!\{)\{\{-?\s*(?:\w+ +)?\.[^{}]*\}\}(?!\})")
+"""A template of Docker, Kubernetes and others: ``{{.Name}}``."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _MAX_SUGGESTED = 8
 _MAX_LINE = 1000
@@ -78,6 +81,9 @@ class CommandTemplate:
             raise self._error(
                 f"{written} is not a placeholder", f"write {{{name}}}, or {{{written}}} for braces of the shell"
             )
+        if go_template := _GO_TEMPLATE.search(self.text):
+            doubled = go_template[0].replace("{", "{{").replace("}", "}}")
+            raise self._error(f"{go_template[0]} would become {go_template[0][1:-1]}", f"write {doubled}")
         self.invocation(values)
 
     def invocation(self, values: Mapping[str, Any]) -> Invocation:
@@ -118,7 +124,8 @@ class CommandTemplate:
             if not field.is_known and field.place is not Place.COMMENT:
                 raise self._unknown(field, values)
         if unsafe is not None:
-            raise self._error(f"{unsafe.field.text} is not data there: {unsafe.problem}", unsafe.remedy)
+            remedy = unsafe.remedy if unsafe.shell_code is None else f"use {with_arguments(*unsafe.shell_code)}"
+            raise self._error(f"{unsafe.field.text} is not data there: {unsafe.problem}", remedy)
         return text.split(MARK), fields
 
     def _texts(self, field: Field, values: Mapping[str, Any]) -> tuple[str, ...] | str:

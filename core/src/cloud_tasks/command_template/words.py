@@ -22,18 +22,22 @@ class UnsafePlaceError(Exception):
         self.field = field
         self.problem = problem
         self.remedy = remedy
+        self.shell_code: tuple[str, Word] | None = None
+        """The shell that would execute the value, and the argument with its code."""
 
 
 class Word:
     """One word of a command."""
 
-    __slots__ = ("assigned", "fields", "has_expansion", "has_process", "is_quoted", "text")
+    __slots__ = ("assigned", "fields", "has_expansion", "has_process", "is_quoted", "names", "text")
 
     def __init__(self) -> None:
         self.text = ""
         """Without quotes; a placeholder as `MARK`, a substitution as ``$()``."""
         self.fields: Sequence[Field] = ()
-        """Placeholders in it, and in the substitutions in it."""
+        """Placeholders in it, in the substitutions in it, and in the values of the variables that it expands."""
+        self.names: frozenset[str] = frozenset()
+        """Variables that it expands."""
         self.is_quoted = False
         self.has_expansion = False
         self.has_process = False

@@ -41,7 +41,6 @@ class LocalConsumer:
         limit: Maximum number of tasks; None for all.
         is_selected: Returns whether to run the task of an id; None for all tasks.
         allow_empty: Whether a source without tasks is accepted.
-        check: Called with the first task; an `InputError` of it ends the run before any task.
         on_change: Called from the thread when there may be new tasks.
     """
 
@@ -53,7 +52,6 @@ class LocalConsumer:
         limit: int | None = None,
         is_selected: Callable[[str], bool] | None = None,
         allow_empty: bool = False,
-        check: Callable[[str, Any], None] | None = None,
         on_change: Callable[[], None],
     ) -> None:
         self._source = source
@@ -63,7 +61,6 @@ class LocalConsumer:
         self._allow_empty = allow_empty
         self._seen: set[int] = set()
         self._number_read = 0
-        self._check = check
         self._on_change = on_change
         self._ready: deque[PendingAttempt] = deque()
         self._retries: list[tuple[float, int, PendingAttempt]] = []
@@ -154,9 +151,6 @@ class LocalConsumer:
             task_id, data = task
             self._number_read += 1
             self._check_unique(task_id, source)
-            if self._check is not None:
-                self._check(task_id, data)
-                self._check = None
             if self._skip > 0:
                 self._skip -= 1
                 continue

@@ -166,7 +166,6 @@ class OpenBackends:
             limit=data.max_num_tasks,
             allow_empty=bool(data.allow_empty),
             is_selected=is_selected,
-            check=None if self._config.command is None else self._config.command.check,
             on_change=on_change,
         )
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloud_tasks import exit_codes
+from cloud_tasks.errors import InputError
 from cloud_tasks.escape import terminal_line
 from cloud_tasks.worker.common.formatting import counted, format_duration
 from cloud_tasks.worker.common.log import Log
@@ -63,6 +64,9 @@ _MAX_NOTICES = 20
 _COMPLETED, _LOST = OutcomeKind.COMPLETED, OutcomeKind.LOST
 _RAN = frozenset({OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED, OutcomeKind.EXCEPTION})
 
+_UNUSABLE_DATA = (ValueError, TypeError, AttributeError)
+"""Errors of data that is not a JSON object, with which the attempt fails."""
+
 
 class SupervisorParts(NamedTuple):
     """The objects that a supervisor works with; created before it, closed after it."""
@@ -95,6 +99,8 @@ class Supervisor:
         self._forkserver_losses = 0
         """Tasks that the deaths in a row interrupted."""
         self._breaker = CircuitBreaker()
+        self._command = settings.command
+        """The command, until it was checked with the first task."""
         self._mean_seconds: float | None = None
         self._is_accepting = True
         """Whether attempts are submitted."""
@@ -207,10 +213,25 @@ class Supervisor:
         while (capacity := executor.capacity) and not reporter.is_clogged:
             work = self._next_returned() if self._returned else None
             work = work or consumer.get()
-            if work is None:
+            if work is None or (self._command is not None and not self._is_usable(self._command, work)):
                 break
             executor.submit(work)
         consumer.request(capacity, mean_seconds=mean_seconds)
+
+    def _is_usable(self, command: Command, first: PendingAttempt) -> bool:
+        """Check the command with the first task; shut down if it cannot be used."""
+        self._command = None
+        try:
+            command.check(first.task_id, first.data)
+        except InputError as error:
+            self._returned.append(first)
+            self._parts.log.error(str(error))
+            self.report("fatal_exception", exception=str(error), stack_trace="")
+            self.stop(str(error), grace=0.0, code=Exit.BAD_INPUT)
+            return False
+        except _UNUSABLE_DATA:
+            return True
+        return True
 
     def _next_returned(self) -> PendingAttempt | None:
         while self._returned:
@@ -435,5 +456,8 @@ class Supervisor:
 def _with_command(command: Command, attempt: RunningAttempt, outcome: Outcome) -> Outcome:
     """Return the outcome with the command that the attempt ran, as a detail of its event."""
     work = attempt.work
-    line = command.line(work.task_id, work.data, attempt=work.attempt, slot=attempt.slot, scratch=attempt.scratch)
+    try:
+        line = command.line(work.task_id, work.data, attempt=work.attempt, slot=attempt.slot, scratch=attempt.scratch)
+    except _UNUSABLE_DATA:
+        return outcome
     return outcome._replace(details={**outcome.details, "command": line}) if line else outcome

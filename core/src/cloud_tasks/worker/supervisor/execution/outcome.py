@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from cloud_tasks.sanitize import clean_text
 from cloud_tasks.worker.common.formatting import format_duration
 from cloud_tasks.worker.common.os_errors import full_folder
 from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
@@ -201,7 +200,8 @@ def _last_line(output: str, code: int) -> str:
     elif any(line.startswith(_TRACEBACK) for line in lines):
         start = max(at for at, line in enumerate(lines) if line.startswith(_TRACEBACK))
         lines = [line for line in lines[start + 1 :] if not line[0].isspace()][:1] or lines
-    return clean_text(_SHELL_MESSAGE.sub("", lines[-1]).strip(), _MAX_CAUSE) if lines else ""
+    reason = _SHELL_MESSAGE.sub("", lines[-1]).strip() if lines else ""
+    return reason if len(reason) <= _MAX_CAUSE else f"{reason[: _MAX_CAUSE - 1]}…"
 
 
 def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
