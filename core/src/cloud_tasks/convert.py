@@ -93,6 +93,8 @@ def encode_task_message(message: TaskMessage) -> bytes:
         rest += f',"losses":{message.losses}'
     if message.not_before:
         rest += f',"not_before":{json.dumps(message.not_before)}'
+    if message.delay is not None:
+        rest += f',"delay":{json.dumps(message.delay)}'
     return f'{{"task_id":{_quoted(message.task_id)},"data":{text}{rest}}}'.encode()
 
 
@@ -114,6 +116,7 @@ def decode_task_message(body: bytes) -> TaskMessage:
             attempt=int(fields.get("attempt", 1)),
             losses=int(fields.get("losses", 0)),
             not_before=float(fields.get("not_before", 0.0)),
+            delay=None if fields.get("delay") is None else float(fields["delay"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MalformedMessageError(f"not a task message: {error}") from error

@@ -4,49 +4,13 @@ from __future__ import annotations
 
 import gzip
 import shelve
-import subprocess
-import sys
 import zipfile
 from typing import Any
 
 import pytest
-from worker_harness import TIMEOUT, Finished, Harness
+from worker_harness import MODES, Harness, modes, run_program
 
-MODES = {
-    "fork": (),
-    "spawn": ("--start-method", "spawn"),
-    "reuse": ("--reuse-processes", "10"),
-    "reuse spawn": ("--reuse-processes", "10", "--start-method", "spawn"),
-}
-modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_released")
-PROGRAM = """
-import atexit, os, sys, threading, time
-from pathlib import Path
-from cloud_tasks.worker import Worker
-{code}
-if __name__ == "__main__":
-    Worker(f, args=sys.argv[1:]).run()
-"""
-
-
-def run_program(
-    worker: Harness, code: str, *args: str, tasks: int = 1, input: str | None = None, data: dict[str, Any] | None = None
-) -> Finished:
-    """Run a program whose function ``f`` is in the code."""
-    (worker.folder / "program.py").write_text(PROGRAM.format(code=code))
-    file = worker.task_file(*(data or {} for _ in range(tasks)))
-    finished = subprocess.run(
-        [sys.executable, "program.py", "--task-file", file, *args],
-        cwd=worker.folder,
-        env=worker.environment,
-        capture_output=True,
-        text=True,
-        input=input,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    return Finished(code=finished.returncode, log=finished.stderr, output=finished.stdout)
 
 
 def ends(worker: Harness) -> list[tuple[str, Any]]:

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Every attempt that was started gets exactly one event that ends it.
 2. Attempts and interrupted attempts are counted separately, and both are limited; past a limit the task is reported
-   dead.
+   dead. A delay that grows with their number precedes the next, unless this worker shuts down.
 3. A task whose lease expired is neither sent nor released, and no interruption makes it dead: the queue delivers it
    again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
 """
@@ -162,10 +162,12 @@ class CompletionHandler:
         if outcome.kind is _LOST and losses > self._rules.max_losses:
             events.append(self._dead_event(work, _interruptions(losses), elapsed))
             return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
+        # A worker that shuts down leaves the task to another one, which can run it at once.
+        delay = self._rules.delay(outcome, losses) if outcome.kind is _LOST else 0.0
         if work.lease_id is not None and self._counts_deliveries:
-            report = Report(events, lease_id=work.lease_id, release=True)
+            report = Report(events, lease_id=work.lease_id, release=True, delay=delay)
             return Completion(report, work.task_id, outcome, True)
-        return self._completion(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
+        return self._completion(work, outcome, events, retry=True, delay=delay, attempt=work.attempt, losses=losses)
 
     def _superseded(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
         """Return the completion of an attempt that the queue delivers again, because its lease expired."""
@@ -251,7 +253,7 @@ class CompletionHandler:
             if work.lease_id is None or work.lease_lost:
                 continue
             if self._counts_deliveries:
-                delay = max(0.0, work.not_before - time.time())
+                delay = max(0.0, work.wait)
                 body = _next_body(work, work.attempt, work.losses, delay)
                 self._reporter.put(Report((), lease_id=work.lease_id, next_body=body, delay=delay))
             else:
@@ -288,9 +290,11 @@ def _next_body(work: PendingAttempt, attempt: int, losses: int, delay: float) ->
     from cloud_tasks.convert import encode_task_message
     from cloud_tasks.model import TaskMessage
 
-    not_before = time.time() + delay if delay > 0 else 0.0
+    not_before, limit = (time.time() + delay, round(delay, 3)) if delay > 0 else (0.0, None)
     return encode_task_message(
-        TaskMessage(task_id=work.task_id, data=work.data, attempt=attempt, losses=losses, not_before=not_before)
+        TaskMessage(
+            task_id=work.task_id, data=work.data, attempt=attempt, losses=losses, not_before=not_before, delay=limit
+        )
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from cloud_tasks.worker.common.formatting import format_duration
 from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
 
-__all__ = ["Outcome", "OutcomeKind", "read_outcome"]
+__all__ = ["SHUT_DOWN", "Outcome", "OutcomeKind", "read_outcome"]
 
 
 class OutcomeKind(enum.StrEnum):
@@ -31,6 +31,7 @@ class OutcomeKind(enum.StrEnum):
 
 
 _SIGNAL_CAUSES = {
+    "SIGTERM": "ended by SIGTERM, sent by the task itself or by another process",
     "SIGSEGV": "segmentation fault: a library of the task accessed invalid memory",
     "SIGBUS": "bus error: a mapped file was truncated, or the shared memory is full",
     "SIGABRT": "aborted by a library of the task",
@@ -55,6 +56,9 @@ class Outcome(NamedTuple):
     exit_code: int | None = None
 
 
+SHUT_DOWN = Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})
+
+
 def read_outcome(
     *, status: int, content: bytes, cause: str, tail: bytes = b"", limit: float | None = None, memory: float = 0.0
 ) -> Outcome:
@@ -73,7 +77,7 @@ def read_outcome(
     if head is not None:
         return _reported(head, result, printed)
     if cause == "shutdown":
-        return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})
+        return SHUT_DOWN
     if cause == "timeout":
         return Outcome(
             kind=OutcomeKind.TIMED_OUT,
@@ -86,11 +90,7 @@ def read_outcome(
             details={"exception": message, "exception_type": "MemoryLimitExceeded", **printed},
             kinds=("MemoryLimitExceeded", "MemoryError"),
         )
-    code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGTERM:
-        # An instance that powers off signals all its processes at once, and the task may exit before the worker.
-        return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "SIGTERM from outside the worker"})
-    return _exited(code, printed)
+    return _exited(os.waitstatus_to_exitcode(status), printed)
 
 
 def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
