@@ -111,7 +111,14 @@ class WorkerConfig:
     def forkserver_config(
         self, function: Function, on_init: Callable[[WorkerData], Any] | None, flags: SharedFlags
     ) -> ForkserverConfig:
-        """Return the configuration of the fork server."""
+        """Return the configuration of the fork server.
+
+        Raises:
+            InputError: Task processes would be new interpreters, which cannot execute this program.
+        """
+        program = Program(flags)
+        if self.spawn and program.problem:
+            raise InputError(program.problem, where="--start-method spawn", hint="save it to a file, or use fork")
         if self.log_dir is not None:
             os.makedirs(self.log_dir, exist_ok=True)
         return ForkserverConfig(
@@ -121,7 +128,7 @@ class WorkerConfig:
             capture=self.capture,
             log_dir=self.log_dir,
             limits=(self.max_result_bytes, getattr(self.data, "result_store", None)),
-            program=Program(flags),
+            program=program,
             environments=self._slot_environments(),
             spawn=self.spawn,
             reuse=getattr(self.data, "reuse_processes", None) or 1,

@@ -43,7 +43,7 @@ from cloud_tasks.worker.forkserver.protocol import (
     decode,
     encode,
 )
-from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, other_threads
+from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, TASK_MARK, other_threads
 from cloud_tasks.worker.task_process.process_end import flush_files, own_from_now_on
 from cloud_tasks.worker.task_process.runner import warm_up
 
@@ -99,7 +99,9 @@ class _Server:
             return
         if not self._config.spawn:
             self._prefork.enable()
+        self._warn_of_generators()
         self._orphans.spare_present()
+        os.environ[TASK_MARK] = "1"
         own_from_now_on()
         gc.collect()
         process_tree.trim_memory()
@@ -109,6 +111,14 @@ class _Server:
             self._channel.flush()
         except ChannelClosedError:
             return
+
+    def _warn_of_generators(self) -> None:
+        if self._config.is_first:
+            from cloud_tasks.worker.forkserver.shared_generators import describe_shared_generators
+
+            warning = describe_shared_generators(self._config.data)
+            if warning:
+                Log(verbose=False).warning(warning)
 
     def _loop(self, alarm: int) -> None:
         """Handle messages and reap children until the supervisor quits and no child is left."""
@@ -159,6 +169,7 @@ class _Server:
             if self._config.spawn is None and (names := other_threads()):
                 Log(verbose=False).warning(f"worker_init left threads ({names}); {SPAWN_ADVICE}")
                 self._config.spawn = True
+                problem = problem or self._config.program.problem
         self._channel.put(encode(Ready(problem)))
         self._channel.flush()
         return not problem
