@@ -82,6 +82,7 @@ def Worker(f, args):
 """
     finished = run_program(worker, code, tasks=3)
     assert len(worker.events("task_completed")) == 3, finished.log
+    assert "fork server" not in finished.log
     lines = [line for line in finished.log.splitlines() if WARNING in line]
     assert [name in line for line in lines] == ([True] if name else []), finished.log
     if name:

@@ -83,8 +83,11 @@ def _values(worker_data: Any) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}[…]", part) for part in itertools.islice(value, _MAX_ENTRIES))
         elif kind is dict:
             yield from ((f"{name}[…]", part) for part in list(value.values())[:_MAX_ENTRIES])
-        elif (value if isinstance(value, type) else kind).__module__ in own:
-            attributes = dict(value.__dict__) if isinstance(value, type) else _attributes(value)
+        elif issubclass(kind, type):
+            attributes = dict(type.__getattribute__(value, "__dict__")) if value.__module__ in own else {}
+            yield from ((f"{name}.{key}", part) for key, part in itertools.islice(attributes.items(), _MAX_ENTRIES))
+        elif kind.__module__ in own:
+            attributes = _attributes(value)
             yield from ((f"{name}.{key}", part) for key, part in itertools.islice(attributes.items(), _MAX_ENTRIES))
 
 
@@ -101,9 +104,9 @@ def _own_modules() -> dict[str, dict[str, Any]]:
     library = os.path.dirname(os.__file__) + os.sep
     found = {}
     for name, module in list(sys.modules.items()):
-        if not isinstance(module, ModuleType) or name.partition(".")[0] == "cloud_tasks":
+        if not issubclass(type(module), ModuleType) or name.partition(".")[0] == "cloud_tasks":
             continue
-        content = module.__dict__
+        content = ModuleType.__getattribute__(module, "__dict__")
         file = content.get("__file__")
         is_own = isinstance(file, str) and not file.startswith(library) and "-packages" + os.sep not in file
         if is_own or name == "__main__":
