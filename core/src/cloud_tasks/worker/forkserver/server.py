@@ -113,7 +113,7 @@ class _Server:
             return
 
     def _warn_of_generators(self) -> None:
-        if self._config.is_first:
+        if self._config.is_first and not sys.modules.keys().isdisjoint(("random", "numpy.random", "torch")):
             from cloud_tasks.worker.forkserver.shared_generators import describe_shared_generators
 
             warning = describe_shared_generators(self._config.data)

@@ -36,8 +36,6 @@ _MAX_NAMES = 3
 def describe_shared_generators(worker_data: Any) -> str:
     """Return a warning that names the generators in the program's modules and on ``worker_data``; empty for none."""
     kinds = _generator_types()
-    if not kinds:
-        return ""
     known = {*_global_generators()}
     found: list[str] = []
     for place, value in itertools.islice(_values(worker_data), _MAX_VALUES):
