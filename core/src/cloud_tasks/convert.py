@@ -112,6 +112,8 @@ def encode_task_message(message: TaskMessage) -> bytes:
         rest += f',"losses":{message.losses}'
     if message.not_before:
         rest += f',"not_before":{json.dumps(message.not_before)}'
+    if message.delay is not None:
+        rest += f',"delay":{json.dumps(message.delay)}'
     return f'{{"task_id":{_quoted(message.task_id)},"data":{text}{rest}}}'.encode()
 
 
@@ -150,6 +152,7 @@ def _task_message(fields: Any) -> TaskMessage:
         attempt=whole_number(fields.get("attempt", 1), low=1, high=MAX_ATTEMPT),
         losses=whole_number(fields.get("losses", 0), low=0, high=MAX_ATTEMPT),
         not_before=due,
+        delay=finite_seconds(fields.get("delay")),
     )
 
 

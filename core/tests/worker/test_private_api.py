@@ -8,6 +8,7 @@ import importlib
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import click
@@ -23,16 +24,30 @@ PARTS = {
     ("_queue", "SimpleQueue"): "the supervisor loads `queue`",
     ("asyncio", "_get_running_loop"): "`asyncio.run` fails in tasks of a worker that was started from an event loop",
     ("asyncio", "_set_running_loop"): "`asyncio.run` fails in tasks of a worker that was started from an event loop",
+    ("atexit", "_ncallbacks"): "every task process is ended as if it had exit functions",
+    ("atexit", "_clear"): "exit functions of the program run in every task",
+    ("atexit", "_run_exitfuncs"): "exit functions of a task do not run",
+    ("_thread", "_count"): "every task process is ended as if it had threads",
+    ("threading", "_threading_atexits"): "a task that leaves a pool of threads ends at max_runtime",
+    ("threading", "_shutdown"): "threads of a task end with its process",
+    ("multiprocessing.util", "_exit_function"): "finalizers of multiprocessing do not run in tasks",
+    ("multiprocessing.util", "_finalizer_registry"): "finalizers of multiprocessing do not run in tasks",
+    ("multiprocessing.process", "_children"): "tasks end the child processes of the program",
+    ("logging", "_handlerList"): "handlers of a task are not flushed",
     ("json.encoder", "c_make_encoder"): "events and results are encoded more slowly",
 }
+OWN = {"_clear", "_count", "_shutdown", "_children"}
+"""Names that other classes use as well."""
 USERS = {"worker/common/private_api.py", "cli/options/words_option.py", "compact_json.py"}
-ATTRIBUTES = {name for _, name in PARTS} - {"socketpair", "signal", "SimpleQueue"} | {
+ATTRIBUTES = {name for _, name in PARTS} - {"socketpair", "signal", "SimpleQueue"} - OWN | {
+    "_inheriting",
     "_long_opt",
+    "_registered_with_atexit",
     "_option_string_actions",
     "_actions",
 }
 MISSING = """
-import queue, signal, socket, sys
+import atexit, queue, signal, socket, sys
 sys.modules.update(_socket=None, _queue=None, _signal=None)
 import cloud_tasks.worker.common.private_api as api
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
@@ -46,12 +61,24 @@ near.flush()
 assert far.get() == ["text"]
 sys.modules["asyncio"] = sys
 api.forget_event_loop()
+for name in ("threading", "multiprocessing.util", "multiprocessing.process", "logging", "weakref"):
+    sys.modules[name] = sys
+for name in ("_ncallbacks", "_clear", "_run_exitfuncs"):
+    delattr(atexit, name)
+assert api.forget_exit_functions() == [[]]
+api.end_threads()
+api.run_exit_functions([])
 """
 
 
 @pytest.mark.parametrize(("module", "name"), PARTS)
 def test_private_part_exists(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name), PARTS[module, name]
+
+
+def test_weakref_finalizers_register_their_exit_function_once() -> None:
+    assert weakref.finalize._registry is not None
+    assert hasattr(weakref.finalize, "_registered_with_atexit"), "finalizers of a task do not run"
 
 
 def test_argparse_keeps_the_flags_and_names_of_a_parser() -> None:

@@ -10,43 +10,9 @@ import zipfile
 from typing import Any
 
 import pytest
-from worker_harness import TIMEOUT, Finished, Harness
+from worker_harness import MODES, SMALL_PROGRAM, Harness, modes, run_program
 
-MODES = {
-    "fork": (),
-    "spawn": ("--start-method", "spawn"),
-    "reuse": ("--reuse-processes", "10"),
-    "reuse spawn": ("--reuse-processes", "10", "--start-method", "spawn"),
-}
-modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_released")
-PROGRAM = """
-import atexit, os, sys, threading, time
-from pathlib import Path
-from cloud_tasks.worker import Worker
-{code}
-if __name__ == "__main__":
-    Worker(f, args=sys.argv[1:]).run()
-"""
-
-
-def run_program(
-    worker: Harness, code: str, *args: str, tasks: int = 1, input: str | None = None, data: dict[str, Any] | None = None
-) -> Finished:
-    """Run a program whose function ``f`` is in the code."""
-    (worker.folder / "program.py").write_text(PROGRAM.format(code=code))
-    file = worker.task_file(*(data or {} for _ in range(tasks)))
-    finished = subprocess.run(
-        [sys.executable, "program.py", "--task-file", file, *args],
-        cwd=worker.folder,
-        env=worker.environment,
-        capture_output=True,
-        text=True,
-        input=input,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    return Finished(code=finished.returncode, log=finished.stderr, output=finished.stdout)
 
 
 def ends(worker: Harness) -> list[tuple[str, Any]]:
@@ -307,3 +273,49 @@ def f(task_id, data, worker_data):
     (worker.folder / "low").touch()
     run_program(worker, code)
     assert (worker.folder / "out").read_text() == "written"
+
+
+@modes
+def test_standard_input_of_tasks_is_empty(worker, mode) -> None:
+    code = """
+FIRST = sys.stdin.readline()
+def f(task_id, data, worker_data):
+    try:
+        line = input()
+    except EOFError:
+        line = None
+    return [line, sys.stdin.read(), os.read(0, 100).decode()]
+"""
+    lines = "first\n" + "second\n" * 3
+    finished = run_program(worker, code, *mode, "--max-runtime", "10", tasks=2, input=lines)
+    assert ends(worker) == [("task_completed", [None, "", ""])] * 2, finished.log
+
+
+def test_worker_leaves_its_standard_input_to_others(worker) -> None:
+    script = "while read line; do echo $line; {python} program.py --task-file {tasks} 2> /dev/null; done"
+    code = "def f(task_id, data, worker_data): return sys.stdin.read()"
+    (worker.folder / "program.py").write_text(SMALL_PROGRAM.format(code=code))
+    tasks = worker.task_file({}, {})
+    printed = subprocess.run(
+        ["bash", "-c", script.format(python=sys.executable, tasks=tasks)],
+        cwd=worker.folder,
+        env=worker.environment,
+        input="one\ntwo\nthree\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed == "one\ntwo\nthree\n"
+    assert ends(worker) == [("task_completed", "")] * 6
+
+
+@modes
+def test_working_folder_of_a_task_is_that_of_the_program(worker, mode) -> None:
+    code = """
+def f(task_id, data, worker_data):
+    folder = os.getcwd()
+    os.mkdir(task_id); os.chdir(task_id); os.rmdir(os.getcwd())
+    return folder
+"""
+    run_program(worker, code, *mode, tasks=3)
+    assert ends(worker) == [("task_completed", str(worker.folder))] * 3

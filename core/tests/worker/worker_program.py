@@ -82,6 +82,8 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
         os._exit(fields["code"])
     if what == "sys.exit":
         sys.exit(fields["code"])
+    if what == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
     if what == "interrupt":
         raise KeyboardInterrupt
     if what == "crash":

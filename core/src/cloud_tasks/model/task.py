@@ -70,7 +70,7 @@ class Task:
 
 @attrs.frozen(kw_only=True)
 class TaskMessage:
-    """A message of the task queue: JSON ``{"task_id", "data", "attempt", "losses", "not_before"}``.
+    """A message of the task queue: JSON ``{"task_id", "data", "attempt", "losses", "not_before", "delay"}``.
 
     On the wire, ``task_id`` (or ``id``) and ``data`` are required.
     """
@@ -85,3 +85,5 @@ class TaskMessage:
     """Interrupted attempts of the task, as far as known to the sender."""
     not_before: float = 0.0
     """Unix seconds before which the attempt must not start (backoff, for queues without a delay); 0 for at once."""
+    delay: float | None = None
+    """Seconds that the attempt waits at most, whatever the clocks of sender and receiver show; None for no limit."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from cloud_tasks import exit_codes
 from cloud_tasks.errors import InputError
+from cloud_tasks.worker.common.private_api import is_imported_by_multiprocessing, names_in_use
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
-from cloud_tasks.worker.forkserver.spawn import become_task, is_spawned
+from cloud_tasks.worker.forkserver.spawn import TASK_MARK, become_task, is_spawned
 from cloud_tasks.worker.options import apply_options, extend_parser, make_parser, parse
 from cloud_tasks.worker.task_function import adapt_function, check_callback
 
@@ -60,15 +64,27 @@ class Worker:
         extend_parser(parser)
         self._flags = SharedFlags()
         self.data = WorkerData(self._flags)
-        self.data.args = parse(parser, args)
-        try:
-            apply_options(self.data, self.data.args)
-        except InputError as error:
-            parser.error(str(error))
+        self._parse(parser, args)
         self._task_source = task_source
         self._worker_init = worker_init
         self._on_termination_notice = on_termination_notice
         self._command: Command | None = None
+
+    def _parse(self, parser: argparse.ArgumentParser, args: Sequence[str] | None) -> None:
+        is_imported = is_imported_by_multiprocessing()
+        try:
+            with contextlib.redirect_stderr(io.StringIO()) if is_imported else contextlib.nullcontext():
+                self.data.args = parse(parser, args)
+                try:
+                    apply_options(self.data, self.data.args)
+                except InputError as error:
+                    parser.error(str(error))
+        except SystemExit:
+            if not is_imported:
+                raise
+            # A server of multiprocessing imports the program without its command line.
+            _, names = names_in_use(parser)
+            self.data.args = argparse.Namespace(**{name: parser.get_default(name) for name in names})
 
     def set_task_source(self, task_source: Any) -> None:
         """Replace the ``task_source`` of the constructor. Call before `run`."""
@@ -85,7 +101,8 @@ class Worker:
     def run(self) -> None:
         """Run tasks until none is left or the worker is shut down.
 
-        Return when all tasks are finished, a time limit is reached, or the provider reclaims the instance.
+        Return when all tasks are finished, a time limit is reached, or the provider reclaims the instance; at once in a
+        child process in which multiprocessing imports the program.
 
         Raises:
             SystemExit: Code 1 for a fatal error or unfinished tasks, 2 for bad input such as an invalid task file, 3
@@ -100,9 +117,17 @@ class Worker:
         from cloud_tasks.worker.task_process.process_end import flush_files, forget_files
         from cloud_tasks.worker.worker_config import WorkerConfig
 
+        if is_imported_by_multiprocessing():
+            return exit_codes.COMPLETED
         spawned = is_spawned()
         if spawned is None:
             return exit_codes.COMPLETED
+        if not spawned and os.environ.get(TASK_MARK):
+            sys.stderr.write(
+                "error: a task has started a worker; put the start of the worker below "
+                f'if __name__ == "__main__":, or unset {TASK_MARK} to start it on purpose\n'
+            )
+            return exit_codes.BAD_INPUT
         try:
             config = WorkerConfig.of(self.data, self._task_source, is_task=spawned)
             forkserver = None if spawned else config.forkserver_config(self._function, self._worker_init, self._flags)

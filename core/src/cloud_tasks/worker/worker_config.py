@@ -136,7 +136,15 @@ class WorkerConfig:
     def forkserver_config(
         self, function: Function, on_init: Callable[[WorkerData], Any] | None, flags: SharedFlags
     ) -> ForkserverConfig:
-        """Return the configuration of the fork server. Raise `InputError` if there is no folder for logs."""
+        """Return the configuration of the fork server.
+
+        Raises:
+            InputError: There is no folder for logs, or task processes would be new interpreters, which cannot execute
+                this program.
+        """
+        program = Program(flags)
+        if self.spawn and program.problem:
+            raise InputError(program.problem, where="--start-method spawn", hint="save it to a file, or use fork")
         if self.log_dir is not None:
             try:
                 os.makedirs(self.log_dir, exist_ok=True)
@@ -149,7 +157,7 @@ class WorkerConfig:
             capture=self.capture,
             log_dir=self.log_dir,
             limits=(self.max_result_bytes, getattr(self.data, "result_store", None)),
-            program=Program(flags),
+            program=program,
             environments=self._slot_environments(),
             spawn=self.spawn,
             reuse=getattr(self.data, "reuse_processes", None) or 1,

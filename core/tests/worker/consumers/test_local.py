@@ -250,3 +250,25 @@ def test_local_consumer_accepts_a_resumed_file_whose_tasks_are_done(worker) -> N
     worker.run_tasks({"do": "nothing"})
     assert worker.run("--task-file", str(worker.folder / "tasks.json"), "--resume").code == 0
     assert worker.run("--task-file", str(worker.folder / "tasks.json"), "--tasks-to-skip", "9").code == 0
+
+
+def test_retry_is_delayed_as_requested_when_the_wall_clock_is_set_back(worker) -> None:
+    code = """
+import cloud_tasks
+real = time.time
+def set_clock_back():
+    time.sleep(0.5)
+    time.time = lambda: real() - 3600
+def tasks():
+    yield {"id": "task", "data": {}}
+    set_clock_back()
+def f(task_id, data, worker_data):
+    if worker_data.attempt == 1:
+        raise cloud_tasks.Retry("busy", after=1)
+    return time.monotonic()
+"""
+    (worker.folder / "program.py").write_text(
+        "import sys, time\n" + code + "from cloud_tasks.worker import Worker\nWorker(f, task_source=tasks).run()\n"
+    )
+    subprocess.run([sys.executable, "program.py"], cwd=worker.folder, env=worker.environment, timeout=30, check=True)
+    assert [event["attempt"] for event in worker.events("task_completed")] == [1, 2]

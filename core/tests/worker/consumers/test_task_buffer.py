@@ -10,8 +10,8 @@ from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.consumers.task_buffer import TaskBuffer, prefetch_target
 
 
-def work(name: str, not_before: float = 0.0) -> PendingAttempt:
-    return PendingAttempt(name, {}, lease_id=name, not_before=not_before)
+def work(name: str) -> PendingAttempt:
+    return PendingAttempt(name, {}, lease_id=name)
 
 
 def drain(buffer: TaskBuffer) -> list[str]:
@@ -26,18 +26,19 @@ def test_prefetch_target_is_half_a_second_of_tasks(mean, slots, target) -> None:
 
 
 def test_buffer_returns_due_held_tasks_first_and_keeps_others() -> None:
-    buffer, later = TaskBuffer(), time.time() + 3600
+    buffer, now = TaskBuffer(), time.monotonic()
     assert buffer.add([work("a"), work("b")])
-    assert buffer.hold(work("due", time.time() - 1))
-    assert buffer.hold(work("later", later))
+    assert buffer.hold(work("due"), -1)
+    assert buffer.hold(work("later"), 3600)
     assert drain(buffer) == ["due", "a", "b"]
-    assert buffer.due_at == later
+    assert buffer.due_at is not None
+    assert now + 3600 <= buffer.due_at <= time.monotonic() + 3600
 
 
 def test_buffer_never_returns_a_task_whose_lease_expired() -> None:
     buffer = TaskBuffer()
     buffer.add([work("a"), work("b")])
-    buffer.hold(work("c", time.time() - 1))
+    buffer.hold(work("c"), -1)
     buffer.mark_lost({"a", "c"})
     assert drain(buffer) == ["b"]
 
@@ -45,7 +46,7 @@ def test_buffer_never_returns_a_task_whose_lease_expired() -> None:
 def test_buffer_returns_the_last_due_tasks_as_surplus() -> None:
     buffer = TaskBuffer()
     buffer.add([work("a"), work("b"), work("c")])
-    buffer.hold(work("due", time.time() - 1))
+    buffer.hold(work("due"), -1)
     assert buffer.promote_due() == 4
     assert [found.task_id for found in buffer.take_surplus(2)] == ["due", "c"]
     assert drain(buffer) == ["a", "b"]
@@ -54,8 +55,16 @@ def test_buffer_returns_the_last_due_tasks_as_surplus() -> None:
 def test_buffer_accepts_no_task_once_closed() -> None:
     buffer = TaskBuffer()
     buffer.add([work("a")])
-    buffer.hold(work("b", time.time() + 3600))
+    buffer.hold(work("b"), 3600)
     assert [found.task_id for found in buffer.close()] == ["a", "b"]
     assert not buffer.add([work("c")])
-    assert not buffer.hold(work("d", time.time() + 3600))
+    assert not buffer.hold(work("d"), 3600)
     assert (drain(buffer), buffer.due_at) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("not_before", "delay", "expected"), [(3600, 5.0, 5.0), (3, 5.0, 3.0), (-3600, 5.0, -3600), (60, None, 60)]
+)
+def test_pending_attempt_waits_for_its_delay_at_most(not_before, delay, expected) -> None:
+    attempt = PendingAttempt("task", {}, not_before=time.time() + not_before, delay=delay)
+    assert attempt.wait == pytest.approx(expected, abs=1)

@@ -161,3 +161,39 @@ class Harness:
 
 def _chosen(events: list[dict[str, Any]], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
     return [event for event in events if not kinds or event["event_type"] in kinds]
+
+
+MODES = {
+    "fork": (),
+    "spawn": ("--start-method", "spawn"),
+    "reuse": ("--reuse-processes", "10"),
+    "reuse spawn": ("--reuse-processes", "10", "--start-method", "spawn"),
+}
+modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+SMALL_PROGRAM = """
+import atexit, os, sys, threading, time
+from pathlib import Path
+from cloud_tasks.worker import Worker
+{code}
+if __name__ == "__main__":
+    Worker(f, args=sys.argv[1:]).run()
+"""
+
+
+def run_program(
+    worker: Harness, code: str, *args: str, tasks: int = 1, input: str | None = None, data: dict[str, Any] | None = None
+) -> Finished:
+    """Run a program whose function ``f`` is in the code."""
+    (worker.folder / "program.py").write_text(SMALL_PROGRAM.format(code=code))
+    file = worker.task_file(*(data or {} for _ in range(tasks)))
+    finished = subprocess.run(
+        [sys.executable, "program.py", "--task-file", file, *args],
+        cwd=worker.folder,
+        env=worker.environment,
+        capture_output=True,
+        text=True,
+        input=input,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return Finished(code=finished.returncode, log=finished.stderr, output=finished.stdout)

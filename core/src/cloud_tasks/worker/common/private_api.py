@@ -43,6 +43,7 @@ __all__ = [
     "forget_event_loop",
     "forget_exit_functions",
     "is_imported_by_multiprocessing",
+    "log_handlers",
     "names_in_use",
     "open_socket",
     "run_exit_functions",
@@ -133,6 +134,11 @@ def _handlers() -> list[Any]:
     """Return the list of references to all handlers of `logging`."""
     handlers: list[Any] = getattr(sys.modules.get("logging"), "_handlerList", [])
     return handlers
+
+
+def log_handlers() -> list[Any]:
+    """Return all handlers of `logging`."""
+    return [handler for reference in _handlers() if (handler := reference()) is not None]
 
 
 def end_threads() -> None:

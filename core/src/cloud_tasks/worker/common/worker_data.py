@@ -55,6 +55,7 @@ class WorkerData:
 
     def __init__(self, flags: SharedFlags | None = None) -> None:
         self._flags = flags or SharedFlags()
+        self._task_id = ""
         self._scratch = ""
         self._scratch_is_used = False
         self._keeps_output = False
@@ -73,6 +74,24 @@ class WorkerData:
     def received_shutdown_request(self) -> bool:
         """Whether the worker is shutting down; may become true while the task runs."""
         return self._flags.shutdown_request
+
+    @property
+    def seed(self) -> int:
+        """Seed for random number generators, from 0 to 2**63 - 1.
+
+        It depends on the job's id, the task's id and the number of the attempt only, so it is the same on every machine
+        and in every run: the first 63 bits of the SHA-256 of ``[job_id, task_id, attempt]`` in JSON.
+
+        Raises:
+            RuntimeError: No task is running.
+        """
+        if not self.attempt:
+            raise RuntimeError("no seed: no task is running")
+        import hashlib
+        import json
+
+        text = json.dumps([getattr(self, "job_id", None), self._task_id, self.attempt])
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     @property
     def scratch_dir(self) -> str:

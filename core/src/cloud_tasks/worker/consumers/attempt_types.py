@@ -16,7 +16,7 @@ LONG_BODY = 32 * 1024
 class PendingAttempt:
     """An attempt that waits to be submitted. Not attrs: thousands are created per second."""
 
-    __slots__ = ("attempt", "lease_id", "lease_lost", "losses", "not_before", "payload", "task_id")
+    __slots__ = ("attempt", "delay", "lease_id", "lease_lost", "losses", "not_before", "payload", "task_id")
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class PendingAttempt:
         attempt: int = 1,
         losses: int = 0,
         not_before: float = 0.0,
+        delay: float | None = None,
         lease_id: str | None = None,
     ) -> None:
         self.task_id = task_id
@@ -36,9 +37,17 @@ class PendingAttempt:
         """Number of interrupted attempts before this one."""
         self.not_before = not_before
         """Earliest start (Unix time)."""
+        self.delay = delay
+        """Seconds from its receipt to the start at most; None for no limit."""
         self.lease_id = lease_id
         """Lease of the task's message; None for a task of a local source."""
         self.lease_lost = False
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the start, not more than the delay: the clocks of sender and receiver may differ, or be set."""
+        seconds = self.not_before - time.time()
+        return seconds if self.delay is None else min(seconds, self.delay)
 
     @property
     def data(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class TaskConsumer(Protocol):
 
     @property
     def due_at(self) -> float | None:
-        """Time (Unix) at which a held attempt is due; None for no such attempt."""
+        """Time at which a held attempt is due (`time.monotonic`); None for no such attempt."""
 
     @property
     def exhausted(self) -> bool:

@@ -82,7 +82,7 @@ class LocalConsumer:
     def get(self) -> PendingAttempt | None:
         if self._stopped:
             return None
-        if self._retries and self._retries[0][0] <= time.time():
+        if self._retries and self._retries[0][0] <= time.monotonic():
             return heapq.heappop(self._retries)[2]
         try:
             work = self._ready.popleft()
@@ -105,7 +105,7 @@ class LocalConsumer:
         return self._ended and not self._ready and not self._retries
 
     def requeue(self, work: PendingAttempt, delay: float) -> bool:
-        heapq.heappush(self._retries, (time.time() + delay, next(self._order), work))
+        heapq.heappush(self._retries, (time.monotonic() + delay, next(self._order), work))
         return True
 
     def take_surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:

@@ -200,6 +200,7 @@ class QueueConsumer:
             attempt=message.attempt,
             losses=losses,
             not_before=message.not_before,
+            delay=message.delay,
             lease_id=delivery.lease_id,
         )
         if losses > self._max_losses:
@@ -209,12 +210,12 @@ class QueueConsumer:
 
     def _sort(self, work: PendingAttempt, due: list[PendingAttempt], later: dict[float, list[PendingAttempt]]) -> None:
         """Add a task to the due ones, to those to release for some seconds, or hold it in the buffer."""
-        seconds = work.not_before - time.time()
+        seconds = work.wait
         if seconds <= 0:
             due.append(work)
         elif seconds > _HOLD_SECONDS and self._traits.delay > timedelta(0):
             later.setdefault(round(min(seconds, self._traits.delay.total_seconds()), 0), []).append(work)
-        elif not self._buffer.hold(work):
+        elif not self._buffer.hold(work, seconds):
             later.setdefault(0.0, []).append(work)
 
     def _release(self, works: Sequence[PendingAttempt], seconds: float) -> None:

@@ -58,17 +58,17 @@ class TaskBuffer:
                 self._ready.extend(works)
             return not self._is_closed
 
-    def hold(self, work: PendingAttempt) -> bool:
-        """Hold a task until its ``not_before``; return False if the buffer is closed."""
+    def hold(self, work: PendingAttempt, seconds: float) -> bool:
+        """Hold a task for so many seconds; return False if the buffer is closed."""
         with self._lock:
             if not self._is_closed:
-                heapq.heappush(self._held, (work.not_before, next(self._order), work))
+                heapq.heappush(self._held, (time.monotonic() + seconds, next(self._order), work))
             return not self._is_closed
 
     def get(self) -> PendingAttempt | None:
         """Return the next due task, formerly held ones first; None for none."""
         with self._lock:
-            now = time.time() if self._held else 0.0
+            now = time.monotonic() if self._held else 0.0
             while self._held and self._held[0][0] <= now:
                 work = heapq.heappop(self._held)[2]
                 if not work.lease_lost:
@@ -81,14 +81,14 @@ class TaskBuffer:
 
     @property
     def due_at(self) -> float | None:
-        """Time (Unix) at which a held task is due; None for no such task."""
+        """Time at which a held task is due (`time.monotonic`); None for no such task."""
         with self._lock:
             return self._held[0][0] if self._held else None
 
     def promote_due(self) -> int:
         """Move held tasks that are due to the due ones; return the number of due tasks."""
         with self._lock:
-            now = time.time()
+            now = time.monotonic()
             while self._held and self._held[0][0] <= now:
                 self._ready.append(heapq.heappop(self._held)[2])
             return len(self._ready)

@@ -20,6 +20,7 @@ class ForkserverConfig:
         "data",
         "environments",
         "function",
+        "is_first",
         "limits",
         "log_dir",
         "on_init",
@@ -58,3 +59,5 @@ class ForkserverConfig:
         """Whether each task process is a new interpreter; None: only if `on_init` leaves threads."""
         self.reuse = reuse
         """Number of tasks per process."""
+        self.is_first = True
+        """Whether this is the worker's first fork server."""

@@ -20,6 +20,7 @@ import heapq
 import os
 import select
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -47,7 +48,7 @@ from cloud_tasks.worker.forkserver.protocol import (
     decode,
     encode,
 )
-from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, other_threads
+from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, TASK_MARK, other_threads
 from cloud_tasks.worker.task_process.process_end import flush_files, own_from_now_on
 from cloud_tasks.worker.task_process.runner import warm_up
 
@@ -103,7 +104,9 @@ class _Server:
             return
         if not self._config.spawn:
             self._prefork.enable()
+        self._warn_of_generators()
         self._orphans.spare_present()
+        os.environ[TASK_MARK] = "1"
         own_from_now_on()
         gc.collect()
         process_tree.trim_memory()
@@ -113,6 +116,14 @@ class _Server:
             self._channel.flush()
         except ChannelClosedError:
             return
+
+    def _warn_of_generators(self) -> None:
+        if self._config.is_first and not sys.modules.keys().isdisjoint(("random", "numpy.random", "torch")):
+            from cloud_tasks.worker.forkserver.shared_generators import describe_shared_generators
+
+            warning = describe_shared_generators(self._config.data)
+            if warning:
+                Log(verbose=False).warning(warning)
 
     def _loop(self, alarm: int) -> None:
         """Handle messages and reap children until the supervisor quits and no child is left."""
@@ -172,6 +183,7 @@ class _Server:
             if self._config.spawn is None and (names := other_threads()):
                 Log(verbose=False).warning(f"worker_init left threads ({names}); {SPAWN_ADVICE}")
                 self._config.spawn = True
+                problem = problem or self._config.program.problem
         self._channel.put(encode(Ready(problem)))
         self._channel.flush()
         return not problem

@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 
     from cloud_tasks.worker.common.worker_data import WorkerData
 
-__all__ = ["SPAWN_ADVICE", "Program", "become_task", "execute", "is_spawned", "other_threads"]
+__all__ = ["SPAWN_ADVICE", "TASK_MARK", "Program", "become_task", "execute", "is_spawned", "other_threads"]
 
 SPAWN_ADVICE = (
     "each task gets a fresh interpreter, which takes longer; start threads in the task's function, "
     "or add --start-method fork if forking is safe"
 )
 
+TASK_MARK = "CLOUD_TASKS_TASK_PROCESS"
+"""Environment variable of tasks and of all processes that they start."""
 _VARIABLE = "CLOUD_TASKS_SPAWNED"
 _ONE, _MANY = 1, 2
 _SPAWNED = os.environ.pop(_VARIABLE, "")
@@ -57,6 +59,16 @@ class Program:
         self.folder = _START_FOLDER
         self.worker = _workers
         self.flags = flags
+
+    @property
+    def problem(self) -> str:
+        """Reason for which this program cannot be executed again; empty for none."""
+        path = getattr(sys.modules.get("__main__"), "__file__", None)
+        if path is None or path == "<stdin>":
+            return "" if "-c" in self.command else "the program was read from standard input or typed in"
+        # A pipe or a terminal. A file inside an archive has a path that does not exist.
+        is_stream = path.startswith(("/dev/", "/proc/")) or (os.path.exists(path) and not os.path.isfile(path))
+        return f"the program was read from {path}" if is_stream else ""
 
 
 def execute(
@@ -116,7 +128,10 @@ def is_spawned() -> bool | None:
 
 def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[WorkerData], Any] | None) -> NoReturn:
     """Run the assignment of the fork server and exit. Never returns."""
+    global _SPAWNED
     _, parent, file, flags = (int(part) for part in _SPAWNED.split(":"))
+    # A worker that the task starts does not become a task process.
+    _SPAWNED = ""
     content = os.pread(file, os.fstat(file).st_size, 0)
     os.close(file)
     kind, descriptor, limits, rest = marshal.loads(content)

@@ -122,6 +122,7 @@ class _Zygote:
                 os._exit(0)
         theirs.close()
         self._forkserver = pid
+        self._config.is_first = False
         self._channel.put_with_descriptor((START_FORKSERVER, pid), ours.fileno())
         ours.close()
 

@@ -28,7 +28,7 @@ class Report:
         self.next_body = next_body
         """Message of the next attempt; None for none."""
         self.delay = delay
-        """Delay of that message in seconds."""
+        """Delay of that message, or of the released one, in seconds."""
         self.sinks_done = 0
         """Number of durable sinks, in order, that have its events."""
         self.size = sum(map(len, events)) + (len(next_body) if next_body else 0)

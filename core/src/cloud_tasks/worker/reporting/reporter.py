@@ -262,13 +262,22 @@ class Reporter:
             self._drop_leases(list(lost))
 
     def _settle(self, batch: Sequence[Report]) -> None:
-        for release in (False, True):
-            reports = [report for report in batch if report.lease_id is not None and report.release == release]
-            if not reports:
-                continue
+        groups: dict[float | None, list[Report]] = {}
+        for report in batch:
+            if report.lease_id is not None:
+                delay = round(min(report.delay, self._max_delay), 1) if report.release else None
+                groups.setdefault(delay, []).append(report)
+        for delay, reports in groups.items():
             assert self._tasks is not None
             leases = [report.lease_id for report in reports if report.lease_id is not None]
-            lost = self._tasks.release(leases) if release else self._tasks.ack(leases)
+            if delay is None:
+                lost = self._tasks.ack(leases)
+            elif delay == 0:
+                lost = self._tasks.release(leases)
+            else:
+                from datetime import timedelta
+
+                lost = self._tasks.release(leases, delay=timedelta(seconds=delay))
             if lost:
                 self._log.debug(f"{counted(len(lost), 'lease')} had expired before the ack")
             self._drop_leases(leases)

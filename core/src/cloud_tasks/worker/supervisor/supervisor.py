@@ -196,7 +196,7 @@ class Supervisor:
         elif self._is_accepting and self._executor.capacity:
             task_due = parts.consumer.due_at
             if task_due is not None:
-                due = min(due, now + max(0.0, task_due - time.time()))
+                due = min(due, task_due)
             if parts.reporter.is_clogged:
                 due = min(due, now + _CLOGGED_INTERVAL)
         return max(0.0, due - now)
@@ -227,7 +227,7 @@ class Supervisor:
             self._returned.append(first)
             self._parts.log.error(str(error))
             self.report("fatal_exception", exception=str(error), stack_trace="")
-            self.stop(str(error), grace=0.0, code=Exit.BAD_INPUT)
+            self.stop(str(error), grace=0.0, code=exit_codes.BAD_INPUT)
             return False
         except _UNUSABLE_DATA:
             return True
@@ -397,6 +397,7 @@ class Supervisor:
             self._is_accepting = False
             self.stop_reason = reason
             self._flag_updates.append(self._parts.flags.set_shutdown_request)
+            executor.on_shutdown()
             log.info(f"Shutting down: {reason}")
             if executor.count:
                 log.info(f"Waiting up to {format_duration(grace)} for {counted(executor.count, 'running task')}")

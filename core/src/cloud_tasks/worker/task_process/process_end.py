@@ -23,21 +23,20 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from types import BuiltinFunctionType, CellType, FrameType, FunctionType, MethodType, ModuleType
+from types import FunctionType
 from typing import Any, NoReturn
 
 from cloud_tasks.worker.common.private_api import (
     end_threads,
     exit_function_count,
     forget_exit_functions,
+    log_handlers,
     run_exit_functions,
     thread_count,
 )
-from cloud_tasks.worker.task_process.assignment import Assignment
 
 __all__ = [
     "EXIT_TIMEOUT",
-    "HARMLESS",
     "changeable",
     "end_interpreter",
     "end_process",
@@ -56,12 +55,6 @@ _BASE: type[Any] = io.IOBase.__mro__[1]
 """Base of all files, without the slow checks of abstract classes."""
 _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
-HARMLESS: frozenset[type[Any]] = frozenset(
-    {dict, list, tuple, set, type, property, Assignment, type(iter([])), type(map(repr, ()))}
-    | {FunctionType, BuiltinFunctionType, MethodType, ModuleType, CellType, FrameType}
-    | {_thread.LockType, type(_thread.RLock())}
-)
-"""Types of objects that need no end of their own; a task whose new objects are all of these is not searched."""
 inherited_files: list[Any] = []
 """Files and handlers of the program that may hold data which the task has written."""
 changeable: list[Any] = []
@@ -77,10 +70,7 @@ def flush_files() -> None:
     found = [each for each in gc.get_objects() if type(each) in _BUFFERED and id(each) not in standard]
     # A text file first, then the buffer that it writes to.
     found.sort(key=lambda each: _BUFFERED.index(type(each)))
-    logging: Any = sys.modules.get("logging")
-    if logging is not None:
-        handlers = (reference() for reference in logging._handlerList)
-        found[:0] = [handler for handler in handlers if hasattr(handler, "buffer")]
+    found[:0] = [handler for handler in log_handlers() if hasattr(handler, "buffer")]
     inherited_files[:] = [each for each in found if _flush(each)]
 
 

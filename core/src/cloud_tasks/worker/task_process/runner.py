@@ -303,6 +303,7 @@ def _call(
     function: Function, data: WorkerData, assignment: Assignment, limits: tuple[int | None, str | None]
 ) -> tuple[dict[str, Any], bytes]:
     try:
+        data._task_id = assignment.task_id
         data.attempt = assignment.attempt
         data.slot = assignment.slot
         data._scratch = assignment.scratch

@@ -78,3 +78,16 @@ def test_completion_of_an_interrupted_attempt_with_its_lease_is_dead_after_max_l
         "task_released",
         "task_dead",
     ]
+
+
+@pytest.mark.parametrize("counts_deliveries", [True, False])
+def test_completion_of_an_interrupted_attempt_delays_the_next(counts_deliveries) -> None:
+    rules = RULES._replace(max_losses=5, backoff=Backoff(base=10.0))
+    reporter: Any = SimpleNamespace(put=lambda report: None)
+    handler = CompletionHandler(rules, EventEncoder("host"), reporter, counts_deliveries=counts_deliveries)
+    delays = []
+    for losses in range(3):
+        work = PendingAttempt("task", {}, losses=losses, lease_id="lease")
+        delays.append(handler.complete(work, outcome("lost"), 1.0).report.delay)
+        assert handler.complete(work, outcome("released"), 1.0).report.delay == 0
+    assert all(base / 2 <= delay <= base for base, delay in zip((10, 20, 40), delays, strict=True))

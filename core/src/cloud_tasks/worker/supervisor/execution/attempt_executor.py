@@ -6,6 +6,8 @@ Invariants, each with a test:
    Attempts that the fork server has held for longer are returned.
 2. A task that exceeds its time or memory limit gets SIGTERM, after a moment SIGKILL, with its whole process tree.
 3. The end of each started attempt is reported once.
+4. An attempt that was ended by SIGTERM, and not by this worker, is released if a shutdown starts within two seconds,
+   and has exited otherwise. Its slot is free meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.attempt_table import AttemptTable
 from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.execution.launchers import ForkPerTask, Launcher, LauncherEvents, ProcessReuse
-from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind, read_outcome
+from cloud_tasks.worker.supervisor.execution.outcome import SHUT_DOWN, Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
 __all__ = ["AttemptExecutor"]
@@ -30,6 +32,9 @@ __all__ = ["AttemptExecutor"]
 _RUNNING, _ENDING, _FINISHED = AttemptState.RUNNING, AttemptState.ENDING, AttemptState.FINISHED
 _MAX_WAIT = 0.5
 """Seconds after which waiting attempts are withdrawn from the fork server."""
+_SHUTDOWN_DELAY = 2.0
+"""Seconds in which a shutdown explains SIGTERM: an instance that powers off signals all its processes at once, and a
+task may exit before its worker knows."""
 
 
 class AttemptExecutor:
@@ -61,6 +66,10 @@ class AttemptExecutor:
         self._end_cause = ""
         """Reason for which all attempts are ended; empty for none."""
         self._table = AttemptTable()
+        self._later = loop.later
+        self._is_shutting_down = False
+        self._terminated: dict[RunningAttempt, tuple[Outcome, float, bool]] = {}
+        """Attempts ended by SIGTERM for which no shutdown has started yet, with the arguments of `_conclude`."""
         events = LauncherEvents(self._started, self._ended, self._returned, on_start_failed)
         slots, reuse = settings.slots, settings.reuse
         self._launcher: Launcher = (
@@ -91,13 +100,13 @@ class AttemptExecutor:
 
     @property
     def unfinished(self) -> list[RunningAttempt]:
-        """Submitted attempts that have not ended, running or waiting."""
-        return self._table.all()
+        """Submitted attempts whose end is not reported yet."""
+        return [*self._table.all(), *self._terminated]
 
     @property
     def count(self) -> int:
         """Number of unfinished attempts."""
-        return len(self._table)
+        return len(self._table) + len(self._terminated)
 
     @property
     def busy_seconds(self) -> float:
@@ -143,6 +152,13 @@ class AttemptExecutor:
             attempt.kill_at = kill_at
         elif attempt.kill_at is not None:
             attempt.kill_at = min(attempt.kill_at, kill_at)
+
+    def on_shutdown(self) -> None:
+        """Release the attempts that SIGTERM has ended, and those that it ends from now on."""
+        self._is_shutting_down = True
+        while self._terminated:
+            attempt, (_, seconds, may_have_scratch) = self._terminated.popitem()
+            self._on_ended(attempt, SHUT_DOWN, seconds, may_have_scratch)
 
     def end_all(self, cause: str) -> None:
         """Kill all attempts, including those that start later, and have the waiting ones returned."""
@@ -226,7 +242,20 @@ class AttemptExecutor:
             memory=attempt.memory_gb,
             folders=settings.folders,
         )
+        if outcome.exit_code == -signal.SIGTERM and not cause:
+            if not self._is_shutting_down:
+                self._table.move(attempt, _FINISHED)
+                self._terminated[attempt] = outcome, seconds, may_have_scratch
+                self._later(_SHUTDOWN_DELAY, lambda: self._settle(attempt))
+                return
+            outcome = SHUT_DOWN
         self._conclude(attempt, outcome, seconds, may_have_scratch)
+
+    def _settle(self, attempt: RunningAttempt) -> None:
+        """Report an attempt that SIGTERM has ended, unless a shutdown has released it."""
+        fields = self._terminated.pop(attempt, None)
+        if fields is not None:
+            self._on_ended(attempt, *fields)
 
     def _conclude(self, attempt: RunningAttempt, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
         self._table.move(attempt, _FINISHED)

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Every attempt that was started gets exactly one event that ends it.
 2. Attempts and interrupted attempts are counted separately, and both are limited; past a limit the task is reported
-   dead. After a failure of the worker's own means the next attempt waits, as after a failed one. A failure that is not
+   dead. A delay that grows with their number precedes the next, unless this worker shuts down. A failure that is not
    retried at all is no use of a limit: its task is not dead.
 3. A task whose lease expired is neither sent nor released, and no interruption makes it dead: the queue delivers it
    again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
@@ -178,13 +178,12 @@ class CompletionHandler:
             cause = f"{_interruptions(losses)}: {_cause(outcome)}"
             events.append(self._dead_event(work, cause, span))
             return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
-        if outcome.own_failure:
-            delay = self._rules.delay(outcome, min(losses, _MAX_BACKOFF_STEP))
-            return self._completion(work, outcome, events, retry=True, delay=delay, attempt=work.attempt, losses=losses)
+        # A worker that shuts down leaves the task to another one, which can run it at once.
+        delay = self._rules.delay(outcome, min(losses, _MAX_BACKOFF_STEP)) if outcome.kind is _LOST else 0.0
         if work.lease_id is not None and self._counts_deliveries:
-            report = Report(events, lease_id=work.lease_id, release=True)
+            report = Report(events, lease_id=work.lease_id, release=True, delay=delay)
             return Completion(report, work.task_id, outcome, True)
-        return self._completion(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
+        return self._completion(work, outcome, events, retry=True, delay=delay, attempt=work.attempt, losses=losses)
 
     def _superseded(self, work: PendingAttempt, outcome: Outcome, span: _Span) -> Completion:
         """Return the completion of an attempt that the queue delivers again, because its lease expired."""
@@ -271,7 +270,7 @@ class CompletionHandler:
             if work.lease_id is None or work.lease_lost:
                 continue
             if self._counts_deliveries:
-                delay = max(0.0, work.not_before - time.time())
+                delay = max(0.0, work.wait)
                 body = _next_body(work, work.attempt, work.losses, delay)
                 self._reporter.put(Report((), lease_id=work.lease_id, next_body=body, delay=delay))
             else:
@@ -317,9 +316,11 @@ def _next_body(work: PendingAttempt, attempt: int, losses: int, delay: float) ->
     from cloud_tasks.convert import encode_task_message
     from cloud_tasks.model import TaskMessage
 
-    not_before = time.time() + delay if delay > 0 else 0.0
+    not_before, limit = (time.time() + delay, round(delay, 3)) if delay > 0 else (0.0, None)
     return encode_task_message(
-        TaskMessage(task_id=work.task_id, data=work.data, attempt=attempt, losses=losses, not_before=not_before)
+        TaskMessage(
+            task_id=work.task_id, data=work.data, attempt=attempt, losses=losses, not_before=not_before, delay=limit
+        )
     )
 
 

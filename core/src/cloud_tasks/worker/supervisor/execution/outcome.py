@@ -19,7 +19,7 @@ from cloud_tasks.worker.common.formatting import format_duration
 from cloud_tasks.worker.common.os_errors import full_folder
 from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
 
-__all__ = ["Outcome", "OutcomeKind", "end_text", "read_outcome"]
+__all__ = ["SHUT_DOWN", "Outcome", "OutcomeKind", "end_text", "read_outcome"]
 
 
 class OutcomeKind(enum.StrEnum):
@@ -38,6 +38,7 @@ class OutcomeKind(enum.StrEnum):
 
 _SIGNALS_OF_FULL_FILES = frozenset({signal.SIGBUS, signal.SIGXFSZ})
 _SIGNAL_CAUSES = {
+    "SIGTERM": "ended by SIGTERM, sent by the task itself or by another process",
     "SIGSEGV": "segmentation fault: a library of the task accessed invalid memory",
     "SIGBUS": "bus error: a mapped file was truncated, or the shared memory is full",
     "SIGABRT": "aborted by a library of the task",
@@ -78,6 +79,9 @@ class Outcome(NamedTuple):
     """Kind and text of a warning about the result for the worker's log, which shows the first of each kind."""
 
 
+SHUT_DOWN = Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})
+
+
 def read_outcome(
     *,
     status: int,
@@ -104,7 +108,7 @@ def read_outcome(
     if head is not None:
         return (_own_failure(head, printed, folders) if "error" in head else None) or _reported(head, result, printed)
     if cause == "shutdown":
-        return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})
+        return SHUT_DOWN
     if cause == "timeout":
         return Outcome(
             kind=OutcomeKind.TIMED_OUT,
@@ -118,9 +122,6 @@ def read_outcome(
             kinds=("MemoryLimitExceeded", "MemoryError"),
         )
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGTERM:
-        # An instance that powers off signals all its processes at once, and the task may exit before the worker.
-        return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "SIGTERM from outside the worker"})
     # A command that a task runs, or a mapped file, ends for lack of room without any other trace.
     problem = full_folder(folders) if code > 0 or -code in _SIGNALS_OF_FULL_FILES else ""
     return _interrupted(problem, printed) if problem else _exited(code, printed)
