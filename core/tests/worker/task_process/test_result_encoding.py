@@ -179,6 +179,7 @@ CONVERTED: list[tuple[Any, Any]] = [
     (b"\x00\xff", "AP8="),
     (bytearray(b"a"), "YQ=="),
     (memoryview(b"a"), "YQ=="),
+    (memoryview(b"abc")[::2], "YWM="),
     (Point(1.0, Path("a")), {"x": 1.0, "y": "a"}),
     (Fit(0.5, {1}), {"_chi": 0.5, "steps": [1]}),
     (Pair(True, 3), [True, 3]),
@@ -215,6 +216,8 @@ CONVERTED: list[tuple[Any, Any]] = [
     ([{"a": [1]}] * 300, [{"a": [1]}] * 300),
     ("[" * 1000, "[" * 1000),
     ("1" * 2000, "1" * 2000),
+    (["a" * 300, 10**999], ["a" * 300, 10**999]),
+    (["a" * 777, 10**1000], ["a" * 777, hex(10**1000)]),
     (None, None),
 ]
 

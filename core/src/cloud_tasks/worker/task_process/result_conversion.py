@@ -61,7 +61,7 @@ def convert(value: Any) -> Any:
 
 def is_within_bounds(value: Any, text: str) -> bool:
     """Return whether a value that JSON expresses as ``text`` has no number and no nesting beyond the bounds."""
-    if re.search(rf"(?<!\d)\d{{{MAX_DIGITS}}}", text):
+    if re.search(rf"[0-9]{{{MAX_DIGITS}}}", text):
         return False
     level = [value] if isinstance(value, (dict, list, tuple)) else []
     for _ in range(MAX_DEPTH):
@@ -85,7 +85,7 @@ def _convert(value: Any, depth: int) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         import base64
 
-        return base64.b64encode(value).decode()
+        return base64.b64encode(bytes(value)).decode()
     if depth == 0:
         raise NotJsonError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, (list, tuple)):
@@ -152,6 +152,9 @@ def _array(value: Any, kind: Any, depth: int) -> Any:
     if size > _MAX_ENTRIES:
         raise NotJsonError(f"an array of more than {_MAX_ENTRIES:,} entries")
     of = getattr(value.dtype, "kind", "") if has_type else ""
+    if kind.__module__.partition(".")[0] != "numpy":
+        # The dates of pandas are dates in Python, too.
+        of = ""
     if of == "M":
         value = value.astype(str)
     elif of == "m":
