@@ -364,7 +364,7 @@ def test_result_over_the_limit_is_stored(value: Any, suffix: str, tmp_path: Path
 def test_result_over_the_limit_without_a_store_fails_and_is_kept(value: Any, tmp_path: Path) -> None:
     head, _ = report(value, limit=500, scratch=str(tmp_path / "root" / "1"))
     assert head["error"] == "ResultTooLong"
-    assert "set result_store to a folder or URL" in head["message"]
+    assert "set result_store for longer results" in head["message"]
     (kept,) = (tmp_path / "root-results").iterdir()
     assert f"the value is kept in {kept} on " in head["message"]
     content = kept.read_bytes()

@@ -22,6 +22,7 @@ __all__ = ["NotJsonError", "RefusedResultError", "convert", "encode", "is_within
 _MAX_ENTRIES = 1_000_000
 """Entries of an array above which it is pickled: as JSON it would take many times its memory."""
 _MAX_REPR = 2000
+_MAX_KEY = 40
 _MAX_NAME = 200
 
 
@@ -120,7 +121,7 @@ def _mapping(items: Any, depth: int) -> dict[str, Any]:
     for key, entry in items:
         name = _key(key, depth)
         if name in keys:
-            pair = f"{short_repr(keys[name])} and {short_repr(key)}"
+            pair = f"{short_repr(keys[name], _MAX_KEY)} and {short_repr(key, _MAX_KEY)}"
             raise RefusedResultError(f"the keys {pair} of the result are one key in JSON; use keys whose texts differ")
         keys[name] = key
         converted[name] = _convert(entry, depth)
@@ -236,9 +237,9 @@ def type_name(value: Any) -> str:
         return "unknown"
 
 
-def short_repr(value: Any) -> str:
+def short_repr(value: Any, limit: int = _MAX_REPR) -> str:
     """Return the text of a value, of bounded length; never raise."""
     try:
-        return clean_text(repr(value), _MAX_REPR)
+        return clean_text(repr(value), limit)
     except BaseException:
         return f"<{type_name(value)}>"
