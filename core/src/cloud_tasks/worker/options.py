@@ -126,7 +126,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("idle_limit", float, "seconds without a task after which the worker ends; default: no limit"),
     Option("max_lifetime", float, "seconds after which the worker ends; default: no limit"),
     Option("lease", float, "duration of a task's lease in seconds; extended while needed", default=60.0),
-    Option("max_result_bytes", _whole, "maximum bytes of a result in an event; default: what the event queue takes"),
+    Option(
+        "max_result_bytes", _whole, "maximum bytes of a result in an event; default: what fits into the event queue"
+    ),
     Option("result_store", str, "folder or URL for longer results, as .json or .pickle files"),
     Option(
         "capture_output",

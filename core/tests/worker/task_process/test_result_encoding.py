@@ -179,6 +179,7 @@ CONVERTED: list[tuple[Any, Any]] = [
     (b"\x00\xff", "AP8="),
     (bytearray(b"a"), "YQ=="),
     (memoryview(b"a"), "YQ=="),
+    (memoryview(b"abc")[::2], "YWM="),
     (Point(1.0, Path("a")), {"x": 1.0, "y": "a"}),
     (Fit(0.5, {1}), {"_chi": 0.5, "steps": [1]}),
     (Pair(True, 3), [True, 3]),
@@ -215,6 +216,8 @@ CONVERTED: list[tuple[Any, Any]] = [
     ([{"a": [1]}] * 300, [{"a": [1]}] * 300),
     ("[" * 1000, "[" * 1000),
     ("1" * 2000, "1" * 2000),
+    (["a" * 300, 10**999], ["a" * 300, 10**999]),
+    (["a" * 777, 10**1000], ["a" * 777, hex(10**1000)]),
     (None, None),
 ]
 
@@ -361,7 +364,7 @@ def test_result_over_the_limit_is_stored(value: Any, suffix: str, tmp_path: Path
 def test_result_over_the_limit_without_a_store_fails_and_is_kept(value: Any, tmp_path: Path) -> None:
     head, _ = report(value, limit=500, scratch=str(tmp_path / "root" / "1"))
     assert head["error"] == "ResultTooLong"
-    assert "set result_store to a folder or URL" in head["message"]
+    assert "set result_store for longer results" in head["message"]
     (kept,) = (tmp_path / "root-results").iterdir()
     assert f"the value is kept in {kept} on " in head["message"]
     content = kept.read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,7 +50,7 @@ def _attempt(found: TaskAttempt) -> Iterator[str]:
         yield "  Command:"
         yield from indented(terminal_text(str(details["command"])).splitlines(), 4)
     if record.reason:
-        yield f"  Reason: {terminal_line(record.reason)}"
+        yield f"  Reason: {terminal_line(_whole_reason(record.reason, details))}"
     if "result" in details:
         yield f"  Result: {_shown(describe_result(details) or details['result'])}"
     for title, name in (("Warning", "warning"), ("Log", "log_address")):
@@ -61,6 +61,12 @@ def _attempt(found: TaskAttempt) -> Iterator[str]:
         if text:
             yield f"  {title}:"
             yield from indented(terminal_text(text).splitlines(), 4)
+
+
+def _whole_reason(reason: str, details: Mapping[str, Any]) -> str:
+    """Return the reason, or all lines of the message that it is the start of, if no traceback shows those."""
+    message = f"{details.get('exception_type')}: {details.get('exception')}"
+    return "; ".join(message.splitlines()) if message.startswith(reason) and not details.get("stack_trace") else reason
 
 
 def _event(event: Event) -> str:

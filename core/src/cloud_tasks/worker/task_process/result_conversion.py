@@ -22,6 +22,7 @@ __all__ = ["NotJsonError", "RefusedResultError", "convert", "encode", "is_within
 _MAX_ENTRIES = 1_000_000
 """Entries of an array above which it is pickled: as JSON it would take many times its memory."""
 _MAX_REPR = 2000
+_MAX_KEY = 40
 _MAX_NAME = 200
 
 
@@ -61,7 +62,7 @@ def convert(value: Any) -> Any:
 
 def is_within_bounds(value: Any, text: str) -> bool:
     """Return whether a value that JSON expresses as ``text`` has no number and no nesting beyond the bounds."""
-    if re.search(rf"(?<!\d)\d{{{MAX_DIGITS}}}", text):
+    if re.search(rf"[0-9]{{{MAX_DIGITS}}}", text):
         return False
     level = [value] if isinstance(value, (dict, list, tuple)) else []
     for _ in range(MAX_DEPTH):
@@ -85,7 +86,7 @@ def _convert(value: Any, depth: int) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         import base64
 
-        return base64.b64encode(value).decode()
+        return base64.b64encode(bytes(value)).decode()
     if depth == 0:
         raise NotJsonError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, (list, tuple)):
@@ -120,7 +121,7 @@ def _mapping(items: Any, depth: int) -> dict[str, Any]:
     for key, entry in items:
         name = _key(key, depth)
         if name in keys:
-            pair = f"{short_repr(keys[name])} and {short_repr(key)}"
+            pair = f"{short_repr(keys[name], _MAX_KEY)} and {short_repr(key, _MAX_KEY)}"
             raise RefusedResultError(f"the keys {pair} of the result are one key in JSON; use keys whose texts differ")
         keys[name] = key
         converted[name] = _convert(entry, depth)
@@ -152,6 +153,9 @@ def _array(value: Any, kind: Any, depth: int) -> Any:
     if size > _MAX_ENTRIES:
         raise NotJsonError(f"an array of more than {_MAX_ENTRIES:,} entries")
     of = getattr(value.dtype, "kind", "") if has_type else ""
+    if kind.__module__.partition(".")[0] != "numpy":
+        # The dates of pandas are dates in Python, too.
+        of = ""
     if of == "M":
         value = value.astype(str)
     elif of == "m":
@@ -233,9 +237,9 @@ def type_name(value: Any) -> str:
         return "unknown"
 
 
-def short_repr(value: Any) -> str:
+def short_repr(value: Any, limit: int = _MAX_REPR) -> str:
     """Return the text of a value, of bounded length; never raise."""
     try:
-        return clean_text(repr(value), _MAX_REPR)
+        return clean_text(repr(value), limit)
     except BaseException:
         return f"<{type_name(value)}>"

@@ -34,6 +34,8 @@ _PICKLE_DEPTH = 5000
 """Recursion limit while pickling."""
 _FREE_PART = 20
 """A result is kept on disk only if one part in so many of the disk remains free."""
+_KEPT_NAME = 40
+"""Characters of the task's id in the name of a file that is kept."""
 _MAX_REASON = 300
 _PAIR = "returned (True, …), which requests a retry"
 
@@ -122,7 +124,7 @@ def _store(
     if store is None:
         message = (
             f"the result has {len(content):,} bytes; the limit is {limit:,} (max_result_bytes); "
-            "set result_store to a folder or URL for longer results"
+            "set result_store for longer results"
         )
         return _failure("ResultTooLong", message, value, content, assignment, is_pickle=bool(head))
     try:
@@ -145,8 +147,12 @@ def _failure(
         kept = f"the value is kept in {path} on {os.uname().nodename}" if path else ""
     except BaseException as error:
         kept = f"the value could not be kept: {describe(error)}"
-    message = f"{message}; {kept}" if kept else message
-    return {"error": kind, "message": message, "notice": (kind, message)}, b""
+    # On a line of its own: the first line is the reason by which failures are grouped.
+    return {
+        "error": kind,
+        "message": f"{message}\n{kept}" if kept else message,
+        "notice": (kind, f"{message}; {kept}" if kept else message),
+    }, b""
 
 
 def _keep(content: bytes, suffix: str, assignment: Assignment) -> str:
@@ -159,13 +165,16 @@ def _keep(content: bytes, suffix: str, assignment: Assignment) -> str:
         return ""
     import io
 
-    from cloud_tasks.worker.task_process.result_store import result_name, store_file
+    from cloud_tasks.escape import file_name
+    from cloud_tasks.worker.task_process.result_store import store_file
 
     folder = f"{os.path.dirname(assignment.scratch) or 'cloud-tasks'}-results"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     disk = os.statvfs(folder)
     if disk.f_bavail * disk.f_frsize - len(content) < disk.f_blocks * disk.f_frsize // _FREE_PART:
         raise OSError(f"the disk of {folder} is nearly full")
-    path = os.path.join(os.path.abspath(folder), result_name(assignment.task_id, assignment.attempt, suffix))
+    # The number makes the name unique in the folder of this worker, so the id can be cut.
+    name = f"{file_name(assignment.task_id)[:_KEPT_NAME]}.{assignment.number}.{suffix}"
+    path = os.path.join(os.path.abspath(folder), name)
     store_file(path, io.BytesIO(content))
     return path

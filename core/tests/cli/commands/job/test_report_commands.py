@@ -341,6 +341,13 @@ def test_logs_shows_type_size_and_addresses_of_a_result(tmp_path: Path, details:
     assert "log_address=" not in text
 
 
+def test_logs_shows_the_whole_message_of_a_failure_without_traceback(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "job.db") as store:
+        details = {"exception_type": "ResultTooLong", "exception": f"too long\nkept in /{'x' * 500}.json"}
+        store.apply_events([event(EventType.TASK_EXCEPTION, "t5", details=details)])
+    assert f"Reason: ResultTooLong: too long; kept in /{'x' * 500}.json\n" in call("logs", "t5").out
+
+
 def test_export_tasks_has_type_size_and_address_of_a_result(tmp_path: Path) -> None:
     complete_t5(tmp_path, **PICKLE, result_address="s3://b/t.pickle", result_pickle="Zm9v")
     row = next(row for row in exported("tasks") if row["task_id"] == "t5")
