@@ -44,7 +44,7 @@ def readable(path: Path) -> Iterator[None]:
         kind = getattr(error, "sqlite_errorname", None) or type(error).__name__
         raise StoreError(
             f"{path}: cannot read the job database: {_problem(kind)}",
-            hint="try again, or check the disk; resume the job with a copy of the file if it is damaged",
+            hint="retry, or check the disk; resume the job with a copy of the file if it is damaged",
         ) from error
     except Exception as error:
         raise StoreError(
