@@ -72,7 +72,7 @@ class LeaseExtender:
         return lost
 
     def give_back(self) -> None:
-        """Release every lease that is still held, after a failure that left nobody else to do it."""
+        """Release every lease that is still held, after the failure of a thread."""
         with self._lock:
             held = list(self._held)
             self._held.clear()
