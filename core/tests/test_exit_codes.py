@@ -52,7 +52,7 @@ def test_accepted_failures_of_another_form_are_refused(text: str) -> None:
 
 
 @given(st.integers(0, 10**5), st.integers(0, 10**7), st.integers(0, 10**7))
-def test_a_share_is_compared_exactly(thousandths: int, failed: int, total: int) -> None:
+def test_share_of_failed_tasks_is_compared_exactly(thousandths: int, failed: int, total: int) -> None:
     share = Fraction(thousandths, 10**5)
     accepted = AcceptedFailures.parse(f"{thousandths // 1000}.{thousandths % 1000:03}%")
     assert accepted.allow(failed, total) == (failed <= share * total)

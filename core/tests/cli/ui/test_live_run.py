@@ -111,7 +111,7 @@ def test_ctrl_c_and_t_terminate_the_instances(office: Office) -> None:
         assert screen.end() == 130
     assert "INFO - Interrupted: terminating all instances" in screen.shown
     assert office.shell.running("job") == set()
-    assert office.finished() == 3
+    assert office.finished() == 0
 
 
 def test_ctrl_c_and_l_leave_the_instances_running_for_later(office: Office) -> None:

@@ -123,7 +123,7 @@ def test_status_without_a_controller_says_so_and_has_neither_rate_nor_end(
 ) -> None:
     text = call_alone(database, "status").out
     first = (
-        "Job job: no controller since 2025-07-09 12:09:54 UTC, 1 instance may be running; "
+        "Job job: no controller since 2025-07-09 12:10:00 UTC, 1 instance may be running; "
         f"resume it with `cloud-tasks run --continue --provider memory --job-id job --db-file {database}`"
     )
     assert text.splitlines()[:2] == [first, "Summary:"]
@@ -133,7 +133,7 @@ def test_status_without_a_controller_says_so_and_has_neither_rate_nor_end(
     facts = call_alone(database, "status", "--json").data
     assert (facts["state"], facts["since"], facts["controller_pid"]) == (
         "no_controller",
-        "2025-07-09T12:09:54+00:00",
+        "2025-07-09T12:10:00+00:00",
         None,
     )
     assert (facts["timing"]["tasks_per_hour"], facts["expected_cost_usd"]) == (None, None)

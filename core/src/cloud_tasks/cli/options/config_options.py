@@ -41,7 +41,7 @@ def is_configuration_option(name: str) -> bool:
 
 
 def is_job_option(name: str) -> bool:
-    """Return whether a parameter of this name says which job a command is about."""
+    """Return whether a parameter of this name identifies the job of a command."""
     return name in _JOB_OPTIONS
 
 

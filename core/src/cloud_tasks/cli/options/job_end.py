@@ -23,7 +23,7 @@ def code_of_job(summary: JobSummary, config: JobConfig) -> int:
 
 
 def after_failures(statistics: JobStatistics, config: JobConfig) -> tuple[str, ...]:
-    """Return what to type about the failed tasks of a job; nothing if no task failed."""
+    """Return the lines that name the next commands after failed tasks; none if no task failed."""
     task_id = statistics.failed_task
     if task_id is None:
         return ()
@@ -40,7 +40,7 @@ def command_line(
     """Return a command of this program for the same job, on one line.
 
     Args:
-        only_job: Repeat only the options that say which job it is, instead of the whole configuration.
+        only_job: Repeat only the options that identify the job, instead of the whole configuration.
     """
     given = _given_options(only_job=only_job, with_private=not config.exposed)
     words = ("cloud-tasks", name, *options, *given, *arguments)

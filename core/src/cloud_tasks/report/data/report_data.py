@@ -43,7 +43,7 @@ class ReportFacts:
     pace: Throughput | None
     activity: Activity
     next_steps: tuple[str, ...] = ()
-    """What to type about the failed tasks."""
+    """Lines that name the next commands after failed tasks."""
     instances: Sequence[InstanceRecord]
     timeline: Timeline
     histogram: tuple[tuple[float, float, int], ...]

@@ -37,7 +37,7 @@ def status_dict(
     """Return the status for `json.dumps`: times in ISO 8601 (UTC), durations in seconds, amounts in USD as text.
 
     Args:
-        activity: What goes on with the job; None in its controller.
+        activity: Activity on the job; None in its controller.
     """
     running = [record for record in instances if record.ended_at is None]
     price = sum((record.price_per_hour for record in running), Money.zero())

@@ -24,7 +24,7 @@ def render_final_report(statistics: JobStatistics, elapsed: timedelta, *, next_s
 
     Args:
         elapsed: Duration of the latest run.
-        next_steps: What to type about the failed tasks.
+        next_steps: Lines that name the next commands.
     """
     sections = (
         _tasks(statistics),
@@ -109,7 +109,7 @@ def _failures(statistics: JobStatistics) -> Iterator[str]:
 
 
 def last_output(failure: Failure) -> str:
-    """Return the last line that the example printed, unless the reason has it, or an exception says it better."""
+    """Return the last line that the example printed, unless the reason contains it; nothing for an exception."""
     printed = failure.last_line[:_LINE_LENGTH]
     return "" if failure.outcome is AttemptOutcome.EXCEPTION or printed in failure.summary else printed
 

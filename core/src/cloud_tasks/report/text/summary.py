@@ -40,7 +40,7 @@ def render_elapsed(elapsed: ElapsedStatistics) -> str:
 
 
 def render_activity(activity: Activity, summary: JobSummary, *, resume: str = "cloud-tasks run --continue") -> str:
-    """Return the state of a job in one line: who is at work on it, since when, and what to do if nobody is.
+    """Return the state of a job in one line: the process that maintains it, since when, and the remedy without one.
 
     Args:
         resume: Command that resumes the job.

@@ -1,4 +1,4 @@
-"""Whether a controller is at work on a job, and since when: what a status has to say before any figure.
+"""Activity on a job: whether a process maintains its database, and since when.
 
 Invariants, each with a test:
 
@@ -21,7 +21,7 @@ __all__ = ["Activity", "ActivityState", "read_activity"]
 
 
 class ActivityState(enum.Enum):
-    """What goes on with a job now."""
+    """State of a job and of its controller."""
 
     LOADING = "loading"
     """Its setup is in progress, or was interrupted if no process is at work."""
@@ -32,12 +32,12 @@ class ActivityState(enum.Enum):
     STOPPED = "stopped"
     """The latest run ended in order, without instances, before all tasks were finished."""
     NO_CONTROLLER = "no_controller"
-    """Nobody collects its events: the controller was killed, or it has left instances running."""
+    """No process collects its events: the controller was killed, or left instances running."""
 
 
 @attrs.frozen(kw_only=True)
 class Activity:
-    """What goes on with a job at one moment."""
+    """State of a job and its controller at one moment."""
 
     state: ActivityState
     since: datetime | None
@@ -47,12 +47,12 @@ class Activity:
 
     @property
     def has_rate(self) -> bool:
-        """Whether rate and remaining time mean something: somebody counts what is done, or it is all done."""
+        """Whether rate and remaining time are meaningful: results are being counted, or all have been."""
         return self.state in (ActivityState.RUNNING, ActivityState.FINISHED)
 
 
 def read_activity(path: Path, summary: JobSummary, now: datetime) -> Activity:
-    """Return what goes on with the job of a database.
+    """Return the activity on the job of a database.
 
     Args:
         now: UTC.

@@ -29,7 +29,7 @@ MAX_GROUPS = 500
 _MAX_SPECIFIC_GROUPS = 400
 """Number of groups by message; further failures are grouped by type, and finally by outcome only."""
 
-# What tells two groups apart whatever follows: an exit code, a signal, the type of an exception.
+# Distinguishes two groups, whatever follows: an exit code, a signal, the type of an exception.
 _KIND = re.compile(r"(?:exit code -?\d+|signal \w+|[A-Za-z_][\w.]*(?=: ))")
 _VARIABLE = re.compile(
     r"""(?<!\w)'[^'\n]*'(?!\w) | "[^"\n]*" | `[^`\n]*`  # quoted names
@@ -61,7 +61,7 @@ def same_group(outcome: AttemptOutcome, one: str, other: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _pattern(summary: str) -> str:
-    """Return the message without what differs between attempts that failed alike."""
+    """Return the message without the parts that differ between attempts that failed alike."""
     kind = _KIND.match(summary)
     start = 0 if kind is None else kind.end()
     return summary[:start] + _VARIABLE.sub("#", summary[start:])

@@ -50,7 +50,7 @@ def throughput(summary: JobSummary, now: datetime, *, activity: Activity | None 
 
     Args:
         now: UTC.
-        activity: What goes on with the job, where a controller may be missing; None in a controller itself.
+        activity: Activity on the job; None in its controller.
     """
     start = summary.run_started_at or summary.first_start
     until = summary.last_end if summary.finished and summary.last_end is not None else now
@@ -70,7 +70,7 @@ def throughput(summary: JobSummary, now: datetime, *, activity: Activity | None 
 
 
 def _latest(summary: JobSummary, done: int, start: datetime, now: datetime) -> tuple[int, datetime]:
-    """Return a number of finished tasks and the time since when they finished: enough to tell the present speed.
+    """Return a number of finished tasks and the time since when they finished: enough to estimate the present speed.
 
     That is the latest `_WINDOW`, or the time of the latest `_WINDOW_TASKS` if it is longer; else the whole run.
     """

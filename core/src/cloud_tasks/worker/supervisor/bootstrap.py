@@ -158,7 +158,7 @@ class _Bootstrap:
     def _code_of_tasks(self, supervisor: Supervisor) -> int:
         """Return the exit code of a worker that met no problem itself."""
         if supervisor.stop_reason and self._config.source is not None:
-            # Nobody else runs the rest of a local source.
+            # No other worker runs the rest of a local source.
             return exit_codes.RUN_FAILED
         failed = supervisor.failed
         return exit_codes.code_of_finished(failed, supervisor.completed + failed, self._config.accepted)

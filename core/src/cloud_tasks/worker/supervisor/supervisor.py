@@ -113,7 +113,7 @@ class Supervisor:
         self.finished = 0
         """Number of attempts that have ended, without interrupted ones."""
         self.failed = 0
-        """Number of tasks that failed for good."""
+        """Number of tasks that failed without a further retry."""
         self._unsuccessful = 0
         """Number of attempts in `finished` that did not complete their task."""
         self._forkserver = ForkserverClient(

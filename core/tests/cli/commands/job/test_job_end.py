@@ -24,7 +24,7 @@ Worker(work, args=sys.argv[1:]).run()
 
 def load(shell: CommandLine, *ends: str) -> None:
     (shell.folder / "program.py").write_text(PROGRAM, encoding="utf-8")
-    shell.configure(script=f"python {shell.folder}/program.py\ntouch {shell.folder}/script-went-on")
+    shell.configure(script=f"python {shell.folder}/program.py")
     tasks = [{"task_id": f"s{number:02}", "data": {"end": end}} for number, end in enumerate(ends)]
     (shell.folder / "tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
 

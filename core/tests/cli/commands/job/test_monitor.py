@@ -140,6 +140,6 @@ def test_monitor_shows_the_live_view_on_a_terminal(shell: CommandLine) -> None:
         wait_until(lambda: "1 of 2 tasks (50%)" in screen.shown)
         wait_until(lambda: "ValueError: broken" in screen.shown)
         queue.send([encode_events([completed("b")])])
-        assert screen.end() == 0
-    assert "=== JOB COMPLETE ===" in screen.shown
+        assert screen.end() == 3
+    assert "=== JOB FINISHED: 1 of 2 tasks failed ===" in screen.shown
     assert "Summary:" not in screen.shown

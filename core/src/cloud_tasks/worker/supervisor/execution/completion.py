@@ -4,8 +4,8 @@ Invariants, each with a test:
 
 1. Every attempt that was started gets exactly one event that ends it.
 2. Attempts and interrupted attempts are counted separately, and both are limited; past a limit the task is reported
-   dead. A delay that grows with their number precedes the next, unless this worker shuts down. A failure that is not
-   retried at all is no use of a limit: its task is not dead.
+   dead. A delay that grows with their number precedes the next, unless this worker shuts down. A failure without any
+   retry uses up no limit: its task is not dead.
 3. A task whose lease expired is neither sent nor released, and no interruption makes it dead: the queue delivers it
    again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
 """
