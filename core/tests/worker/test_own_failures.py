@@ -140,7 +140,7 @@ def test_worker_reports_a_task_that_breaks_its_own_output_as_dead(worker) -> Non
 def test_failure_survives_exceptions_whose_attributes_raise(capsys) -> None:
     class HostileError(OSError):
         @property
-        def errno(self) -> Any:
+        def errno(self) -> Any:  # type: ignore[override]
             raise RuntimeError("no errno")
 
     assert head_of(HostileError("own"))["error"] == "HostileError"
