@@ -119,6 +119,36 @@ def test_worker_with_a_full_standard_output_stops(worker) -> None:
     assert set(released(worker)) == {f"cannot write the output of the task: {NO_SPACE}"}
 
 
+def test_worker_with_a_closed_standard_output_stops(worker) -> None:
+    process = worker.start("--task-file", worker.task_file({"do": "say"}, {"do": "say"}), **FAST)
+    process.stdout.close()
+    process.stdout = None
+    assert worker.finish(process).code == 1
+    assert worker.events(*ENDS) == []
+    assert set(released(worker)) == {"cannot write the output of the task: Broken pipe (EPIPE)"}
+
+
+def test_worker_reports_a_task_that_breaks_its_own_output_as_dead(worker) -> None:
+    worker.run_tasks({"do": "full output"}, {"do": "nothing"}, args=("--max-losses", "2"), **FAST)
+    (dead,) = worker.events("task_dead")
+    assert dead["cause"] == (
+        f"gave up after 3 interrupted attempts (max_losses): cannot write the output of the task: {NO_SPACE}"
+    )
+    assert worker.events("fatal_exception") == []
+
+
+def test_failure_survives_exceptions_whose_attributes_raise(capsys) -> None:
+    class HostileError(OSError):
+        @property
+        def errno(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("no errno")
+
+    assert head_of(HostileError("own"))["error"] == "HostileError"
+    unhashable = OSError("own")
+    unhashable.errno = []  # type: ignore[assignment]
+    assert head_of(unhashable)["error"] == "OSError"
+
+
 def test_worker_reports_a_full_disk_of_the_task_as_the_task_s_own_failure(worker) -> None:
     worker.run_tasks({"do": "write", "path": "/dev/full"})
     (event,) = worker.events(*ENDS)
@@ -127,7 +157,7 @@ def test_worker_reports_a_full_disk_of_the_task_as_the_task_s_own_failure(worker
 
 
 def test_worker_without_a_scratch_folder_gives_the_task_back(worker) -> None:
-    finished = worker.run_tasks({"do": "scratch"}, TMPDIR="/proc/nowhere", **FAST)
+    finished = worker.run_tasks({"do": "scratch"}, {"do": "scratch"}, TMPDIR="/proc/nowhere", **FAST)
     assert finished.code == 1
     assert worker.events(*ENDS) == []
     assert all(cause.startswith("cannot create the scratch folder: ") for cause in released(worker))
@@ -295,6 +325,11 @@ def test_circuit_breaker_is_closed_by_a_task_that_ran() -> None:
             now = breaker.resume_at
         breaker.succeeded()
         assert not breaker.is_open
+    for _ in range(50):
+        breaker.failed("no room", task_id="one")
+        now = breaker.resume_at
+    assert not breaker.is_open, "it may be the task"
+    breaker.succeeded()
     for _ in range(50):
         breaker.failed("no processes", counts=False)
         assert breaker.resume_at > now

@@ -190,7 +190,8 @@ def test_controller_reruns_tasks_that_a_discarded_instance_fails_later(loop, sto
             done = {"task": number, "instance_id": "i-2", "attempt": attempt}
             events.inbox.append(message(event(EventType.TASK_COMPLETED, 100 * attempt + number, **done)))
 
-    loop.later(timedelta(seconds=70), lambda: (fail(0, 10), complete(range(10, 20), 1)))
+    loop.later(timedelta(seconds=70), lambda: fail(0, 10))
+    loop.later(timedelta(seconds=70), lambda: complete(range(10, 20), 1))
     loop.later(timedelta(seconds=90), lambda: complete(range(8), 2))
     later = {"task": 9, "instance_id": "i-1", "attempt": 2, "details": {"exit_code": 1}}
     loop.later(timedelta(seconds=91), lambda: events.inbox.append(message(event(EventType.TASK_EXITED, 900, **later))))

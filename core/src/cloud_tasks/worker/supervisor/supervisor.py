@@ -9,7 +9,7 @@ Invariants, each with a test:
 5. Running tasks see a shutdown request or termination notice only after the fork server has withdrawn its waiting
    attempts: the slot of a task that returns because of it is not used again.
 6. A failure of the worker's own means ends no task: the attempt is given back, the worker pauses, and after ten such
-   failures in a row it releases its tasks and exits with code 1. How a task's function ends does not count.
+   failures of different tasks in a row it releases its tasks and exits with code 1. The end of a function never counts.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ class Supervisor:
             self._log_notice(attempt.work.task_id, *outcome.notice)
         if kind is _LOST:
             if outcome.own_failure:
-                self._on_own_failure(outcome.details["cause"], counts=True)
+                self._on_own_failure(outcome.details["cause"], counts=True, task_id=attempt.work.task_id)
             return
         self.finished += 1
         mean = self._mean_seconds
@@ -338,10 +338,10 @@ class Supervisor:
         # While tasks run, processes or files run short because of them.
         self._on_own_failure(reason, counts=not self._executor.running)
 
-    def _on_own_failure(self, cause: str, *, counts: bool) -> None:
+    def _on_own_failure(self, cause: str, *, counts: bool, task_id: str | None = None) -> None:
         """Pause after a failure of the worker's own means; end the worker after too many in a row."""
         breaker = self._breaker
-        if breaker.failed(cause, counts=counts):
+        if breaker.failed(cause, counts=counts, task_id=task_id):
             self._parts.log.warning(f"{cause}; the task will run again, here or on another worker")
             self.report("non_fatal_exception", exception=cause)
         if breaker.is_open and self._is_accepting:

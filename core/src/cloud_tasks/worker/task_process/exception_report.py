@@ -10,6 +10,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,8 @@ __all__ = ["describe", "failure", "own_failure", "retry_request", "text_of"]
 
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
+_OF_OUTPUT = NO_ROOM | {errno.EPIPE, errno.EAGAIN}
+"""Error numbers of an output that takes no more data."""
 _CHAIN_LIMIT = 50
 """Exceptions of a chain that are looked at."""
 _OWN_MODULES = ("cloud_tasks.worker.", "asyncio.")
@@ -44,7 +47,11 @@ def failure(error: BaseException) -> dict[str, Any]:
     }
     if len(kinds) > 1:
         head["kinds"] = kinds
-    return head | _means(error, unwritable)
+    try:
+        return head | _means(error, unwritable)
+    except BaseException:
+        # Attributes of an exception may be code of the task.
+        return head
 
 
 def own_failure(what: str, error: BaseException) -> dict[str, Any]:
@@ -69,6 +76,17 @@ def _print(trace: str) -> bool:
     return is_unwritable
 
 
+def _is_output_broken() -> bool:
+    """Return whether standard output or error takes no more data: a stream may have dropped what it could not write."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"\n")
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                return True
+    return False
+
+
 def _descriptor(stream: Any) -> int | None:
     try:
         number: int = stream.fileno()
@@ -85,7 +103,7 @@ def _means(error: BaseException, unwritable: bool) -> dict[str, Any]:
             return {"own_failure": mark}
         if not isinstance(cause, OSError) or cause.errno is None:
             continue
-        if unwritable and cause.filename is None:
+        if cause.filename is None and (unwritable or (cause.errno in _OF_OUTPUT and _is_output_broken())):
             return {"own_failure": f"cannot write the output of the task: {os_error_text(cause)}"}
         if cause.errno in NO_ROOM:
             return {"errno": cause.errno}

@@ -6,7 +6,8 @@ every instance, and the controller compares instances.
 
 Invariants, each with a test:
 
-1. Failures at the same time are one failure, and after each the worker pauses, for longer each time.
+1. Failures at the same time are one failure, and after each the worker pauses, for longer each time. One task alone
+   never opens the circuit: its interruptions are limited.
 2. A task that ran closes the circuit.
 """
 
@@ -34,6 +35,7 @@ class CircuitBreaker:
         """Failures in a row."""
         self.cause = ""
         """Cause of the last failure; empty for none."""
+        self._task_id: str | None = None
         self._is_counted = False
         """Whether a failure since the end of the last pause has been counted."""
         self._causes: set[str] = set()
@@ -46,14 +48,17 @@ class CircuitBreaker:
         """Whether the worker should end."""
         return self.failures >= _LIMIT
 
-    def failed(self, cause: str, *, counts: bool = True) -> bool:
+    def failed(self, cause: str, *, counts: bool = True, task_id: str | None = None) -> bool:
         """Count a failure and start a pause; return whether its cause is to be reported: the first time.
 
         Args:
             counts: False for a shortage that passes when a running task ends: the worker only pauses until then.
+            task_id: The task, if it has run. A second failure of one task in a row does not count: it may be the task.
         """
         now = self._clock()
         self.cause = cause
+        counts = counts and (task_id is None or task_id != self._task_id)
+        self._task_id = task_id
         if now >= self.resume_at:
             self._is_counted = False
         if counts and not self._is_counted:

@@ -50,6 +50,8 @@ _Span = tuple[float | None, float | None]
 """Seconds that an attempt ran, and the Unix time of its end; None for an unknown duration, and for now."""
 _MAX_BACKOFF_STEP = 3
 """Failure whose backoff is the longest after failures of the worker's own means: another worker may do better."""
+_MIN_OWN_DELAY = 2.0
+"""Minimum seconds before the next attempt after such a failure, so that other tasks come first."""
 _LOGGED_RESULT_BYTES = 1000
 _TRUNCATED_CHARACTERS = 1000
 """Characters that are kept of each long text in an event that is too long."""
@@ -180,6 +182,8 @@ class CompletionHandler:
             return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
         # A worker that shuts down leaves the task to another one, which can run it at once.
         delay = self._rules.delay(outcome, min(losses, _MAX_BACKOFF_STEP)) if outcome.kind is _LOST else 0.0
+        if outcome.own_failure:
+            delay = max(_MIN_OWN_DELAY, delay)
         if work.lease_id is not None and self._counts_deliveries:
             report = Report(events, lease_id=work.lease_id, release=True, delay=delay)
             return Completion(report, work.task_id, outcome, True)
