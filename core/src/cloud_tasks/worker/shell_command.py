@@ -79,6 +79,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         task_source=None,
         args=args,
         argparser=parser,
+        worker_init=lambda data: commands[0].prepare(data),
     )
     text, where = _option(worker.data.args.command, "COMMAND", "--command")
     if not text:
@@ -132,6 +133,10 @@ class ShellCommand:
         self._is_bash = os.path.basename(shell) == "bash"
         self._shell = [shell, "-euo", "pipefail"] if self._is_bash else [shell]
         self._template = CommandTemplate(text, is_bash=self._is_bash, where=where)
+
+    def prepare(self, worker_data: WorkerData) -> None:
+        """Parse the command before task processes are forked."""
+        self._template.prepare()
 
     def check(self, task_id: str, data: Mapping[str, Any]) -> None:
         """Check the command with the data of a task. Raises `InputError` as `CommandTemplate.check`."""
