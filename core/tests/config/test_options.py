@@ -66,6 +66,7 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
 _SPECIAL = {
     "prefer": (["--prefer", "speed"], "speed"),
     "start_method": (["--start-method", "spawn"], "spawn"),
+    "shell": (["--shell", "sh"], "sh"),
     "startup_script_file": (["--startup-script-file", __file__], __file__),
     "min_total_price_per_hour": (["--min-total-price-per-hour", "4.5"], 4.5),
 }
