@@ -13,10 +13,22 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["MARK", "Field", "Place", "field_texts", "find_value", "misspelled", "split_template"]
+__all__ = [
+    "MARK",
+    "Field",
+    "Place",
+    "candidates",
+    "field_texts",
+    "find_value",
+    "is_field",
+    "is_like_a_name",
+    "misspelled",
+    "names_of",
+    "split_template",
+]
 
 MARK = "\0"
 """Stands for a placeholder in the text of a template."""
@@ -63,8 +75,27 @@ class Field:
         return f"{{{self.name}}}"
 
 
-def split_template(template: str, values: Mapping[str, Any]) -> tuple[str, list[Field]]:
-    """Return the template with a `MARK` for each placeholder and without escapes, and the placeholders in order."""
+def candidates(template: str) -> tuple[str, ...]:
+    """Return the texts in braces that may be the names of fields."""
+    return tuple(name for name in dict.fromkeys(_CANDIDATE.findall(template)) if name)
+
+
+def is_like_a_name(name: str) -> bool:
+    """Return whether a text in braces is a placeholder even if no field has that name."""
+    return _LIKE_A_NAME.fullmatch(name) is not None
+
+
+def is_field(name: str, values: Mapping[str, Any]) -> bool:
+    """Return whether the data has a field."""
+    return find_value(name, values) is not _MISSING
+
+
+def split_template(template: str, known: Container[str]) -> tuple[str, list[Field]]:
+    """Return the template with a `MARK` for each placeholder and without escapes, and the placeholders in order.
+
+    Args:
+        known: Names of the fields that the data has.
+    """
     parts: list[str] = []
     fields: list[Field] = []
     open_braces: list[str] = []
@@ -81,8 +112,8 @@ def split_template(template: str, values: Mapping[str, Any]) -> tuple[str, list[
             candidate = None if is_shells else _CANDIDATE.match(template, at)
             if candidate is not None:
                 name = candidate[1]
-                is_known = bool(name) and find_value(name, values) is not _MISSING
-                if is_known or _LIKE_A_NAME.fullmatch(name):
+                is_known = name in known
+                if is_known or is_like_a_name(name):
                     fields.append(Field(name, is_known=is_known))
                     parts.append(MARK)
                 else:
@@ -117,11 +148,11 @@ def misspelled(template: str, values: Mapping[str, Any]) -> Iterator[tuple[str, 
         if template[: candidate.start()].endswith(("$", "{", "\\")):
             continue
         name = candidate[1]
-        if find_value(name, values) is not _MISSING:
+        if is_field(name, values):
             continue
         formatted = _FORMAT.fullmatch(name)
         for inner in (name.strip(), formatted[1] if formatted else ""):
-            if inner and inner != name and find_value(inner, values) is not _MISSING:
+            if inner and inner != name and is_field(inner, values):
                 yield candidate[0], inner
                 break
 

@@ -8,7 +8,6 @@ Invariants, each with a property test that runs bash and a POSIX shell:
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,11 @@ from cloud_tasks.command_template.fields import (
     MARK,
     Field,
     Place,
+    candidates,
     field_texts,
     find_value,
+    is_field,
+    is_like_a_name,
     misspelled,
     names_of,
     split_template,
@@ -55,6 +57,15 @@ class Invocation(NamedTuple):
     """Positional parameters of the script, from ``$1``."""
 
 
+class _Parsed(NamedTuple):
+    """A template for data with certain fields."""
+
+    parts: Sequence[str]
+    """Text before, between and after the placeholders."""
+    fields: Sequence[Field]
+    unsafe: UnsafePlaceError | None
+
+
 class CommandTemplate:
     """A shell command in which ``{name}`` stands for a field of the task's data.
 
@@ -70,6 +81,13 @@ class CommandTemplate:
         self._prefix = "_v"
         while self._prefix in text:
             self._prefix = f"_{self._prefix}"
+        self._candidates = candidates(text)
+        self._parsed: dict[frozenset[str], _Parsed] = {}
+        """By the candidates that the data has: once for all tasks with the same fields."""
+
+    def prepare(self) -> None:
+        """Parse the template for data that has the fields of all its placeholders, before processes are forked."""
+        self._parse(frozenset(filter(is_like_a_name, self._candidates)))
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Check the template with the data of a task.
@@ -92,7 +110,7 @@ class CommandTemplate:
         Raises:
             InputError: As `check`; or a value cannot be an argument, or is no integer where the shell evaluates it.
         """
-        parts, fields = self._parse(values)
+        parts, fields = self._parts(values)
         variables = _Variables(self._prefix, is_bash=self._is_bash)
         script = [parts[0]]
         for field, part in zip(fields, parts[1:], strict=True):
@@ -105,28 +123,36 @@ class CommandTemplate:
         Raises:
             InputError: As `invocation`.
         """
-        parts, fields = self._parse(values)
+        parts, fields = self._parts(values)
         line = [parts[0]]
         for field, part in zip(fields, parts[1:], strict=True):
             line += [_quoted(field, self._texts(field, values)), part]
         return "".join(line)
 
-    def _parse(self, values: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Field]]:
+    def _parts(self, values: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Field]]:
+        """Return the text before, between and after the placeholders, and these. Raises `InputError` as `check`."""
         if MARK in self.text:
             raise self._error("the command contains a NUL character", "remove it")
-        text, fields = split_template(self.text, values)
-        unsafe = None
-        try:
-            read_places(text, fields, is_bash=self._is_bash)
-        except UnsafePlaceError as error:
-            unsafe = error
-        for field in fields:
+        parsed = self._parse(frozenset(name for name in self._candidates if is_field(name, values)))
+        for field in parsed.fields:
             if not field.is_known and field.place is not Place.COMMENT:
                 raise self._unknown(field, values)
-        if unsafe is not None:
+        if (unsafe := parsed.unsafe) is not None:
             remedy = unsafe.remedy if unsafe.shell_code is None else f"use {with_arguments(*unsafe.shell_code)}"
             raise self._error(f"{unsafe.field.text} is not data there: {unsafe.problem}", remedy)
-        return text.split(MARK), fields
+        return parsed.parts, parsed.fields
+
+    def _parse(self, known: frozenset[str]) -> _Parsed:
+        parsed = self._parsed.get(known)
+        if parsed is None:
+            text, fields = split_template(self.text, known)
+            unsafe = None
+            try:
+                read_places(text, fields, is_bash=self._is_bash)
+            except UnsafePlaceError as error:
+                unsafe = error
+            parsed = self._parsed[known] = _Parsed(text.split(MARK), fields, unsafe)
+        return parsed
 
     def _texts(self, field: Field, values: Mapping[str, Any]) -> tuple[str, ...] | str:
         """Return the text of a field's value, or the texts of a list where there may be several words."""
@@ -163,6 +189,8 @@ class CommandTemplate:
         raise self._error(problem, "let the program read the file that CLOUD_TASKS_DATA_FILE names")
 
     def _unknown(self, field: Field, values: Mapping[str, Any]) -> InputError:
+        import difflib
+
         names = list(names_of(values))
         close = difflib.get_close_matches(field.name, names, n=1)
         if close:

@@ -82,6 +82,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         task_source=None,
         args=args,
         argparser=parser,
+        worker_init=lambda data: commands[0].prepare(data),
     )
     # The output of a command is a product of it as much as its result is.
     worker.data._keeps_output = True
@@ -158,6 +159,10 @@ class ShellCommand:
         self._is_bash = os.path.basename(shell) == "bash"
         self._shell = [shell, "-euo", "pipefail"] if self._is_bash else [shell]
         self._template = CommandTemplate(text, is_bash=self._is_bash, where=where)
+
+    def prepare(self, worker_data: WorkerData) -> None:
+        """Parse the command before task processes are forked."""
+        self._template.prepare()
 
     def check(self, task_id: str, data: Mapping[str, Any]) -> None:
         """Check the command with the data of a task. Raises `InputError` as `CommandTemplate.check`."""
