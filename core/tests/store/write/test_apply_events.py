@@ -7,9 +7,11 @@ import sqlite3
 import statistics
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -266,6 +268,51 @@ def test_events_of_unknown_tasks_are_kept_and_counted(store: Store) -> None:
 def test_events_of_older_workers_without_attempt_are_applied(store: Store) -> None:
     store.apply_events([event(EventType.TASK_COMPLETED, "a", None, instance_id=None, retry=False, elapsed_time=1.0)])
     assert statuses(store)["a"] is TaskStatus.COMPLETED
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("planted")
+
+    __repr__ = __str__
+
+
+ENDLESS: dict[str, object] = {}
+ENDLESS["again"] = ENDLESS
+ODD_FIELDS: list[dict[str, object]] = [
+    {"details": ENDLESS},
+    {"details": {"x": Unprintable()}},
+    {"details": {"result": [Unprintable()]}},
+    {"details": 5},
+    {"details": {1: 2}},
+    {"event_type": EventType.TASK_EXCEPTION, "details": {"exception": "caf\udce9.fits"}},
+    {"event_type": EventType.TASK_EXCEPTION, "details": {"exception": Unprintable()}},
+    {"event_type": EventType.TASK_EXITED, "details": {"signal": "\ud800"}},
+    {"event_type": "other"},
+    {"timestamp": datetime(1, 1, 1)},
+    {"timestamp": datetime.max.replace(tzinfo=timezone(timedelta(hours=-23)))},
+    {"timestamp": 5},
+    {"event_id": None},
+    {"event_id": b"x"},
+    {"hostname": Unprintable()},
+    {"instance_id": [1]},
+    {"task_id": b"b"},
+    {"attempt": 2**80},
+    {"retry": Unprintable()},
+    {"elapsed_time": math.nan},
+    {"elapsed_time": math.inf},
+    {"elapsed_time": 10**400},
+]
+
+
+@pytest.mark.parametrize("number", range(len(ODD_FIELDS)))
+def test_apply_events_takes_any_event(store: Store, number: int) -> None:
+    odd = attrs.evolve(completed("b"), **ODD_FIELDS[number])
+    applied = store.apply_events([odd, completed("a"), odd])
+    assert statuses(store)["a"] is TaskStatus.COMPLETED
+    assert (applied.new, applied.duplicate, applied.dead_letters) in [(2, 1, 0), (1, 0, 2)]
+    assert store.summary().dead_letters == applied.dead_letters
+    recount(store.path)
 
 
 def test_apply_events_rolls_back_a_batch_that_raises(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

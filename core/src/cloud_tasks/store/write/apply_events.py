@@ -53,7 +53,7 @@ def apply_batch(connection: sqlite3.Connection, events: Sequence[Event], now: da
     latest = now + _MAX_AHEAD
     sound, unusable = events, 0
     if not all(_is_sound(event, latest) for event in events):
-        sound = _clean(connection, events, now)
+        sound = _clean(connection, events, now, latest=latest)
         unusable = len(events) - len(sound)
     new = _new_events(connection, sound)
     rows = _read_touched(connection, new)
@@ -98,12 +98,19 @@ def _is_plain(text: object) -> bool:
     return type(text) is str and text.isascii()
 
 
-def _clean(connection: sqlite3.Connection, events: Iterable[Event], now: datetime) -> list[Event]:
-    """Return the events as they can be stored; dead-letter those that cannot."""
+def _clean(
+    connection: sqlite3.Connection, events: Iterable[Event], now: datetime, *, latest: datetime | None = None
+) -> list[Event]:
+    """Return the events as they can be stored; dead-letter those that cannot.
+
+    Args:
+        latest: Leave events that are sound, with this latest time, as they are.
+    """
     cleaned = []
     for event in events:
         try:
-            cleaned.append(clean_event(event, now))
+            is_sound = latest is not None and _is_sound(event, latest)
+            cleaned.append(event if is_sound else clean_event(event, now))
         except UnusableValueError as error:
             dead_letter(connection, b"", str(error), now)
     return cleaned
