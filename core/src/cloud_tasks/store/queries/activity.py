@@ -65,7 +65,7 @@ def read_activity(path: Path, summary: JobSummary, now: datetime) -> Activity:
     if pid is not None:
         since = _past(now, summary.run_started_at, job.created_at)
         return Activity(state=ActivityState.RUNNING, since=since, pid=pid)
-    if summary.run_ended_at is not None and not summary.live_instances:
+    if summary.run_ended_at is not None and summary.live_instances == 0:
         return Activity(state=ActivityState.STOPPED, since=_past(now, summary.run_ended_at))
     seen = [moment for moment in (summary.run_ended_at, summary.last_alive, summary.run_started_at) if moment]
     return Activity(
