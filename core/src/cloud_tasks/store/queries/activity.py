@@ -60,7 +60,7 @@ def read_activity(path: Path, summary: JobSummary, now: datetime) -> Activity:
     job, pid = summary.job, read_holder(path)
     if job.state is JobState.FINISHED:
         return Activity(state=ActivityState.FINISHED, since=_past(now, job.finished_at, summary.last_end), pid=pid)
-    if job.state is JobState.LOADING and summary.run_started_at is None:
+    if job.state is JobState.LOADING and summary.run_started_at is None and summary.first_start is None:
         return Activity(state=ActivityState.LOADING, since=_past(now, job.created_at), pid=pid)
     if pid is not None:
         since = _past(now, summary.run_started_at, job.created_at)
