@@ -92,10 +92,10 @@ def test_webhook_notifies_of_failures_and_the_end_without_exposing_its_url(desk:
         secret = {"CLOUD_TASKS_WEBHOOK_URL": server.address}
         shown = desk.run("config", "show", "--config", config, env=secret)
         job = desk.run("run", "-vv", "--config", config, "--task-file", str(desk.tasks(30)), env=secret)
-    assert job.returncode == 0, job.stderr
+    assert job.returncode == 3, job.stderr
     failures, end = server.texts
     assert failures.startswith("Job addition: 100% of the last 10 tasks failed (10 of 10); latest: ZeroDivisionError")
-    assert end.startswith("Job addition: complete: 30 of 30 tasks finished (30 failed) in 0:00:")
+    assert end.startswith("Job addition: finished: 30 of 30 tasks finished (30 failed) in 0:00:")
     for output in (shown.stdout, shown.stderr, job.stdout, job.stderr):
         assert SECRET not in output
     databases = [path.read_bytes() for path in desk.folder.glob("*.db*")]

@@ -10,7 +10,7 @@ from made_jobs import at, completed, failed, launch, launched_instance, lost, ma
 from served import Served, serve
 
 from cloud_tasks.model import InstanceState
-from cloud_tasks.store import Store
+from cloud_tasks.store import JobState, Store
 from cloud_tasks_dashboard import watch as watch_module
 from cloud_tasks_dashboard.facts import job_facts, timeline_facts
 from cloud_tasks_dashboard.watch import Watch
@@ -85,9 +85,13 @@ def test_timeline_omits_the_earliest_terminated_instances(tmp_path: Path) -> Non
 
 def test_remaining_time_is_present_while_the_job_runs(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a", "b", "c"], events=[started("a", 10), completed("a", 20), started("b", 20)])
-    throughput = job_facts(Watch(path), at(30))["throughput"]
+    with Store.open(path, durable=False):
+        throughput = job_facts(Watch(path), at(30))["throughput"]
+    assert job_facts(Watch(path), at(30))["throughput"] is None
     assert throughput["remaining_seconds"] == pytest.approx(40.0)
     finished = make_job(tmp_path, ["a"], name="done.db", events=[started("a", 10), completed("a", 20)])
+    with Store.open(finished, durable=False) as store:
+        store.set_state(JobState.FINISHED, at(20))
     assert "remaining_seconds" not in job_facts(Watch(finished), at(90))["throughput"]
 
 
@@ -102,7 +106,8 @@ def test_projection_of_a_resumed_job_refers_to_its_latest_run(tmp_path: Path) ->
         launch(store, "h2", when=day)
         store.apply_events([completed(task, day + 6.0 * (number + 1)) for number, task in enumerate(tasks[1000:1100])])
         spent, price = store.spending(at(day + 600)), store.instances()[-1].price_per_hour
-    facts = job_facts(Watch(path), at(day + 600))
+    with Store.open(path, durable=False):
+        facts = job_facts(Watch(path), at(day + 600))
     assert facts["throughput"] == {"tasks_per_hour": pytest.approx(600.0), "remaining_seconds": pytest.approx(5400.0)}
     assert facts["cost"]["projected"] == pytest.approx(float((spent + price * 1.5).usd))
 

@@ -13,7 +13,7 @@ import pytest
 from made_jobs import at, completed, exited, failed, launch, make_job, started
 from served import Served, serve
 
-from cloud_tasks.store import Store
+from cloud_tasks.store import JobState, Store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -143,7 +143,9 @@ def rows(page: Page) -> list[str]:
 def test_page_shows_the_status_of_a_job(survey: Served, open_page: Open) -> None:
     page = open_page(survey)
     assert page.locator("h1").inner_text() == "survey"
-    assert page.locator("#badge").inner_text() == "running"
+    assert page.locator("#badge").inner_text().startswith("no controller since ")
+    assert page.locator("#live").inner_text() == "not live"
+    assert "resume it with `cloud-tasks run --continue`" in page.locator("#activity").inner_text()
     assert page.title() == "94% survey · cloud-tasks"
     assert [text.replace("\xa0", " ").strip() for text in page.locator("#legend li").all_inner_texts()] == [
         "60 completed",
@@ -162,12 +164,14 @@ def test_page_shows_the_status_of_a_job(survey: Served, open_page: Open) -> None
 
 def test_page_updates_while_open(tmp_path: Path, open_page: Open) -> None:
     path = run_job(tmp_path)
-    with serve(tmp_path, clock=lambda: at(100)) as served:
+    with serve(tmp_path, clock=lambda: at(100)) as served, Store.open(path, durable=False) as store:
         page = open_page(served)
-        assert page.locator("#live").inner_text() == "live"
-        with Store.open(path, durable=False) as store:
-            store.apply_events([completed(task, 100, host="h2") for task in TASKS[75:]])
-        expect(page.locator("#badge")).to_have_text("finished, with failures")
+        expect(page.locator("#live")).to_have_text("live")
+        assert page.locator("#badge").inner_text() == "running"
+        store.apply_events([completed(task, 100, host="h2") for task in TASKS[75:]])
+        expect(page.locator("#badge")).to_have_text("finishing")
+        store.set_state(JobState.FINISHED, at(100))
+        expect(page.locator("#badge")).to_have_text("finished, 15 failed")
         assert statistic(page, "Finished").startswith("100%")
 
 

@@ -249,7 +249,9 @@ class Job:
         limit = self._config.limits().max_total_cost
 
         def report(progress: Progress) -> None:
-            store.record_alive(progress.now)
+            # An aid for `status` only: what it cannot write must not end the run.
+            with contextlib.suppress(StoreError):
+                store.record_alive(progress.now)
             if sinks.takes_progress:
                 sinks.send_progress(progress.for_sinks(max_total_cost=limit))
             on_progress(progress)

@@ -99,7 +99,7 @@ class WorkerConfig:
                 )
         config._check(data)
         try:
-            config.accepted = AcceptedFailures.parse(data.accept_failures)
+            config.accepted = AcceptedFailures.parse(str(data.accept_failures))
         except ValueError as error:
             raise InputError(str(error), where="--accept-failures") from error
         local = config.source is not None

@@ -195,3 +195,12 @@ def test_recent_ends_are_bounded(tmp_path: Path) -> None:
         for first in range(0, 1000, 100):
             store.apply_events([completed(f"t{n}", timestamp=at(60 * n)) for n in range(first, first + 100)])
         assert len(store.summary().recent_ends) == 240
+
+
+def test_activity_of_a_monitor_that_was_interrupted_is_no_controller(tmp_path: Path) -> None:
+    """Workers that were started by hand may go on; their events wait in the queue."""
+    with new_store(tmp_path, ["a"]) as store:
+        store.set_state(JobState.RUNNING, at(0))
+        store.begin_run(at(10))
+        store.end_run(at(20))
+    assert activity(tmp_path) == (ActivityState.NO_CONTROLLER, at(20), None)

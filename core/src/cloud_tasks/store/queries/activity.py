@@ -60,12 +60,12 @@ def read_activity(path: Path, summary: JobSummary, now: datetime) -> Activity:
     job, pid = summary.job, writer_of(path)
     if job.state is JobState.FINISHED:
         return Activity(state=ActivityState.FINISHED, since=_past(now, job.finished_at, summary.last_end), pid=pid)
-    if job.state is JobState.LOADING and summary.run_started_at is None:
+    if job.state is JobState.LOADING and summary.run_started_at is None and summary.first_start is None:
         return Activity(state=ActivityState.LOADING, since=_past(now, job.created_at), pid=pid)
     if pid is not None:
         since = _past(now, summary.run_started_at, job.created_at)
         return Activity(state=ActivityState.RUNNING, since=since, pid=pid)
-    if summary.run_ended_at is not None and not summary.live_instances:
+    if summary.run_ended_at is not None and summary.live_instances == 0:
         return Activity(state=ActivityState.STOPPED, since=_past(now, summary.run_ended_at))
     seen = [moment for moment in (summary.run_ended_at, summary.last_alive, summary.run_started_at) if moment]
     return Activity(

@@ -31,7 +31,7 @@ from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import EventCollector, Progress, SinkDispatcher, ThreadedLoop
-from cloud_tasks.errors import InputError
+from cloud_tasks.errors import InputError, StoreError
 from cloud_tasks.model import Event, JobPhase
 from cloud_tasks.plugin import EventSink, EventSinkContext, Queue
 from cloud_tasks.quantities import counted
@@ -160,7 +160,8 @@ class EventMonitor:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             self._loop.close()
-            self._store.end_run(datetime.now(UTC))
+            with contextlib.suppress(StoreError):
+                self._store.end_run(datetime.now(UTC))
         for name, count in self._dispatcher.dropped().items():
             log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
         is_finished = self._store.summary().finished
@@ -197,7 +198,8 @@ class EventMonitor:
 
     def _show(self) -> None:
         """Show the summary if it has changed, and again after each interval."""
-        self._store.record_alive(datetime.now(UTC))
+        with contextlib.suppress(StoreError):
+            self._store.record_alive(datetime.now(UTC))
         progress = Progress.read(self._store, datetime.now(UTC))
         if self._dispatcher.takes_progress:
             self._dispatcher.send_progress(progress.for_sinks())
