@@ -17,6 +17,7 @@ import click
 import cloud_tasks
 from cloud_tasks.cli.failures import describe_failure, prepare_streams, silence_stdout
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.escape import terminal_line
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -177,7 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_error("interrupted", debug)
         code = 130
     except CloudTasksError as error:
-        _print_error(str(error), debug)
+        # Several problems of a configuration are one line each.
+        _print_error("\n".join(map(terminal_line, getattr(error, "problems", (str(error),)))), debug)
         code = 2 if isinstance(error, InputError) else 1
     except BrokenPipeError:
         silence_stdout()
@@ -199,10 +201,10 @@ def _show_click_error(error: click.ClickException, debug: bool) -> None:
             click.echo(error.format_message(), err=True)
         return
     if isinstance(error, click.NoSuchOption):
-        _print_error(f"no such option: {error.option_name}; {_advice(error)}", debug)
+        _print_error(terminal_line(f"no such option: {error.option_name}; {_advice(error)}"), debug)
         return
     # Some of click's messages have several lines.
-    _print_error(" ".join(error.format_message().split()), debug)
+    _print_error(terminal_line(" ".join(error.format_message().split())), debug)
 
 
 def _advice(error: click.NoSuchOption) -> str:
@@ -222,7 +224,7 @@ def _show_failure(error: Exception, arguments: Sequence[str], debug: bool) -> in
     if described is None:
         reason = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         described = f"{reason}; please report it, with --debug for the traceback", 1
-    _print_error(described[0], debug)
+    _print_error(terminal_line(described[0]), debug)
     return described[1]
 
 
