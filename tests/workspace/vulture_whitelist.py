@@ -16,6 +16,8 @@ _.delimiter  # string.Template
 _.linkname  # tarfile: a field of TarInfo
 _.list_commands  # click: the commands of the group
 _.format_commands  # click: the list of commands in its help
+_.format_options  # click: the options of a command in its help
+_.readinto  # io: called by BufferedReader
 _.get_metavar  # click: the placeholder of a parameter type in the help
 _.yaml_implicit_resolvers  # PyYAML: the resolvers of a loader
 _.get_token  # azure-identity: a credential

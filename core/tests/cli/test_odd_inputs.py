@@ -318,3 +318,12 @@ def test_empty_input_is_accepted_on_request(capsys: pytest.CaptureFixture[str], 
     for command in (["load-queue"], ["plan"]):
         code, _, lines = call(capsys, *command, "--config", "config.yml", "--task-file", "a.json", "--allow-empty")
         assert (code, lines) == (0, [])
+
+
+def test_control_characters_of_values_are_escaped_in_errors(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "config.yml").write_text('provider: local\nrun: {job_id: "a\\nb\\e[31m", max_cpu: -1}\n')
+    code, _, lines = call(capsys, "status", "--config", "config.yml")
+    assert code == 2
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert '"a\\nb\\x1b[31m" is not a valid name' in "".join(lines)

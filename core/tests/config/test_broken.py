@@ -10,6 +10,7 @@ import pytest
 from configuration_fakes import SECRET
 
 from cloud_tasks.config import ConfigurationError, JobConfig
+from cloud_tasks.config.yaml_reader import read_document
 from cloud_tasks.errors import InputError
 
 Read = Callable[..., JobConfig]
@@ -253,3 +254,24 @@ def test_read_document_executes_nothing(read: Read, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         read(f'run:\n  image: !!python/object/apply:os.mkdir ["{trap}"]\n')
     assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"run: {{max_cpu: {'9' * 5000}}}\n", "c.yml:1: an integer of more than 1,000 digits"),
+        ("a" * (17 << 20), "c.yml: larger than 16 MB"),
+        (
+            "x0: &x0 {a: 1}\n"
+            + "".join(f"x{n}: &x{n} {{<<: [{', '.join([f'*x{n - 1}'] * 9)}]}}\n" for n in range(1, 30)),
+            "c.yml: expands to too many values; remove nested aliases",
+        ),
+    ],
+    ids=["digits", "size", "merged mappings"],
+)
+def test_read_document_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yml").write_text(content)
+    with pytest.raises(InputError) as caught:
+        read_document(Path("c.yml"))
+    assert str(caught.value).startswith(message)

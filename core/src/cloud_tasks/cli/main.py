@@ -18,7 +18,7 @@ import cloud_tasks
 from cloud_tasks import exit_codes
 from cloud_tasks.cli.failures import describe_failure, prepare_streams, silence_stdout
 from cloud_tasks.errors import CloudTasksError, InputError
-from cloud_tasks.escape import terminal_line
+from cloud_tasks.escape import terminal_line, terminal_text
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -179,7 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_error("interrupted", debug)
         code = exit_codes.INTERRUPTED
     except CloudTasksError as error:
-        _print_error(str(error), debug)
+        # Several problems of a configuration are one line each.
+        _print_error("\n".join(map(terminal_line, getattr(error, "problems", (str(error),)))), debug)
         code = exit_codes.BAD_INPUT if isinstance(error, InputError) else exit_codes.RUN_FAILED
     except BrokenPipeError:
         silence_stdout()
@@ -201,10 +202,10 @@ def _show_click_error(error: click.ClickException, debug: bool) -> None:
             click.echo(error.format_message(), err=True)
         return
     if isinstance(error, click.NoSuchOption):
-        _print_error(f"no such option: {error.option_name}; {_advice(error)}", debug)
+        _print_error(terminal_line(f"no such option: {error.option_name}; {_advice(error)}"), debug)
         return
     # Some of click's messages have several lines.
-    _print_error(" ".join(error.format_message().split()), debug)
+    _print_error(terminal_line(" ".join(error.format_message().split())), debug)
 
 
 def _advice(error: click.NoSuchOption) -> str:
@@ -224,7 +225,7 @@ def _show_failure(error: Exception, arguments: Sequence[str], debug: bool) -> in
     if described is None:
         reason = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         described = f"{reason}; please report it, with --debug for the traceback", exit_codes.RUN_FAILED
-    _print_error(described[0], debug)
+    _print_error(terminal_line(described[0]), debug)
     return described[1]
 
 
@@ -234,4 +235,4 @@ def _print_error(message: str, debug: bool) -> None:
             import traceback
 
             traceback.print_exc()
-        click.echo(f"Error: {terminal_line(message)}", err=True)
+        click.echo(f"Error: {terminal_text(message)}", err=True)

@@ -19,6 +19,7 @@ import yaml
 
 from cloud_tasks.booleans import BOOLEANS
 from cloud_tasks.errors import InputError
+from cloud_tasks.sanitize import MAX_DIGITS
 from cloud_tasks.setting_values import FLOAT, INTEGER
 
 __all__ = ["Located", "parse_yaml_text", "read_document"]
@@ -124,9 +125,7 @@ class _Reader:
 
     def plain(self, node: yaml.Node) -> Any:
         """Return the value of a node without lines."""
-        self._nodes += 1
-        if self._nodes > _MAX_NODES:
-            raise InputError("expands to too many values", where=self._name, hint="remove nested aliases")
+        self._count(1)
         try:
             if isinstance(node, yaml.MappingNode):
                 return {name: self.plain(value) for _, name, value in self._entries(node)}
@@ -142,6 +141,8 @@ class _Reader:
         self._require(mapping, "map")
         written: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
+        # Mappings that are merged into each other multiply as aliases do.
+        self._count(len(mapping.value))
         for key, value in mapping.value:
             if key.tag == f"{_TAG}merge":
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
@@ -161,6 +162,11 @@ class _Reader:
             written[key.value] = (key, key.value, value)
         return list({**merged, **written}.values())
 
+    def _count(self, nodes: int) -> None:
+        self._nodes += nodes
+        if self._nodes > _MAX_NODES:
+            raise InputError("expands to too many values", where=self._name, hint="remove nested aliases")
+
     def _scalar(self, node: yaml.Node) -> Any:
         kind = node.tag.removeprefix(_TAG)
         text = str(node.value)
@@ -171,6 +177,8 @@ class _Reader:
         if kind == "bool" and text.isalpha() and text.lower() in BOOLEANS:
             return BOOLEANS[text.lower()]
         if kind == "int" and INTEGER.match(text):
+            if len(text) > MAX_DIGITS:
+                raise InputError(f"an integer of more than {MAX_DIGITS:,} digits", where=self.place(node))
             return int(text)
         if kind == "float" and FLOAT.match(text):
             return float(text)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from cloud_tasks.booleans import BOOLEANS, parse_boolean
 from cloud_tasks.duration_text import parse_duration
 from cloud_tasks.model import Money
+from cloud_tasks.sanitize import MAX_DIGITS
 from cloud_tasks.setting_values.kinds import (
     CountOrShare,
     Seconds,
@@ -164,6 +165,8 @@ def _number(value: Any, base: Any, from_text: bool) -> int | Decimal:
     """Return the exact number of a plain value."""
     word = value.strip() if isinstance(value, str) else ""
     if from_text and FLOAT.match(word):
+        if len(word) > MAX_DIGITS:
+            raise _too_large(base)
         if INTEGER.match(word):
             return int(word)
         try:
