@@ -57,7 +57,7 @@ def test_changes_are_made_in_the_order_of_their_calls_each_once(switched: list[i
     assert not writes.blocked
 
 
-def test_one_warning_names_the_obstacle_and_one_line_its_end(loop, store, lock) -> None:
+def test_block_is_reported_once_and_its_end_once(loop, store, lock) -> None:
     writes = DeferredWrites(loop, store)
     lock.hold()
     with capture_logs() as logged:

@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Iterator[LocalSettings]:
     """Return settings with the state folder on a small disk."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=200", "tmpfs", disk]
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=200", "tmpfs", str(disk)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("mounting a file system requires root")
     yield LocalSettings(state_dir=disk / "state", shutdown_grace=0.5)

@@ -9,7 +9,7 @@ Invariants, each with a test:
 2. However the run ends, every instance is terminated and a complete listing has confirmed it, unless the user chose to
    leave the instances running. An end that leaves them can become one that terminates them, never the reverse. An
    error that no part of the controller handles ends the run in the same way.
-3. While the store is unavailable the run goes on: instances are terminated, limits and an interrupt obeyed.
+3. While the store is unavailable the run continues: instances are terminated, limits and an interrupt obeyed.
 """
 
 from __future__ import annotations

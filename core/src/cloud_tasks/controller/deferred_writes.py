@@ -3,7 +3,7 @@
 Invariants, each with a test:
 
 1. Changes are made in the order of their calls, each once, however long the database is unavailable.
-2. The loop goes on meanwhile: no call waits for the database longer than one attempt.
+2. The loop continues meanwhile: no call waits for the database longer than one attempt.
 3. One warning names the obstacle and its beginning, one line its end.
 """
 

@@ -95,6 +95,8 @@ def _records(database: Path, job_id: str) -> list[InstanceRecord]:
 def with_instances(error: BaseException, left: InstancesLeft) -> BaseException:
     """Return the error to raise: the same one where it has a message for the user, with what is left of the job."""
     text = str(left)
+    if shortage := describe_shortage(error):
+        return CloudTasksError(shortage, hint=text)
     if not text:
         return error
     if isinstance(error, CloudTasksError):
@@ -104,7 +106,5 @@ def with_instances(error: BaseException, left: InstancesLeft) -> BaseException:
         # An interrupt has no message.
         log.warning(text[0].upper() + text[1:])
         return error
-    if shortage := describe_shortage(error):
-        return CloudTasksError(shortage, hint=text)
     problem = f"internal error: {type(error).__name__}: {error}"
     return CloudTasksError(problem, hint=f"please report it, with --debug for the traceback; {text}")

@@ -155,7 +155,8 @@ def test_update_job_refuses_another_job_id(tmp_path: Path) -> None:
 def test_publish_replaces_the_old_database(tmp_path: Path) -> None:
     new_store(tmp_path, ["old"]).close()
     with new_store(tmp_path, ["new", "newer"], "job.db.loading") as store:
-        assert Store.open(tmp_path / "job.db", read_only=True).summary().total == 1
+        with Store.open(tmp_path / "job.db", read_only=True) as earlier:
+            assert earlier.summary().total == 1
         kept = store.publish(tmp_path / "job.db")
         assert store.path == tmp_path / "job.db"
         assert store.apply_events([completed("new")]).new == 1

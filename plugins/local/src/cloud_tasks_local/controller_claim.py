@@ -46,7 +46,7 @@ class ControllerClaim:
         return True
 
     def holder(self) -> str:
-        """Return the holder as ``PID <number>``; empty if nobody has the claim."""
+        """Return the holder as ``PID <number>``; empty if no process has the claim."""
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:

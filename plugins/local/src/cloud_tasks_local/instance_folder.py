@@ -87,7 +87,7 @@ class InstanceFolder:
         except InstanceLockedError:
             return True
         except FileNotFoundError:
-            # Nobody has held it yet.
+            # No process has held it yet.
             return False
 
     @contextmanager

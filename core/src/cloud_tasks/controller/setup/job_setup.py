@@ -193,7 +193,12 @@ class JobSetup:
                 f"job database {path} not found", hint="check --db-file, or start the job without --continue"
             )
         tasks, events = self._open_queues()
-        store = self._stack.enter_context(wait_for_store(lambda: Store.open(path, job_id=self.job_id)))
+        try:
+            store = self._stack.enter_context(wait_for_store(lambda: Store.open(path, job_id=self.job_id)))
+        except StoreError as error:
+            if writer_of(path) is not None:
+                raise
+            raise InputError(error.message, hint=error.hint) from error
         _claim(tasks)
         wait_for_store(lambda: resume_resources(store, tasks=tasks, events=events))
         return JobResources(store=store, tasks=tasks, events=events)

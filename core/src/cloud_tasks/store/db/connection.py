@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 BUSY_SECONDS = 5.0
-"""Maximum time for which a call waits for another program's lock; the controller then goes on without the database."""
+"""Maximum time for which a call waits for a lock of another program; the controller then continues without it."""
 _CACHE_KIB = 16 * 1024
 _CHECKPOINT_PAGES = 8000
 """32 MB, so that a page that many batches change is moved into the database once."""

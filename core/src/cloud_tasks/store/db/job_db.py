@@ -86,6 +86,8 @@ class JobDatabase:
         Raises:
             StoreError: No such file, not a job database, a newer version, or in use.
         """
+        if not read_only and path.is_file() and not os.access(path, os.W_OK):
+            raise StoreError(f"{path}: read-only", hint="check the permissions of the file and its folder")
         lock = None if read_only else WriterLock(path) if path.exists() else None
         try:
             if lock is None:

@@ -72,7 +72,7 @@ class WriterLock:
             return False
 
     def renew(self) -> None:
-        """Take the lock again where its file was deleted: the deleted one excludes nobody.
+        """Take the lock again where its file was deleted: the deleted one excludes no other process.
 
         Raises:
             StoreError: Another process took it meanwhile.
