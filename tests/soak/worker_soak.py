@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 PROGRAM = """
-import atexit, ctypes, datetime, os, signal, sys, time
+import atexit, ctypes, datetime, joblib, os, signal, sys, time
 from cloud_tasks.worker import Worker
 sys.path.insert(0, os.environ["SOAK_CODE"])
 from worker_soak import outcome_of
@@ -34,9 +34,8 @@ def task(task_id, data, worker_data):
     if kind == "task_exited": os._exit(7)
     if kind == "big": return False, "x" * 5_000_000
     if kind == "terminated": os.kill(os.getpid(), signal.SIGTERM); time.sleep(1000)
-    if kind == "surrogate": raise ValueError("\udc80" + task_id)
+    if kind == "surrogate": raise ValueError("\\udc80" + task_id)
     if kind == "joblib":
-        import joblib
         return False, joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-n) for n in range(3))
     if kind == "at exit":
         global KEPT
@@ -62,7 +61,7 @@ def outcome_of(number: int) -> str:
     limits = (
         (10, "task_exception"),
         (20, "task_exited"),
-        (25, "task_timed_out"),
+        (21, "task_timed_out"),
         (26, "segfault"),
         (27, "big"),
         (30, "terminated"),
@@ -147,7 +146,7 @@ class Soak:
             "TMPDIR": str(self.temporary),
             name: value,
         }
-        options = ["--num-simultaneous-tasks", "4", "--max-runtime", "4" if self.kills else "2", "--capture-output"]
+        options = ["--num-simultaneous-tasks", "4", "--max-runtime", "10", "--capture-output"]
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *options, "--max-losses", "1000", *(["--resume"] if resume else [])],
             cwd=self.folder,
