@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 PROGRAM = """
-import ctypes, os, sys, time
+import atexit, ctypes, datetime, joblib, os, signal, sys, time
 from cloud_tasks.worker import Worker
 sys.path.insert(0, os.environ["SOAK_CODE"])
 from worker_soak import outcome_of
@@ -33,7 +33,21 @@ def task(task_id, data, worker_data):
     if kind == "segfault": ctypes.string_at(0)
     if kind == "task_exited": os._exit(7)
     if kind == "big": return False, "x" * 5_000_000
+    if kind == "terminated": os.kill(os.getpid(), signal.SIGTERM); time.sleep(1000)
+    if kind == "surrogate": raise ValueError("\\udc80" + task_id)
+    if kind == "joblib":
+        return False, joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-n) for n in range(3))
+    if kind == "at exit":
+        global KEPT
+        KEPT = open(os.path.join(os.environ["SOAK_ENDS"], task_id), "w")
+        KEPT.write("file")
+        atexit.register(lambda: KEPT.write(" and exit function"))
+        return False, task_id
+    if kind == "value": return False, values()[data["number"] % len(values())]
     return False, task_id
+def values():
+    import numpy
+    return [numpy.float32(1.5), numpy.arange(3), float("nan"), datetime.date(2025, 1, 1), {1, 2}, b"bytes", object()]
 def tasks():
     for number in range(int(os.environ["SOAK_TASKS"])):
         yield {"task_id": f"task-{number}", "data": {"number": number}}
@@ -42,14 +56,27 @@ Worker(task, task_source=tasks).run()
 
 
 def outcome_of(number: int) -> str:
-    """Return the outcome of a task: an event type, ``segfault`` or ``big``."""
+    """Return the outcome of a task: an event type, or the name of a special case."""
     place = number * 2654435761 % 1000
-    limits = ((10, "task_exception"), (20, "task_exited"), (25, "task_timed_out"), (26, "segfault"), (27, "big"))
+    limits = (
+        (10, "task_exception"),
+        (20, "task_exited"),
+        (21, "task_timed_out"),
+        (26, "segfault"),
+        (27, "big"),
+        (30, "terminated"),
+        (33, "surrogate"),
+        (34, "joblib"),
+        (40, "at exit"),
+        (46, "value"),
+    )
     return next((kind for limit, kind in limits if place < limit), "task_completed")
 
 
 def expected(number: int) -> str:
-    return {"segfault": "task_exited", "big": "task_completed"}.get(outcome_of(number), outcome_of(number))
+    failures = {"segfault": "task_exited", "terminated": "task_exited", "surrogate": "task_exception"}
+    outcome = outcome_of(number)
+    return failures.get(outcome, outcome if outcome.startswith("task_") else "task_completed")
 
 
 def resident_mb(pid: int) -> float:
@@ -77,6 +104,8 @@ class Soak:
         self.folder = folder
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
+        self.ends = folder / "ends"
+        self.ends.mkdir()
         self.mark = f"SOAK_MARK={os.urandom(8).hex()}"
         self.sizes: list[float] = []
         self.killed: Counter[str] = Counter()
@@ -89,7 +118,7 @@ class Soak:
             self._expect_nothing_left()
             code = self._work(resume=True)
         seconds = time.monotonic() - started
-        wrong = judge(self.tasks, self.folder / "events.log", exact=not self.kills)
+        wrong = judge(self.tasks, self.folder / "events.log", exact=not self.kills) + self._unfinished_files()
         remains = descendants(self.mark) + list(self.temporary.iterdir())
         kills = ", ".join(f"{count} of {what}" for what, count in sorted(self.killed.items())) or "none"
         print(f"{self.tasks} tasks in {seconds:.0f} s, exit code {code}, {wrong} wrong outcomes; killed: {kills}")
@@ -101,16 +130,23 @@ class Soak:
         )
         return int(bool(code or wrong or remains or self.orphans))
 
+    def _unfinished_files(self) -> int:
+        """Return the number of tasks whose exit function did not run, or whose file was not flushed."""
+        numbers = [number for number in range(self.tasks) if outcome_of(number) == "at exit"]
+        files = [self.ends / f"task-{number}" for number in numbers]
+        return sum(not file.exists() or file.read_text() != "file and exit function" for file in files)
+
     def _work(self, *, resume: bool) -> int | None:
         """Run a worker; return its exit code, or None if its supervisor was killed."""
         name, _, value = self.mark.partition("=")
         environment = os.environ | {
             "SOAK_TASKS": str(self.tasks),
             "SOAK_CODE": str(Path(__file__).parent),
+            "SOAK_ENDS": str(self.ends),
             "TMPDIR": str(self.temporary),
             name: value,
         }
-        options = ["--num-simultaneous-tasks", "4", "--max-runtime", "4" if self.kills else "2", "--capture-output"]
+        options = ["--num-simultaneous-tasks", "4", "--max-runtime", "10", "--capture-output"]
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *options, "--max-losses", "1000", *(["--resume"] if resume else [])],
             cwd=self.folder,

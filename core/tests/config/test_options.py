@@ -69,7 +69,6 @@ _SPECIAL = {
     "on_error": (["--on-error", "leave"], "leave"),
     "shell": (["--shell", "sh"], "sh"),
     "start_method": (["--start-method", "spawn"], "spawn"),
-    "shell": (["--shell", "sh"], "sh"),
     "startup_script_file": (["--startup-script-file", __file__], __file__),
     "min_total_price_per_hour": (["--min-total-price-per-hour", "4.5"], 4.5),
 }

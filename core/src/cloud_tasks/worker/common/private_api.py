@@ -50,6 +50,7 @@ __all__ = [
     "set_signal",
     "simple_queue",
     "sockets",
+    "start_thread",
     "thread_count",
 ]
 
@@ -65,6 +66,8 @@ set_signal: Any = getattr(sys.modules.get("_signal"), "signal", signal.signal)
 
 exit_function_count: Callable[[], int] = getattr(atexit, "_ncallbacks", lambda: 1)
 """Returns the number of registered exit functions."""
+start_thread: Callable[[Callable[..., Any], tuple[Any, ...]], int] = _thread.start_new_thread
+"""Starts a function in a thread that nothing waits for."""
 thread_count: Callable[[], int] = getattr(_thread, "_count", lambda: 1)
 """Returns the number of threads besides the main thread."""
 

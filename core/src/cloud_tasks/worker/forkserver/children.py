@@ -89,7 +89,7 @@ class Children:
 
     def fork(self, children: Sequence[Child]) -> None:
         """Fork prepared children."""
-        # A task can tell its own objects from those of this process.
+        # The garbage collector of a task lists its own objects only.
         gc.freeze()
         # No other work between the forks: each page that this process writes to after a fork is copied again.
         try:

@@ -15,7 +15,6 @@ Every task process has this module in memory, so its imports are light.
 
 from __future__ import annotations
 
-import _thread
 import gc
 import io
 import os
@@ -32,6 +31,7 @@ from cloud_tasks.worker.common.private_api import (
     forget_exit_functions,
     log_handlers,
     run_exit_functions,
+    start_thread,
     thread_count,
 )
 
@@ -169,7 +169,7 @@ def _limit(code: int, seconds: float) -> None:
     signal.alarm(int(min(seconds, 1e8)) + _ALARM_DELAY)
     if is_first:
         try:
-            _thread.start_new_thread(_exit_late, (code,))
+            start_thread(_exit_late, (code,))
         except RuntimeError:
             return
 
