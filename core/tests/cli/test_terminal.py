@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+import cloud_tasks.cli
 from cloud_tasks.cli.logging_setup import configure_logging, write_text
 from cloud_tasks.cli.main import main
+from cloud_tasks.cli.output import echo
 from cloud_tasks.model import Task, TaskStatus
 from cloud_tasks.report import render_task_log
 from cloud_tasks.tables import Column, render_markdown_table, render_records, render_table
@@ -60,6 +62,17 @@ def test_history_of_a_task_has_no_control_sequence() -> None:
     task = Task(task_id=HOSTILE, data={HOSTILE: HOSTILE})
     shown = render_task_log(task, TaskStatus.QUEUED, (), ())
     assert_harmless(shown, lines=3)
+
+
+def test_echo_is_the_only_way_to_print() -> None:
+    sources = Path(cloud_tasks.cli.__file__).parent.rglob("*.py")
+    others = [path.name for path in sources if path.name != "output.py" and "click.echo(" in path.read_text("utf-8")]
+    assert others == []
+
+
+def test_echo_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    echo(f"Output:\n{HOSTILE}")
+    assert_harmless(capsys.readouterr().out, lines=3)
 
 
 def test_errors_have_no_control_sequence(capsys: pytest.CaptureFixture[str]) -> None:

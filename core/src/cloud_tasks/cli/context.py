@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import click
 
+from cloud_tasks.cli.output import echo
 from cloud_tasks.registry import Registry
 
 __all__ = ["AppContext", "make_registry", "pass_app"]
@@ -32,7 +33,7 @@ class AppContext:
         if not self._warned:
             self._warned = True
             for problem in self.registry.problems():
-                click.echo(f"Warning: {problem}", err=True)
+                echo(f"Warning: {problem}", err=True)
 
 
 pass_app = click.make_pass_decorator(AppContext)

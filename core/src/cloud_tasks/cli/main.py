@@ -17,8 +17,9 @@ import click
 import cloud_tasks
 from cloud_tasks import exit_codes
 from cloud_tasks.cli.failures import describe_failure, prepare_streams, silence_stdout
+from cloud_tasks.cli.output import echo
 from cloud_tasks.errors import CloudTasksError, InputError
-from cloud_tasks.escape import terminal_line, terminal_text
+from cloud_tasks.escape import terminal_line
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -126,7 +127,7 @@ class LazyGroup(click.Group):
             advice = f'did you mean "{close[0]}"?' if close else 'see "cloud-tasks --help"'
             raise InputError(f'unknown command "{name}"', hint=advice)
         if (current := RENAMED.get(name.replace("_", "-"))) is not None:
-            click.echo(f'Warning: command "{name}" was renamed; use "{current}"', err=True)
+            echo(f'Warning: command "{name}" was renamed; use "{current}"', err=True)
         return super().resolve_command(ctx, args)
 
     @staticmethod
@@ -199,7 +200,7 @@ def _show_click_error(error: click.ClickException, debug: bool) -> None:
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         # Not an error of one line: the help of a group without a command.
         with contextlib.suppress(OSError):
-            click.echo(error.format_message(), err=True)
+            echo(error.format_message(), err=True)
         return
     if isinstance(error, click.NoSuchOption):
         _print_error(terminal_line(f"no such option: {error.option_name}; {_advice(error)}"), debug)
@@ -235,4 +236,4 @@ def _print_error(message: str, debug: bool) -> None:
             import traceback
 
             traceback.print_exc()
-        click.echo(f"Error: {terminal_text(message)}", err=True)
+        echo(f"Error: {message}", err=True)

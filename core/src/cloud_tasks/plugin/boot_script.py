@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+
+from cloud_tasks.escape import shell_word
 
 __all__ = ["boot_script", "insert_lines"]
 
@@ -81,7 +82,7 @@ def _is_of_another_language(script: str) -> bool:
 
 
 def _default(name: str, value: str) -> str:
-    return f'[ -n "${{{name}:-}}" ] || {name}={shlex.quote(value)}; export {name}'
+    return f'[ -n "${{{name}:-}}" ] || {name}={shell_word(value)}; export {name}'
 
 
 def _timer(seconds: int, command: str) -> str:

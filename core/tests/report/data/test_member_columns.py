@@ -88,3 +88,18 @@ def test_members_never_share_a_column_and_every_value_is_in_one(values: list[Any
             for key, member in value.items():
                 if not isinstance(member, dict) or not member:
                     assert cells["result", key] == member
+
+
+def test_csv_for_a_spreadsheet_has_no_formula(tmp_path: Path) -> None:
+    ids = ["=1+1", "@SUM(A1)", "=cmd|' /C calc'!A0", "-5", "plain"]
+    with new_store(tmp_path, ids) as store:
+        store.apply_events([completed(task_id, details={"result": {"=x": "+y", "n": -5}}) for task_id in ids])
+    rows = {}
+    for spreadsheet in (False, True):
+        out = io.BytesIO()
+        export_rows(tmp_path / "job.db", "tasks", "csv", out, spreadsheet=spreadsheet)
+        rows[spreadsheet] = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
+    assert [row["task_id"] for row in rows[False]] == ids
+    assert [row["task_id"] for row in rows[True]] == ["'=1+1", "'@SUM(A1)", "'=cmd|' /C calc'!A0", "-5", "plain"]
+    assert {row["result.n"] for row in rows[True]} == {"-5"}
+    assert "'+y" in rows[True][0].values()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from cloud_tasks.cli.options.common import json_option, verbose_option
+from cloud_tasks.cli.output import echo
 from cloud_tasks.tables import (
     Column,
     SortKey,
@@ -35,7 +36,7 @@ def output_width() -> int | None:
 
 def echo_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:
     """Print rows as a table, wrapped to the terminal; unlimited in width where standard output is not a terminal."""
-    click.echo(render_table(rows, columns, width=output_width()))
+    echo(render_table(rows, columns, width=output_width()))
 
 
 def listing_options(columns: Sequence[Column[Any]], *, sort: str, search: bool = True) -> Callable[[_F], _F]:
@@ -91,14 +92,14 @@ def show_rows(rows: Sequence[R], columns: Sequence[Column[R]], values: Mapping[s
     total, limit = len(found), values.get("limit")
     shown = found if limit is None else found[:limit]
     if values["as_json"]:
-        click.echo(json.dumps(plain_rows(shown, columns), indent=2))
+        echo(json.dumps(plain_rows(shown, columns), indent=2))
         return
     if not shown:
-        click.echo(nothing)
+        echo(nothing)
         return
     if values["detail"]:
-        click.echo(render_records(shown, columns))
+        echo(render_records(shown, columns))
     else:
         echo_table(shown, [column for column in columns if not column.detail])
     if len(shown) < total:
-        click.echo(f"... and {total - len(shown):,} more; raise --limit to show them", err=True)
+        echo(f"... and {total - len(shown):,} more; raise --limit to show them", err=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import shlex
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import attrs
 import cloud_tasks
 from cloud_tasks.cli.scaffold.source_archive import Checkout
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
 
@@ -179,11 +179,11 @@ def _startup_script(project: Project) -> str:
             "software_local" if is_local else "software_cloud", {"packages": _packages(project)}
         ).rstrip(),
         "requirements": "" if is_local else _filled("requirements", {}).rstrip(),
-        "bucket": shlex.quote(project.bucket.rstrip("/")),
+        "bucket": shell_word(project.bucket.rstrip("/")),
     }
     if project.checkout is not None:
         words |= {
-            "repository": shlex.quote(project.checkout.repository),
+            "repository": shell_word(project.checkout.repository),
             "commit": project.checkout.commit,
             "folder": project.checkout.folder,
         }
@@ -202,4 +202,4 @@ def _packages(project: Project) -> str:
     scheme = project.bucket.partition("://")[0] if "://" in project.bucket else ""
     if project.ship == "archive" and scheme in _FETCHERS:
         wanted.append(_FETCHERS[scheme])
-    return " ".join(shlex.quote(package) for package in wanted)
+    return " ".join(shell_word(package) for package in wanted)

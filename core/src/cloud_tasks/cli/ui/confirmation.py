@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import click
-
+from cloud_tasks.cli.output import echo
 from cloud_tasks.errors import InputError
 
 __all__ = ["choose", "confirm", "is_interactive"]
@@ -59,9 +58,9 @@ def choose(question: str, answers: str) -> str:
 
 def _ask(question: str) -> str | None:
     """Return the line that answers a question; None at the end of the input."""
-    click.echo(question, err=True, nl=False)
+    echo(question, err=True, nl=False)
     given = sys.stdin.readline()
     if not given.endswith("\n"):
         # The cursor is still behind the prompt.
-        click.echo(err=True)
+        echo(err=True)
     return given.strip() if given else None

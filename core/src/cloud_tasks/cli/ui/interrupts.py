@@ -21,10 +21,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
-import click
 import structlog
 
 from cloud_tasks import exit_codes
+from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import is_interactive
 from cloud_tasks.controller import StopMode
 from cloud_tasks.model import JobPhase
@@ -193,5 +193,5 @@ class Interrupts:
 
 def ask_plainly(question: str, read: Callable[[], str]) -> str:
     """Prompt without a live view."""
-    click.echo(question, nl=False, err=True)
+    echo(question, nl=False, err=True)
     return read()

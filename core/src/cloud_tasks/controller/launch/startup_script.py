@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 
+from cloud_tasks.escape import shell_word
 from cloud_tasks.model import Offer, ProvisioningModel
 from cloud_tasks.plugin.kit import insert_lines
 from cloud_tasks.selection import RankedOffer
@@ -48,7 +48,7 @@ def compose_startup_script(
 
 
 def _exports(values: Mapping[str, str], prefixes: Sequence[str]) -> list[str]:
-    return [f"export {prefix}{name}={shlex.quote(value)}" for name, value in values.items() for prefix in prefixes]
+    return [f"export {prefix}{name}={shell_word(value)}" for name, value in values.items() for prefix in prefixes]
 
 
 def _by_offer(offers: Sequence[RankedOffer]) -> list[str]:
@@ -57,7 +57,7 @@ def _by_offer(offers: Sequence[RankedOffer]) -> list[str]:
     cases = []
     for ranked in offers[1:]:
         facts = {name: value for name, value in offer_environment(ranked).items() if default[name] != value}
-        pattern = shlex.quote(f"{ranked.offer.instance_type.name} {ranked.offer.zone}")
+        pattern = shell_word(f"{ranked.offer.instance_type.name} {ranked.offer.zone}")
         if facts:
             cases += [f"{pattern})", *_exports(facts, _PREFIXES), ";;"]
     return ['case "${CLOUD_TASKS_STARTED:-}" in', *cases, "esac"] if cases else []

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 import attrs
 
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.escape import csv_cell
 from cloud_tasks.model import Event, TaskStatus
 from cloud_tasks.report.data.member_columns import MemberColumns
 from cloud_tasks.sanitize import clean_text, shown_value
@@ -142,7 +143,13 @@ KINDS: Mapping[str, _Kind] = {
 
 
 def export_rows(
-    path: Path, kind: str, file_format: str, out: BinaryIO, *, statuses: frozenset[TaskStatus] | None = None
+    path: Path,
+    kind: str,
+    file_format: str,
+    out: BinaryIO,
+    *,
+    statuses: frozenset[TaskStatus] | None = None,
+    spreadsheet: bool = False,
 ) -> int:
     """Write all rows of a kind; return their number.
 
@@ -151,6 +158,7 @@ def export_rows(
         kind: One of `KINDS`.
         file_format: One of `FORMATS`.
         statuses: Restrict ``tasks`` to these; None: all.
+        spreadsheet: Whether text that a spreadsheet would take for a formula gets an apostrophe in CSV (`csv_cell`).
 
     Raises:
         InputError: The format is Parquet and pyarrow is not installed.
@@ -162,7 +170,7 @@ def export_rows(
     )
     if file_format == "csv":
         members = MemberColumns.of(KINDS[kind].rows(path, statuses), KINDS[kind].expanded)
-        return _write_csv(rows, columns, out, members)
+        return _write_csv(rows, columns, out, members, csv_cell if spreadsheet else str)
     write = {"jsonl": _write_json_lines, "parquet": _write_parquet}[file_format]
     return write(rows, columns, out)
 
@@ -186,17 +194,22 @@ def _typed(value: Any, kind: str) -> Any:
 
 
 def _write_csv(
-    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], out: BinaryIO, members: MemberColumns
+    rows: Iterable[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    out: BinaryIO,
+    members: MemberColumns,
+    escape: Callable[[str], str],
 ) -> int:
     text = io.TextIOWrapper(out, encoding="utf-8", errors="replace", newline="", write_through=True)
     try:
         writer = csv.writer(text)
-        writer.writerow([*columns, *members.names])
+        writer.writerow(map(escape, (*columns, *members.names)))
         count = 0
         for row in rows:
             count += 1
             cells = [_cell(row[name], kind) for name, kind in columns.items()]
-            writer.writerow([*cells, *(_cell(value, _kind_of(value)) for value in members.values(row))])
+            cells += [_cell(value, _kind_of(value)) for value in members.values(row)]
+            writer.writerow([escape(cell) if isinstance(cell, str) else cell for cell in cells])
         text.flush()
         return count
     finally:

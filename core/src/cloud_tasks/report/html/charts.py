@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from html import escape
 
+from cloud_tasks.escape import html_text
 from cloud_tasks.quantities import counted, format_duration
 from cloud_tasks.store import InstanceRecord, Timeline
 
@@ -101,7 +101,7 @@ def draw_instances(timeline: Timeline, instances: Iterable[InstanceRecord]) -> s
         parts.append(
             f'<rect class="instances" x="{begin:.1f}" y="{top + 1}" width="{max(end - begin, 1):.1f}" '
             f'height="{lane - 3}">'
-            f"<title>{escape(label)}</title></rect>"
+            f"<title>{html_text(label)}</title></rect>"
         )
         if record.spot_terminated_at is not None:
             mark = place(record.spot_terminated_at)
@@ -132,15 +132,15 @@ def _frame(
     for share, text in values:
         y = floor - (floor - _TOP) * share
         lines.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        lines.append(f'<text class="value" x="{_LEFT - 6}" y="{y + 4:.1f}">{escape(text)}</text>')
+        lines.append(f'<text class="value" x="{_LEFT - 6}" y="{y + 4:.1f}">{html_text(text)}</text>')
     for share, text in labels:
         anchor = "start" if share == 0 else "end" if share == 1 else "middle"
         x = _LEFT + _INNER_WIDTH * share
-        lines.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="{anchor}">{escape(text)}</text>')
+        lines.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="{anchor}">{html_text(text)}</text>')
     content = "".join((*lines, *parts))
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{content}</svg>"
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html_text(title)}">'
+        f"<title>{html_text(title)}</title>{content}</svg>"
     )
 
 

@@ -9,9 +9,9 @@ Invariants, each with a test:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import TypeVar
 
+from cloud_tasks.escape import html_text
 from cloud_tasks.model import AttemptOutcome
 from cloud_tasks.quantities import counted, without_traceback
 from cloud_tasks.report.data.report_data import ReportFacts
@@ -68,9 +68,9 @@ def render_page(facts: ReportFacts) -> str:
     body = "\n".join(line for section in sections for line in section)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(job.job_id)}</h1>\n"
-        f'<p class="when">{escape(_subtitle(facts))}</p>\n{body}\n</body>\n</html>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html_text(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{html_text(job.job_id)}</h1>\n"
+        f'<p class="when">{html_text(_subtitle(facts))}</p>\n{body}\n</body>\n</html>\n'
     )
 
 
@@ -87,7 +87,7 @@ def _subtitle(facts: ReportFacts) -> str:
 def _overview(facts: ReportFacts) -> Iterator[str]:
     yield "<dl>"
     yield from (
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        f"<div><dt>{html_text(name)}</dt><dd>{html_text(value)}</dd></div>"
         for name, value in overview(facts.statistics, facts.elapsed)
     )
     yield "</dl>"
@@ -107,7 +107,7 @@ def _charts(facts: ReportFacts) -> Iterator[str]:
         charts.append(("Cost in US dollars", draw_cost(timeline)))
         charts.append(("Instances; red: spot interruption notice", draw_instances(timeline, facts.instances)))
     yield '<h2>Progress</h2><div class="charts">'
-    yield from (f"<figure>{chart}<figcaption>{escape(text)}</figcaption></figure>" for text, chart in charts)
+    yield from (f"<figure>{chart}<figcaption>{html_text(text)}</figcaption></figure>" for text, chart in charts)
     yield "</div>"
 
 
@@ -117,21 +117,21 @@ def _failures(facts: ReportFacts) -> Iterator[str]:
     yield "<h2>Failures</h2>"
     for failure in facts.statistics.failures[:_LISTED]:
         yield (
-            f"<details><summary>{escape(counted(failure.count, 'attempt'))}: {escape(failure.summary)}</summary>"
-            f"<p>Example: task {escape(failure.task_id)}</p>"
+            f"<details><summary>{html_text(counted(failure.count, 'attempt'))}: {html_text(failure.summary)}</summary>"
+            f"<p>Example: task {html_text(failure.task_id)}</p>"
         )
         if failure.stack_trace or failure.outcome is AttemptOutcome.EXCEPTION:
-            yield f"<pre>{escape(failure.stack_trace or 'No traceback was reported.')}</pre>"
+            yield f"<pre>{html_text(failure.stack_trace or 'No traceback was reported.')}</pre>"
         if output := without_traceback(failure.log_tail or "", failure.stack_trace or ""):
-            yield f"<p>Last output:</p><pre>{escape(output)}</pre>"
+            yield f"<p>Last output:</p><pre>{html_text(output)}</pre>"
         yield "</details>"
     if facts.next_steps:
-        yield f"<pre>{escape(chr(10).join(facts.next_steps))}</pre>"
+        yield f"<pre>{html_text(chr(10).join(facts.next_steps))}</pre>"
 
 
 def _text(facts: ReportFacts) -> Iterator[str]:
     report = render_final_report(facts.statistics, facts.elapsed, next_steps=facts.next_steps)
-    yield f"<h2>As text</h2><pre>{escape(report)}</pre>"
+    yield f"<h2>As text</h2><pre>{html_text(report)}</pre>"
 
 
 def _table(title: str, rows: Sequence[R], columns: Sequence[Column[R]]) -> Iterator[str]:
@@ -140,12 +140,14 @@ def _table(title: str, rows: Sequence[R], columns: Sequence[Column[R]]) -> Itera
 
     def line(cells: Sequence[str], tag: str) -> str:
         parts = (
-            f'<{tag} class="number">{escape(cell)}</{tag}>' if column.align_right else f"<{tag}>{escape(cell)}</{tag}>"
+            f'<{tag} class="number">{html_text(cell)}</{tag}>'
+            if column.align_right
+            else f"<{tag}>{html_text(cell)}</{tag}>"
             for cell, column in zip(cells, columns, strict=True)
         )
         return f"<tr>{''.join(parts)}</tr>"
 
     head = line([column.title for column in columns], "th")
-    yield f'<h2>{escape(title)}</h2><div class="wide"><table><thead>{head}</thead><tbody>'
+    yield f'<h2>{html_text(title)}</h2><div class="wide"><table><thead>{head}</thead><tbody>'
     yield from (line([column.text(row) for column in columns], "td") for row in rows)
     yield "</tbody></table></div>"

@@ -14,6 +14,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import expiry, open_compute, owner_label, remaining_instances, terminate_instances
@@ -84,25 +85,25 @@ def _cleanup(config: JobConfig, compute: Compute, values: dict[str, Any]) -> Non
         compute,
         lambda: [i for i in remaining_instances(compute, config.run.job_id) if i.instance_id in ids],
         timeout=values["wait"],
-        on_wait=lambda left: click.echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
+        on_wait=lambda left: echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
     )
-    click.echo(f"Terminated {counted(len(chosen), 'instance')}; verified by a complete listing", err=values["as_json"])
+    echo(f"Terminated {counted(len(chosen), 'instance')}; verified by a complete listing", err=values["as_json"])
 
 
 def _show(chosen: list[Instance], *, others: int, now: datetime, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(plain_rows(chosen, _COLUMNS), indent=2))
+        echo(json.dumps(plain_rows(chosen, _COLUMNS), indent=2))
         return
     if chosen:
         age = Column[Instance](name="age", title="Age", value=lambda i: format_duration(now - i.created_at))
         echo_table(chosen, [*(column for column in _COLUMNS if not column.detail), age])
     if others:
-        click.echo(
+        echo(
             f"Skipped {counted(others, 'other instance')}, not expired or not yours; add --all or --any-owner to "
             "include them"
         )
     if not chosen:
-        click.echo("Nothing to terminate")
+        echo("Nothing to terminate")
 
 
 def _is_chosen(instance: Instance, values: dict[str, Any], now: datetime) -> bool:

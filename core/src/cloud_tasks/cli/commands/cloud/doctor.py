@@ -18,6 +18,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import cache_dir
 from cloud_tasks.errors import CloudTasksError, InputError
@@ -68,9 +69,9 @@ def doctor(registry: Registry) -> click.Command:
         passed = all(result.finding.ok for result in results)
         if values["as_json"]:
             facts = [{"by": result.by, **attrs.asdict(result.finding)} for result in results]
-            click.echo(json.dumps({"ok": passed, "findings": facts}, indent=2))
+            echo(json.dumps({"ok": passed, "findings": facts}, indent=2))
         else:
-            click.echo(_render(results))
+            echo(_render(results))
         return exit_codes.COMPLETED if passed else exit_codes.RUN_FAILED
 
     return command
@@ -144,6 +145,6 @@ def _print_policies(config: JobConfig, *, as_json: bool) -> None:
         raise InputError(f"{config.compute} needs no permissions", where="--policy", hint="omit it")
     documents: Mapping[str, str] = backend.policies(config.settings_for("compute", config.compute), _context(config))
     if as_json:
-        click.echo(json.dumps(dict(documents), indent=2))
+        echo(json.dumps(dict(documents), indent=2))
         return
-    click.echo("\n\n".join(f"# {name}\n{text.rstrip()}" for name, text in documents.items()))
+    echo("\n\n".join(f"# {name}\n{text.rstrip()}" for name, text in documents.items()))

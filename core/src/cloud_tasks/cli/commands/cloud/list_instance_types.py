@@ -11,6 +11,7 @@ from cloud_tasks.cli.options.common import examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import listing_options, show_rows
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import open_compute, open_pricing
 from cloud_tasks.quantities import counted
@@ -44,7 +45,7 @@ def list_instance_types(registry: Registry) -> click.Command:
         rows, rejected = _find(config)
         show_rows(rows, INSTANCE_TYPE_COLUMNS, values, nothing="No matching instance types found")
         if rejected and not values["as_json"]:
-            click.echo(
+            echo(
                 f"{counted(rejected, 'other type')} rejected by the constraints; for the reasons: "
                 "cloud-tasks plan --rejected",
                 err=True,

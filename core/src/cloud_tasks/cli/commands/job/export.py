@@ -15,6 +15,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.quantities import counted
@@ -44,6 +45,11 @@ def export(registry: Registry) -> click.Command:
         help="Output format (default: by the extension of --output, else csv).",
     )
     @file_option("--output", "-o", help="Path of the output file (default: standard output).")
+    @click.option(
+        "--spreadsheet",
+        is_flag=True,
+        help="Put an apostrophe before text in CSV that a spreadsheet would take for a formula.",
+    )
     @click.option("--where", metavar="STATUS[,STATUS]", help="Statuses of the exported tasks (default: all).")
     @verbose_option
     @configuration_options(registry)
@@ -60,12 +66,21 @@ def export(registry: Registry) -> click.Command:
         read_database(database).close()
         output: Path | None = values["output"]
         if output is None:
-            export_rows(database, values["kind"], chosen, sys.stdout.buffer, statuses=statuses)
+            export_rows(
+                database,
+                values["kind"],
+                chosen,
+                sys.stdout.buffer,
+                statuses=statuses,
+                spreadsheet=values["spreadsheet"],
+            )
             sys.stdout.buffer.flush()
             return
         with replacing(output) as file:
-            count = export_rows(database, values["kind"], chosen, file, statuses=statuses)
-        click.echo(f"Wrote {counted(count, values['kind'].removesuffix('s'))} to {output}", err=True)
+            count = export_rows(
+                database, values["kind"], chosen, file, statuses=statuses, spreadsheet=values["spreadsheet"]
+            )
+        echo(f"Wrote {counted(count, values['kind'].removesuffix('s'))} to {output}", err=True)
 
     return command
 

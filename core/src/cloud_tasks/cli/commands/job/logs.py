@@ -15,6 +15,7 @@ from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import render_task_log, task_log_dict
@@ -56,9 +57,9 @@ def logs(registry: Registry) -> click.Command:
         attempts = tuple(iterate_attempts(database, task_id=task_id))
         events = tuple(iterate_events(database, task_id=task_id))
         if values["as_json"]:
-            click.echo(json.dumps(task_log_dict(task, status, attempts, events), indent=2))
+            echo(json.dumps(task_log_dict(task, status, attempts, events), indent=2))
         else:
-            click.echo(render_task_log(task, status, attempts, events))
+            echo(render_task_log(task, status, attempts, events))
 
     return command
 

@@ -28,6 +28,7 @@ from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job
 from cloud_tasks.cli.options.queues import chosen_queues
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import EventCollector, Progress, SinkDispatcher, ThreadedLoop
@@ -168,13 +169,13 @@ class EventMonitor:
         if is_finished:
             self._store.set_state(JobState.FINISHED, datetime.now(UTC))
         if as_json:
-            click.echo(json.dumps(status_dict(self._store.summary()), indent=2))
+            echo(json.dumps(status_dict(self._store.summary()), indent=2))
         elif is_finished:
             elapsed = datetime.now(UTC) - started
             statistics = self._store.statistics()
-            click.echo(render_final_report(statistics, elapsed, next_steps=after_failures(statistics, self._config)))
+            echo(render_final_report(statistics, elapsed, next_steps=after_failures(statistics, self._config)))
         else:
-            click.echo(render_summary(self._store.summary()), err=True)
+            echo(render_summary(self._store.summary()), err=True)
         if not is_finished or (self._interrupted and not self._forever):
             return exit_codes.INTERRUPTED
         return code_of_job(self._store.summary(), self._config)
@@ -208,5 +209,5 @@ class EventMonitor:
         if summary != self._shown and not is_shown:
             self._shown = summary
             money = {"cost": progress.cost, "price_per_hour": progress.price_per_hour} if progress.instances else {}
-            click.echo(render_summary(summary, pace=throughput(summary, progress.now), **money), err=True)
+            echo(render_summary(summary, pace=throughput(summary, progress.now), **money), err=True)
         self._loop.later(self._interval, self._show)

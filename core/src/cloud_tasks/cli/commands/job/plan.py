@@ -15,6 +15,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, mean_task_time
 from cloud_tasks.cli.options.listing import output_width
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import ask_headroom, check_launch, rank_offers, require_offer
 from cloud_tasks.quantities import counted
@@ -68,7 +69,7 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"], allow_empty=values["allow_empty"])
     task_time = mean_task_time(given=values["task_time"], sample=values["sample_db"])
     for line in trait_warnings(config):
-        click.echo(f"Warning: {line}", err=True)
+        echo(f"Warning: {line}", err=True)
     job_id = config.run.job_id or ""
     ranking = rank_offers(config, job_id)
     check_launch(config, ranking.offers, job_id=job_id, queue_name=config.run.queue_name or job_id)
@@ -83,25 +84,25 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
         facts = plan_dict(
             ranking, found, command=config.run.command, tasks=tasks, task_time=task_time, now=now, headrooms=headrooms
         )
-        click.echo(json.dumps(facts, indent=2))
+        echo(json.dumps(facts, indent=2))
         require_offer(ranking)
         return
     if config.run.command is not None:
         shares_files = config.registry.compute(config.compute).traits.shares_files
         folder = config.base_dir if shares_files else None
-        click.echo(render_command(config.run.command, shell=config.run.shell, folder=folder) + "\n")
+        echo(render_command(config.run.command, shell=config.run.shell, folder=folder) + "\n")
     for warning in ranking.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     if ranking.offers:
         maximum = None if values["detail"] else _ROWS
-        click.echo(render_offers(ranking.offers, now=now, maximum=maximum, width=output_width()) + "\n")
+        echo(render_offers(ranking.offers, now=now, maximum=maximum, width=output_width()) + "\n")
     if values["detail"] or values["rejected"]:
-        click.echo(render_rejected(ranking.rejected) + "\n")
+        echo(render_rejected(ranking.rejected) + "\n")
     elif ranking.rejected and ranking.offers:
-        click.echo(f"{counted(len(ranking.rejected), 'other offer')} rejected; --rejected shows the reasons\n")
+        echo(f"{counted(len(ranking.rejected), 'other offer')} rejected; --rejected shows the reasons\n")
     require_offer(ranking)
     assert found is not None
     text = render_forecast(found, tasks=tasks, task_time=task_time, max_total_cost=limits.max_total_cost)
-    click.echo(text)
+    echo(text)
     if quotas := render_headroom(ranking.offers, headrooms, wanted=found.instances):
-        click.echo(quotas)
+        echo(quotas)

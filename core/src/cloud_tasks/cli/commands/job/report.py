@@ -17,6 +17,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
@@ -79,11 +80,11 @@ def report(registry: Registry) -> click.Command:
         text = _FORMATS[chosen](attrs.evolve(facts, next_steps=after_failures(facts.statistics, config)))
         output: Path | None = values["output"]
         if output is None:
-            click.echo(text, nl=False)
+            echo(text, nl=False)
             return
         with replacing(output) as file:
             file.write(text.encode())
-        click.echo(f"Wrote {output}", err=True)
+        echo(f"Wrote {output}", err=True)
 
     return command
 

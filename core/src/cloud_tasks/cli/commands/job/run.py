@@ -21,6 +21,7 @@ from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job
 from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import choose, confirm, is_interactive
 from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
@@ -146,7 +147,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
     if values["dump_tasks"] and result.outcome in (JobPhase.STOPPED, JobPhase.LEFT):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
-                click.echo(f"Wrote {file}", err=True)
+                echo(f"Wrote {file}", err=True)
     return code
 
 
@@ -282,13 +283,13 @@ def _report(result: JobResult, config: JobConfig) -> int:
         log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
     if result.outcome is JobPhase.COMPLETE:
         next_steps = after_failures(result.statistics, config)
-        click.echo(render_final_report(result.statistics, result.elapsed, next_steps=next_steps))
+        echo(render_final_report(result.statistics, result.elapsed, next_steps=next_steps))
         return code_of_job(result.statistics.summary, config) if result.all_gone else exit_codes.RUN_FAILED
     if result.console_log:
-        click.echo("Console log of an instance:\n" + result.console_log, err=True)
+        echo("Console log of an instance:\n" + result.console_log, err=True)
     if result.outcome is JobPhase.ABORTED:
-        click.echo(f"Error: job stopped: {result.reason}; resume it with `cloud-tasks run --continue`", err=True)
-    click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
+        echo(f"Error: job stopped: {result.reason}; resume it with `cloud-tasks run --continue`", err=True)
+    echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
     if result.outcome is not JobPhase.ABORTED:
         return exit_codes.INTERRUPTED
     return exit_codes.BAD_INPUT if result.bad_input else exit_codes.RUN_FAILED

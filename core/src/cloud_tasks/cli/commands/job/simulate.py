@@ -18,6 +18,7 @@ from cloud_tasks.cli.options.durations import Duration
 from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, task_durations
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller import policy_of, rank_offers, require_offer
 from cloud_tasks.errors import InputError
@@ -123,13 +124,13 @@ def _simulate(config: JobConfig, values: dict[str, Any]) -> None:
     ]
     limit = config.limits().max_total_cost
     if values["as_json"]:
-        click.echo(json.dumps([_as_dict(estimate, limit) for estimate in estimates], indent=2))
+        echo(json.dumps([_as_dict(estimate, limit) for estimate in estimates], indent=2))
         return
-    click.echo(f"{counted(values['seeds'], 'simulated run')} of each variant; 10% / median / 90%")
+    echo(f"{counted(values['seeds'], 'simulated run')} of each variant; 10% / median / 90%")
     echo_table(estimates, _COLUMNS)
     for estimate in estimates:
         for note in _notes(estimate, limit):
-            click.echo(f"{estimate.name}: {note}")
+            echo(f"{estimate.name}: {note}")
 
 
 def _quantiles(estimate: _Estimate, field: str, show: Callable[[Any], str]) -> str:
@@ -184,7 +185,7 @@ def _estimate(
     durations: TaskDurations,
     values: dict[str, Any],
 ) -> _Estimate:
-    click.echo(f"Simulating {name} ...", err=True)
+    echo(f"Simulating {name} ...", err=True)
     policy = policy_of(config)
     # Every run completes the job; costs above the limit are reported at the end.
     policy = attrs.evolve(policy, limits=attrs.evolve(policy.limits, max_total_cost=None))

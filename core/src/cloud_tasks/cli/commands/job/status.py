@@ -14,6 +14,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import command_line
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import render_activity, render_summary, status_dict, throughput
@@ -58,10 +59,10 @@ def status(registry: Registry) -> click.Command:
             prices = [record.price_per_hour for record in instances if record.ended_at is None]
             price = sum(prices, Money.zero()) if prices else None
         if values["as_json"]:
-            click.echo(json.dumps(facts, indent=2))
+            echo(json.dumps(facts, indent=2))
         else:
             resume = command_line("run", config, options=("--continue",))
-            click.echo(render_activity(activity, statistics.summary, resume=resume))
-            click.echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost, price_per_hour=price))
+            echo(render_activity(activity, statistics.summary, resume=resume))
+            echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost, price_per_hour=price))
 
     return command

@@ -17,6 +17,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import open_compute, open_queue, remaining_instances, terminate_instances
 from cloud_tasks.errors import InputError, StoreError
@@ -65,7 +66,7 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
                 compute,
                 lambda: remaining_instances(compute, job_id),
                 timeout=values["wait"],
-                on_wait=lambda left: click.echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
+                on_wait=lambda left: echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
             )
         if store is not None:
             _record_terminated(store)
@@ -73,15 +74,15 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
         as_json: bool = values["as_json"]
         for instance in terminated:
             place = f"{instance.instance_type} in {instance.zone}"
-            click.echo(f"Terminated {instance.instance_id} ({place})", err=as_json)
+            echo(f"Terminated {instance.instance_id} ({place})", err=as_json)
         result = f"Terminated {counted(len(terminated), 'instance')} of job" if terminated else "No instances of job"
-        click.echo(f"{result} {job_id}", err=as_json)
+        echo(f"{result} {job_id}", err=as_json)
         purged = values["purge_queue"] and _remove_queue(config, job_id)
         if values["purge_queue"]:
-            click.echo("Removed the queued tasks" if purged else "The job has no task queue", err=as_json)
+            echo("Removed the queued tasks" if purged else "The job has no task queue", err=as_json)
         if as_json:
             names = [instance.instance_id for instance in terminated]
-            click.echo(json.dumps({"job_id": job_id, "terminated": names, "queue_removed": bool(purged)}, indent=2))
+            echo(json.dumps({"job_id": job_id, "terminated": names, "queue_removed": bool(purged)}, indent=2))
 
 
 def _record_terminated(store: Store) -> None:
@@ -122,7 +123,7 @@ def _records(database: Path, job_id: str, *, force: bool) -> Iterator[Store | No
                     "interrupt it with Ctrl-C, or add --force to terminate the instances without updating the database"
                 )
                 raise StoreError(error.message, hint=hint) from error
-            click.echo(f"Warning: {error.message}; the database is not updated", err=True)
+            echo(f"Warning: {error.message}; the database is not updated", err=True)
             yield None
             return
         yield store

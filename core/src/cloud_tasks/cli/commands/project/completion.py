@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cloud_tasks.cli.options.common import examples
+from cloud_tasks.cli.output import echo
 
 __all__ = ["completion"]
 
@@ -35,4 +36,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     script = completion_class(ctx.find_root().command, {}, "cloud-tasks", "_CLOUD_TASKS_COMPLETE")
     # `source` would run the shell, which need not be installed here, to check its version.
     text = completion_class.source_template % script.source_vars()
-    click.echo(f"{text.rstrip()}\n{_ALIAS[shell]}")
+    echo(f"{text.rstrip()}\n{_ALIAS[shell]}")

@@ -12,6 +12,7 @@ from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.config import Entry, json_schema
 from cloud_tasks.registry import Registry
 from cloud_tasks.tables import Column
@@ -52,9 +53,9 @@ def config(registry: Registry) -> click.Group:
         app.warn_of_plugins()
         loaded = load_from_options(app.registry, values)
         for line in loaded.override_lines():
-            click.echo(f"Warning: {line}", err=True)
+            echo(f"Warning: {line}", err=True)
         if values["as_json"]:
-            click.echo(json.dumps(loaded.as_dict(with_origins=True), indent=2))
+            echo(json.dumps(loaded.as_dict(with_origins=True), indent=2))
             return
         echo_table(tuple(loaded.entries()), (*_COLUMNS, _EXPLANATION) if values["explain"] else _COLUMNS)
 
@@ -63,7 +64,7 @@ def config(registry: Registry) -> click.Group:
     def schema(app: AppContext, /) -> None:
         """Print the JSON Schema of the configuration file, including the sections of the installed plugins."""
         app.warn_of_plugins()
-        click.echo(json.dumps(json_schema(app.registry), indent=2))
+        echo(json.dumps(json_schema(app.registry), indent=2))
 
     return group
 

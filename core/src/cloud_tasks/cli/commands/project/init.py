@@ -12,6 +12,7 @@ import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples
+from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.scaffold.project_files import (
     SHIPPING,
     Asked,
@@ -66,8 +67,8 @@ def init(app: AppContext, /, folder: Path, **values: Any) -> None:
     prompts = sys.stdin.isatty() and not values["yes"]
     project = _project(app.registry, folder, values, prompts=prompts)
     for name in write_project(project):
-        click.echo(f"Wrote {folder / name}")
-    click.echo(_next_steps(project))
+        echo(f"Wrote {folder / name}")
+    echo(_next_steps(project))
 
 
 def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, prompts: bool) -> Project:
@@ -154,7 +155,7 @@ def _checkout(values: Mapping[str, Any], found: Checkout | None, provider: str, 
         repository = str(folder.resolve())
     commit = values["commit"] or (found.commit if found is not None else "")
     if without_credentials(repository) != repository or (found is not None and found.had_credentials):
-        click.echo(
+        echo(
             "Warning: the credentials in the repository's URL are not written to the startup script; "
             "a private repository needs an image with its own access, or --ship archive",
             err=True,
@@ -164,9 +165,9 @@ def _checkout(values: Mapping[str, Any], found: Checkout | None, provider: str, 
         raise InputError(f"required: not found in a git repository at {folder}", where=missing, hint=f"add {missing}")
     if found is not None and not values["commit"]:
         if found.changed:
-            click.echo(f"Warning: {counted(found.changed, 'changed file')} not in commit {commit[:12]}", err=True)
+            echo(f"Warning: {counted(found.changed, 'changed file')} not in commit {commit[:12]}", err=True)
         if not found.is_pushed and provider != "local":
-            click.echo(f"Warning: commit {commit[:12]} is on no remote branch; push it before the job runs", err=True)
+            echo(f"Warning: commit {commit[:12]} is on no remote branch; push it before the job runs", err=True)
     return Checkout(
         repository=without_credentials(repository),
         commit=commit,

@@ -11,6 +11,7 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.listing import echo_table
+from cloud_tasks.cli.output import echo
 from cloud_tasks.registry import AXES, Plugin
 from cloud_tasks.tables import Column
 
@@ -44,7 +45,7 @@ def list_plugins(app: AppContext, as_json: bool) -> None:
     found = app.registry.plugins()
     app.warn_of_plugins()
     if as_json:
-        click.echo(json.dumps([{**_identity(plugin), "provides": _provides(plugin)} for plugin in found], indent=2))
+        echo(json.dumps([{**_identity(plugin), "provides": _provides(plugin)} for plugin in found], indent=2))
         return
     echo_table(found, _COLUMNS)
 
@@ -62,7 +63,7 @@ def show_plugin(app: AppContext, name: str, as_json: bool) -> None:
 
     plugin = find_plugin(app.registry.plugins(), name)
     facts = {**_identity(plugin), "backends": [backend_facts(axis, item) for axis, item in plugin.registered]}
-    click.echo(json.dumps(facts, indent=2) if as_json else render_plugin(facts))
+    echo(json.dumps(facts, indent=2) if as_json else render_plugin(facts))
 
 
 @plugins.command("new", epilog=examples("cloud-tasks plugins new redis --kind queue --directory cloud-tasks-redis"))
@@ -83,8 +84,8 @@ def new_plugin(name: str, kind: str, directory: Path | None) -> None:
 
     folder = directory if directory is not None else Path(f"cloud-tasks-{name}")
     for file in write_skeleton(name, kind.replace("-", "_"), folder):
-        click.echo(f"Wrote {folder / file}")
-    click.echo(f"\nNext: cd {folder} && pip install -e '.[test]' && pytest", err=True)
+        echo(f"Wrote {folder / file}")
+    echo(f"\nNext: cd {folder} && pip install -e '.[test]' && pytest", err=True)
 
 
 def _identity(plugin: Plugin) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.scaffold.source_archive import Archive, find_checkout, pack, upload
 from cloud_tasks.config import JobConfig, script_path, variable_name
 from cloud_tasks.errors import InputError
@@ -81,7 +82,7 @@ def ship(registry: Registry) -> click.Command:
                 hint="create the script with `cloud-tasks init --ship archive` or `--ship git`",
             )
         if values["as_json"]:
-            click.echo(json.dumps({"script": str(script), **shipped}, indent=2))
+            echo(json.dumps({"script": str(script), **shipped}, indent=2))
 
     return command
 
@@ -120,12 +121,12 @@ def _ship_archive(
     label = f"{archive.name} ({counted(len(archive.files), 'file')}, {size:,.0f} KiB)"
     new = False
     if dry_run:
-        click.echo(f"Would upload {label} to {bucket}", err=as_json)
+        echo(f"Would upload {label} to {bucket}", err=as_json)
     else:
         new = upload(archive, bucket)
-        click.echo(f"{'Uploaded' if new else 'Found'} {label} {'to' if new else 'in'} {bucket}", err=as_json)
+        echo(f"{'Uploaded' if new else 'Found'} {label} {'to' if new else 'in'} {bucket}", err=as_json)
     if dry_run or verbose:
-        click.echo("\n".join(f"  {terminal_line(name)}" for name in archive.files), err=as_json)
+        echo("\n".join(f"  {terminal_line(name)}" for name in archive.files), err=as_json)
     return {
         "archive": archive.name,
         "files": len(archive.files),
@@ -153,11 +154,11 @@ def _ship_commit(folder: Path, script: Path, text: str, *, dry_run: bool, as_jso
         raise InputError("not a git repository with a commit", where=str(folder), hint="commit the code first")
     is_missing = bool(found.repository and not found.is_pushed)
     if found.changed:
-        click.echo(f"Warning: {counted(found.changed, 'changed file')} not in commit {found.commit[:12]}", err=True)
+        echo(f"Warning: {counted(found.changed, 'changed file')} not in commit {found.commit[:12]}", err=True)
     if is_missing:
-        click.echo(f"Warning: commit {found.commit[:12]} is on no remote branch; push it before the job runs", err=True)
+        echo(f"Warning: commit {found.commit[:12]} is on no remote branch; push it before the job runs", err=True)
     if dry_run:
-        click.echo(f"Would set commit {found.commit}", err=as_json)
+        echo(f"Would set commit {found.commit}", err=as_json)
     return {
         "commit": found.commit,
         "changed_files": found.changed,
@@ -174,10 +175,10 @@ def _set_variable(script: Path, text: str, name: str, value: str, *, dry_run: bo
     if dry_run:
         return updated != text
     if updated == text:
-        click.echo(f"{script} is up to date", err=as_json)
+        echo(f"{script} is up to date", err=as_json)
         return False
     draft = script.with_name(f".{script.name}.tmp")
     draft.write_text(updated, encoding="utf-8")
     os.replace(draft, script)
-    click.echo(f"Updated {script}", err=as_json)
+    echo(f"Updated {script}", err=as_json)
     return True

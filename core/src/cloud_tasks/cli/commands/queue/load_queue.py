@@ -21,6 +21,7 @@ from cloud_tasks.cli.options.common import examples, force_option, job_input_opt
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import MAX_PARALLEL_SENDS, JobInput, JobResources, JobSetup, TaskEnqueuer, ThreadedLoop
@@ -98,7 +99,7 @@ def _load(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[st
     _send(resources.store, resources.tasks, config)
     facts = {"job_id": setup.job_id, "queue": setup.queue_name, "database": str(database), "tasks": total}
     text = f"Loaded {counted(total, 'task')} into queue {setup.queue_name}; database {database}"
-    click.echo(json.dumps(facts, indent=2) if values["as_json"] else text)
+    echo(json.dumps(facts, indent=2) if values["as_json"] else text)
 
 
 def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[str, Any]) -> None:
@@ -113,7 +114,7 @@ def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mappin
         store.reset_for_requeue()
     _send(store, resources.tasks, config)
     summary = store.summary()
-    click.echo(json.dumps(status_dict(summary), indent=2) if values["as_json"] else render_summary(summary))
+    echo(json.dumps(status_dict(summary), indent=2) if values["as_json"] else render_summary(summary))
 
 
 def _are_missing(resources: JobResources) -> bool:

@@ -23,6 +23,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import NotFoundError, StoreError
@@ -104,9 +105,9 @@ def _make(registry: Registry, removal: _Removal) -> click.Command:
             found.append({"queue": named.name, "kind": f"{named.kind}s", "existed": existed})
             if not values["as_json"]:
                 shown = f"{named.kind} queue {named.name}"
-                click.echo(f"{removal.done} {shown}" if existed else f"No {shown} found")
+                echo(f"{removal.done} {shown}" if existed else f"No {shown} found")
         if values["as_json"]:
-            click.echo(json.dumps(found, indent=2))
+            echo(json.dumps(found, indent=2))
 
     return command
 
@@ -119,7 +120,7 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
             return False
         users = _users(queue, config)
         if users and force:
-            click.echo(f"Warning: {named.kind} queue {named.name} is in use by {users}", err=True)
+            echo(f"Warning: {named.kind} queue {named.name} is in use by {users}", err=True)
         shown = f"{named.kind} queue {named.name}" + (f", which {users} uses" if users else "")
         confirm(
             removal.consequence.format(content=_messages(depth), queue=shown),
@@ -153,7 +154,7 @@ def _record_removal(database: Path, job_id: str) -> None:
         with Store.open(database, job_id=job_id) as store:
             store.withdraw()
     except StoreError as error:
-        click.echo(f"Warning: {error.message}; the database does not record that the queue was emptied", err=True)
+        echo(f"Warning: {error.message}; the database does not record that the queue was emptied", err=True)
 
 
 def _messages(depth: Depth) -> str:

@@ -15,6 +15,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
 from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.registry import Registry
@@ -71,12 +72,12 @@ def show_queue(registry: Registry) -> click.Command:
         queues = chosen_queues(config, tasks_only=values["task_queue_only"], events_only=values["event_queue_only"])
         contents = [_read(queue, config, sample=values["detail"]) for queue in queues]
         if values["as_json"]:
-            click.echo(json.dumps(_facts(contents, detail=values["detail"]), indent=2))
+            echo(json.dumps(_facts(contents, detail=values["detail"]), indent=2))
             return
         echo_table(contents, _COLUMNS)
         if values["detail"]:
             for content in contents:
-                click.echo(f"\n{_described(content)}")
+                echo(f"\n{_described(content)}")
 
     return command
 
