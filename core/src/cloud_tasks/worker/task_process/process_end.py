@@ -143,9 +143,8 @@ def _unfinished() -> list[Any]:
 
 def _standard_streams() -> Iterator[Any]:
     for stream in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__):
-        while stream is not None:
-            yield stream
-            stream = getattr(stream, "buffer", None) or getattr(stream, "raw", None)
+        buffer = getattr(stream, "buffer", None)
+        yield from (stream, buffer, getattr(buffer, "raw", None))
 
 
 def _flush(file: Any) -> bool:
