@@ -92,7 +92,7 @@ def end_process(code: int, *, thread_timeout: float | None = None) -> None:
         code: Exit code, if that takes too long.
         thread_timeout: Seconds that threads have; None if the supervisor limits the time.
     """
-    if not (exit_function_count() or thread_count() or changeable != unchanged or _unfinished()):
+    if not (inherited_files or exit_function_count() or thread_count() or changeable != unchanged or _unfinished()):
         return
     if thread_timeout is not None:
         _limit(code, thread_timeout)
