@@ -92,7 +92,7 @@ def end_process(code: int, *, thread_timeout: float | None = None) -> None:
         code: Exit code, if that takes too long.
         thread_timeout: Seconds that threads have; None if the supervisor limits the time.
     """
-    if not (exit_function_count() or thread_count() or changeable != unchanged or _unfinished()):
+    if not (inherited_files or exit_function_count() or thread_count() or changeable != unchanged or _unfinished()):
         return
     if thread_timeout is not None:
         _limit(code, thread_timeout)
@@ -143,9 +143,8 @@ def _unfinished() -> list[Any]:
 
 def _standard_streams() -> Iterator[Any]:
     for stream in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__):
-        while stream is not None:
-            yield stream
-            stream = getattr(stream, "buffer", None) or getattr(stream, "raw", None)
+        buffer = getattr(stream, "buffer", None)
+        yield from (stream, buffer, getattr(buffer, "raw", None))
 
 
 def _flush(file: Any) -> bool:
