@@ -21,6 +21,7 @@ from cloud_tasks.controller.autoscaler.decide import decide
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.autoscaler.state import Policy
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import ThreadedLoop
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
@@ -195,6 +196,7 @@ def scaling_checks(folder: Path, count: int, machines: int) -> tuple[list[float]
             enqueuer=TaskEnqueuer(loop, store, queue, on_broken=print),
             collector=collector,
             fleet=fleet,
+            writes=DeferredWrites(loop, store),
             offers=tuple(make_offer(f"z-{letter}") for letter in "abc"),
             policy=Policy(limits=Limits(max_instances=machines, max_total_price_per_hour=None)),
         )

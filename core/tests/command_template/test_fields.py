@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cloud_tasks.command_template import CommandTemplate
 from cloud_tasks.errors import InputError
 
-DATA = {
+DATA: dict[str, object] = {
     "v": "V",
     "my-v": "dash",
     "my v": "blank",

@@ -135,7 +135,7 @@ def run(template: str, data: dict[str, Any], shell: Sequence[str], folder: Path)
 
 
 def words(expected: Sequence[str], value: str, values: Sequence[str]) -> str:
-    found = []
+    found: list[str] = []
     for word in expected:
         if word == "L":
             found += values

@@ -18,7 +18,7 @@ from worker_harness import PROGRAM, Harness, wait_until
 
 from cloud_tasks.worker.common.os_errors import full_folder, mark_own_failure, os_error_text
 from cloud_tasks.worker.common.worker_data import WorkerData
-from cloud_tasks.worker.shell_command import command_function
+from cloud_tasks.worker.shell_command import ShellCommand
 from cloud_tasks.worker.supervisor.execution.circuit_breaker import CircuitBreaker
 from cloud_tasks.worker.supervisor.execution.outcome import OutcomeKind, read_outcome
 from cloud_tasks.worker.task_process.exception_report import failure
@@ -247,7 +247,7 @@ def test_command_worker_without_a_shell_gives_the_task_back(monkeypatch, tmp_pat
     data = WorkerData()
     data._scratch = str(tmp_path)
     with pytest.raises(OSError, match="temporarily unavailable") as raised:
-        command_function("true")("task", {}, data)
+        ShellCommand("true", shell="/bin/sh")("task", {}, data)
     assert failure(raised.value)["own_failure"] == ("cannot start the shell: Resource temporarily unavailable (EAGAIN)")
 
 

@@ -77,7 +77,7 @@ def test_private_part_exists(module: str, name: str) -> None:
 
 
 def test_weakref_finalizers_register_their_exit_function_once() -> None:
-    assert weakref.finalize._registry is not None
+    assert hasattr(weakref.finalize, "_registry")
     assert hasattr(weakref.finalize, "_registered_with_atexit"), "finalizers of a task do not run"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from worker_harness import modes, run_program
@@ -14,7 +15,7 @@ WARNING = "Tasks may draw the same random numbers"
 FIRST = "import random, numpy as np, types\n"
 
 
-def results(worker) -> list[object]:
+def results(worker) -> list[Any]:
     return [event["result"] for event in sorted(worker.events("task_completed"), key=lambda event: event["task_id"])]
 
 

@@ -17,6 +17,7 @@ from moto.server import ThreadedMotoServer
 from cloud_tasks import builtin
 from cloud_tasks.builtin import open_task_source, validate
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import file_name
 from cloud_tasks.registry import Registry
 from cloud_tasks.worker.task_process.result_store import store_result
 
@@ -76,6 +77,7 @@ def test_task_source_reports_missing_s3_file(s3: Any, registry: Registry, tmp_pa
 
 
 def test_store_result_writes_to_s3(s3: Any) -> None:
-    url = store_result("s3://jobs/results/", "task 1", 2, b'{"answer": 42}')
-    assert url == "s3://jobs/results/task%201.2.json"
-    assert s3.get_object(Bucket="jobs", Key="results/task%201.2.json")["Body"].read() == b'{"answer": 42}'
+    url = store_result("s3://jobs/results/", "task 1", 2, b'{"answer": 42}', "json")
+    name = file_name("task 1", ".2.json")
+    assert url == f"s3://jobs/results/{name}"
+    assert s3.get_object(Bucket="jobs", Key=f"results/{name}")["Body"].read() == b'{"answer": 42}'

@@ -157,7 +157,7 @@ def test_task_results_of_any_kind_are_shown(tmp_path: Path, value: Any) -> None:
 
 
 def test_pickled_result_is_shown_by_type_and_size(tmp_path: Path) -> None:
-    details = {"result_type": "model.Fit", "result_bytes": 1234, "result_pickle": "Zm9v"}
+    details: dict[str, Any] = {"result_type": "model.Fit", "result_bytes": 1234, "result_pickle": "Zm9v"}
     path = make_job(tmp_path, ["a"], events=[completed("a", 1, result=None, **details)])
     (attempt,) = read_task(path, "a")["attempts"]
     assert attempt["result"] == "<model.Fit, 1,234 bytes>"

@@ -114,8 +114,9 @@ def test_good_events_are_counted_and_every_command_works(bodies: list[bytes]) ->
             collector = EventCollector(loop, store, queue)
             collector.start()
             loop.run(lambda: len(queue.acked) == len(bodies))
-            assert [store.task(task_id)[1] for task_id in GOOD] == [TaskStatus.COMPLETED] * 3
+            found = [store.task(task_id) for task_id in GOOD]
+            assert [entry and entry[1] for entry in found] == [TaskStatus.COMPLETED] * 3
             summary = store.summary()
             assert summary.total == 4
-            assert all(isinstance(found, datetime | None) for found in (summary.first_start, summary.last_end))
+            assert all(isinstance(moment, datetime | None) for moment in (summary.first_start, summary.last_end))
         assert_every_command_works(folder)
