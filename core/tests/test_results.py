@@ -32,13 +32,8 @@ def test_load_results_yields_the_value_of_each_completed_task(tmp_path: Path) ->
     stored = {"result": None, "result_bytes": 3, "result_address": str(tmp_path / "a.pickle")}
     in_json = {**stored, "result_address": f"file://{tmp_path}/a.json"}
     with new_store(tmp_path, ["a", "b", "c", "d", "e", "f"]) as store:
-        details: tuple[dict[str, object], ...] = (
-            {"result": [1]},
-            IN_EVENT,
-            {**stored, "result_type": "builtins.dict"},
-            in_json,
-            {},
-        )
+        in_store = {**stored, "result_type": "builtins.dict"}
+        details: list[dict[str, Any]] = [{"result": [1]}, IN_EVENT, in_store, in_json, {}]
         store.apply_events([completed(name, details=more) for name, more in zip("abcde", details, strict=True)])
         store.apply_events([failed("f")])
     assert list(load_results(tmp_path / "job.db")) == [
