@@ -31,6 +31,26 @@ def top_level() -> set[str]:
     return modules | {name for name in package_folders() if "/" not in name}
 
 
+def reading_list() -> list[tuple[list[str], list[str]]]:
+    """Return the modules and the names of each line of the table of beginnings."""
+    table = ARCHITECTURE.partition("| what | module | name |")[2].partition("\n\n")[0]
+    cells = [line.split("|") for line in table.splitlines()[2:]]
+    return [(re.findall(r"`([^`]+)`", row[2]), re.findall(r"`([^`]+)`", row[3])) for row in cells]
+
+
+def test_names_of_the_reading_list_exist() -> None:
+    assert len(reading_list()) > 10
+    for files, names in reading_list():
+        modules = [
+            importlib.import_module(f"cloud_tasks.{file.removesuffix('.py').replace('/', '.')}") for file in files
+        ]
+        for name in names:
+            first, *rest = name.split(".")
+            owners = [getattr(module, first) for module in modules if hasattr(module, first)]
+            assert owners, name
+            assert all(hasattr(owners[0], part) for part in rest), name
+
+
 def tree() -> dict[str, str]:
     """Return the folders that the page lists, each with its line of description."""
     text = ARCHITECTURE.partition("```text\ncore/src/cloud_tasks/\n")[2].partition("```")[0]

@@ -53,7 +53,10 @@ _quoted = json.encoder.encode_basestring_ascii
 
 
 class MalformedMessageError(ValueError):
-    """A queue message that cannot be decoded; it is dead-lettered and blocks no other message."""
+    """A queue message that cannot be decoded; it blocks no other message.
+
+    The collector dead-letters such an event message; a worker reports and acks such a task message.
+    """
 
 
 def make_model_converter() -> cattrs.Converter:

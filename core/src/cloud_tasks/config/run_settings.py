@@ -1,4 +1,7 @@
-"""The ``run`` section: settings of a job, with unit, default and check of each key."""
+"""The ``run`` section: settings of a job, with unit, default and check of each key.
+
+The keys about instances and limits are those of `cloud_tasks.model.InstanceConstraints` and `cloud_tasks.model.Limits`.
+"""
 
 from __future__ import annotations
 

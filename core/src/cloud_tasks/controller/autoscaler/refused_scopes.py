@@ -1,4 +1,6 @@
-"""Scopes that refused a launch, and until when they are avoided.
+"""Scopes that refused a launch, and until when they are avoided: for the ``retry_after`` that the plugin gave.
+
+`Fleet` adds them when a launch is refused; `Block.covers` defines which launches a scope covers.
 
 Invariant, with a test: a refusal blocks its scope. Where the provider selected among offers, all of them are blocked.
 """

@@ -1,4 +1,4 @@
-"""The fork server's children: their processes, slots, result files and outputs.
+"""The fork server's children: forking the processes of tasks, their slots, result files and outputs.
 
 Invariants, each with a test:
 

@@ -1,4 +1,4 @@
-"""Rules about the limit on the total cost.
+"""Rules about the limit on the total cost, ``max_total_cost``.
 
 Invariant, with a test: the cost exceeds the limit by no more than one pass costs. Before that, no instance is launched
 that the rest of the budget does not cover, and no task is started that the limit would interrupt.
