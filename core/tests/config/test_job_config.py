@@ -233,7 +233,7 @@ def test_queue_without_a_provider_is_an_error(read: Read) -> None:
 
 def test_settings_for_a_provider_that_is_not_installed_is_an_error(read: Read) -> None:
     config = read("provider: azure\n")
-    with pytest.raises(InputError, match="unknown compute"):
+    with pytest.raises(InputError, match='plugin "azure" is not installed'):
         config.settings_for("compute", config.compute)
 
 

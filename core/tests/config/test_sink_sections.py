@@ -63,7 +63,7 @@ def test_event_sink_that_is_not_installed_names_the_extra_to_install(read: Read,
     with pytest.raises(ConfigurationError) as raised:
         read(f"run:\n  max_cpu: 2\nevent_sinks: [jsonl, {name}]\n{name}: {{url: 'slack://SECRET'}}")
     install = f"install it with: pip install 'cloud-tasks[{extra}]'"
-    assert raised.value.problems == (f'config.yml:3: event_sinks: unknown event sink "{name}"; {install}',)
+    assert raised.value.problems == (f'config.yml:3: event_sinks: plugin "{extra}" is not installed; {install}',)
 
 
 @pytest.mark.parametrize("name", ["otel", "webhook", "notify"])

@@ -11,7 +11,7 @@ __all__ = ["TOPICS", "TopicCommand", "topic_of"]
 TOPICS: Mapping[str, Sequence[str]] = {
     "Configuration": ("file", "provider", "set"),
     "Job": ("job_id", "queue_name", "exactly_once_queue", "db_file", "region", "zone", "image"),
-    "Program": ("startup_script", "startup_script_file", "command", "start_method", "reuse_processes"),
+    "Program": ("startup_script", "startup_script_file", "command", "shell", "start_method", "reuse_processes"),
     "Number and price of instances": (
         "min_instances", "max_instances", "min_total_cpus", "max_total_cpus", "min_simultaneous_tasks",
         "max_simultaneous_tasks", "min_total_price_per_hour", "max_total_price_per_hour", "max_total_cost",
@@ -30,13 +30,13 @@ TOPICS: Mapping[str, Sequence[str]] = {
     ),
     "Limits and retries of tasks": (
         "max_runtime", "max_memory_allowed_per_task", "retry_on_exit", "retry_on_exception", "retry_on_timeout",
-        "retry", "max_attempts", "max_losses",
+        "retry", "max_attempts", "max_losses", "accept_failures",
     ),
     "Results and logs": ("max_result_bytes", "result_store", "log_store", "event_spool_bytes"),
     "Life of instances and workers": (
         "scaling_check_interval", "instance_termination_delay", "max_parallel_instance_creations",
         "max_concurrent_queue_operations", "keepalive_interval", "keepalive_startup_timeout", "keepalive_timeout",
-        "shutdown_grace_period", "idle_limit", "max_lifetime",
+        "shutdown_grace_period", "idle_limit", "max_lifetime", "on_error",
     ),
 }  # fmt: skip
 """Keys of ``run`` by heading, in the order of the help."""

@@ -233,11 +233,16 @@ def _kind_of(value: Any) -> str:
     return "json" if isinstance(value, dict | list) else "text"
 
 
+_LINE_BREAKS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}
+"""Characters that some readers, such as `str.splitlines`, take for the end of a line; JSON escapes the others."""
+
+
 def _write_json_lines(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], out: BinaryIO) -> int:
     count = 0
     for row in rows:
         count += 1
-        out.write(_json({name: row[name] for name in columns}).encode("utf-8", "replace") + b"\n")
+        line = _json({name: row[name] for name in columns}).translate(_LINE_BREAKS)
+        out.write(line.encode("utf-8", "replace") + b"\n")
     return count
 
 

@@ -39,7 +39,8 @@ def readable(path: Path) -> Iterator[None]:
     """Raise `StoreError` for any error of the reads inside, which only access and decode the file."""
     try:
         yield
-    except CloudTasksError:
+    except (CloudTasksError, UnicodeEncodeError):
+        # Text that cannot be encoded is an argument of the read, never a value of the file.
         raise
     except sqlite3.Error as error:
         raise store_error(error, path) from error
