@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from worker_harness import modes, run_program, wait_until
 
+from cloud_tasks import exit_codes
 from cloud_tasks.worker.supervisor.execution.outcome import OutcomeKind, read_outcome
 
 FINAL = ("task_completed", "task_exception", "task_exited", "task_dead")
@@ -41,21 +42,24 @@ def f(task_id, data, worker_data):
 """
     args = ("--retry-rules", '[{"on": "exit", "codes": [143], "attempts": 2}]', "--backoff-base", "0.1")
     finished = run_program(worker, code, *mode, *args)
-    assert finished.code == 0, finished.log
+    assert finished.code == exit_codes.TASKS_FAILED, finished.log
     found = [(event["event_type"], event.get("attempt"), event.get("signal")) for event in worker.events(*FINAL)]
     assert found == [("task_exited", 1, "SIGTERM"), ("task_exited", 2, "SIGTERM"), ("task_dead", 2, None)]
 
 
 def test_command_that_terminates_itself_has_exited(worker) -> None:
     command = [Path(sys.executable).with_name("cloud-tasks"), "worker", "--command", "kill -TERM $$", "--param", "n=1"]
-    subprocess.run(command, cwd=worker.folder, env=worker.environment, check=True, capture_output=True, timeout=60)
+    finished = subprocess.run(
+        command, cwd=worker.folder, env=worker.environment, check=False, capture_output=True, timeout=60
+    )
+    assert finished.returncode == exit_codes.TASKS_FAILED, finished.stderr
     (event,) = worker.events(*FINAL)
     assert (event["event_type"], event["signal"]) == ("task_exited", "SIGTERM")
 
 
 def test_slot_is_free_while_the_cause_of_an_end_is_unknown(worker) -> None:
     finished = worker.run_tasks({"do": "terminate"}, *({"do": "nothing"} for _ in range(5)))
-    assert finished.code == 0, finished.log
+    assert finished.code == exit_codes.TASKS_FAILED, finished.log
     order = [event["task_id"] for event in worker.events("task_completed", "task_exited")]
     assert order == [*(f"task-{n}" for n in range(1, 6)), "task-0"]
 

@@ -241,9 +241,17 @@ def parent_of(pid: int) -> int:
         return int(file.read().rpartition(")")[2].split()[1])
 
 
+def _reset_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def test_task_process_has_the_default_signal_handlers_of_python(worker) -> None:
     worker.run_tasks({"do": "signals"}, {"do": "broken pipe"})
-    expected = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, check=True).stdout
+    # A shell starts a command in the background with some signals ignored.
+    expected = subprocess.run(
+        [sys.executable, "-c", SIGNALS], capture_output=True, text=True, check=True, preexec_fn=_reset_signals
+    ).stdout
     (completed,) = worker.events("task_completed")
     assert completed["result"] == [[], json.loads(expected), -1]
     (failed,) = worker.events("task_exception")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from worker_harness import MODES, TIMEOUT, Harness, modes
@@ -36,15 +37,17 @@ METHODS = {
 
 def run(worker: Harness, program: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (worker.folder / "program.py").write_text(program)
-    return subprocess.run(
-        [sys.executable, "program.py", "--task-file", worker.task_file({}, {}), *args],
-        cwd=worker.folder,
-        env=worker.environment | environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    # multiprocessing has the socket of its fork server in TMPDIR, and the path of a socket has 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="nested-") as temporary:
+        return subprocess.run(
+            [sys.executable, "program.py", "--task-file", worker.task_file({}, {}), *args],
+            cwd=worker.folder,
+            env=worker.environment | {"TMPDIR": temporary} | environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
 
 
 @pytest.mark.parametrize(

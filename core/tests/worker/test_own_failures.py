@@ -19,6 +19,7 @@ from worker_harness import PROGRAM, Harness, wait_until
 from cloud_tasks.worker.common.os_errors import full_folder, mark_own_failure, os_error_text
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.shell_command import ShellCommand
+from cloud_tasks.worker.supervisor.execution import outcome as outcome_module
 from cloud_tasks.worker.supervisor.execution.circuit_breaker import CircuitBreaker
 from cloud_tasks.worker.supervisor.execution.outcome import OutcomeKind, read_outcome
 from cloud_tasks.worker.task_process.exception_report import failure
@@ -285,6 +286,16 @@ def test_outcome_of_an_own_failure_is_an_interruption() -> None:
     outcome = read_outcome(status=0, content=len(body).to_bytes(8, "little") + body, cause="")
     assert (outcome.kind, outcome.own_failure) == (OutcomeKind.LOST, True)
     assert outcome.details["cause"] == "cannot report the result: y"
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, OutcomeKind.LOST), (0, OutcomeKind.EXITED)])
+def test_read_outcome_takes_sys_exit_with_an_error_code_for_an_interruption_without_room(
+    monkeypatch, code, kind
+) -> None:
+    monkeypatch.setattr(outcome_module, "full_folder", lambda folders: NO_SPACE)
+    body = json.dumps({"exited": True, "exit_code": code}).encode()
+    outcome = read_outcome(status=0, content=len(body).to_bytes(8, "little") + body, cause="", folders=("/tmp",))
+    assert outcome.kind is kind
 
 
 def test_full_folder_looks_at_the_nearest_folder_that_exists(tmp_path) -> None:

@@ -11,12 +11,12 @@ from cloud_tasks.worker.reporting.durable_sinks import EventFile
 from cloud_tasks.worker.task_process.output_capture import Outputs, log_path
 
 
-def test_log_of_a_task_follows_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_of_a_task_follows_no_link(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "target").write_text("precious")
     Path(log_path(str(tmp_path), "a", 1)).symlink_to("target")
     descriptor, is_named = Outputs(log_dir=str(tmp_path), capture=False).open("a", 1)
     assert (descriptor, is_named) == (None, False)
-    assert "cannot write the log of a task" in capsys.readouterr().err
+    assert "cannot write the log of a task" in capfd.readouterr().err
     assert (tmp_path / "target").read_text() == "precious"
 
 

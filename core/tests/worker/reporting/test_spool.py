@@ -327,10 +327,15 @@ def test_events_survive_a_killed_supervisor(worker: Harness) -> None:
 
 
 def test_resume_reads_events_from_the_spool(worker: Harness) -> None:
-    (worker.folder / "events.log").symlink_to("/dev/full")
-    first = worker.run_tasks({"do": "nothing"}, {"do": "nothing"}, args=("--max-num-tasks", "1", "--flush-period", "1"))
-    assert first.code == 1
-    (worker.folder / "events.log").unlink()
-    second = worker.run_tasks({"do": "nothing"}, {"do": "nothing"}, args=("--resume",))
-    assert second.code == 0
+    logs, tasks = worker.folder / "logs", ({"do": "nothing"}, {"do": "nothing"})
+    log = ("--event-log-file", "logs/full")
+    # The event log is a device without room at first, then a file.
+    logs.symlink_to("/dev")
+    first = worker.run_tasks(*tasks, args=("--max-num-tasks", "1", "--flush-period", "1", *log))
+    assert first.code == 1, first.log
+    logs.unlink()
+    logs.mkdir()
+    second = worker.run_tasks(*tasks, args=("--resume", *log))
+    assert second.code == 0, second.log
+    (logs / "full").rename(worker.folder / "events.log")
     assert [event["task_id"] for event in worker.events("task_completed")] == ["task-0", "task-1"]

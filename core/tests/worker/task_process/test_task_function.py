@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from worker_harness import Finished, Harness
 
-from cloud_tasks import Retry
+from cloud_tasks import Retry, exit_codes
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker import Worker, WorkerData
 from cloud_tasks.worker.task_function import adapt_function, check_callback
@@ -177,7 +177,7 @@ async def task(task_id, data, worker_data):
     return False, {"n": data["n"]}
 """
     finished = run_program(worker, function, *mode, tasks=4)
-    assert finished.code == 0, finished.log
+    assert finished.code == exit_codes.TASKS_FAILED, finished.log
     ends = {event["task_id"]: event for event in worker.events("task_completed", "task_exception")}
     assert [ends[f"t{n}"].get("result") for n in range(4)] == [{"n": 0}, None, {"n": 2}, {"n": 3}]
     assert ends["t1"]["exception"] == "seventeen"
@@ -306,7 +306,7 @@ def task(task_id, data, worker_data):
     return VALUES[data["n"]]
 """
     finished = run_program(worker, function, *mode, tasks=5)
-    assert finished.code == 0, finished.log
+    assert finished.code == exit_codes.TASKS_FAILED, finished.log
     ends = {event["task_id"]: event for event in worker.events("task_completed", "task_exception")}
     assert (ends["t0"]["result"], ends["t1"]["result"]) == ("NaN", {"1": [2]})
     assert ends["t2"]["result"] is None

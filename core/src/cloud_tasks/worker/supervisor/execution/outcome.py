@@ -106,7 +106,7 @@ def read_outcome(
     head, result = _split(content)
     printed = {"log_tail": tail.decode("utf-8", "replace")} if tail else {}
     if head is not None:
-        return (_own_failure(head, printed, folders) if "error" in head else None) or _reported(head, result, printed)
+        return (_own_failure(head, printed, folders) if head else None) or _reported(head, result, printed)
     if cause == "shutdown":
         return SHUT_DOWN
     if cause == "timeout":
@@ -129,7 +129,8 @@ def read_outcome(
 
 def _own_failure(head: dict[str, Any], printed: Mapping[str, str], folders: Sequence[str]) -> Outcome | None:
     """Return the outcome if the worker's own means failed; None if the function's end is its own."""
-    cause = str(head.get("own_failure") or "") or (full_folder(folders) if "errno" in head else "")
+    needed_room = "errno" in head or ("exited" in head and int(head.get("exit_code", 0)) & 0xFF != 0)
+    cause = str(head.get("own_failure") or "") or (full_folder(folders) if needed_room else "")
     return _interrupted(cause, printed) if cause else None
 
 
