@@ -88,8 +88,7 @@ class SqliteQueue:
 
     def create(self) -> None:
         try:
-            make_private(self._path.parent.parent)
-            self._path.parent.mkdir(exist_ok=True)
+            make_private(self._path.parent, below=self._path.parent.parent)
         except OSError as error:
             raise ProviderError(f"cannot create the folder of queue {self._path}: {error.strerror}") from error
         with self._pool.connection(create=True) as connection, write(connection):
