@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     # Every task process loads this module; it must not import more for a type.
     from datetime import timedelta
+    from pathlib import Path
 
 __all__ = [
     "CloudTasksError",
@@ -81,7 +82,16 @@ class StoreFullError(StoreUnavailableError):
 
 
 class StoreGoneError(StoreError):
-    """The file of the open job database was deleted or replaced."""
+    """The file of the open job database was deleted or replaced.
+
+    Args:
+        copy: File with its content; None if it could not be saved.
+    """
+
+    def __init__(self, message: str, *, copy: Path | None, hint: str = "") -> None:
+        saved = f"its content was saved as {copy}" if copy is not None else "its content could not be saved"
+        super().__init__(message, hint=hint or saved)
+        self.copy = copy
 
 
 class ProviderError(CloudTasksError):

@@ -27,6 +27,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_DIGITS",
     "UnusableValueError",
+    "as_bytes",
     "check_value",
     "clean_text",
     "clean_value",
@@ -132,6 +133,19 @@ def _clean_subclass(value: Any, depth: int, keep_nonfinite: bool) -> Any:
 
 def _nonfinite_text(value: float) -> str:
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
+def as_bytes(value: object) -> bytes:
+    """Return a message body: bytes unchanged, text as UTF-8, any other value as its text."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    try:
+        text = value if isinstance(value, str) else str(value)
+    except Exception:
+        text = type_name(value)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def check_value(value: Any, *, depth: int = MAX_DEPTH) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine, wait_until
+from command_line import CommandLine, Finished, wait_until
 
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.store import Store, writer_of
@@ -93,10 +96,51 @@ def test_run_whose_database_is_replaced_ends_with_its_instances_and_keeps_a_copy
     last = err.strip().splitlines()[-1]
     assert "job.db: replaced by another file; its content was saved as job.db.bak-" in last
     assert "no instance is left running" in last
+    assert [line for line in err.splitlines() if line.endswith("ERROR - ")] == []
+    assert len([line for line in err.splitlines() if "ERROR" in line]) == 1, err
     assert project.shell.running() == set()
-    assert project.completed(next(iter(project.folder.glob("job.db.bak-*")))) >= 4
+    (copy,) = project.folder.glob("job.db.bak-*")
+    assert project.completed(copy) >= 4
+    assert project.database.read_bytes() == b"something else"
     # The queues have what the database has not.
     assert '"exists": true' in project.shell.run("show-queue", "-c", "config.yml", "--json").out
+    resumed = run_printed(project, last, f"cloud-tasks run --continue --config config.yml --db-file {copy.name}")
+    assert "JOB COMPLETE" in resumed.out, resumed.err
+    assert project.completed(copy) == TASKS
+
+
+def run_printed(project: Project, text: str, command: str, *more: str) -> Finished:
+    """Run the command that a text names in backquotes."""
+    assert command in re.findall("`([^`]*)`", text), text
+    return project.shell.run(*shlex.split(command)[1:], *more)
+
+
+@pytest.mark.parametrize(("policy", "more"), [("terminate", ("--dry-run",)), ("leave", ())])
+def test_command_that_an_interrupted_run_prints_resumes_the_job(
+    project: Project, policy: str, more: tuple[str, ...]
+) -> None:
+    database = project.folder / "their job.db"
+    process = project.shell.start(*RUN, "--job-id", "second", "--db-file", database.name, "--on-interrupt", policy)
+    wait_until(lambda: project.completed(database) == 4)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    project.go()
+    command = "cloud-tasks run --continue --config config.yml --job-id second --db-file 'their job.db'"
+    resumed = run_printed(project, err, command, *more)
+    assert resumed.code == 0, resumed.err
+    assert project.completed(database) == (4 if more else TASKS)
+
+
+def test_command_that_an_aborted_run_prints_resumes_the_job(project: Project) -> None:
+    project.shell.configure(script="exit 3")
+    aborted = project.shell.run(*RUN, "--db-file", "other.db")
+    assert aborted.code == 1, aborted.err
+    assert "job stopped: " in aborted.err
+    project.shell.configure(script=f'exec {sys.executable} "$CLOUD_TASKS_SUBMIT_DIR/w.py"')
+    project.go()
+    resumed = run_printed(project, aborted.err, "cloud-tasks run --continue --config config.yml --db-file other.db")
+    assert resumed.code == 0, resumed.err
 
 
 def test_locked_database_is_waited_for_and_named(project: Project) -> None:
@@ -190,7 +234,10 @@ def test_error_before_a_resumed_run_shows_the_instances_that_are_left(project: P
     assert failed.code == 2
     last = failed.err.strip().splitlines()[-1]
     assert (
-        "1 instance of the job is still running at $1.00/hour: resume the job with `cloud-tasks run --continue`" in last
-    )
-    assert "terminate with `cloud-tasks stop`" in last
+        "1 instance of the job is still running at $1.00/hour: correct this and resume the job with --continue, "
+        "or terminate with `cloud-tasks stop --config config.yml --instance-types none-such`"
+    ) in last
     assert len(project.shell.running()) == 1
+    stopped = run_printed(project, last, "cloud-tasks stop --config config.yml --instance-types none-such")
+    assert stopped.code == 0, stopped.err
+    assert project.shell.running() == set()

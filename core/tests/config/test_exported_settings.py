@@ -48,6 +48,16 @@ def exported(run: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def test_attempts_of_earlier_runs_are_exported_to_the_worker() -> None:
+    config: JobConfig = load(options={"provider": "gcp", "gcp.project_id": "p"})
+    builder = LaunchRequestBuilder(config, _PRINT, job_id="job", queue_name="job", run_id="r", earlier_attempts=7)
+    script = builder.compose(ranked(), (), "token").startup_script
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"}
+    ended = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=True)
+    options = options_of(json.loads(ended.stdout))
+    assert (options.earlier_attempts, options.max_attempts) == (7, config.run.max_attempts + 7)
+
+
 def options_of(environ: dict[str, str]) -> SimpleNamespace:
     data = SimpleNamespace()
     apply_options(data, SimpleNamespace(), environ)

@@ -40,9 +40,26 @@ def test_state_folder_is_for_its_owner_only(
     compute.launch(request("echo result\n"))
     eventually(lambda: list(settings.state_dir.rglob("ended.json")))
     assert mode(settings.state_dir) == 0o700
+    queue.claim()
+    compute.terminate([folder.name for folder in settings.state_dir.glob("instances/*/*")])
     files = [path for path in settings.state_dir.rglob("*") if path.is_file()]
+    folders = [path for path in settings.state_dir.rglob("*") if path.is_dir()]
     assert {"startup.sh", "console.log", "instance.json", "job.sqlite3"} <= {path.name for path in files}
-    assert {path.name: oct(mode(path)) for path in files if mode(path) & 0o077} == {}
+    assert {path.name: oct(mode(path)) for path in (*files, *folders) if mode(path) & 0o077} == {}
+    queue.close()
+
+
+def test_mark_of_a_termination_is_for_its_owner_only(settings: LocalSettings, compute: LocalCompute) -> None:
+    instance = compute.launch(request("sleep 600\n"))
+    compute.terminate([instance.instance_id])
+    (mark,) = settings.state_dir.rglob("terminating")
+    assert mode(mark) == 0o600
+
+
+def test_claim_creates_folders_for_their_owner_only(tmp_path: Path) -> None:
+    queue = SqliteQueue(tmp_path / "state" / "queues" / "job.sqlite3", lease=timedelta(seconds=60))
+    queue.claim()
+    assert [mode(path) for path in (tmp_path / "state", tmp_path / "state" / "queues")] == [0o700, 0o700]
     queue.close()
 
 

@@ -332,6 +332,62 @@ def test_mark_of_a_delayed_message_is_no_lease(open_queue: OpenQueue, clock: Clo
     assert [each.body for each in queue.receive(9, wait=AT_ONCE)] == [b"retry"]
 
 
+# -- rows written by other programs ----------------------------------------------------------------------------------
+
+
+def change(path: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement, values)
+
+
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [
+        ("7", b"7"),
+        ("1.5", b"1.5"),
+        ("'caf\u00e9'", "caf\u00e9".encode()),
+        ("CAST(x'ff' AS TEXT)", b"\xff"),
+        ("x'00ff'", b"\x00\xff"),
+    ],
+)
+def test_body_of_any_type_is_delivered_as_bytes(queue: SqliteQueue, path: Path, value: str, body: bytes) -> None:
+    change(path, f"INSERT INTO messages (visible_at, body) VALUES (0, {value})")
+    (delivery,) = queue.receive(9, wait=AT_ONCE)
+    assert delivery.body == body
+    assert list(queue.ack([delivery.lease_id])) == []
+
+
+@pytest.mark.parametrize("value", ["'soon'", "CAST(x'ff' AS TEXT)", "x'ff'", "1e300", "9e999", "-9e999", "-1", "'5'"])
+def test_message_with_an_invalid_time_is_due(queue: SqliteQueue, path: Path, value: str) -> None:
+    queue.send([b"other"])
+    change(path, f"INSERT INTO messages (visible_at, body) VALUES ({value}, 'odd')")
+    depth = queue.depth()
+    assert (depth.visible, depth.in_flight) == (2, 0)
+    deliveries = queue.receive(9, wait=AT_ONCE)
+    assert {delivery.body for delivery in deliveries} == {b"other", b"odd"}
+    assert list(queue.receive(9, wait=AT_ONCE)) == []
+    assert list(queue.ack([delivery.lease_id for delivery in deliveries])) == []
+
+
+@pytest.mark.parametrize("value", ["'many'", "x'ff'", "-3", str(2**63 - 1), "1e300", "9e999", "-9e999", "1.5"])
+def test_delivery_count_of_any_type_is_a_positive_number(queue: SqliteQueue, path: Path, value: str) -> None:
+    change(path, f"INSERT INTO messages (visible_at, deliveries, body) VALUES (0, {value}, 'odd')")
+    (delivery,) = queue.receive(9, wait=AT_ONCE)
+    assert isinstance(delivery.delivery_count, int)
+    assert 1 <= delivery.delivery_count <= 2**31
+    assert list(queue.release([delivery.lease_id])) == []
+    (again,) = queue.receive(9, wait=AT_ONCE)
+    assert again.delivery_count == delivery.delivery_count + 1
+
+
+@pytest.mark.parametrize("value", ["7", "''", "x'ff'", "CAST(x'ff' AS TEXT)", "'delayed'", "x'64656c61796564'", "NULL"])
+def test_message_with_an_invalid_lease_is_delivered(queue: SqliteQueue, path: Path, value: str) -> None:
+    change(path, f"INSERT INTO messages (visible_at, lease, body) VALUES (0, {value}, 'odd')")
+    (delivery,) = queue.receive(9, wait=AT_ONCE)
+    assert list(queue.ack([delivery.lease_id])) == []
+    assert queue.depth().in_flight == 0
+
+
 # -- owner ---------------------------------------------------------------------------------------------------------
 
 

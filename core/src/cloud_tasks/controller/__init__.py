@@ -11,6 +11,7 @@ from cloud_tasks.controller.autoscaler.policy import policy_of
 from cloud_tasks.controller.autoscaler.state import Block, FleetInstance, Observation, Policy
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.event_loop import ThreadedLoop
+from cloud_tasks.controller.failed_run import NextCommands
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.controller.launch.labels import expiry, owner_label
 from cloud_tasks.controller.launch.launch_request import check_launch
@@ -40,6 +41,7 @@ __all__ = [
     "JobSetup",
     "Launch",
     "MarkEnded",
+    "NextCommands",
     "Observation",
     "Policy",
     "Progress",

@@ -284,7 +284,7 @@ class Controller:
             self.console_log = await self._fleet.console_log(console_of)
             line = telling_line(self.console_log)
             self.reason += f"; last output of {console_of}: {line}" if line else "; it printed nothing"
-        if phase is JobPhase.ABORTED:
+        if phase is JobPhase.ABORTED and self.error is None:
             log.error(self.reason)
         if phase is not JobPhase.LEFT:
             await self._termination.run()

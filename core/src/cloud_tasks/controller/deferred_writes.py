@@ -96,7 +96,7 @@ class DeferredWrites:
         if self._waiting:
             log.warning(
                 f"{counted(len(self._waiting), 'change')} could not be written to the job database; "
-                "`cloud-tasks run --continue` collects the same facts again"
+                "the same facts are collected again when the job is resumed"
             )
 
     def _retry(self) -> None:

@@ -1,12 +1,14 @@
 """The end of a run by an error that its controller could not handle, in one place for all errors and all moments.
 
 Invariant, with a test: whatever ends the run, its instances are terminated unless the user chose to leave them, and the
-error shows how many are left, their price and the commands that continue or stop them.
+error shows how many are left, their price and the commands that continue or stop them. Where the database was replaced,
+the job is continued with the copy of it.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,19 +16,31 @@ import attrs
 import structlog
 
 from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
-from cloud_tasks.errors import CloudTasksError, StoreError
+from cloud_tasks.errors import CloudTasksError, InputError, StoreError, StoreGoneError
 from cloud_tasks.model import Instance, Money
 from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import counted
 from cloud_tasks.shortage import describe_shortage
 from cloud_tasks.store import InstanceRecord, Store, writer_of
 
-__all__ = ["InstancesLeft", "end_instances", "instances_left", "with_instances"]
+__all__ = ["InstancesLeft", "NextCommands", "end_instances", "instances_left", "with_instances"]
 
 log = structlog.get_logger()
 
 _TIMEOUT = timedelta(minutes=10)
-_RESUME = "resume the job with `cloud-tasks run --continue`"
+
+
+def _resume_generally(database: Path | None) -> str:
+    return "cloud-tasks run --continue" if database is None else f"cloud-tasks run --continue --db-file {database}"
+
+
+@attrs.frozen(kw_only=True)
+class NextCommands:
+    """The commands that continue or stop the job, as the user types them."""
+
+    resume: Callable[[Path | None], str] = _resume_generally
+    """Return the command that continues the job, with another database if one is given."""
+    stop: str = "cloud-tasks stop"
 
 
 @attrs.frozen(kw_only=True)
@@ -38,13 +52,18 @@ class InstancesLeft:
     is_started: bool
     """Whether the job has been started, so that it can be resumed."""
 
-    def __str__(self) -> str:
-        """Return the end of an error line; empty for a job that has not been started."""
+    def describe(self, error: BaseException, commands: NextCommands) -> str:
+        """Return the end of the line of an error; empty for a job that has not been started."""
+        database = error.copy if isinstance(error, StoreGoneError) else None
+        resume = f"resume the job with `{commands.resume(database)}`"
+        if isinstance(error, InputError):
+            # The same command would fail again.
+            resume = "correct this and resume the job with --continue"
         if not self.count:
-            return f"no instance is left running; {_RESUME}" if self.is_started else ""
+            return f"no instance is left running; {resume}" if self.is_started else ""
         verb = "is" if self.count == 1 else "are"
         running = f"{counted(self.count, 'instance')} of the job {verb} still running at {self.price_per_hour}/hour"
-        return f"{running}: {_RESUME}, or terminate with `cloud-tasks stop`"
+        return f"{running}: {resume}, or terminate with `{commands.stop}`"
 
 
 def end_instances(compute: Compute, job_id: str) -> None:
@@ -92,9 +111,9 @@ def _records(database: Path, job_id: str) -> list[InstanceRecord]:
         return []
 
 
-def with_instances(error: BaseException, left: InstancesLeft) -> BaseException:
+def with_instances(error: BaseException, left: InstancesLeft, commands: NextCommands) -> BaseException:
     """Return the error to raise: the same one where it has a message for the user, with what is left of the job."""
-    text = str(left)
+    text = left.describe(error, commands)
     if shortage := describe_shortage(error):
         return CloudTasksError(shortage, hint=text)
     if not text:

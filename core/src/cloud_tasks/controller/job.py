@@ -25,7 +25,13 @@ from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.failed_run import InstancesLeft, end_instances, instances_left, with_instances
+from cloud_tasks.controller.failed_run import (
+    InstancesLeft,
+    NextCommands,
+    end_instances,
+    instances_left,
+    with_instances,
+)
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder, check_launch
 from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
@@ -61,6 +67,8 @@ class RunRequest(JobInput):
     retry: frozenset[TaskStatus] = frozenset()
     """With ``resume``: rerun the finished tasks of these statuses."""
     output_file: Path | None = None
+    next_commands: NextCommands = attrs.field(factory=NextCommands)
+    """The commands that an error names."""
 
 
 @attrs.frozen(kw_only=True)
@@ -110,7 +118,7 @@ class Job:
         if error is not None and self._request.resume and not self._is_failing:
             # An error before the run: what an earlier run left is still running.
             left = instances_left(self._request.db_file, self.job_id, compute=None, is_started=False)
-            reported = with_instances(error, left)
+            reported = with_instances(error, left, self._request.next_commands)
             if reported is not error:
                 raise reported from error
 
@@ -147,7 +155,7 @@ class Job:
         except BaseException as error:
             self._is_failing = True
             left = self._end_after(error)
-            reported = with_instances(error, left)
+            reported = with_instances(error, left, self._request.next_commands)
             if reported is error:
                 raise
             raise reported from error
@@ -162,7 +170,8 @@ class Job:
         leave = phase is JobPhase.LEFT or self._config.run.on_error == StopMode.LEAVE.value
         compute = self._setup.compute if self._is_started or self._request.resume else None
         if self._is_started and not gone and not leave and compute is not None:
-            log.error(f"The run failed, terminating all instances: {type(error).__name__}: {error}")
+            if running is None or running[0].error is not error:
+                log.error(f"The run failed, terminating all instances: {type(error).__name__}: {error}")
             with contextlib.suppress(KeyboardInterrupt):
                 end_instances(compute, self.job_id)
         return instances_left(self._request.db_file, self.job_id, compute=compute, is_started=self._is_started)

@@ -30,6 +30,7 @@ from cloud_tasks.model import (
     TerminationNotice,
     Unpriced,
 )
+from cloud_tasks.sanitize import as_bytes
 
 __all__ = [
     "Compute",
@@ -65,7 +66,8 @@ class Delivery:
 
     lease_id: str
     """Identifier of the lease; another delivery of the same message has another one."""
-    body: bytes
+    body: bytes = attrs.field(converter=as_bytes)
+    """A value of another type is converted."""
     delivery_count: int | None
     """Number of deliveries of the message, 1 for the first; None if the backend does not count them."""
 

@@ -361,7 +361,7 @@ class Store:
         self._instances.events_applied(event.instance_id for event in events if event.instance_id)
         return applied
 
-    def dead_letter(self, messages: Sequence[tuple[bytes, str]], now: datetime) -> None:
+    def dead_letter(self, messages: Sequence[tuple[object, str]], now: datetime) -> None:
         """Keep and count messages that cannot be used, each with the reason; the latest 1,000, up to 4 KiB of each."""
         with self._writing() as connection:
             for body, reason in messages:

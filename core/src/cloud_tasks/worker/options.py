@@ -121,6 +121,9 @@ OPTIONS: tuple[Option, ...] = (
         default="0",
     ),
     Option("retry_rules", str, 'JSON list of rules, e.g. [{"on": "exit", "codes": [137], "attempts": 5}]'),
+    Option(
+        "earlier_attempts", _whole, "attempts of earlier runs of the job, which do not lengthen a backoff", default=0
+    ),
     Option("backoff_base", float, "seconds before the second attempt; doubled for each further one", default=1.0),
     Option("backoff_cap", float, "maximum seconds before another attempt", default=60.0),
     Option("idle_limit", float, "seconds without a task after which the worker ends; default: no limit"),

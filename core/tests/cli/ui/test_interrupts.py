@@ -121,7 +121,8 @@ def test_first_signal_during_the_end_shows_what_is_left_and_the_second_exits_wit
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "Exiting at once, 1 instance left to terminate: i-left; terminate with `cloud-tasks stop`" in err
+    command = "cloud-tasks stop --provider memory --job-id job --command true --max-instances 1"
+    assert f"Exiting at once, 1 instance left to terminate: i-left; terminate with `{command}`" in err
     # Nothing was interrupted, so nothing claims to have been.
     assert "Interrupted" not in err
     with Store.open(finished_job / "job.db") as store:

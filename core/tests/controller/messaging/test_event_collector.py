@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from controller_fakes import event, message
+from store_facts import at
 from structlog.testing import capture_logs
 
 from cloud_tasks.controller.messaging.event_collector import EventCollector
@@ -33,6 +34,21 @@ def test_malformed_message_is_dead_lettered_and_blocks_no_other(loop, store, que
     loop.run(lambda: len(queue.acked) == 3)
     assert store.summary().dead_letters == 2
     assert store.summary().events[EventType.KEEP_ALIVE] == 1
+
+
+@pytest.mark.parametrize("body", [7, 1.5, "text \udce9", None, ["list"], bytearray(b"bytes"), memoryview(b"view")])
+def test_message_body_of_any_type_is_dead_lettered_counted_and_acked(loop, store, queue, body) -> None:
+    queue.inbox.extend([body, message(event(EventType.TASK_COMPLETED, 1, task=1))])
+    EventCollector(loop, store, queue).start()
+    loop.run(lambda: len(queue.acked) == 2)
+    assert store.summary().dead_letters == 1
+    assert store.summary().counts[TaskStatus.COMPLETED] == 1
+
+
+def test_dead_letter_takes_a_body_of_any_type(store) -> None:
+    bodies = [7, None, "text \udce9", object(), bytearray(b"bytes")]
+    store.dead_letter([(body, "not bytes") for body in bodies], at(0))
+    assert store.summary().dead_letters == len(bodies)
 
 
 def test_valid_event_in_a_partly_malformed_message_is_applied(loop, store, queue) -> None:

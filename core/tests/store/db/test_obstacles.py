@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_facts import completed, new_store
+from store_facts import at, completed, new_store
 
 from cloud_tasks.errors import StoreBusyError, StoreError, StoreFullError, StoreGoneError, StoreUnavailableError
 from cloud_tasks.model import Task
@@ -194,6 +194,46 @@ def test_replaced_database_is_an_error_and_its_content_is_kept(tmp_path: Path) -
     with Store.open(copy, read_only=True) as kept, Store.open(tmp_path / "job.db", read_only=True) as other:
         assert kept.remaining() == 1
         assert other.task("other") is not None
+
+
+def test_replaced_database_is_saved_once_and_every_later_transaction_raises_the_same_error(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b"]) as store:
+        (tmp_path / "other").write_bytes(b"something else")
+        (tmp_path / "other").rename(store.path)
+        with pytest.raises(StoreGoneError) as first:
+            store.apply_events([completed("a")])
+        for write in (lambda: store.apply_events([completed("b")]), store.check_file, lambda: store.end_run(at(1))):
+            with pytest.raises(StoreGoneError) as later:
+                write()
+            assert later.value is first.value
+        assert store.remaining() == 1
+    assert first.value.copy is not None
+    assert _copies(tmp_path) == [first.value.copy]
+
+
+def test_log_of_a_replaced_database_is_not_applied_to_the_other_file(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b"]) as store:
+        store.apply_events([completed("a")])
+        (tmp_path / "other").write_bytes(b"something else")
+        (tmp_path / "other").rename(store.path)
+        with pytest.raises(StoreGoneError):
+            store.apply_events([completed("b")])
+        with pytest.raises(StoreError, match="not a job database"):
+            Store.open(store.path, read_only=True)
+    assert (tmp_path / "job.db").read_bytes() == b"something else"
+
+
+def test_log_of_a_deleted_database_is_not_applied_to_the_one_that_is_written_again(tmp_path: Path) -> None:
+    names = [f"t{number}" for number in range(2000)]
+    with new_store(tmp_path, names) as store:
+        for start in range(0, 1000, 100):
+            store.apply_events([completed(name, event_id=name) for name in names[start : start + 100]])
+        store.path.unlink()
+        store.apply_events([completed("t1500", event_id="t1500")])
+    with contextlib.closing(sqlite3.connect(tmp_path / "job.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    with Store.open(tmp_path / "job.db", read_only=True) as reader:
+        assert reader.remaining() == 999
 
 
 def test_database_whose_folder_is_gone_is_saved_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from store_facts import completed, new_store
 
-from cloud_tasks.errors import StoreError
+from cloud_tasks.errors import StoreError, StoreGoneError
 from cloud_tasks.store.db.connection import connect_writer
 from cloud_tasks.store.db.writer_lock import WriterLock
 
@@ -30,6 +31,27 @@ def test_database_is_for_its_owner_only(tmp_path: Path) -> None:
     lock.release()
     assert {"job.db", "job.db-wal", "job.db-shm", "job.db.lock"} <= modes.keys()
     assert set(modes.values()) == {0o600}
+
+
+def _loose(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if stat.S_IMODE(path.stat().st_mode) != 0o600]
+
+
+@pytest.mark.parametrize("umask", [0, 0o022])
+def test_copies_of_the_database_are_for_its_owner_only(tmp_path: Path, umask: int) -> None:
+    os.umask(umask)
+    new_store(tmp_path, ["old"]).close()
+    with new_store(tmp_path, ["a", "b"], "job.db.loading") as store:
+        assert store.publish(tmp_path / "job.db") is not None
+        store.path.unlink()
+        store.apply_events([completed("a")])
+        assert _loose(tmp_path) == []
+        (tmp_path / "other.db").touch(0o600)
+        (tmp_path / "other.db").rename(store.path)
+        with pytest.raises(StoreGoneError):
+            store.apply_events([completed("b")])
+    assert len(list(tmp_path.glob("job.db.bak-*"))) == 2
+    assert _loose(tmp_path) == []
 
 
 def test_lock_follows_no_link(tmp_path: Path) -> None:

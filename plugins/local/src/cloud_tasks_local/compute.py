@@ -123,7 +123,7 @@ class LocalCompute:
         for folder in folders:
             # On a full disk, an instance is terminated all the same.
             with suppress(OSError):
-                folder.terminating.touch()
+                folder.terminating.touch(0o600)
             _signal_runner(folder, signal.SIGTERM)
         deadline = time.monotonic() + self._settings.shutdown_grace + _KILL_TIMEOUT
         remaining = [folder.path.name for folder in folders if not _await_exit(folder, deadline)]
@@ -159,8 +159,7 @@ class LocalCompute:
     def _write_intent(self, folder: InstanceFolder, request: LaunchRequest) -> None:
         if folder.instance.exists():
             return
-        make_private(self._settings.state_dir)
-        folder.path.mkdir(parents=True, exist_ok=True)
+        make_private(folder.path, below=self._settings.state_dir)
         # Two launches with one token write the same script, so either may be read.
         draft = folder.script.with_name(f".{folder.script.name}.{os.urandom(4).hex()}")
         write_private(draft, request.startup_script)

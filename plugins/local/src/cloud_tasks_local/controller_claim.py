@@ -7,6 +7,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from cloud_tasks_local.private_files import make_private
+
 __all__ = ["ControllerClaim"]
 
 
@@ -25,7 +27,7 @@ class ControllerClaim:
         """Take the claim; return False if another process, or another object of this one, has it."""
         if self._descriptor >= 0:
             return True
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self._path.parent, below=self._path.parent.parent)
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:

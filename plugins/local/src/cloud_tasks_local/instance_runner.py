@@ -127,7 +127,7 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
 
 def _start(folder: InstanceFolder) -> int:
     """Start the script in its own session; return its pid, which is its process group id too."""
-    folder.work.mkdir(exist_ok=True)
+    folder.work.mkdir(mode=0o700, exist_ok=True)
     console = os.open(folder.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     pid = os.fork()
     if pid:

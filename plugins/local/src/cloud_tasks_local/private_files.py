@@ -8,8 +8,14 @@ from pathlib import Path
 __all__ = ["create_private", "make_private", "write_private"]
 
 
-def make_private(folder: Path) -> None:
-    """Create the folder, with its parents, for its owner only; close one of an earlier version to others."""
+def make_private(folder: Path, *, below: Path | None = None) -> None:
+    """Create the folder, with its parents, for its owner only; close one of an earlier version to others.
+
+    Args:
+        below: Folder from which on the parents are private, too.
+    """
+    if below is not None and below in folder.parents:
+        make_private(folder.parent, below=below)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir(mode=0o700)

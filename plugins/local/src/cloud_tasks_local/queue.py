@@ -11,7 +11,8 @@ Invariants, each with a test:
    power failure (``synchronous=NORMAL``: the file stays consistent, but the last transactions can be missing); the
    job's database and ``--continue`` cover that.
 5. A message whose delay has passed is delivered before those that never had one: a retry is not the last of all tasks.
-6. The file is never removed while it may be in use: `delete` drops the table in a transaction, so all processes see the
+6. A row of any content, written by another program, is delivered: its body as bytes, its time as due if it is invalid.
+7. The file is never removed while it may be in use: `delete` drops the table in a transaction, so all processes see the
    end of the old queue and the start of the new one in the same order.
 """
 
@@ -46,6 +47,10 @@ _SCHEMA = (
     # Small: the messages that wait for their delay, and those whose delay has passed.
     f"CREATE INDEX IF NOT EXISTS delayed ON messages (visible_at) WHERE lease = '{_DELAYED}'",
 )
+_LONGEST = max(TRAITS.max_lease, TRAITS.delay).total_seconds() + 3600.0
+"""Maximum seconds for which a message is hidden, with an hour for a clock that was set back."""
+_DELIVERIES = "CASE WHEN typeof(deliveries) = 'integer' AND deliveries BETWEEN 0 AND 1000000 THEN deliveries ELSE 0 END"
+"""The number of deliveries; 0 for an invalid one, which says nothing about interruptions."""
 _INITIAL_POLL, _MAX_POLL = 0.002, 0.05
 
 
@@ -83,8 +88,7 @@ class SqliteQueue:
 
     def create(self) -> None:
         try:
-            make_private(self._path.parent.parent)
-            self._path.parent.mkdir(exist_ok=True)
+            make_private(self._path.parent, below=self._path.parent.parent)
         except OSError as error:
             raise ProviderError(f"cannot create the folder of queue {self._path}: {error.strerror}") from error
         with self._pool.connection(create=True) as connection, write(connection):
@@ -172,7 +176,10 @@ class SqliteQueue:
         now = self._clock()
         with self._pool.connection() as connection:
             total, visible = connection.execute(
-                "SELECT (SELECT COUNT(*) FROM messages), (SELECT COUNT(*) FROM messages WHERE visible_at <= ?)", (now,)
+                "SELECT (SELECT COUNT(*) FROM messages),"
+                " (SELECT COUNT(*) FROM messages WHERE visible_at <= ?)"
+                " + (SELECT COUNT(*) FROM messages WHERE visible_at > ?)",
+                (now, now + _LONGEST),
             ).fetchone()
         as_of = datetime.fromtimestamp(now, UTC)
         return Depth(visible=visible, in_flight=total - visible, exact=True, as_of=as_of)
@@ -233,13 +240,15 @@ class SqliteQueue:
             now = self._clock()
             chosen = _choose(connection, now, limit)
             connection.executemany(
-                "UPDATE messages SET visible_at = ?, lease = ?, deliveries = deliveries + 1 WHERE id = ?",
-                [(now + self._lease, token, row) for row, _, _ in chosen],
+                "UPDATE messages SET visible_at = ?, lease = ?, deliveries = ? WHERE id = ?",
+                [(now + self._lease, token, count, row) for row, count, _ in chosen],
             )
         return [Delivery(lease_id=f"{row}.{token}", body=body, delivery_count=count) for row, count, body in chosen]
 
     def _next_visible(self, connection: sqlite3.Connection) -> float:
-        earliest = connection.execute("SELECT MIN(visible_at) FROM messages").fetchone()[0]
+        valid = self._clock() + _LONGEST
+        row = connection.execute("SELECT MIN(visible_at) FROM messages WHERE visible_at <= ?", (valid,)).fetchone()
+        earliest = row[0]
         return math.inf if earliest is None else float(earliest)
 
     def _update_leases(
@@ -257,13 +266,20 @@ class SqliteQueue:
 
 
 def _choose(connection: sqlite3.Connection, now: float, limit: int) -> list[tuple[int, int, bytes]]:
-    """Return the visible messages to deliver next: those whose delay has passed, then the others by age."""
-    columns = "SELECT id, deliveries + 1, body FROM messages WHERE visible_at <= ?"
+    """Return the visible messages to deliver next: those whose delay has passed, then the others by age.
+
+    The last are messages with an invalid time: later than any valid one; in SQLite, text and blobs are, too.
+    """
+    select = f"SELECT id, {_DELIVERIES} + 1, CAST(body AS BLOB) FROM messages WHERE visible_at"
+    columns = f"{select} <= ?"
     end = "ORDER BY visible_at, id LIMIT ?"
     chosen = connection.execute(f"{columns} AND lease = '{_DELAYED}' {end}", (now, limit)).fetchall()
     if len(chosen) < limit:
         others = f"{columns} AND lease IS NOT '{_DELAYED}' {end}"
         chosen += connection.execute(others, (now, limit - len(chosen))).fetchall()
+    if len(chosen) < limit:
+        invalid = f"{select} > ? {end}"
+        chosen += connection.execute(invalid, (now + _LONGEST, limit - len(chosen))).fetchall()
     return chosen
 
 

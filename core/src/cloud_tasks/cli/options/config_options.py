@@ -21,6 +21,7 @@ from cloud_tasks.setting_values import describe, element_type, strip_optional
 __all__ = [
     "configuration_options",
     "is_configuration_option",
+    "is_database_option",
     "is_job_option",
     "is_public_option",
     "load_from_options",
@@ -32,7 +33,8 @@ _PREFIX = "configuration__"
 """Prefix of the parameter names, to keep them apart from a command's own parameters."""
 
 
-_JOB_OPTIONS = {f"{_PREFIX}file", f"{_PREFIX}run__job_id", f"{_PREFIX}run__db_file"}
+_DATABASE_OPTION = f"{_PREFIX}run__db_file"
+_JOB_OPTIONS = {f"{_PREFIX}file", f"{_PREFIX}run__job_id", _DATABASE_OPTION}
 
 
 def is_configuration_option(name: str) -> bool:
@@ -43,6 +45,11 @@ def is_configuration_option(name: str) -> bool:
 def is_job_option(name: str) -> bool:
     """Return whether a parameter of this name identifies the job of a command."""
     return name in _JOB_OPTIONS
+
+
+def is_database_option(name: str) -> bool:
+    """Return whether a parameter of this name is the path of the job database."""
+    return name == _DATABASE_OPTION
 
 
 def is_public_option(name: str) -> bool:

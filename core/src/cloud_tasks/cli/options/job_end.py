@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
 from cloud_tasks import exit_codes
-from cloud_tasks.cli.options.config_options import is_configuration_option, is_job_option, is_public_option
+from cloud_tasks.cli.options.config_options import (
+    is_configuration_option,
+    is_database_option,
+    is_job_option,
+    is_public_option,
+)
 from cloud_tasks.config import JobConfig
+from cloud_tasks.controller import NextCommands
 from cloud_tasks.escape import shell_word, terminal_line
 from cloud_tasks.store import JobStatistics, JobSummary
 
-__all__ = ["after_failures", "code_of_job", "command_line"]
+__all__ = ["after_failures", "code_of_job", "command_line", "next_commands"]
 
 
 def code_of_job(summary: JobSummary, config: JobConfig) -> int:
@@ -34,20 +41,36 @@ def after_failures(statistics: JobStatistics, config: JobConfig) -> tuple[str, .
     )
 
 
+def next_commands(config: JobConfig) -> NextCommands:
+    """Return the commands that continue or stop the job of this command."""
+    return NextCommands(
+        resume=lambda database: command_line("run", config, options=("--continue",), database=database),
+        stop=command_line("stop", config),
+    )
+
+
 def command_line(
-    name: str, config: JobConfig, *arguments: str, options: tuple[str, ...] = (), only_job: bool = False
+    name: str,
+    config: JobConfig,
+    *arguments: str,
+    options: tuple[str, ...] = (),
+    only_job: bool = False,
+    database: Path | None = None,
 ) -> str:
     """Return a command of this program for the same job, on one line.
 
     Args:
+        database: Job database to use instead of the one of this command.
         only_job: Repeat only the options that identify the job, instead of the whole configuration.
     """
-    given = _given_options(only_job=only_job, with_private=not config.exposed)
+    given = list(_given_options(only_job=only_job, with_private=not config.exposed, with_database=database is None))
+    if database is not None:
+        given += ["--db-file", str(database)]
     words = ("cloud-tasks", name, *options, *given, *arguments)
     return terminal_line(" ".join(shell_word(word.replace("\0", "")) for word in words))
 
 
-def _given_options(*, only_job: bool, with_private: bool) -> Iterator[str]:
+def _given_options(*, only_job: bool, with_private: bool, with_database: bool) -> Iterator[str]:
     """Yield the words of the configuration options on this process's command line, without secrets."""
     context = click.get_current_context(silent=True)
     if context is None:
@@ -56,6 +79,8 @@ def _given_options(*, only_job: bool, with_private: bool) -> Iterator[str]:
     for parameter in context.command.params:
         name = parameter.name or ""
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE or not is_wanted(name):
+            continue
+        if is_database_option(name) and not with_database:
             continue
         if not with_private and not is_public_option(name):
             # One of them is a secret; the user sets it by its variable, as the warning about it says.

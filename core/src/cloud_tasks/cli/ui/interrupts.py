@@ -39,8 +39,8 @@ _QUESTION = "\nInterrupted: [T]erminate all instances, [L]eave them running, or 
 _POLL = 0.1
 """Seconds between two checks whether the prompt is still valid."""
 _DONE = {
-    StopMode.TERMINATE: "Interrupted: terminating all instances; resume the job with `cloud-tasks run --continue`",
-    StopMode.LEAVE: "Interrupted: leaving the instances running; resume the job with `cloud-tasks run --continue`",
+    StopMode.TERMINATE: "Interrupted: terminating all instances",
+    StopMode.LEAVE: "Interrupted: leaving the instances running",
 }
 
 
@@ -65,6 +65,8 @@ class Interrupts:
         policy: ``ask``, ``terminate`` or ``leave``. Only Ctrl-C on a terminal asks.
         ask: Show a prompt and return the line that the given function reads.
         restore: Restore the terminal before this process exits at once.
+        resume: Command that continues the job.
+        stop: Command that terminates its instances.
     """
 
     def __init__(
@@ -74,11 +76,15 @@ class Interrupts:
         *,
         ask: Callable[[str, Callable[[], str]], str],
         restore: Callable[[], None] = lambda: None,
+        resume: str = "cloud-tasks run --continue",
+        stop: str = "cloud-tasks stop",
     ) -> None:
         self._job = job
         self._policy = policy
         self._ask = ask
         self._restore = restore
+        self._resume_command = resume
+        self._stop_command = stop
         # SimpleQueue.put is reentrant: safe in a signal handler that interrupts another put.
         self._received: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -133,7 +139,7 @@ class Interrupts:
         def done(stopped: bool) -> None:
             ending = self._job.ending
             if stopped:
-                log.info(_DONE[mode])
+                log.info(f"{_DONE[mode]}; resume the job with `{self._resume_command}`")
             elif ending is not None:
                 self._notify_or_exit(ending)
 
@@ -148,7 +154,7 @@ class Interrupts:
             log.info(f"The run is ending, {count} {state}; interrupt again to exit at once")
             return
         self._restore()
-        remedy = f": {', '.join(left)}; terminate with `cloud-tasks stop`" if left else ""
+        remedy = f": {', '.join(left)}; terminate with `{self._stop_command}`" if left else ""
         log.warning(f"Exiting at once, {count} {state}{remedy}")
         os._exit(exit_codes.INTERRUPTED)
 

@@ -79,6 +79,7 @@ class LaunchRequestBuilder:
             "RETRY_ON_EXCEPTION": run.retry_on_exception,
             "RETRY_ON_TIMEOUT": run.retry_on_timeout,
             "MAX_ATTEMPTS": run.max_attempts + self._earlier_attempts,
+            "EARLIER_ATTEMPTS": self._earlier_attempts or None,
             "MAX_LOSSES": run.max_losses,
             "KEEPALIVE_INTERVAL": run.keepalive_interval,
             "MAX_MEMORY_ALLOWED_PER_TASK": run.max_memory_allowed_per_task,

@@ -1,6 +1,6 @@
 """Copies of a job database that are kept beside it: ``<database>.bak-<time>``, which sort by time.
 
-Nothing deletes them: they may be the only copy of results.
+Nothing deletes them: they may be the only copy of results. A written copy is for its owner only, like the database.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def keep(database: Path) -> Path:
 
 def save_copy(connection: sqlite3.Connection, copy: Path) -> Path:
     """Write the content of an open database, whose file may be deleted, to a new file; return its path."""
+    # VACUUM accepts an empty file, and leaves its mode unchanged.
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     try:
         connection.execute("VACUUM INTO ?", (str(copy),))
         with copy.open("rb") as file:

@@ -21,6 +21,7 @@ __all__ = [
     "file_identity",
     "remove_database",
     "replace_database",
+    "side_files",
     "transaction",
     "use_write_ahead_log",
 ]
@@ -169,8 +170,8 @@ def replace_database(new: Path, old: Path) -> Path | None:
         with contextlib.suppress(sqlite3.Error, StoreError), contextlib.closing(_connect(old, create=False)) as reader:
             reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         kept = keep(old)
-    for suffix in SIDE_FILES:
-        old.with_name(old.name + suffix).unlink(missing_ok=True)
+    for file in side_files(old):
+        file.unlink(missing_ok=True)
     _sync(new)
     os.replace(new, old)
     _sync(old.parent)
@@ -186,10 +187,15 @@ def file_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def side_files(path: Path) -> tuple[Path, ...]:
+    """Return the names of the write-ahead log, its index and the rollback journal of a database."""
+    return tuple(path.with_name(path.name + suffix) for suffix in SIDE_FILES)
+
+
 def remove_database(path: Path) -> None:
     """Delete a database and its side files, if they exist."""
-    for suffix in ("", *SIDE_FILES):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for file in (path, *side_files(path)):
+        file.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

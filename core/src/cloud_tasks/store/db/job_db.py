@@ -6,7 +6,9 @@ Invariants, each with a test:
 2. A database is loaded under a temporary name and takes its final name by `publish`; an existing database is unchanged
    until then, and kept under another name afterwards.
 3. No transaction counts as committed unless the database's name still refers to the file that was written. A deleted
-   database is written again from the open file; next to one that was replaced, a copy is kept.
+   database is written again from the open file; next to one that was replaced, one copy is kept, and every later
+   transaction raises the same error.
+4. The write-ahead log of this file is never left for another file of the same name: SQLite would apply it to that.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class JobDatabase:
         self._durable = durable
         self._claim: WriterLock | None = None
         self._is_available = True
-        self._file = database.file_identity(path)
+        self._note_files()
+        self._gone: StoreGoneError | None = None
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
@@ -164,7 +167,7 @@ class JobDatabase:
                 self._lock.release()
             self.path = self.guard.path = path
             self._lock = new_lock
-            self._file = database.file_identity(path)
+            self._note_files()
             return kept
 
     # -- transactions ----------------------------------------------------------------------------------------------
@@ -179,6 +182,8 @@ class JobDatabase:
         with self.guard:
             if self._lock is None:
                 raise StoreError(f"{self.path}: opened read-only, or closed")
+            if self._gone is not None:
+                raise self._gone
             try:
                 with database.transaction(self.connection):
                     yield self.connection
@@ -211,36 +216,56 @@ class JobDatabase:
             StoreError: Another process holds the new lock.
         """
         with self.guard:
+            if self._gone is not None:
+                raise self._gone
             found = database.file_identity(self.path)
-            if found != self._file:
-                if found is not None or not self.path.parent.is_dir():
-                    raise self._gone("replaced by another file" if found is not None else "deleted with its folder")
+            if found == self._file:
+                self._note_files()
+            elif found is not None or not self.path.parent.is_dir():
+                raise self._save("replaced by another file" if found is not None else "deleted with its folder")
+            else:
                 self._write_again()
             if self._lock is not None:
                 self._lock.renew()
 
+    def _note_files(self) -> None:
+        self._file = database.file_identity(self.path)
+        self._note_side_files()
+
+    def _note_side_files(self) -> None:
+        self._side_files = {database.file_identity(path) for path in database.side_files(self.path)}
+
     def _write_again(self) -> None:
         """Write the database under its name again, from the open file."""
         copy = save_copy(self.connection, backup_path(self.path))
-        # Closing deletes the side files by their names, so it comes before the copy has the name.
+        # Side files are found by their names, so they are deleted before the copy has the name.
         self.connection.close()
+        self._remove_side_files()
         try:
             os.link(copy, self.path)
             copy.unlink()
         except OSError as error:
-            raise StoreGoneError(
-                f"{self.path}: deleted while it was open", hint=f"its content was saved as {copy}"
-            ) from error
+            self._gone = StoreGoneError(f"{self.path}: deleted while it was open", copy=copy)
+            raise self._gone from error
         self.connection = database.connect_writer(self.path, create=False, durable=self._durable)
-        self._file = database.file_identity(self.path)
+        self._note_files()
         log.warning(f"The job database {self.path} was deleted; written again with all its content")
 
-    def _gone(self, problem: str) -> StoreGoneError:
+    def _remove_side_files(self) -> None:
+        """Delete the log of this file, which closing leaves where the file has lost its name."""
+        for path in database.side_files(self.path):
+            if database.file_identity(path) in self._side_files - {None}:
+                path.unlink(missing_ok=True)
+
+    def _save(self, problem: str) -> StoreGoneError:
+        """Save the content; return the error to raise, which is kept once there is a copy."""
         for folder in (self.path.parent, Path(), Path(tempfile.gettempdir())):
             with suppress(sqlite3.Error, OSError):
                 copy = save_copy(self.connection, backup_path(folder / self.path.name))
-                return StoreGoneError(f"{self.path}: {problem}", hint=f"its content was saved as {copy}")
-        return StoreGoneError(f"{self.path}: {problem}", hint="its content could not be saved")
+                self._remove_side_files()
+                self._gone = StoreGoneError(f"{self.path}: {problem}", copy=copy)
+                return self._gone
+        return StoreGoneError(f"{self.path}: {problem}", copy=None)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -285,3 +310,4 @@ class JobDatabase:
             finally:
                 if empty:
                     database.use_write_ahead_log(self.connection)
+                    self._note_side_files()

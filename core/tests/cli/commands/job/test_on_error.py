@@ -17,8 +17,9 @@ from cloud_tasks.plugin import ComputeContext
 
 RUN = ("--job-id", "job", "--task-file", "tasks.json", "--set", "run.startup_script=x", "--max-instances", "1")
 LEFT = "1 instance of the job is still running at $"
-COMMANDS = "/hour: resume the job with `cloud-tasks run --continue`, or terminate with `cloud-tasks stop`"
-NONE_LEFT = "no instance is left running; resume the job with `cloud-tasks run --continue`"
+OPTIONS = "--provider memory --set run.startup_script=x --job-id job --max-instances 1 --scaling-check-interval 0.1"
+RESUME = f"resume the job with `cloud-tasks run --continue {OPTIONS}"
+NONE_LEFT = f"no instance is left running; {RESUME}`"
 
 
 @pytest.fixture
@@ -69,7 +70,9 @@ def test_error_of_the_controller_leaves_the_instances_where_the_user_chose_so(
     fail_with(monkeypatch, TypeError("a defect"))
     failed = commands.call("run", *RUN, "--scaling-check-interval", "0.1", "--on-error", "leave")
     assert LEFT in str(failed.error)
-    assert str(failed.error).endswith(COMMANDS)
+    options = OPTIONS.replace("--scaling", "--on-error leave --scaling")
+    resume = f"resume the job with `cloud-tasks run --continue {options}`"
+    assert str(failed.error).endswith(f"/hour: {resume}, or terminate with `cloud-tasks stop {options}`")
     assert alive(commands) == 1
 
 

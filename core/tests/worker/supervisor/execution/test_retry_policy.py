@@ -37,6 +37,7 @@ def rules(**given: Any) -> RetryRules:
     options = {
         "retry_rules": None, "retry_on_exit": None, "retry_on_exception": None, "retry_on_timeout": None,
         "max_attempts": 3, "max_losses": 10, "backoff_base": 1.0, "backoff_cap": 60.0,
+        "earlier_attempts": 0,
     }  # fmt: skip
     return RetryRules.of(SimpleNamespace(**(options | given)))
 
@@ -54,6 +55,14 @@ def test_retry_rules_allow_one_attempt_of_a_failure_that_no_rule_matches() -> No
 def test_retry_rules_reject_invalid_text(text) -> None:
     with pytest.raises(InputError):
         rules(retry_rules=text)
+
+
+def test_backoff_of_a_rerun_task_starts_again() -> None:
+    again, raised = rules(earlier_attempts=7, max_attempts=10), Outcome(kind=OutcomeKind.EXCEPTION)
+    for attempt, longest in [(1, 1.0), (7, 1.0), (8, 1.0), (9, 2.0), (10, 4.0)]:
+        assert longest / 2 <= again.delay(raised, attempt) <= longest
+    # Interruptions are counted from zero by each run.
+    assert 4.0 <= again.interruption_delay(raised, 4) <= 8.0
 
 
 @given(attempt=st.integers(1, 10_000), jitter=st.floats(0, 1))

@@ -18,7 +18,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, file_option, force_option, job_input_options, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
-from cloud_tasks.cli.options.job_end import after_failures, code_of_job
+from cloud_tasks.cli.options.job_end import after_failures, code_of_job, next_commands
 from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
@@ -27,7 +27,7 @@ from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog
 from cloud_tasks.config import JobConfig, parallel_launches
-from cloud_tasks.controller import Job, JobResult, Progress, RunRequest
+from cloud_tasks.controller import Job, JobResult, NextCommands, Progress, RunRequest
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import FINAL_STATUSES, JobPhase, TaskStatus
 from cloud_tasks.quantities import counted
@@ -113,6 +113,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
         resume=values["resume"] or bool(retry),
         retry=retry,
         output_file=values["output_file"],
+        next_commands=next_commands(config),
     )
     if not (request.resume or values["force"] or values["dry_run"]):
         request, values["force"] = _ask_about_existing(request, config)
@@ -120,7 +121,14 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
     with (
         _Display(request.db_file, is_live=is_live) as display,
         Job(app.registry, config, request) as job,
-        Interrupts(job, values["on_interrupt"], ask=display.ask, restore=display.close),
+        Interrupts(
+            job,
+            values["on_interrupt"],
+            ask=display.ask,
+            restore=display.close,
+            resume=request.next_commands.resume(None),
+            stop=request.next_commands.stop,
+        ),
     ):
         _describe(config, job)
         if request.resume:
@@ -143,7 +151,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
                 instead="--continue to resume the job",
             )
         result = job.run(ranking, on_progress=display.show)
-    code = _report(result, config)
+    code = _report(result, config, request.next_commands)
     if values["dump_tasks"] and result.outcome in (JobPhase.STOPPED, JobPhase.LEFT):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
@@ -277,7 +285,7 @@ def _describe_choice(ranking: Ranking) -> None:
         log.info(line)
 
 
-def _report(result: JobResult, config: JobConfig) -> int:
+def _report(result: JobResult, config: JobConfig, commands: NextCommands) -> int:
     """Print the result; return the exit code."""
     for name, count in result.dropped_events.items():
         log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
@@ -288,7 +296,7 @@ def _report(result: JobResult, config: JobConfig) -> int:
     if result.console_log:
         echo("Console log of an instance:\n" + result.console_log, err=True)
     if result.outcome is JobPhase.ABORTED:
-        echo(f"Error: job stopped: {result.reason}; resume it with `cloud-tasks run --continue`", err=True)
+        echo(f"Error: job stopped: {result.reason}; resume it with `{commands.resume(None)}`", err=True)
     echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
     if result.outcome is not JobPhase.ABORTED:
         return exit_codes.INTERRUPTED

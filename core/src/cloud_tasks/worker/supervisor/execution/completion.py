@@ -181,7 +181,9 @@ class CompletionHandler:
             events.append(self._dead_event(work, cause, span))
             return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
         # A worker that shuts down leaves the task to another one, which can run it at once.
-        delay = self._rules.delay(outcome, min(losses, _MAX_BACKOFF_STEP)) if outcome.kind is _LOST else 0.0
+        delay = (
+            self._rules.interruption_delay(outcome, min(losses, _MAX_BACKOFF_STEP)) if outcome.kind is _LOST else 0.0
+        )
         if outcome.own_failure:
             delay = max(_MIN_OWN_DELAY, delay)
         if work.lease_id is not None and self._counts_deliveries:

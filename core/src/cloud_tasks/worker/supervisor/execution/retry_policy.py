@@ -42,6 +42,8 @@ class RetryRules(NamedTuple):
     max_attempts: int
     max_losses: int
     backoff: Backoff = Backoff()
+    earlier_attempts: int = 0
+    """Attempts of earlier runs, which the maximum includes and the backoff does not."""
 
     @classmethod
     def of(cls, data: Any) -> RetryRules:
@@ -57,6 +59,7 @@ class RetryRules(NamedTuple):
             max_attempts=data.max_attempts,
             max_losses=data.max_losses,
             backoff=Backoff(base=data.backoff_base, cap=data.backoff_cap),
+            earlier_attempts=data.earlier_attempts,
         )
 
     def attempts(self, outcome: Outcome) -> int:
@@ -69,12 +72,23 @@ class RetryRules(NamedTuple):
         return self.max_attempts if rule.attempts is None else rule.attempts
 
     def delay(self, outcome: Outcome, attempt: int) -> float:
-        """Return the seconds before the next attempt."""
+        """Return the seconds before the next attempt.
+
+        Args:
+            attempt: Number of the attempt that failed.
+        """
+        return self._delay(outcome, max(1, attempt - self.earlier_attempts))
+
+    def interruption_delay(self, outcome: Outcome, losses: int) -> float:
+        """Return the seconds before the next attempt after so many interrupted ones in this run."""
+        return self._delay(outcome, losses)
+
+    def _delay(self, outcome: Outcome, number: int) -> float:
         if outcome.after is not None:
             return max(0.0, outcome.after)
         import random
 
-        return self.backoff.delay(attempt, random.random())
+        return self.backoff.delay(number, random.random())
 
 
 def _matches(rule: RetryRule, outcome: Outcome) -> bool:
