@@ -180,7 +180,7 @@ def test_shell_command_job_applies_retry_rules(desk: Any) -> None:
         retry=[{"on": "exit", "codes": [1], "attempts": 2}],
     )
     job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(10)))
-    assert job.returncode == 0, job.stderr
+    assert job.returncode == 3, job.stderr
     status = desk.status()
     assert counts(status) == {"completed": 9, "exited": 1}
     assert (status["attempts"], status["retries"]) == (11, 1)
