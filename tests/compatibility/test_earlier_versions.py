@@ -50,6 +50,11 @@ def status(folder: Path, job: str) -> dict[str, Any]:
     return facts
 
 
+def failures(facts: dict[str, Any]) -> int:
+    """Return the number of failed tasks of a status."""
+    return sum(facts["counts"][name] for name in ("failed", "timed_out", "exited", "dead"))
+
+
 @pytest.mark.parametrize(("version", "job"), JOBS)
 def test_status_counts_every_task(folder: Path, version: Path, job: str) -> None:
     facts = status(folder, job)
@@ -85,13 +90,16 @@ def test_finished_job_keeps_every_terminal_status(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("version", "job"), UNFINISHED)
 def test_continue_brings_every_task_to_a_terminal_state(folder: Path, version: Path, job: str) -> None:
-    done = {name: count for name, count in status(folder, job)["counts"].items() if name == "completed"}
+    before = status(folder, job)
     # The simulated interruptions of the spot job are over: whether a task survives them is not the question here.
     calm = ("--set", "local.spot_mean_lifetime=3600") if job == "spot" else ()
-    cloud_tasks(folder, "run", "--config", f"{job}.yml", "--continue", *calm)
+    # Tasks that failed before keep their status, and the exit code counts them.
+    code = 3 if failures(before) else 0
+    cloud_tasks(folder, "run", "--config", f"{job}.yml", "--continue", *calm, code=code)
     facts = status(folder, job)
     assert facts["finished"] is True
-    assert facts["counts"]["completed"] >= max(done["completed"], TOTALS[job] - 4)
+    assert facts["counts"]["completed"] >= max(before["counts"]["completed"], TOTALS[job] - 4)
+    assert failures(facts) == failures(before)
     rows = cloud_tasks(folder, "export", "tasks", "--db-file", f"{job}.db", "--format", "jsonl").stdout.splitlines()
     assert len({json.loads(row)["task_id"] for row in rows}) == len(rows) == TOTALS[job]
 

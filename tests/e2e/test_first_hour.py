@@ -40,7 +40,7 @@ def steps(page: str) -> Iterator[Step]:
     for block in re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, *lines = part.splitlines()
-            questions = (re.fullmatch(r"(.*:) (\S*)⏎", line) for line in lines)
+            questions = (re.fullmatch(r"(.*[:\]]) (\S*)⏎", line) for line in lines)
             yield Step(
                 command=command,
                 answers=tuple((found[1], found[2]) for found in questions if found),

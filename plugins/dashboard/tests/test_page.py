@@ -321,7 +321,9 @@ def test_colour_scheme_switch_is_persistent(survey: Served, open_page: Open) -> 
 
 def test_job_list_selects_a_job(tmp_path: Path, open_page: Open) -> None:
     run_job(tmp_path)
-    make_job(tmp_path, ["a"], name="other.db", job_id="other", created=-50, events=[completed("a", 1)])
+    other = make_job(tmp_path, ["a"], name="other.db", job_id="other", created=-50, events=[completed("a", 1)])
+    with Store.open(other, durable=False) as store:
+        store.set_state(JobState.FINISHED, at(1))
     (tmp_path / "notes.db").write_text("no database")
     with serve(tmp_path) as served:
         page = open_page(served)
@@ -331,7 +333,7 @@ def test_job_list_selects_a_job(tmp_path: Path, open_page: Open) -> None:
         listed.nth(1).click()
         expect(page.locator("h1")).to_have_text("other")
         wait_for_rows(page, 1)
-        assert page.locator("#badge").inner_text() == "finished"
+        assert page.locator("#badge").inner_text() == "complete"
         page.reload()
         expect(page.locator("h1")).to_have_text("other")
 
@@ -345,11 +347,13 @@ def test_page_of_an_empty_folder_shows_a_notice(tmp_path: Path, browser: Browser
 
 
 def test_page_reports_a_stopped_server(tmp_path: Path, open_page: Open) -> None:
-    run_job(tmp_path)
-    with serve(tmp_path) as served:
-        page = open_page(served, allow="ERR_CONNECTION_REFUSED")
-    page.get_by_text("The dashboard server has stopped; start").wait_for()
-    assert page.locator("#live").inner_text() == "not connected"
+    path = run_job(tmp_path)
+    with Store.open(path, durable=False):
+        with serve(tmp_path) as served:
+            page = open_page(served, allow="ERR_CONNECTION_REFUSED")
+            expect(page.locator("#live")).to_have_text("live")
+        page.get_by_text("The dashboard server has stopped; start").wait_for()
+        assert page.locator("#live").inner_text() == "not connected"
 
 
 @pytest.mark.parametrize("width", [380, 800, 1500])
@@ -378,7 +382,7 @@ def test_page_loads_a_long_history_in_chunks(tmp_path: Path, open_page: Open, mo
         launch(store, "h2", slots=4)
         events = [completed(t, 5 + n / 10, elapsed=1.0, host=f"h{n % 2 + 1}") for n, t in enumerate(tasks[:1990])]
         store.apply_events([*events, *(started(t, 203) for t in tasks[1990:])])
-    with serve(tmp_path, clock=lambda: at(210)) as served:
+    with serve(tmp_path, clock=lambda: at(210)) as served, Store.open(path, durable=False):
         page = open_page(served)
         expect(page.locator("#s-line")).to_contain_text("Utilization of each instance")
         expect(page.locator("#live")).to_have_text("live")

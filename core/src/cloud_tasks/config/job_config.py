@@ -184,9 +184,14 @@ class JobConfig:
         return variables
 
     def secret_variables(self) -> tuple[str, ...]:
-        """Return the environment variables in which a secret of an installed plugin can be set."""
+        """Return the environment variables in which a secret of an installed plugin can be set.
+
+        Those of the chosen queue are not among them: workers open the queue as well.
+        """
         names: dict[str, None] = {}
         for section in self.sections.values():
+            if section.name == self.backends.get("queue"):
+                continue
             for key, found in section.keys.items():
                 if found.secret:
                     names[variable_name(section.name, key)] = None

@@ -122,8 +122,8 @@ class ComputeContext:
     cache_dir: Path | None = None
     """Folder for files that outlive the command; None: no files."""
     secret_variables: tuple[str, ...] = ()
-    """Environment variables of settings that are secrets. A provider whose instances inherit the controller's
-    environment leaves them out."""
+    """Environment variables of settings that are secrets, except those of the job's queue, which workers open. A
+    provider whose instances inherit the controller's environment leaves them out."""
 
 
 @attrs.frozen(kw_only=True)

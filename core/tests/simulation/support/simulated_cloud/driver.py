@@ -20,7 +20,15 @@ from cloud_tasks.selection import RankedOffer, rank
 from cloud_tasks.store import JobRecord, Store
 from simulated_cloud.assembly import Parts, make_controller
 from simulated_cloud.catalogue import catalogue, prices
-from simulated_cloud.loop import CrashableLoop, CrashPoints, ErrorPoints, Pointed, SimulatedCrash, WorldEnded
+from simulated_cloud.loop import (
+    CrashableLoop,
+    CrashPoints,
+    ErrorPoints,
+    PlantedError,
+    Pointed,
+    SimulatedCrash,
+    WorldEnded,
+)
 from simulated_cloud.monitor import InvariantViolation
 from simulated_cloud.scenario import CALM, Scenario
 from simulated_cloud.unreliable import Unreliable
@@ -266,7 +274,7 @@ class Simulation:
     def _run_controller(self, controller: Controller) -> JobPhase:
         while True:
             try:
-                return controller.phase if controller.is_over else controller.run()
+                phase = controller.phase if controller.is_over else controller.run()
             except WorldEnded:
                 if self._world.faults is CALM:
                     raise InvariantViolation(f"1: the job did not end within {_END}") from None
@@ -274,6 +282,10 @@ class Simulation:
                 raise SimulatedCrash("restarted without faults") from None
             except ValueError as error:
                 raise InvariantViolation(f"1: the controller stopped: {error}") from error
+            # The end of the instances does not excuse an error that no scenario planted.
+            if controller.error is not None and not isinstance(controller.error, PlantedError):
+                raise InvariantViolation(f"1: the controller stopped: {controller.error}") from controller.error
+            return phase
 
     def _call_failed(self, error: Exception) -> None:
         request = self._refusals.pop(id(error), None)
