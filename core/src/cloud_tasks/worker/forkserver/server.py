@@ -85,7 +85,7 @@ class _Server:
         self._channel = channel
         self._config = config
         self._pid = os.getpid()
-        self._children = Children(config)
+        self._children = Children(config, channel.fileno())
         self._prefork = Prefork(self._children)
         self._orphans = Orphans()
         self._waiting: deque[RunAttempt] = deque()
