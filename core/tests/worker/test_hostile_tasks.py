@@ -86,6 +86,37 @@ return 8
 
 
 @modes
+def test_bytes_written_to_the_flags_of_the_worker_change_none(worker, mode) -> None:
+    code = """
+def f(task_id, data, worker_data):
+    for number in os.listdir("/proc/self/fd"):
+        if "cloud-tasks-flags" in os.path.realpath(f"/proc/self/fd/{number}"):
+            try: os.write(int(number), b"xx")
+            except OSError: pass
+    return worker_data.received_termination_notice, [worker_data.received_shutdown_request]
+"""
+    run_program(worker, code, *mode, tasks=2)
+    assert [event["result"] for event in worker.events(*ENDS)] == [[False]] * 2
+
+
+@pytest.mark.parametrize("leave", ["return", "raise ValueError('child')"])
+def test_child_of_worker_init_that_leaves_the_function_serves_no_tasks(worker, leave) -> None:
+    code = f"""
+import sys
+def init(worker_data):
+    if os.fork() == 0:
+        {leave}
+def f(task_id, data, worker_data): return 7
+if __name__ == "__main__":
+    Worker(f, worker_init=init, args=sys.argv[1:]).run()
+    sys.exit()
+"""
+    finished = run_program(worker, code, tasks=3)
+    assert finished.code == 0, finished.log
+    assert [event["result"] for event in worker.events(*ENDS)] == [7] * 3
+
+
+@modes
 def test_report_that_a_task_overwrites_is_damaged(worker, mode) -> None:
     body = """
 def overwrite():

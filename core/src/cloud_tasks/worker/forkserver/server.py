@@ -180,6 +180,9 @@ class _Server:
                 import traceback
 
                 problem = traceback.format_exc()
+            if os.getpid() != self._pid:
+                # A process that worker_init has forked, and that has left the function.
+                os._exit(1 if problem else 0)
             if self._config.spawn is None and (names := other_threads()):
                 Log(verbose=False).warning(f"worker_init left threads ({names}); {SPAWN_ADVICE}")
                 self._config.spawn = True

@@ -10,6 +10,8 @@ Invariants, each with a test:
    process exits, and its report is complete or missing.
 2. A result that is plain JSON is reported as it is; any other one is passed to `result_encoding`.
 3. The report is complete before this process waits for threads or exit functions, which cannot change it.
+4. A process that the task has forked, and that leaves the function, reports nothing and ends as any Python process.
+5. What a task does to its process, its streams or its limits is no failure of our own means.
 
 A forked process takes some microseconds for each page of memory that it is the first to write to, and each call of a
 function and each lookup of a module's name writes to several pages (reference counts, caches). Therefore a successful
@@ -35,7 +37,7 @@ from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import Retry
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
-from cloud_tasks.worker.common.memfd import anonymous_file
+from cloud_tasks.worker.common.memfd import GUARDED_OFFSETS, anonymous_file, guard_offset
 from cloud_tasks.worker.common.private_api import exit_function_count, thread_count
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.assignment import Assignment
@@ -87,9 +89,6 @@ _BLOCK = 500
 _WARM_UP_RUNS = 20
 """More runs than the interpreter needs to specialise instructions (8 in CPython 3.11)."""
 _RESULT_FILE_NAME = "cloud-tasks-result"
-_RESULT_FILE_MARKS = (0x7FFF_FFFF_FFFF_FFFF, 0x5EED_0FC7_A5C5)
-"""Offset of a result file, which distinguishes it from another file that got the same descriptor. At the first one no
-write can succeed, by this process or another one that shares it; some file systems have smaller offsets."""
 
 REACHED = b"\1"
 """Content of the result file of a fresh interpreter from the time at which the program has reached its worker."""
@@ -100,10 +99,7 @@ Function = Callable[[str, dict[str, Any], WorkerData], Any]
 def open_result_file() -> int:
     """Return the descriptor of a new result file."""
     descriptor = anonymous_file(_RESULT_FILE_NAME)
-    try:
-        os.lseek(descriptor, _RESULT_FILE_MARKS[0], os.SEEK_SET)
-    except OSError:
-        os.lseek(descriptor, _RESULT_FILE_MARKS[1], os.SEEK_SET)
+    guard_offset(descriptor)
     return descriptor
 
 
@@ -188,7 +184,7 @@ def run_one(
             encode_report(head, content) if head else len(content).to_bytes(SIZE_LENGTH, "little") + NO_HEAD + content
         )
         # The function may have closed the file and opened another one with the same descriptor.
-        if lseek(result, 0, SEEK_CUR) not in _RESULT_FILE_MARKS:
+        if lseek(result, 0, SEEK_CUR) not in GUARDED_OFFSETS:
             raise OSError("the task has replaced a file of its worker")
         if pwrite(result, report, 0) < len(report):
             _write_all(result, report)
@@ -229,7 +225,7 @@ def _report_again(result: int, report: bytes, error: BaseException) -> None:
         _print_failure("cannot end the process", error)
         return
     with contextlib.suppress(OSError):
-        if report and lseek(result, 0, SEEK_CUR) in _RESULT_FILE_MARKS:
+        if report and lseek(result, 0, SEEK_CUR) in GUARDED_OFFSETS:
             _write_all(result, report)
             return
     _print_failure(what, error)
@@ -461,7 +457,7 @@ def report_own_failure(result: int, what: str, error: BaseException) -> None:
 
 def _rewrite(result: int, report: bytes) -> None:
     try:
-        if lseek(result, 0, SEEK_CUR) in _RESULT_FILE_MARKS:
+        if lseek(result, 0, SEEK_CUR) in GUARDED_OFFSETS:
             # An empty file would mean that a fresh interpreter has not reached its worker.
             os.ftruncate(result, len(REACHED))
             _write_all(result, report)

@@ -278,6 +278,8 @@ class ProcessPool:
         """Kill a process whose messages cannot be understood; it gets no more tasks."""
         process.is_broken = True
         process.remaining = 0
+        if process in self._idle:
+            self._idle.remove(process)
         self._kill(process.pid)
 
     def _read_rest(self, process: _Process) -> None:
