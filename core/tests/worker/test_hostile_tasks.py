@@ -218,6 +218,32 @@ def test_limit_on_the_size_of_files_is_no_failure_of_the_worker(worker, mode) ->
     assert "cannot" not in event.get("cause", "")
 
 
+FORKING = """
+class Stream:
+    def write(self, text): return len(text)
+    def flush(self):
+        if os.fork(): time.sleep(0.2)
+class Result(dict):
+    def items(self): return [("a", {1})] if os.fork() else []
+"""
+
+
+@modes
+@pytest.mark.parametrize(
+    ("body", "result"), [("sys.stdout = Stream(); return 8", 8), ("return Result(a={1})", {"a": [1]})]
+)
+def test_fork_in_an_object_of_the_task_changes_no_report(worker, mode, body, result) -> None:
+    (event,) = run(worker, f"{body}", *mode, before=FORKING)
+    assert (event["event_type"], event["result"]) == ("task_completed", result)
+
+
+@modes
+def test_exit_whose_code_cannot_be_read_has_code_1(worker, mode) -> None:
+    before = "import sys\nclass Exit(SystemExit):\n    code = property(lambda self: 1 / 0)"
+    (event,) = run(worker, "raise Exit()", *mode, before=before)
+    assert (event["event_type"], event["exit_code"]) == ("task_exited", 1)
+
+
 META = """
 class Meta(type):
     @property

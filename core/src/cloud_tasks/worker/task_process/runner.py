@@ -269,6 +269,7 @@ def run_many(
         folder = _current_folder()
         captures = os.fstat(1).st_nlink == 0
         messages: list[Any] = []
+        pid = getpid()
         for _ in range(count):
             while not messages:
                 messages = end.get()
@@ -282,6 +283,9 @@ def run_many(
             if "forked" in head:
                 _end_forked_child(code, is_spawned=is_spawned)
             _flush_output()
+            if getpid() != pid:
+                # A stream of the task forks.
+                _end_forked_child(code, is_spawned=is_spawned)
             if "exited" in head:
                 break
             _return_to(folder)
@@ -365,7 +369,8 @@ def _call(
         text = ""
     from cloud_tasks.worker.task_process.result_encoding import report_result
 
-    return report_result(value, text, assignment, limits, retry=retry)
+    head, content = report_result(value, text, assignment, limits, retry=retry)
+    return (head, content) if getpid() == pid else ({"forked": True}, b"")
 
 
 def _is_numpy_bool(kind: type) -> bool:
@@ -392,7 +397,11 @@ def _raised(error: Any, *, is_fork: bool) -> dict[str, Any]:
 
 def _exit_request(request: Any) -> dict[str, Any]:
     """Return the head for `sys.exit` in the function: the process exits as the interpreter would."""
-    code = request.code
+    try:
+        code = request.code
+    except BaseException:
+        # A property of a subclass.
+        code = 1
     if code is None or issubclass(type(code), int):
         number = int.__int__(code or 0)
         return {"exited": True, "exit_code": number & 0xFF if abs(number) <= sys.maxsize else 0xFF}
