@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import subprocess
@@ -23,6 +22,7 @@ from cloud_tasks.worker.supervisor.execution import outcome as outcome_module
 from cloud_tasks.worker.supervisor.execution.circuit_breaker import CircuitBreaker
 from cloud_tasks.worker.supervisor.execution.outcome import OutcomeKind, read_outcome
 from cloud_tasks.worker.task_process.exception_report import failure
+from cloud_tasks.worker.task_process.report_format import encode_report
 
 NO_FORK = """
 import os, sys
@@ -282,8 +282,8 @@ def test_failure_ends_with_a_chain_that_refers_to_itself(capsys) -> None:
 
 
 def test_outcome_of_an_own_failure_is_an_interruption() -> None:
-    body = json.dumps({"error": "OSError", "message": "x", "own_failure": "cannot report the result: y"}).encode()
-    outcome = read_outcome(status=0, content=len(body).to_bytes(8, "little") + body, cause="")
+    head = {"error": "OSError", "message": "x", "own_failure": "cannot report the result: y"}
+    outcome = read_outcome(status=0, content=encode_report(head, b""), cause="")
     assert (outcome.kind, outcome.own_failure) == (OutcomeKind.LOST, True)
     assert outcome.details["cause"] == "cannot report the result: y"
 

@@ -3,7 +3,8 @@
 Invariants, each with a test:
 
 1. A function whose call would not run its body (a generator function) is refused.
-2. An ``async`` function runs to its end in an event loop of its own, whichever process calls it.
+2. An ``async`` function runs to its end in an event loop of its own, whichever process calls it. The threads of that
+   loop's executor have the time of any other thread: they end after the result is reported.
 """
 
 from __future__ import annotations
@@ -91,9 +92,28 @@ def _run_async(function: Callable[..., Any]) -> Function:
     # Here, so that it is imported once and not in each task process.
     import asyncio
 
+    async def leave_threads(timeout: float | None = None) -> None:
+        """Do nothing, in place of waiting for the threads of the executor."""
+
+    async def outcome_of(coroutine: Any) -> tuple[BaseException | None, Any]:
+        """Return what the coroutine raises and returns: asyncio handles some exceptions in ways of its own."""
+        try:
+            return None, await coroutine
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            return error, None
+
     def run(task_id: str, task_data: dict[str, Any], data: WorkerData) -> Any:
         returned = function(task_id, task_data, data)
-        return asyncio.run(returned) if asyncio.iscoroutine(returned) else returned
+        if not asyncio.iscoroutine(returned):
+            return returned
+        with asyncio.Runner() as runner:
+            setattr(runner.get_loop(), "shutdown_default_executor", leave_threads)  # noqa: B010
+            error, value = runner.run(outcome_of(returned))
+        if error is not None:
+            raise error
+        return value
 
     return run
 

@@ -30,6 +30,7 @@ from cloud_tasks.worker.forkserver.protocol import (
 )
 from cloud_tasks.worker.forkserver.server import run_forkserver
 from cloud_tasks.worker.forkserver.spawn import Program
+from cloud_tasks.worker.task_process.report_format import split_report
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="pre-forking needs eventfd")
 
@@ -132,7 +133,7 @@ def test_prefork_starts_waiting_attempts_when_a_slot_is_free(forkserver) -> None
     ended = forkserver.wait_for(AttemptEnded, 3)
     assert [(number, status) for number, status, *_ in ended] == [(0, 0), (1, 0), (2, 0)]
     assert [(number, slot) for number, slot, *_ in forkserver.wait_for(AttemptStarted, 3)] == [(0, 0), (1, 0), (2, 0)]
-    assert [content[10:] for *_, content, _ in ended] == [
+    assert [split_report(content)[1] for *_, content, _ in ended] == [
         b'["a",0,"first"]',
         b'["b",0,"first"]',
         b'["c",0,"first"]',

@@ -36,9 +36,10 @@ from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
+from cloud_tasks.worker.task_process.report_format import encode_report
 
 OnStart = Callable[[Supervisor, EventLoop], None]
-COMPLETED = (2).to_bytes(8, "little") + b"{}null"
+COMPLETED = encode_report({}, b"null")
 
 
 class Consumer:

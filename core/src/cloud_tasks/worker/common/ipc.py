@@ -1,6 +1,6 @@
 """Messages between the supervisor and the processes that run tasks, over a stream socket.
 
-A message is its length (4 bytes) and a `marshal` value; both ends run the same interpreter. Some kinds of messages are
+A message is a mark, its length and a `marshal` value; both ends run the same interpreter. Some kinds of messages are
 sent with a descriptor.
 
 Invariants, each with a test:
@@ -8,10 +8,12 @@ Invariants, each with a test:
 1. A message of any size arrives whole, however the socket splits it.
 2. An end that does not block keeps in memory what the socket does not accept.
 3. A descriptor that cannot be received, for lack of free ones, is missed by its own message only.
+4. Bytes of any other origin than `put`, such as a task that writes to its descriptors, close the channel.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import marshal
 import os
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "ChannelClosedError", "socket_pair"]
 
+_MARK = b"\xf5\xc7\x91\xfe"
+"""First bytes of each message."""
 _LENGTH = 4
+_HEADER = len(_MARK) + _LENGTH
 _CHUNK = 1 << 16
 _LOST = -1
 """Stands for a descriptor that could not be received."""
@@ -57,6 +62,8 @@ class Channel:
         self._out = bytearray()
         self._in = bytearray()
         self._descriptors: list[int] = []
+        self.is_broken = False
+        """Whether bytes have arrived that are no message; the channel is closed then."""
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
@@ -70,7 +77,7 @@ class Channel:
     def put(self, message: Any) -> None:
         """Buffer a message for the next `flush`."""
         body = marshal.dumps(message)
-        self._out += len(body).to_bytes(_LENGTH, "little")
+        self._out += _MARK + len(body).to_bytes(_LENGTH, "little")
         self._out += body
 
     def put_with_descriptor(self, message: Any, descriptor: int) -> None:
@@ -115,10 +122,13 @@ class Channel:
         if flags & sockets.MSG_CTRUNC:
             # This process has too many open files; each message brings one descriptor at most.
             self._descriptors.append(_LOST)
-        if not data:
+        if not data or self.is_broken:
             raise ChannelClosedError
         self._in += data
-        return self._decode_complete()
+        messages, is_valid = self._decode_complete()
+        if not (messages or is_valid):
+            raise ChannelClosedError
+        return messages
 
     def take_descriptor(self) -> int:
         """Return the next received descriptor; the caller closes it.
@@ -139,15 +149,30 @@ class Channel:
         self._descriptors.clear()
         self._end.close()
 
-    def _decode_complete(self) -> list[Any]:
+    def _decode_complete(self) -> tuple[list[Any], bool]:
+        """Return the messages that have arrived whole, and whether all bytes are of messages."""
         messages: list[Any] = []
         start, waiting = 0, self._in
-        while len(waiting) - start >= _LENGTH:
-            end = start + _LENGTH + int.from_bytes(waiting[start : start + _LENGTH], "little")
+        while len(waiting) - start >= _HEADER:
+            content = start + _HEADER
+            if not waiting.startswith(_MARK, start):
+                self._break()
+                break
+            end = content + int.from_bytes(waiting[content - _LENGTH : content], "little")
             if len(waiting) < end:
                 break
-            messages.append(marshal.loads(waiting[start + _LENGTH : end]))
+            try:
+                messages.append(marshal.loads(waiting[content:end]))
+            except (ValueError, TypeError, EOFError):
+                self._break()
+                break
             start = end
         if start:
             del waiting[:start]
-        return messages
+        return messages, not self.is_broken
+
+    def _break(self) -> None:
+        """Close the connection for both ends; this one is readable from now on."""
+        self.is_broken = True
+        with contextlib.suppress(OSError):
+            self._end.shutdown(sockets.SHUT_RDWR)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["anonymous_file"]
+__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guard_offset"]
+
+GUARDED_OFFSETS = (0x7FFF_FFFF_FFFF_FFFF, 0x5EED_0FC7_A5C5)
+"""Offsets of guarded files. At the first one every write fails; some file systems have smaller offsets only."""
 
 
 def anonymous_file(name: str, *, in_memory: bool = True) -> int:
@@ -28,3 +31,14 @@ def anonymous_file(name: str, *, in_memory: bool = True) -> int:
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
     os.unlink(path)
     return descriptor
+
+
+def guard_offset(descriptor: int) -> None:
+    """Set the offset of a file that is written with explicit offsets only, so that a plain write fails.
+
+    Every process that inherits the descriptor shares the offset.
+    """
+    try:
+        os.lseek(descriptor, GUARDED_OFFSETS[0], os.SEEK_SET)
+    except OSError:
+        os.lseek(descriptor, GUARDED_OFFSETS[1], os.SEEK_SET)

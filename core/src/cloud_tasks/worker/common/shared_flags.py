@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 
-from cloud_tasks.worker.common.memfd import anonymous_file
+from cloud_tasks.worker.common.memfd import anonymous_file, guard_offset
 
 __all__ = ["SharedFlags"]
 
@@ -23,6 +23,7 @@ class SharedFlags:
         if descriptor is None:
             descriptor = anonymous_file("cloud-tasks-flags")
             os.ftruncate(descriptor, mmap.PAGESIZE)
+            guard_offset(descriptor)
         self.descriptor = descriptor
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE)
 

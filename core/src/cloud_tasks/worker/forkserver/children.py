@@ -22,8 +22,8 @@ from cloud_tasks.worker.forkserver.protocol import AttemptEnded, ProcessEnded, P
 from cloud_tasks.worker.forkserver.spawn import execute
 from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
+from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH
 from cloud_tasks.worker.task_process.runner import (
-    HEAD_LENGTH,
     SMALL_RESULT,
     open_result_file,
     own_failure_report,
@@ -61,10 +61,15 @@ class Child:
 
 
 class Children:
-    """Children by pid and by attempt, and the free slots."""
+    """Children by pid and by attempt, and the free slots.
 
-    def __init__(self, config: ForkserverConfig) -> None:
+    Args:
+        channel: Descriptor of the connection to the supervisor, which children close: a task could write to it.
+    """
+
+    def __init__(self, config: ForkserverConfig, channel: int) -> None:
         self._config = config
+        self._channel = channel
         self._pid = os.getpid()
         self.by_pid: dict[int, Child] = {}
         self.running: dict[int, Child] = {}
@@ -103,6 +108,7 @@ class Children:
 
     def _become(self, child: Child) -> NoReturn:
         """Run an attempt in this process, which was forked for it."""
+        os.close(self._channel)
         config = self._config
         assert child.message is not None
         number, task_id, attempt, payload, scratch = child.message
@@ -159,6 +165,7 @@ class Children:
             raise
         if pid == 0:
             ours.close()
+            os.close(self._channel)
             os.environ.update(config.environments[slot])
             if config.spawn:
                 execute(
@@ -201,8 +208,8 @@ class Children:
         content = os.pread(child.result, _USUAL_RESULT, 0)
         if len(content) == _USUAL_RESULT:
             content = os.pread(child.result, SMALL_RESULT + 1, 0)
-        head = content[HEAD_LENGTH : HEAD_LENGTH + 64]
-        is_wanted = status != 0 or len(content) < HEAD_LENGTH or b'"error"' in head or b'"exited"' in head
+        head = content[HEADER_LENGTH : HEADER_LENGTH + 64]
+        is_wanted = status != 0 or len(content) < HEADER_LENGTH or b'"error"' in head or b'"exited"' in head
         is_wanted = is_wanted or self._config.data._keeps_output
         if not content and self._config.spawn and os.WIFEXITED(status):
             reason = RuntimeError(f"exit code {os.WEXITSTATUS(status)} before the program reached its worker")

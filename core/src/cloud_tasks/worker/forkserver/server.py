@@ -85,7 +85,7 @@ class _Server:
         self._channel = channel
         self._config = config
         self._pid = os.getpid()
-        self._children = Children(config)
+        self._children = Children(config, channel.fileno())
         self._prefork = Prefork(self._children)
         self._orphans = Orphans()
         self._waiting: deque[RunAttempt] = deque()
@@ -180,6 +180,9 @@ class _Server:
                 import traceback
 
                 problem = traceback.format_exc()
+            if os.getpid() != self._pid:
+                # A process that worker_init has forked, and that has left the function.
+                os._exit(1 if problem else 0)
             if self._config.spawn is None and (names := other_threads()):
                 Log(verbose=False).warning(f"worker_init left threads ({names}); {SPAWN_ADVICE}")
                 self._config.spawn = True

@@ -1,11 +1,14 @@
-"""Result files: anonymous files in which a task process leaves a report too long for a message."""
+"""Result files: anonymous files in which a task process leaves a report too long for a message.
+
+Invariant, with a test: of a file that is no report, whatever its length, only the header is read.
+"""
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable
 
+from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, report_size
 from cloud_tasks.worker.task_process.runner import own_failure_report
 
 __all__ = ["receive_result"]
@@ -20,13 +23,17 @@ def receive_result(take_descriptor: Callable[[], int]) -> bytes:
 
 
 def _read(descriptor: int) -> bytes:
-    """Return the content of a result file and close it."""
+    """Return the content of a result file, its header if that is damaged, and close it."""
     try:
+        header = os.pread(descriptor, HEADER_LENGTH, 0)
         size = os.fstat(descriptor).st_size
-        if not size:
-            return b""
-        with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as content:
-            return content[:]
+        if size != report_size(header):
+            return header
+        parts = []
+        while size > 0 and (part := os.pread(descriptor, size, -size + report_size(header))):
+            parts.append(part)
+            size -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         # Processes forked meanwhile have inherited the file: without this it would occupy memory until they exit.
         os.ftruncate(descriptor, 0)

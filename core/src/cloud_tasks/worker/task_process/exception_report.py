@@ -18,12 +18,15 @@ from typing import Any
 from cloud_tasks.errors import Retry
 from cloud_tasks.worker.common.os_errors import NO_ROOM, OWN_FAILURE, os_error_text
 
-__all__ = ["describe", "failure", "own_failure", "retry_request", "text_of"]
+__all__ = ["describe", "failure", "own_failure", "report_problem", "retry_request", "text_of"]
 
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
-_OF_OUTPUT = NO_ROOM | {errno.EPIPE, errno.EAGAIN}
+_OWN_ERRORS = NO_ROOM - {errno.EFBIG}
+"""Error numbers of a file of ours; only a limit that the task sets makes one too large."""
+_OF_OUTPUT = _OWN_ERRORS | {errno.EPIPE, errno.EAGAIN}
 """Error numbers of an output that takes no more data."""
+_OF_TASK = (errno.EBADF, errno.EFBIG)
 _CHAIN_LIMIT = 50
 """Exceptions of a chain that are looked at."""
 _OWN_MODULES = ("cloud_tasks.worker.", "asyncio.")
@@ -39,9 +42,9 @@ def failure(error: BaseException) -> dict[str, Any]:
     except BaseException:
         trace = ""
     unwritable = _print(trace)
-    kinds = [kind.__name__ for kind in type(error).__mro__[:-2]]
+    kinds = [_name_of(kind) for kind in _bases_of(type(error))[:-2]]
     head: dict[str, Any] = {
-        "error": type(error).__name__,
+        "error": _name_of(type(error)),
         "message": describe(error, name=False),
         "trace": trace[-_TRACE_LIMIT:],
     }
@@ -57,7 +60,18 @@ def failure(error: BaseException) -> dict[str, Any]:
 def own_failure(what: str, error: BaseException) -> dict[str, Any]:
     """Return the head of the report of an attempt that our own code could not run or report."""
     text = os_error_text(error) if isinstance(error, OSError) else describe(error)
-    return {"error": type(error).__name__, "message": text, "own_failure": f"{what}: {text}"}
+    return {"error": _name_of(type(error)), "message": text, "own_failure": f"{what}: {text}"}
+
+
+def report_problem(what: str, error: BaseException) -> dict[str, Any]:
+    """Return the head of the report of an attempt whose own report was impossible.
+
+    That is a failure of our own means only if the system has no room.
+    """
+    head = own_failure(what, error)
+    if not (isinstance(error, OSError) and error.errno in _OWN_ERRORS):
+        head["message"] = head.pop("own_failure")
+    return head
 
 
 def _print(trace: str) -> bool:
@@ -68,8 +82,8 @@ def _print(trace: str) -> bool:
             stream.write(text)
             stream.flush()
         except OSError as error:
-            # Another descriptor, or a closed one, is the function's doing.
-            if error.errno != errno.EBADF and _descriptor(stream) in (1, 2):
+            # Another descriptor, a closed one or a limit is the function's doing.
+            if error.errno not in _OF_TASK and _descriptor(stream) in (1, 2):
                 is_unwritable = True
         except BaseException:
             continue
@@ -82,7 +96,7 @@ def _is_output_broken() -> bool:
         try:
             os.write(descriptor, b"\n")
         except OSError as error:
-            if error.errno != errno.EBADF:
+            if error.errno not in _OF_TASK:
                 return True
     return False
 
@@ -151,8 +165,21 @@ def describe(error: BaseException, *, name: bool = True) -> str:
     try:
         message = str(error)
     except BaseException as second:
-        message = f"(no message: __str__ raised {type(second).__name__})"
-    return text_of(f"{type(error).__name__}: {message}" if name else message)
+        message = f"(no message: __str__ raised {_name_of(type(second))})"
+    # Of a subclass of str, whose methods are the task's own, a plain copy.
+    message = str.__str__(message)
+    return text_of(f"{_name_of(type(error))}: {message}" if name else message)
+
+
+def _name_of(kind: type[Any]) -> str:
+    """Return the name of a class, whatever its metaclass does."""
+    name: str = type.__dict__["__name__"].__get__(kind)
+    return name
+
+
+def _bases_of(kind: type[Any]) -> tuple[type[Any], ...]:
+    bases: tuple[type[Any], ...] = type.__dict__["__mro__"].__get__(kind)
+    return bases
 
 
 def text_of(value: Any) -> str:

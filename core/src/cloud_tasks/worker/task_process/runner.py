@@ -10,6 +10,8 @@ Invariants, each with a test:
    process exits, and its report is complete or missing.
 2. A result that is plain JSON is reported as it is; any other one is passed to `result_encoding`.
 3. The report is complete before this process waits for threads or exit functions, which cannot change it.
+4. A process that the task has forked, and that leaves the function, reports nothing and ends as any Python process.
+5. What a task does to its process, its streams or its limits is no failure of our own means.
 
 A forked process takes some microseconds for each page of memory that it is the first to write to, and each call of a
 function and each lookup of a module's name writes to several pages (reference counts, caches). Therefore a successful
@@ -19,6 +21,7 @@ task passes few functions, and their callees are imported by name.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -26,7 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from gc import get_objects
-from os import SEEK_CUR, _exit, dup2, getppid, lseek, pwrite, read
+from os import SEEK_CUR, _exit, dup2, getpid, getppid, lseek, pwrite, read
 from sys import byteorder, modules
 from typing import Any, NoReturn
 
@@ -34,11 +37,17 @@ from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import Retry
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
-from cloud_tasks.worker.common.memfd import anonymous_file
+from cloud_tasks.worker.common.memfd import GUARDED_OFFSETS, anonymous_file, guard_offset
 from cloud_tasks.worker.common.private_api import exit_function_count, thread_count
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.assignment import Assignment
-from cloud_tasks.worker.task_process.exception_report import describe, failure, own_failure, retry_request
+from cloud_tasks.worker.task_process.exception_report import (
+    describe,
+    failure,
+    own_failure,
+    report_problem,
+    retry_request,
+)
 from cloud_tasks.worker.task_process.output_capture import take_output
 from cloud_tasks.worker.task_process.process_end import (
     EXIT_TIMEOUT,
@@ -49,9 +58,9 @@ from cloud_tasks.worker.task_process.process_end import (
     unchanged,
 )
 from cloud_tasks.worker.task_process.process_setup import reseed_numpy, set_up
+from cloud_tasks.worker.task_process.report_format import NO_HEAD, SIZE_LENGTH, encode_report
 
 __all__ = [
-    "HEAD_LENGTH",
     "REACHED",
     "SMALL_RESULT",
     "open_result_file",
@@ -65,11 +74,9 @@ __all__ = [
     "warm_up",
 ]
 
-HEAD_LENGTH = 8
 SMALL_RESULT = 32 * 1024
 """Bytes up to which a report is part of the message about the attempt's end."""
 _encode_result = compact_encoder(allow_nan=False)
-_encode_head = compact_encoder(default=str)
 # In JSON: a key that may not have been text, so that two may be one; half of a surrogate pair, or what looks like it.
 _has_odd_key = re.compile(r'"(?=[-0-9tfn])(?:-?\d[\d.e+-]*+|true|false|null)":').search
 _has_lone_surrogate = re.compile(r"\\\\ud|\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]").search
@@ -82,13 +89,9 @@ _BLOCK = 500
 _WARM_UP_RUNS = 20
 """More runs than the interpreter needs to specialise instructions (8 in CPython 3.11)."""
 _RESULT_FILE_NAME = "cloud-tasks-result"
-_RESULT_FILE_MARK = 0x5EED_0FC7_A5C5
-"""Offset of a result file, which distinguishes it from another file that got the same descriptor."""
 
 REACHED = b"\1"
 """Content of the result file of a fresh interpreter from the time at which the program has reached its worker."""
-_EMPTY_HEAD = (2).to_bytes(HEAD_LENGTH, "little") + b"{}"
-"""Length and JSON of an empty head."""
 
 Function = Callable[[str, dict[str, Any], WorkerData], Any]
 
@@ -96,7 +99,7 @@ Function = Callable[[str, dict[str, Any], WorkerData], Any]
 def open_result_file() -> int:
     """Return the descriptor of a new result file."""
     descriptor = anonymous_file(_RESULT_FILE_NAME)
-    os.lseek(descriptor, _RESULT_FILE_MARK, os.SEEK_SET)
+    guard_offset(descriptor)
     return descriptor
 
 
@@ -109,10 +112,9 @@ def warm_up(limits: tuple[int | None, str | None]) -> None:
     result = open_result_file()
     for _ in range(_WARM_UP_RUNS):
         _, content = _call(lambda task_id, task, data: (False, ""), data, assignment, limits)
-        _flush(sys.stdout)
-        _flush(sys.stderr)
+        _flush_output()
         lseek(result, 0, SEEK_CUR)
-        pwrite(result, _EMPTY_HEAD + content, 0)
+        pwrite(result, len(content).to_bytes(SIZE_LENGTH, "little") + NO_HEAD + content, 0)
         if exit_function_count() or changeable != unchanged:
             len(get_objects())
         getppid()
@@ -170,19 +172,24 @@ def run_one(
     is_spawned: bool = False,
 ) -> NoReturn:
     """Run the assignment and exit. Never returns. For the arguments see `run_attempt`."""
-    code = 70
+    code, report = 70, b""
     try:
         before = len(get_objects())
         head, content = _call(function, data, assignment, limits)
-        code = head.get("exit_code", 0) & 0xFF if head else 0
-        _flush(sys.stdout)
-        _flush(sys.stderr)
+        code = head.get("exit_code", 0) if head else 0
+        if head and "forked" in head:
+            _end_forked_child(code, is_spawned=is_spawned)
+        _flush_output()
+        report = (
+            encode_report(head, content) if head else len(content).to_bytes(SIZE_LENGTH, "little") + NO_HEAD + content
+        )
         # The function may have closed the file and opened another one with the same descriptor.
-        if lseek(result, 0, SEEK_CUR) != _RESULT_FILE_MARK:
-            raise OSError("the result file was replaced")
-        report = _encoded(head, content) if head else _EMPTY_HEAD + content
+        if lseek(result, 0, SEEK_CUR) not in GUARDED_OFFSETS:
+            raise OSError("the task has replaced a file of its worker")
         if pwrite(result, report, 0) < len(report):
             _write_all(result, report)
+        # Complete: what the process does from now on cannot change it.
+        result = -1
         if is_spawned:
             end_interpreter(code)
         for file in inherited_files:
@@ -194,12 +201,35 @@ def run_one(
             or len(get_objects()) > before + 1
         ):
             end_process(code)
-            _flush(sys.stdout)
-            _flush(sys.stderr)
+            _flush_output()
     except BaseException as error:
-        report_own_failure(result, "cannot report the result", error)
+        _report_again(result, report, error)
     finally:
         process_tree.leave(code)
+
+
+def _end_forked_child(code: int, *, is_spawned: bool) -> NoReturn:
+    """End a process that the task has forked and that has left the function, as the interpreter ends a process."""
+    try:
+        _flush_output()
+        (end_interpreter if is_spawned else end_process)(code)
+        _flush_output()
+    finally:
+        os._exit(code)
+
+
+def _report_again(result: int, report: bytes, error: BaseException) -> None:
+    """Report a result, or why that is impossible, after a first attempt; do nothing for a complete report (-1)."""
+    what = "cannot report the result"
+    if result == -1:
+        _print_failure("cannot end the process", error)
+        return
+    with contextlib.suppress(OSError):
+        if report and lseek(result, 0, SEEK_CUR) in GUARDED_OFFSETS:
+            _write_all(result, report)
+            return
+    _print_failure(what, error)
+    _rewrite(result, encode_report(report_problem(what, error), b""))
 
 
 def run_attempts(
@@ -239,6 +269,7 @@ def run_many(
         folder = _current_folder()
         captures = os.fstat(1).st_nlink == 0
         messages: list[Any] = []
+        pid = getpid()
         for _ in range(count):
             while not messages:
                 messages = end.get()
@@ -248,14 +279,18 @@ def run_many(
             start = time.monotonic()
             head, content = _call(function, data, assignment, limits)
             seconds = time.monotonic() - start
-            _flush(sys.stdout)
-            _flush(sys.stderr)
-            code = head.get("exit_code", 0) & 0xFF
+            code = head.get("exit_code", 0)
+            if "forked" in head:
+                _end_forked_child(code, is_spawned=is_spawned)
+            _flush_output()
+            if getpid() != pid:
+                # A stream of the task forks.
+                _end_forked_child(code, is_spawned=is_spawned)
             if "exited" in head:
                 break
             _return_to(folder)
             tail = take_output(is_wanted="error" in head or data._keeps_output) if captures else b""
-            report = _encoded(head, content) if head else _EMPTY_HEAD + content
+            report = encode_report(head, content)
             _send_report(end, (assignment.number, seconds, data._scratch_is_used, tail), report)
     except ChannelClosedError:
         code = 0
@@ -265,8 +300,7 @@ def run_many(
         try:
             timeout = getattr(data, "max_runtime", EXIT_TIMEOUT)
             (end_interpreter if is_spawned else end_process)(code, thread_timeout=timeout)
-            _flush(sys.stdout)
-            _flush(sys.stderr)
+            _flush_output()
         finally:
             os._exit(code)
 
@@ -295,7 +329,7 @@ def _send_report(end: Channel, fields: tuple[Any, ...], content: bytes) -> None:
             os.close(descriptor)
             return
         except OSError as error:
-            content = own_failure_report("cannot report the result", error)
+            content = encode_report(report_problem("cannot report the result", error), b"")
     end.put((*fields, content))
     end.flush()
 
@@ -303,6 +337,7 @@ def _send_report(end: Channel, fields: tuple[Any, ...], content: bytes) -> None:
 def _call(
     function: Function, data: WorkerData, assignment: Assignment, limits: tuple[int | None, str | None]
 ) -> tuple[dict[str, Any], bytes]:
+    pid = getpid()
     try:
         data._task_id = assignment.task_id
         data.attempt = assignment.attempt
@@ -313,12 +348,10 @@ def _call(
         payload: Any = assignment.payload
         task_data = json.loads(payload).get("data", {}) if type(payload) is bytes else payload
         returned = function(assignment.task_id, task_data, data)
-    except Retry as request:
-        return retry_request(request), b""
-    except SystemExit as request:
-        return _exit_request(request)
     except BaseException as error:
-        return failure(error), b""
+        return _raised(error, is_fork=getpid() != pid), b""
+    if getpid() != pid:
+        return {"forked": True}, b""
     retry, value, text = False, returned, ""
     if type(returned) is tuple and len(returned) == 2:
         first = returned[0]
@@ -336,7 +369,8 @@ def _call(
         text = ""
     from cloud_tasks.worker.task_process.result_encoding import report_result
 
-    return report_result(value, text, assignment, limits, retry=retry)
+    head, content = report_result(value, text, assignment, limits, retry=retry)
+    return (head, content) if getpid() == pid else ({"forked": True}, b"")
 
 
 def _is_numpy_bool(kind: type) -> bool:
@@ -350,46 +384,92 @@ def _is_flat(text: str) -> bool:
     return not any(text[start : start + _BLOCK].isdigit() for start in range(0, len(text), _BLOCK))
 
 
-def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
+def _raised(error: Any, *, is_fork: bool) -> dict[str, Any]:
+    """Return the head for what the function raised, in the task's process or in a fork of that."""
+    if issubclass(type(error), SystemExit):
+        head = _exit_request(error)
+    elif issubclass(type(error), Retry) and not is_fork:
+        head = retry_request(error)
+    else:
+        head = failure(error)
+    return {"forked": True, "exit_code": head.get("exit_code", 1)} if is_fork else head
+
+
+def _exit_request(request: Any) -> dict[str, Any]:
     """Return the head for `sys.exit` in the function: the process exits as the interpreter would."""
-    if request.code is None or isinstance(request.code, int):
-        return {"exited": True, "exit_code": request.code or 0}, b""
+    try:
+        code = request.code
+    except BaseException:
+        # A property of a subclass.
+        code = 1
+    if code is None or issubclass(type(code), int):
+        number = int.__int__(code or 0)
+        return {"exited": True, "exit_code": number & 0xFF if abs(number) <= sys.maxsize else 0xFF}
     # The exit code stays, whatever has become of the output.
     with contextlib.suppress(BaseException):
-        sys.stderr.write(f"{request.code}\n")
-    return {"exited": True, "exit_code": 1}, b""
+        sys.stderr.write(f"{code}\n")
+    return {"exited": True, "exit_code": 1}
 
 
-def _flush(stream: Any) -> None:
+def _flush_output() -> None:
+    """Flush the standard streams, which may be objects of the task."""
     try:
-        stream.flush()
-    except (OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+    except BaseException:
+        _flush(sys.__stdout__)
+    try:
+        sys.stderr.flush()
+    except BaseException:
         return
 
 
-def _encoded(head: dict[str, Any], content: bytes) -> bytes:
-    encoded = _encode_head(head).encode("utf-8", "replace")
-    return b"".join((len(encoded).to_bytes(HEAD_LENGTH, "little"), encoded, content))
+def _flush(file: Any) -> None:
+    try:
+        file.flush()
+    except BaseException:
+        return
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
-    written = os.pwrite(descriptor, content, 0)
+    written = 0
     while written < len(content):
-        written += os.pwrite(descriptor, memoryview(content)[written:], written)
+        try:
+            written += pwrite(descriptor, memoryview(content)[written:], written)
+        except OSError as error:
+            if error.errno != errno.EFBIG or not _lift_file_size_limit():
+                raise
+
+
+def _lift_file_size_limit() -> bool:
+    """Lift the limit that the task has set to the size of its files; return False if there is none to be lifted."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (resource.RLIM_INFINITY, hard):
+        if soft != limit:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+                return True
+    return False
 
 
 def own_failure_report(what: str, error: BaseException) -> bytes:
     """Return the report of an attempt that our own code could not run."""
-    return _encoded(own_failure(what, error), b"")
+    return encode_report(own_failure(what, error), b"")
 
 
 def report_own_failure(result: int, what: str, error: BaseException) -> None:
-    """Print, and report in the result file, that our own code could not run an attempt or report its result."""
+    """Print, and report in the result file, that our own code could not run an attempt."""
     _print_failure(what, error)
+    _rewrite(result, own_failure_report(what, error))
+
+
+def _rewrite(result: int, report: bytes) -> None:
     try:
-        if lseek(result, 0, SEEK_CUR) == _RESULT_FILE_MARK:
-            os.ftruncate(result, 0)
-            _write_all(result, own_failure_report(what, error))
+        if lseek(result, 0, SEEK_CUR) in GUARDED_OFFSETS:
+            # An empty file would mean that a fresh interpreter has not reached its worker.
+            os.ftruncate(result, len(REACHED))
+            _write_all(result, report)
     except OSError:
         return
 

@@ -25,6 +25,7 @@ from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.attempt_executor import AttemptExecutor
 from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
+from cloud_tasks.worker.task_process.report_format import encode_report
 
 QUICK = {"do": "nothing"}
 
@@ -100,7 +101,7 @@ def test_executor_gives_waiting_attempts_no_deadline_and_no_slot() -> None:
     (running,) = watched.attempts.running
     assert (running.work.task_id, running.slot, running.pid) == ("task-0", 1, 100)
     assert len(watched.attempts.unfinished) == 6
-    watched.attempts.on_message(AttemptEnded(0, 0, 1.0, b"\2\0\0\0\0\0\0\0{}null", b""))
+    watched.attempts.on_message(AttemptEnded(0, 0, 1.0, encode_report({}, b"null"), b""))
     assert watched.ended == [("task-0", "completed")]
     assert watched.attempts.capacity == 1
 

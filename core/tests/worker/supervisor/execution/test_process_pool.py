@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 import pytest
-from worker_harness import Harness, wait_until
+from worker_harness import Harness, run_program, wait_until
 
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
@@ -235,3 +235,52 @@ def test_reused_processes_lose_no_task_when_the_fork_server_dies(worker: Harness
     assert finished.code == 0, finished.log[-2000:]
     assert len({event["task_id"] for event in worker.events("task_completed")}) == 201
     assert worker.nothing_is_left()
+
+
+def test_process_that_sends_garbage_is_killed_and_gets_no_more_tasks(forkserver) -> None:
+    server = forkserver(slots=2)
+    first, second = server.submit("a"), server.submit("b")
+    server.start_processes()
+    server.answer(0, first.number)
+    server.ends[0]._end.send(b"x\n" * 8)
+    server.ends[1]._end.send(b"x\n")
+    server.answer(1, second.number)
+    assert sorted(server.killed) == [1000, 1001]
+    assert server.ended == ["a"]
+    assert server.pool.remove(0) == (None, [])
+    assert server.pool.remove(1) == (None, [])
+    assert server.ended == ["a", "b"]
+
+
+@pytest.mark.parametrize("message", [(0,), "text", (7, 0.1, False, b"", b""), None])
+def test_process_that_sends_another_message_fails_its_task_only(forkserver, message) -> None:
+    server = forkserver(slots=1)
+    server.pool.expect(0.001)
+    server.submit("a")
+    server.submit("b")
+    server.start_processes()
+    server.ends[0].put(message)
+    server.ends[0].flush()
+    server.loop.run_once(0)
+    assert server.killed == [1000]
+    current, unstarted = server.pool.remove(0)
+    assert (current, [attempt.work.task_id for attempt in unstarted], server.ended) == (None, ["b"], ["a"])
+
+
+KILLS_PARENT = """
+def f(task_id, data, worker_data):
+    if task_id == "task-0" and not Path("killed").exists():
+        time.sleep(0.5)
+        Path("killed").touch()
+        os.kill(os.getppid(), 9)
+        time.sleep(60)
+    return 7
+"""
+
+
+def test_reported_results_outlive_the_fork_server(worker) -> None:
+    finished = run_program(worker, KILLS_PARENT, *REUSE, "--num-simultaneous-tasks", "2", tasks=20)
+    assert finished.code == 0, finished.log
+    completed = [event["task_id"] for event in worker.events("task_completed")]
+    assert sorted(completed) == sorted(f"task-{number}" for number in range(20))
+    assert worker.events("task_exited", "task_exception", "task_dead", "fatal_exception") == []

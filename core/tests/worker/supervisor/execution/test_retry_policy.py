@@ -149,7 +149,7 @@ def test_extend_parser_keeps_an_option_of_the_program_with_the_same_flag() -> No
         ("one\n  two: no such file  \n\n", 1, "two: no such file"),
         ('Traceback (most recent call last):\n  File "x", line 1\nKeyError: 1\nflushed late\n', 1, "KeyError: 1"),
         ("x" * 10_000, 1, "x" * 499 + "…"),
-        ("", 3, "the process exited before the task's function returned"),
+        ("", 3, "the process exited without reporting a result"),
     ],
 )
 def test_cause_of_an_exit_is_the_last_line_of_the_output(output: str, code: int, cause: str) -> None:

@@ -12,6 +12,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -89,7 +90,10 @@ class Completion(NamedTuple):
         start = f"{worker} reported task {self.task_id}"
         if is_completed:
             result = outcome.result[:_LOGGED_RESULT_BYTES].decode("utf-8", "replace")
-            text = json.loads(result) if len(result) < _LOGGED_RESULT_BYTES and result.startswith('"') else result
+            text: Any = result
+            if len(result) < _LOGGED_RESULT_BYTES and result.startswith('"'):
+                with contextlib.suppress(ValueError):
+                    text = json.loads(result)
             if "result_type" in outcome.details:
                 text = f"<{outcome.details['result_type']}>"
             yield f"{start} completed in {elapsed:.1f} seconds {retry}; result: {text}"

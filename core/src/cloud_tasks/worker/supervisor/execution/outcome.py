@@ -7,7 +7,6 @@ its folders) ends no task. The attempt counts as interrupted, with the system's 
 from __future__ import annotations
 
 import enum
-import json
 import os
 import re
 import signal
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from cloud_tasks.worker.common.formatting import format_duration
 from cloud_tasks.worker.common.os_errors import full_folder
-from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
+from cloud_tasks.worker.task_process.report_format import split_report
 
 __all__ = ["SHUT_DOWN", "Outcome", "OutcomeKind", "end_text", "read_outcome"]
 
@@ -53,7 +52,10 @@ _NOT_EXECUTED = (126, 127)
 """Exit codes of a shell for a program that cannot be executed, or does not exist."""
 _TRACEBACK = "Traceback (most recent call last)"
 _MAX_CAUSE = 500
-_NO_REASON = "the process exited before the task's function returned"
+_NO_REASON = "the process exited without reporting a result"
+_DAMAGED = "the report of the task is damaged: the task wrote to a descriptor of the worker"
+_MIN_DAMAGED = 2
+"""Bytes from which a report that cannot be read is damaged; a single one may be `runner.REACHED`."""
 
 
 _RESULT_FIELDS = ("result_address", "result_bytes", "result_type", "result_pickle", "result_repr", "warning")
@@ -103,7 +105,7 @@ def read_outcome(
         memory: Memory at the last check, in GB.
         folders: Folders of the worker for the output and the scratch files of tasks.
     """
-    head, result = _split(content)
+    head, result = split_report(content)
     printed = {"log_tail": tail.decode("utf-8", "replace")} if tail else {}
     if head is not None:
         return (_own_failure(head, printed, folders) if head else None) or _reported(head, result, printed)
@@ -124,7 +126,9 @@ def read_outcome(
     code = os.waitstatus_to_exitcode(status)
     # A command that a task runs, or a mapped file, ends for lack of room without any other trace.
     problem = full_folder(folders) if code > 0 or -code in _SIGNALS_OF_FULL_FILES else ""
-    return _interrupted(problem, printed) if problem else _exited(code, printed)
+    if problem:
+        return _interrupted(problem, printed)
+    return _exited(code, printed, _DAMAGED if len(content) >= _MIN_DAMAGED and code >= 0 else "")
 
 
 def _own_failure(head: dict[str, Any], printed: Mapping[str, str], folders: Sequence[str]) -> Outcome | None:
@@ -136,19 +140,6 @@ def _own_failure(head: dict[str, Any], printed: Mapping[str, str], folders: Sequ
 
 def _interrupted(cause: str, printed: Mapping[str, str]) -> Outcome:
     return Outcome(kind=OutcomeKind.LOST, details={"cause": cause, "own_failure": True, **printed}, own_failure=True)
-
-
-def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    length = int.from_bytes(content[:HEAD_LENGTH], "little")
-    if len(content) <= HEAD_LENGTH or len(content) < HEAD_LENGTH + length:
-        return None, b""
-    if content[HEAD_LENGTH : HEAD_LENGTH + length] == b"{}":
-        return {}, content[HEAD_LENGTH + length :]
-    try:
-        head = json.loads(content[HEAD_LENGTH : HEAD_LENGTH + length])
-    except (ValueError, RecursionError):
-        return None, b""
-    return (head, content[HEAD_LENGTH + length :]) if isinstance(head, dict) else (None, b"")
 
 
 def _reported(head: dict[str, Any], result: bytes, printed: Mapping[str, str]) -> Outcome:
@@ -206,12 +197,12 @@ def _last_line(output: str, code: int) -> str:
     return reason if len(reason) <= _MAX_CAUSE else f"{reason[: _MAX_CAUSE - 1]}…"
 
 
-def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
+def _exited(code: int, printed: Mapping[str, str], cause: str = "") -> Outcome:
     details: dict[str, Any] = {"exit_code": code}
     if code < 0:
         name = _signal_name(-code)
         details["signal"] = name
         details["cause"] = _SIGNAL_CAUSES.get(name, f"ended by {name}")
     else:
-        details["cause"] = _last_line(printed.get("log_tail", ""), code) or _NO_REASON
+        details["cause"] = cause or _last_line(printed.get("log_tail", ""), code) or _NO_REASON
     return Outcome(kind=OutcomeKind.EXITED, details={**details, **printed}, exit_code=code)

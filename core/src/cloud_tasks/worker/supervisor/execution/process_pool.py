@@ -7,7 +7,8 @@ Invariants, each with a test:
 
 1. A process runs its tasks in the order in which they were sent; its death fails only the task that it was running.
 2. Tasks that were sent to a process and not started when it died are returned, as if they had never been sent.
-3. Tasks wait for a process only if they take a few milliseconds at most.
+3. A process whose task has written to its connection is killed; that task has exited without a result.
+4. Tasks wait for a process only if they take a few milliseconds at most.
 """
 
 from __future__ import annotations
@@ -24,14 +25,31 @@ from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
 from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
 from cloud_tasks.worker.supervisor.result_file import receive_result
+from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH
 
 __all__ = ["ProcessPool"]
+
+_DAMAGED_REPORT = bytes(HEADER_LENGTH)
+"""Report of an attempt whose process was killed because its connection was broken."""
+_FIELDS = 5
+"""Fields of the message about the end of an attempt."""
 
 
 class _Process:
     """One task process."""
 
-    __slots__ = ("channel", "current", "has_room", "pid", "remaining", "signalled_for", "slot", "unsent", "waiting")
+    __slots__ = (
+        "channel",
+        "current",
+        "has_room",
+        "is_broken",
+        "pid",
+        "remaining",
+        "signalled_for",
+        "slot",
+        "unsent",
+        "waiting",
+    )
 
     def __init__(self, slot: int, remaining: int) -> None:
         self.slot = slot
@@ -48,6 +66,8 @@ class _Process:
         """Messages from before it was started."""
         self.signalled_for: RunningAttempt | None = None
         """The attempt for which it was signalled; it gets no more tasks then."""
+        self.is_broken = False
+        """Whether it was killed because its task has written to the connection."""
         self.has_room = False
         """Whether it is among the processes with prefetch capacity."""
 
@@ -185,6 +205,9 @@ class ProcessPool:
         if current is not None and process.signalled_for is not None and process.signalled_for is not current:
             # The signal was meant for an attempt that ended by itself before it arrived.
             return None, [current, *unstarted]
+        if current is not None and process.is_broken and not current.cause:
+            self._on_ended(current, 0, _DAMAGED_REPORT, b"", time.monotonic() - current.started, True)
+            return None, unstarted
         return current, unstarted
 
     def reset(self) -> list[tuple[RunningAttempt | None, list[RunningAttempt]]]:
@@ -224,13 +247,17 @@ class ProcessPool:
         try:
             messages = channel.get()
         except ChannelClosedError:
+            if channel.is_broken:
+                self._kill_broken(process)
             return False
-        for number, seconds, has_scratch, tail, content in messages:
+        for message in messages:
             if process.current is None:
                 self._start_next(process)
             attempt = process.current
-            assert attempt is not None
-            assert attempt.number == number
+            if attempt is None or type(message) is not tuple or len(message) != _FIELDS or message[0] != attempt.number:
+                self._kill_broken(process)
+                return False
+            _, seconds, has_scratch, tail, content = message
             process.current = None
             if content is None:
                 content = receive_result(channel.take_descriptor)
@@ -246,6 +273,14 @@ class ProcessPool:
             else:
                 self._offer(process)
         return True
+
+    def _kill_broken(self, process: _Process) -> None:
+        """Kill a process whose messages cannot be understood; it gets no more tasks."""
+        process.is_broken = True
+        process.remaining = 0
+        if process in self._idle:
+            self._idle.remove(process)
+        self._kill(process.pid)
 
     def _read_rest(self, process: _Process) -> None:
         """Handle the reports that a process sent before it exited."""

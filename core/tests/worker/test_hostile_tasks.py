@@ -1,0 +1,268 @@
+"""Tasks that damage their own process, its files or its descriptors: each affects itself only."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worker_harness import Harness, modes, run_program
+
+from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
+from cloud_tasks.worker.reporting.reporter import Report
+from cloud_tasks.worker.supervisor.execution.completion import Completion
+from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind, read_outcome
+from cloud_tasks.worker.supervisor.result_file import receive_result
+from cloud_tasks.worker.task_process import runner
+from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, encode_report, split_report
+
+ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_released", "task_dead")
+
+
+def run(worker: Harness, body: str, *args: str, before: str = "", tasks: int = 3) -> list[dict[str, Any]]:
+    """Run tasks of which task-1 has this function body and the others return 7; return the end events of task-1."""
+    lines = "".join(f"        {line}\n" for line in body.strip().splitlines())
+    code = f"{before}\ndef f(task_id, data, worker_data):\n    if task_id == 'task-1':\n{lines}    return 7\n"
+    options = ("--max-runtime", "20", "--num-simultaneous-tasks", "2", *args)
+    finished = run_program(worker, code, *options, tasks=tasks)
+    events = worker.events(*ENDS)
+    others = sorted((event["task_id"], event["event_type"], event.get("result")) for event in events)
+    others = [each for each in others if each[0] != "task-1"]
+    expected = [(f"task-{number}", "task_completed", 7) for number in range(tasks) if number != 1]
+    assert others == expected, finished.log
+    assert worker.events("fatal_exception") == []
+    return [event for event in events if event["task_id"] == "task-1"]
+
+
+FORKS = """
+pid = os.fork()
+if pid == 0:
+    {child}
+time.sleep(0.2)
+(Path("code.txt")).write_text(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+return "parent"
+"""
+
+
+@modes
+@pytest.mark.parametrize(
+    ("child", "code"),
+    [
+        ("return 'child' * 30_000", 0),
+        ("return True, 'child'", 0),
+        ("raise ValueError('child')", 1),
+        ("sys.exit(5)", 5),
+        ("sys.exit('text')", 1),
+        ("from cloud_tasks import Retry; raise Retry('child')", 1),
+    ],
+)
+def test_child_of_a_task_that_leaves_the_function_reports_nothing(worker, mode, child, code) -> None:
+    (event,) = run(worker, FORKS.format(child=child), *mode)
+    assert (event["event_type"], event["result"]) == ("task_completed", "parent")
+    assert (worker.folder / "code.txt").read_text() == str(code)
+
+
+@modes
+@pytest.mark.parametrize("mark", ["cloud-tasks-result", "socket:"])
+def test_bytes_written_to_descriptors_of_the_worker_affect_their_task_only(worker, mode, mark) -> None:
+    body = f"""
+for number in os.listdir("/proc/self/fd"):
+    try:
+        if {mark!r} in os.readlink(f"/proc/self/fd/{{number}}"):
+            os.write(int(number), b"x\\n")
+    except OSError:
+        continue
+return 8
+"""
+    (event,) = run(worker, body, *mode)
+    if mark == "socket:" and "--reuse-processes" in mode:
+        assert event["event_type"] == "task_exited"
+        assert event["cause"] == "the report of the task is damaged: the task wrote to a descriptor of the worker"
+    else:
+        assert (event["event_type"], event["result"]) == ("task_completed", 8)
+
+
+@modes
+def test_bytes_written_to_the_flags_of_the_worker_change_none(worker, mode) -> None:
+    code = """
+def f(task_id, data, worker_data):
+    for number in os.listdir("/proc/self/fd"):
+        if "cloud-tasks-flags" in os.path.realpath(f"/proc/self/fd/{number}"):
+            try: os.write(int(number), b"xx")
+            except OSError: pass
+    return worker_data.received_termination_notice, [worker_data.received_shutdown_request]
+"""
+    run_program(worker, code, *mode, tasks=2)
+    assert [event["result"] for event in worker.events(*ENDS)] == [[False]] * 2
+
+
+@pytest.mark.parametrize("leave", ["return", "raise ValueError('child')"])
+def test_child_of_worker_init_that_leaves_the_function_serves_no_tasks(worker, leave) -> None:
+    code = f"""
+import sys
+def init(worker_data):
+    if os.fork() == 0:
+        {leave}
+def f(task_id, data, worker_data): return 7
+if __name__ == "__main__":
+    Worker(f, worker_init=init, args=sys.argv[1:]).run()
+    sys.exit()
+"""
+    finished = run_program(worker, code, tasks=3)
+    assert finished.code == 0, finished.log
+    assert [event["result"] for event in worker.events(*ENDS)] == [7] * 3
+
+
+@modes
+def test_report_that_a_task_overwrites_is_damaged(worker, mode) -> None:
+    body = """
+def overwrite():
+    for number in os.listdir("/proc/self/fd"):
+        if "cloud-tasks-result" in os.path.basename(os.path.realpath(f"/proc/self/fd/{number}")):
+            os.pwrite(int(number), b"x" * 99, 0)
+atexit.register(overwrite)
+return 8
+"""
+    (event,) = run(worker, body, *mode)
+    if "--reuse-processes" in mode:
+        assert (event["event_type"], event["result"]) == ("task_completed", 8)
+    else:
+        assert event["event_type"] == "task_exited"
+        assert event["cause"] == "the report of the task is damaged: the task wrote to a descriptor of the worker"
+
+
+@given(content=st.binary(max_size=60), result=st.binary(max_size=20), head=st.sampled_from([b"", b"{}", b"[]", b"{x"]))
+def test_read_outcome_of_any_bytes_has_a_valid_result_and_log_lines(content, result, head) -> None:
+    size = len(head) + len(result)
+    for report in (content, size.to_bytes(8, "little") + len(head).to_bytes(8, "little") + head + result):
+        outcome = read_outcome(status=0, content=report, cause="")
+        json.loads(outcome.result or b"null")
+        list(Completion(Report(()), "task", outcome, False).lines(1, 0.5, is_alone=True))
+
+
+@given(result=st.binary(max_size=20))
+def test_lines_accept_any_result(result) -> None:
+    for text in (result, b'"' + result):
+        outcome = Outcome(kind=OutcomeKind.COMPLETED, result=text)
+        assert list(Completion(Report(()), "task", outcome, False).lines(1, 0.5, is_alone=False))
+
+
+def test_split_report_rejects_a_report_that_was_written_twice() -> None:
+    report = encode_report({}, b'"first"')
+    assert split_report(report) == ({}, b'"first"')
+    assert split_report(encode_report({}, b'"2"') + report[-2:]) == (None, b"")
+
+
+def test_receive_result_reads_the_header_of_a_file_of_any_length() -> None:
+    descriptor = runner.open_result_file()
+    os.ftruncate(descriptor, 1 << 45)
+    assert receive_result(lambda: descriptor) == bytes(HEADER_LENGTH)
+
+
+@pytest.mark.parametrize("garbage", [b"x\n", b"x" * 100, b"\xf5\xc7\x91\xfe\x02\0\0\0??"])
+def test_channel_closes_at_bytes_of_another_origin(garbage) -> None:
+    ours, theirs = socket_pair()
+    end = Channel(theirs, blocking=False)
+    other = Channel(ours, blocking=False)
+    other.put(1)
+    other.flush()
+    ours.send(garbage)
+    other.put("never decoded")
+    other.flush()
+    assert end.get() == [1]
+    with pytest.raises(ChannelClosedError):
+        end.get()
+    assert end.is_broken
+    with pytest.raises(ChannelClosedError):
+        other.get()
+    end.close()
+    other.close()
+
+
+@modes
+def test_descriptors_closed_by_a_task_affect_that_task_only(worker, mode) -> None:
+    (event,) = run(worker, "os.closerange(3, 256); return 8", *mode)
+    assert event["event_type"] == "task_exited"
+    assert event["cause"] == "the process exited without reporting a result"
+
+
+STREAM = """
+class Stream:
+    def __init__(self, error): self.error = error
+    def write(self, text): return len(text)
+    def flush(self): raise self.error
+"""
+
+
+@modes
+@pytest.mark.parametrize("error", ["TypeError('x')", "RuntimeError('x')", "SystemExit(4)", "KeyboardInterrupt()"])
+def test_result_is_reported_whatever_the_flush_of_a_stream_raises(worker, mode, error) -> None:
+    (event,) = run(worker, f"sys.stdout = sys.stderr = Stream({error}); return 8", *mode, before=STREAM)
+    assert (event["event_type"], event["result"]) == ("task_completed", 8)
+
+
+@modes
+def test_result_is_reported_without_standard_streams(worker, mode) -> None:
+    (event,) = run(worker, "del sys.stdout, sys.stderr; return 8", *mode)
+    assert (event["event_type"], event["result"]) == ("task_completed", 8)
+
+
+@modes
+def test_limit_on_the_size_of_files_is_no_failure_of_the_worker(worker, mode) -> None:
+    body = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); return 'x' * 40_000"
+    (event,) = run(worker, body, *mode)
+    assert event["event_type"] in ("task_completed", "task_exited", "task_exception")
+    assert "cannot" not in event.get("cause", "")
+
+
+FORKING = """
+class Stream:
+    def write(self, text): return len(text)
+    def flush(self):
+        if os.fork(): time.sleep(0.2)
+class Result(dict):
+    def items(self): return [("a", {1})] if os.fork() else []
+"""
+
+
+@modes
+@pytest.mark.parametrize(
+    ("body", "result"), [("sys.stdout = Stream(); return 8", 8), ("return Result(a={1})", {"a": [1]})]
+)
+def test_fork_in_an_object_of_the_task_changes_no_report(worker, mode, body, result) -> None:
+    (event,) = run(worker, f"{body}", *mode, before=FORKING)
+    assert (event["event_type"], event["result"]) == ("task_completed", result)
+
+
+@modes
+def test_exit_whose_code_cannot_be_read_has_code_1(worker, mode) -> None:
+    before = "import sys\nclass Exit(SystemExit):\n    code = property(lambda self: 1 / 0)"
+    (event,) = run(worker, "raise Exit()", *mode, before=before)
+    assert (event["event_type"], event["exit_code"]) == ("task_exited", 1)
+
+
+META = """
+class Meta(type):
+    @property
+    def __name__(cls): raise ValueError("no name")
+class BadError(Exception, metaclass=Meta): pass
+"""
+
+
+@modes
+def test_exception_whose_class_has_no_readable_name_is_an_exception_of_the_task(worker, mode) -> None:
+    (event,) = run(worker, "raise BadError('seventeen')", *mode, before=META)
+    assert (event["event_type"], event["exception_type"], event["exception"]) == (
+        "task_exception",
+        "BadError",
+        "seventeen",
+    )
+
+
+def test_every_event_line_is_valid(worker) -> None:
+    run(worker, FORKS.format(child="return 'child' * 9"))
+    lines = (worker.folder / "events.log").read_text().splitlines()
+    assert all(json.loads(line)["event_type"] for line in lines)
