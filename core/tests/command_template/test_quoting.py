@@ -47,6 +47,8 @@ HOSTILE = (
     "#",
     "!",
     "a\\",
+    "a\\tb",
+    "C:\\new",
     "$'\\n'",
     "%s",
     "&",
@@ -97,6 +99,7 @@ CASES: tuple[tuple[str, Sequence[str]], ...] = (
     ("P {l} {v}", ["L", "V"]),
     ('P "{l}"', ["J"]),
     ('X={l}; P "$X"', ["J"]),
+    ('value={v} awk \'BEGIN {{ printf "<%s>", ENVIRON["value"] }}\'', ["V"]),
     ('for x in {l}; do P "$x"; done', ["L"]),
 )
 BASH_CASES: tuple[tuple[str, Sequence[str]], ...] = (

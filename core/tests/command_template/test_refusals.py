@@ -169,6 +169,10 @@ INTEGER_ONLY = (
     "export n={x}; echo $((n))",
     "for n in {x}; do echo $((n)); done",
     "n={x}; [[ $n -gt 1 ]]",
+    "n={x}; [[ ${n} -gt 1 ]]",
+    "while [[ -f a && ${n} -gt 1 ]]; do n={x}; done",
+    "[[ -f a && {x} -lt 5 ]]",
+    "[[ 3 -lt $(echo {x}) || a == b ]]",
     "echo $(( $(echo {x}) ))",
     'echo "$(( "{x}" ))"',
     "a=([{x}]=1)",
@@ -253,6 +257,11 @@ ACCEPTED = (
     "n=1; echo $((n)) {g}",
     'set -- a; echo "$1" {g}',
     "cp {f}{{,.bak}}",
+    "[[ -f {g} && 3 -lt 5 ]] || ./show no",
+    "[[ {g} == f && 1 -eq 1 ]]",
+    "if [[ -d {g} || $# -gt 3 ]]; then true; fi",
+    "f={g}; [[ -f $f && 3 -lt 5 ]]",
+    "[[ ( -n {g} ) && ! {g} != a && {n} -ge 1 ]]",
 )
 
 
@@ -289,7 +298,8 @@ def test_refusal_names_the_line_to_write_instead() -> None:
         ("bash -c 'echo {g}'", "bash -c 'echo \"$1\"' _ {g}"),
         ('sh -c "cp {f} out/{f}.{n}"', 'sh -c \'cp "$1" out/"$1"."$2"\' _ {f} {n}'),
         ("python -c 'print({g})'", "python -c 'import sys; … sys.argv[1] …' {g}"),
-        ("awk '{{print {g}}}'", "awk -v value={g} '… value …'"),
+        ("awk '{{print {g}}}'", "value={g} awk '… ENVIRON[\"value\"] …'"),
+        ("sed s/a/{g}/", "value={g} awk '… ENVIRON[\"value\"] …'"),
         ("cat <<'EOF'\n{g}\nEOF", "remove the quotes"),
         ("echo `echo {g}`", "use $(…) instead"),
     ):

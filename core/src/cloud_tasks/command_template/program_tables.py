@@ -131,7 +131,7 @@ class FirstArgument(NamedTuple):
     """Plain arguments that are code, counted from 0."""
 
 
-_AWK_REMEDY = "awk -v value={field} '… value …'"
+_AWK_REMEDY = "value={field} awk '… ENVIRON[\"value\"] …'"
 _AWK = FirstArgument(_AWK_REMEDY, ("-e", "--source"), ("-f", "--file", "-E"), ("-F", "-v", "-i", "-l"))
 _SED = FirstArgument(_AWK_REMEDY, ("-e", "--expression"), ("-f", "--file"), ("-l", "--line-length"))
 _JQ_TAKES = "--arg --arg --argjson --argjson --slurpfile --slurpfile --rawfile --rawfile --indent -L"

@@ -284,7 +284,7 @@ class _Reader(WordReader):
 
     def _conditional(self) -> None:
         """Read ``[[ … ]]`` after its beginning."""
-        first, words = self._count, list[Word]()
+        words: list[Word] = []
         while self._at < len(self._text):
             self._skip(BLANKS_AND_LINES)
             before = self._at
@@ -295,13 +295,18 @@ class _Reader(WordReader):
                 self._at += 1
             else:
                 words.append(word)
-        operators = {word.text for word in words if word.is_plain}
-        if operators & {"-v", "-R"}:
-            self._refuse_since(first, "the shell evaluates it as the name of a variable", "test a name without data")
-        if operators & set(_COMPARISONS):
-            self._evaluated += [word.text for word in words]
-            for field in self._since(first):
-                field.is_integer = True
+        for option, word in itertools.pairwise(words):
+            if option.is_plain and option.text in ("-v", "-R"):
+                for field in word.fields:
+                    raise UnsafePlaceError(
+                        field, "the shell evaluates it as the name of a variable", "test a name without data"
+                    )
+        for at, operator in enumerate(words):
+            if operator.is_plain and operator.text in _COMPARISONS:
+                for operand in words[max(at - 1, 0) : at + 2]:
+                    self._evaluated += [operand.text, *operand.names]
+                    for field in operand.fields:
+                        field.is_integer = True
 
     def _end(self, command: _Command) -> None:
         """Examine a command at its end."""
