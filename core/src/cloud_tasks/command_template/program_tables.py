@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 __all__ = [
     "BUILT_INS",
+    "CODE_VARIABLES",
     "DECLARING",
     "EVALUATING",
     "FILE_READERS",
@@ -26,6 +27,7 @@ __all__ = [
     "TAKES_SCRIPT_NAME",
     "VALUE_REMEDY",
     "WRAPPERS",
+    "XARGS_REPLACES",
     "FirstArgument",
     "Interpreter",
 ]
@@ -153,6 +155,8 @@ JOINING = {
 """Programs that pass all their arguments to a shell."""
 MAKE_OPTIONS = tuple(f"-{letter}" for letter in "jCfloWI")
 """Options with an argument; other arguments with ``=`` are variables, whose values make expands."""
+XARGS_REPLACES = re.compile(r"-[A-Za-z0-9]*?(?:I|J)(.*)|-i(.*)|--replace(?:=(.*))?", re.DOTALL)
+"""Options of xargs for the text that it replaces."""
 REMOTE_SHELLS = ("ssh", "rsh", "autossh", "mosh")
 SSH_OPTIONS = tuple(f"-{letter}" for letter in "BbcDEeFIiJLlmOopQRSWw")
 SSH_REMEDY = "the value by standard input, as in: printf '%s\\0' {field} | ssh host xargs -0 -n1 program"
@@ -165,10 +169,25 @@ WRAPPERS = _names(
     "fakeroot proot hyperfine entr multipass lxc vagrant module"
 )
 """Programs that start the program which their arguments name."""
-EVALUATING = _names("let unset trap alias compgen complete bind read mapfile readarray getopts enable fc wait")
+VALUE_REMEDY = "a variable with a fixed name, as in: value={field}"
+_LOOP = "a loop, as in: while IFS= read -r line; do …; done"
+EVALUATING = {
+    **dict.fromkeys(_names("unset compgen complete bind read getopts enable fc"), VALUE_REMEDY),
+    **dict.fromkeys(("mapfile", "readarray"), f"a fixed name; for -C {_LOOP}"),
+    "let": "arithmetic: n=$(( {field} ))",
+    "trap": 'a function: value={field}; f() { … "$value"; }; trap f EXIT',
+    "alias": 'a function: value={field}; f() { program "$value"; }',
+    "wait": "the process that was started: program & wait $!",
+}
+"""Built-in commands that evaluate their arguments, with what to write instead."""
 DECLARING = frozenset({"export", "declare", "typeset", "local", "readonly"})
 BUILT_INS = frozenset({"eval", "source", ".", "builtin", "command", "exec", "printf", "test", "[", "set", "shopt"}) | (
-    EVALUATING | DECLARING
+    frozenset(EVALUATING) | DECLARING
 )
 """Built-in commands of shells that read arguments as code, commands or names of variables."""
-VALUE_REMEDY = "a variable with a fixed name, as in: value={field}"
+CODE_VARIABLES = _names(
+    "BASH_ENV ENV PROMPT_COMMAND PS4 PERL5OPT PERL5DB PYTHONSTARTUP RUBYOPT NODE_OPTIONS LUA_INIT R_PROFILE "
+    "R_PROFILE_USER LD_PRELOAD LD_AUDIT DYLD_INSERT_LIBRARIES GIT_SSH GIT_SSH_COMMAND GIT_EDITOR GIT_PAGER EDITOR VISUAL PAGER "
+    "MANPAGER LESSOPEN LESSCLOSE RSYNC_RSH MAKEFLAGS TAR_OPTIONS"
+)
+"""Environment variables that programs read as code, options, or a file with code."""

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
-from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS
-from cloud_tasks.command_template.programs import base_name, examine
-from cloud_tasks.command_template.shell_words import BLANKS, BLANKS_AND_LINES, NAME, WordReader
+from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS, WRAPPERS
+from cloud_tasks.command_template.programs import base_name, examine, plain_word
+from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, BLANKS, BLANKS_AND_LINES, NAME, WordReader
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
 __all__ = ["read_places"]
@@ -27,6 +27,9 @@ __all__ = ["read_places"]
 _REDIRECTION = re.compile(r"&>>|&>|<<<|<<-|<<|<&|<>|>>|>&|>\||<|>")
 _CLOSING = {"{": "}", "if": "fi", "while": "done", "until": "done", "for": "done", "select": "done"}
 _CONTINUING = ("then", "else", "elif", "do", "!", "time", "coproc")
+_MAX_CHOICES = 64
+_MAX_DEPTH = 8
+_MAX_POSITIONAL = 9
 _COMPARISONS = ("-eq", "-ne", "-lt", "-le", "-gt", "-ge")
 
 
@@ -41,7 +44,11 @@ def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
         UnsafePlaceError: A value would not be data where its placeholder stands.
     """
     if fields:
-        _Reader(text, fields, is_bash=is_bash).read()
+        reader = _Reader(text, fields, is_bash=is_bash)
+        reader.read()
+        if reader.has_jumps:
+            # Commands may run after assignments that stand below them.
+            _Reader(text, fields, is_bash=is_bash, before=reader).read()
 
 
 _STANDARD_INPUT = Field("standard input", is_known=True)
@@ -119,10 +126,20 @@ class _HereDocument:
 
 
 class _Reader(WordReader):
-    """Reads commands."""
+    """Reads commands.
 
-    def __init__(self, text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
+    Args:
+        before: Reader of what is executed before the text.
+    """
+
+    def __init__(self, text: str, fields: Sequence[Field], *, is_bash: bool, before: _Reader | None = None) -> None:
         super().__init__(text, fields, is_bash=is_bash)
+        self._literals: dict[str, list[str]] = {"SHELL": ["bash"], "BASH": ["bash"]}
+        """Values of variables that are written in the text."""
+        self._depth = 0
+        """Number of texts around this one."""
+        self.has_jumps = False
+        """Whether there are loops or functions."""
         self._pipeline = _Pipeline(0, 0)
         self._program = ""
         """Program that reads code from the standard input of the commands that are being read."""
@@ -130,6 +147,12 @@ class _Reader(WordReader):
         """Such programs of functions, by name."""
         self._read_names: set[str] = set()
         """Variables that are read from standard input."""
+        if before is not None:
+            self._assigned += before._assigned
+            self._functions |= before._functions
+            self._read_names |= before._read_names
+        self._inner_program = ""
+        """Such a program in code that is an argument of the current command."""
         self._input: list[Field] = []
         """Fields in standard inputs."""
         self._here_documents: list[_HereDocument] = []
@@ -138,7 +161,7 @@ class _Reader(WordReader):
 
     def read(self) -> None:
         self._commands("")
-        if self._read_names.intersection(name for text in self._evaluated for name in NAME.findall(text)):
+        if self._read_names.intersection(name for text in self._evaluated for name in self._names_in(text)):
             for field in self._input:
                 field.is_integer = True
         self._mark_evaluated()
@@ -244,6 +267,7 @@ class _Reader(WordReader):
     def _reserved(self, word: str, command: _Command) -> bool:
         """Read the compound command that a reserved word begins; return whether it is one."""
         if word in _CLOSING:
+            self.has_jumps |= _CLOSING[word] == "done"
             self._is_loop_head = word in ("for", "select")
             self._compound(command, lambda: self._nested(_CLOSING[word]))
         elif word == "case":
@@ -312,15 +336,19 @@ class _Reader(WordReader):
         """Examine a command at its end."""
         words, pipeline = command.words, self._pipeline
         if command.is_loop and words:
-            self._assigned.append((words[0].text, self._since(command.first)))
+            values = [field for word in words for field in word.fields]
+            self._assign(words[0].text, values if len(words) > 1 else self._fields_of([ALL_POSITIONAL]))
             return
         for word in words:
             if word.assigned:
-                self._assigned.append((word.assigned, word.fields))
+                self._assign(word.assigned, word.fields)
+                if not word.fields:
+                    self._literals.setdefault(word.assigned, []).append(word.value)
         words = list(itertools.dropwhile(lambda word: word.assigned, words))
         if words:
             self._simple_command(command, words)
         if command.function:
+            self.has_jumps = True
             self._functions[command.function] = command.program
             return
         self._input += command.input_fields
@@ -345,8 +373,11 @@ class _Reader(WordReader):
         for word in words:
             if self._read_names & word.names:
                 word.fields = [*word.fields, _STANDARD_INPUT]
+        self._arguments(name, words)
+        self._inner_program = ""
         try:
-            command.program = examine(words) or self._functions.get(name, "")
+            programs = [examine(each, self._code) for each in self._with_literals(words)]
+            command.program = next(filter(None, programs), self._inner_program) or self._functions.get(name, "")
         except UnsafePlaceError as error:
             if error.field is not _STANDARD_INPUT:
                 raise
@@ -354,11 +385,63 @@ class _Reader(WordReader):
         if name in ("read", "mapfile", "readarray"):
             command.read_names = [word.text for word in words[1:] if NAME.fullmatch(word.text)] + ["REPLY", "MAPFILE"]
             self._read_names.update(command.read_names)
-            self._assigned += [(read, command.input_fields) for read in command.read_names]
+            for read in command.read_names:
+                self._assign(read, command.input_fields)
         if name == "exec" and len(words) == 1:
             command.program = "the shell"
         if name in FILE_READERS:
             self._pipeline.file_names += [field for word in words[1:] if word.is_direct for field in word.fields]
+
+    def _arguments(self, name: str, words: Sequence[Word]) -> None:
+        """Note assignments in arguments: of variables, and of positional parameters."""
+        if name in DECLARING or name in WRAPPERS:
+            for word in words[1:]:
+                if word.assigns and not word.assigned:
+                    if name in DECLARING or name in ("env", "sudo", "doas"):
+                        self._assign(word.assigns, word.fields)
+                    else:
+                        # In a container, a variable may have another meaning.
+                        self._assigned.append((word.assigns, word.fields))
+        if name in self._functions:
+            self._positional(words)
+        elif name == "set":
+            self._positional([words[0], *(word for word in words[1:] if not word.text.startswith(("-", "+")))])
+
+    def _positional(self, words: Sequence[Word]) -> None:
+        """Note the values of ``$0`` and the positional parameters."""
+        for number, word in enumerate(words):
+            # A list is several words.
+            last = _MAX_POSITIONAL if word.text == MARK and not word.is_quoted else number
+            names = [ALL_POSITIONAL, *(f"${each}" for each in range(number, last + 1))]
+            self._assigned += [(name, word.fields) for name in names if number or name != ALL_POSITIONAL]
+
+    def _with_literals(self, words: Sequence[Word]) -> Iterator[list[Word]]:
+        """Yield the words with the values of variables that are written in the text."""
+        choices: list[list[list[Word]]] = []
+        for word in words:
+            name = next(iter(word.names)) if len(word.names) == 1 else ""
+            is_variable = word.text in ("$", f"${name}")
+            values = self._literals.get(name, ()) if is_variable else ()
+            choices.append([[word], *(list(map(plain_word, value.split())) for value in dict.fromkeys(values))])
+        for chosen in itertools.islice(itertools.product(*choices), _MAX_CHOICES):
+            if found := list(itertools.chain.from_iterable(chosen)):
+                yield found
+
+    def _code(self, text: str, arguments: Sequence[Word]) -> None:
+        """Read code within the command, in which variables and positional parameters may have fields."""
+        if self._depth == _MAX_DEPTH:
+            return
+        inner = _Reader(text, (), is_bash=self._is_bash, before=self)
+        inner._depth = self._depth + 1
+        inner._positional(arguments)
+        try:
+            inner.read()
+        except UnsafePlaceError as error:
+            # Without a field, the code is malformed.
+            if error.field.name:
+                raise
+        self._evaluated += inner._evaluated
+        self._inner_program = self._inner_program or inner._program
 
     # -- redirections and here-documents ----------------------------------------------------------------------------
 
