@@ -109,6 +109,8 @@ BASH_CASES: tuple[tuple[str, Sequence[str]], ...] = (
     ('a=({v} x{v}); P "${a[@]}"', ["V", "xV"]),
     ('a=({l}); P "${#a[@]}" {v}', ["N", "V"]),
     ('P "$(cat <<<{v})"x', ["Tx"]),
+    ('declare -A m=([b]={v}); P "${m[b]}"', ["V"]),
+    ('declare "y=a{v}"; a=([1]={v}); P "$y" "${a[1]}"', ["aV", "V"]),
     ("cat <(printf %s {v}) >/dev/null; P {v}", ["V"]),
     ("P {1..2} {a,b} {v}", ["1", "2", "a", "b", "V"]),
     ("((1 < 2)) && P {v}", ["V"]),

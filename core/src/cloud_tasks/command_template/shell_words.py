@@ -25,6 +25,7 @@ _ASSIGNED = re.compile(r"([A-Za-z_]\w*)(?:\[.*\])?\+?", re.ASCII | re.DOTALL)
 _PARAMETER = re.compile(r"\$\{([!#]?)(\w+|[@*#?$!-])?(\[[^]\0]*\])?(:?[+=?-])?(:)?", re.ASCII)
 _POSITIONAL = re.compile(r"[@*]|[0-9]+", re.ASCII)
 _POSITIONAL_IN_TEXT = re.compile(r"\$\{?([@*0-9])", re.ASCII)
+_RANGE = re.compile(r"\{([^{},\s]+?)\.\.([^{},\s]+?)(?:\.\.([^{},\s]+))?\}")
 _END_OF_WORD = " \t\n;&|()<>"
 
 
@@ -152,9 +153,19 @@ class WordReader(ABC):
                 self._at += 1
         if word.assigned and not word.value:
             word.value = word.text.partition("=")[2]
+        if MARK in word.text and not word.is_quoted:
+            self._check_range(word.text, self._since(first))
         word.names = frozenset(self._expanded[expanded:])
         word.fields = [*self._since(first), *self._fields_of(word.names)]
         return word
+
+    def _check_range(self, text: str, fields: Sequence[Field]) -> None:
+        for match in _RANGE.finditer(text):
+            if MARK in match[0]:
+                inner = iter(fields[text[: match.start()].count(MARK) :])
+                first, last, step = (re.sub(MARK, lambda _: next(inner).text, part) for part in match.groups(""))
+                seq = " ".join(filter(None, (first, step, last)))
+                raise UnsafePlaceError(fields[0], "the shell expands a range before values", f"use $(seq {seq})")
 
     def _single_quotes(self, word: Word) -> None:
         self._at += 1
@@ -362,9 +373,10 @@ class WordReader(ABC):
             before = self._at
             member = self._word()
             if member.text.startswith("["):
-                for field in member.fields:
+                subscript = member.text.partition("]=")[0]
+                for field in member.fields[: subscript.count(MARK) if member.is_direct else None]:
                     field.is_integer = True
-                self._evaluated.append(member.text)
+                self._evaluated.append(subscript)
             word.value += f" {member.text}"
             if self._at == before:
                 self._at += 1
