@@ -162,8 +162,10 @@ class WordReader(ABC):
     def _check_range(self, text: str, fields: Sequence[Field]) -> None:
         for match in _RANGE.finditer(text):
             if MARK in match[0]:
-                inner = iter(fields[text[: match.start()].count(MARK) :])
-                first, last, step = (re.sub(MARK, lambda _: next(inner).text, part) for part in match.groups(""))
+                texts = match[0].split(MARK)
+                for field in fields[text[: match.start()].count(MARK) :][: len(texts) - 1]:
+                    texts[0:2] = [f"{texts[0]}{field.text}{texts[1]}"]
+                first, last, step = (*texts[0][1:-1].split(".."), "")[:3]
                 seq = " ".join(filter(None, (first, step, last)))
                 raise UnsafePlaceError(fields[0], "the shell expands a range before values", f"use $(seq {seq})")
 
