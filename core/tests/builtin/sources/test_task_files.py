@@ -243,7 +243,7 @@ def test_task_file_error_has_place_and_reason(
 @pytest.mark.parametrize("name", ["a.jsonl", "a.yaml"])
 def test_text_of_another_encoding_has_a_remedy(tmp_path: Path, name: str) -> None:
     content = '{"id": "é", "data": {}}' if name == "a.jsonl" else "- id: é\n  data: {}\n"
-    with pytest.raises(InputError, match="; convert it with iconv -f latin1 -t utf-8$"):
+    with pytest.raises(InputError, match=r"; convert it with iconv -f latin1 -t utf-8$"):
         read(write(tmp_path, name, content.encode("latin1")))
 
 
