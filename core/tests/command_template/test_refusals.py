@@ -380,6 +380,29 @@ def test_value_that_the_shell_evaluates_must_be_an_integer(template: str) -> Non
             check(template, {"x": other})
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "awk 'NR=={x}' file",
+        "sed -n '{x}p' file",
+        'sed -n "$(echo {x})p" file',
+        'x={x}; awk "NR==$x" file',
+        "sed -e '{x},$d' file",
+        "jq '.[{x}]' file",
+        'bc <<< "{x} * 2"',
+        "echo {x}+1 | bc",
+        "bc <<E\n{x}*2\nE",
+    ],
+)
+def test_number_is_accepted_in_code_of_programs_that_calculate(template: str) -> None:
+    for value in (3, -3, 1.5, 10**30):
+        check(template, {"x": value})
+    others: list[object] = ["3", "1;e id", "", True, None, float("nan"), float("inf"), 1e300, 1e-5, [1, 2], {"a": 1}]
+    for other in others:
+        with pytest.raises(InputError, match="is not data there: "):
+            check(template, {"x": other})
+
+
 @pytest.mark.parametrize("template", ACCEPTED)
 def test_common_commands_are_accepted(template: str) -> None:
     check(template)

@@ -18,6 +18,7 @@ __all__ = [
     "INTERPRETERS",
     "JOINING",
     "MAKE_OPTIONS",
+    "NUMERIC",
     "READS_INPUT",
     "REMOTE_SHELLS",
     "SHELL",
@@ -147,6 +148,8 @@ FIRST_ARGUMENT = {
     "sqlite3": FirstArgument(_STATEMENT, ("-cmd",), places=range(1, 100)),
     "dc": FirstArgument(_AWK_REMEDY, ("-e", "--expression"), ("-f", "--file"), places=range(0)),
 }
+NUMERIC = frozenset(FIRST_ARGUMENT) - {"sqlite3"} | {"bc"}
+"""Programs in whose code a number is accepted, which no code can be hidden in."""
 JOINING = {
     **dict.fromkeys(("watch", "screen", "tmux", "bsub", "xterm", "redis-cli"), _SCRIPT),
     "parallel": "parallel … ::: {field}",

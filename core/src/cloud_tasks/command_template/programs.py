@@ -12,13 +12,13 @@ from cloud_tasks.command_template import program_tables as tables
 from cloud_tasks.command_template.fields import MARK, Field
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
-__all__ = ["ReadCode", "base_name", "examine", "plain_word"]
+__all__ = ["INPUT", "ReadCode", "base_name", "examine", "plain_word"]
 
 ReadCode = Callable[[str, Sequence[Word]], None]
 """Reads shell code without placeholders, and its arguments from ``$0``."""
 
-_INPUT = Field("standard input", is_known=True)
-"""Stands for what xargs reads."""
+INPUT = Field("standard input", is_known=True)
+"""Stands for what a command reads."""
 _SEVERAL = 9
 """Number of arguments that xargs appends, as far as it matters."""
 
@@ -178,13 +178,13 @@ def _examine_first_argument(name: str, kind: tables.FirstArgument, rest: Sequenc
         if skipped:
             skipped -= 1
         elif code_is_next or (kind.code and text.startswith(kind.code)):
-            _refuse([word], problem, kind.remedy)
+            _refuse([word], problem, kind.remedy, accepts_numbers=name in tables.NUMERIC)
             has_code, code_is_next = True, not code_is_next and text in kind.code
         elif text.startswith("-") and text != "-":
             skipped = kind.takes.count(text)
         else:
             if plain in kind.places and not has_code:
-                _refuse([word], problem, kind.remedy)
+                _refuse([word], problem, kind.remedy, accepts_numbers=name in tables.NUMERIC)
             plain += 1
 
 
@@ -224,13 +224,13 @@ def _xargs_reads_code(rest: Sequence[Word], read_code: ReadCode) -> bool:
     for option, following in itertools.pairwise(rest[: start + 1]):
         if match := tables.XARGS_REPLACES.fullmatch(option.text):
             replaced = (match[1] or following.text) if match[1] is not None else (match[2] or match[3] or "{}")
-    words = [_with_input(word, replaced, [_INPUT]) for word in rest[start:]]
+    words = [_with_input(word, replaced, [INPUT]) for word in rest[start:]]
     if not replaced:
-        words += [_with_input(plain_word("{}"), "{}", [_INPUT])] * _SEVERAL
+        words += [_with_input(plain_word("{}"), "{}", [INPUT])] * _SEVERAL
     try:
         examine(words, read_code)
     except UnsafePlaceError as error:
-        if error.field is not _INPUT:
+        if error.field is not INPUT:
             raise
         return True
     return False
@@ -281,10 +281,13 @@ def plain_word(text: str) -> Word:
     return word
 
 
-def _refuse(words: Sequence[Word], problem: str, remedy: str) -> None:
+def _refuse(words: Sequence[Word], problem: str, remedy: str, *, accepts_numbers: bool = False) -> None:
     for word in words:
-        if word.fields:
-            raise _unsafe(word.fields[0], problem, remedy)
+        for field in word.fields:
+            error = _unsafe(field, problem, remedy)
+            if not accepts_numbers or field is INPUT:
+                raise error
+            field.unsafe = error
 
 
 def _unsafe(field: Field, problem: str, remedy: str) -> UnsafePlaceError:

@@ -17,8 +17,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
-from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS, WRAPPERS
-from cloud_tasks.command_template.programs import base_name, examine, plain_word
+from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS, NUMERIC, WRAPPERS
+from cloud_tasks.command_template.programs import INPUT, base_name, examine, plain_word
 from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, BLANKS, BLANKS_AND_LINES, NAME, WordReader
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
@@ -49,10 +49,6 @@ def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
         if reader.has_jumps:
             # Commands may run after assignments that stand below them.
             _Reader(text, fields, is_bash=is_bash, before=reader).read()
-
-
-_STANDARD_INPUT = Field("standard input", is_known=True)
-"""Stands for what a command reads."""
 
 
 class _Pipeline:
@@ -363,7 +359,7 @@ class _Reader(WordReader):
         expanded = self._expanded[pipeline.expanded : command.expanded] if pipeline.is_piped else ()
         for field in (*piped, *self._fields_of(expanded), *command.input_fields):
             if field not in pipeline.file_names:
-                raise UnsafePlaceError(field, *_code_in_input(command.program))
+                _refuse_input(field, command.program)
 
     def _simple_command(self, command: _Command, words: Sequence[Word]) -> None:
         """Examine a command with a name, and set the program that reads code from its standard input."""
@@ -372,14 +368,14 @@ class _Reader(WordReader):
             self._evaluated += [word.text for word in words[1:]]
         for word in words:
             if self._read_names & word.names:
-                word.fields = [*word.fields, _STANDARD_INPUT]
+                word.fields = [*word.fields, INPUT]
         self._arguments(name, words)
         self._inner_program = ""
         try:
             programs = [examine(each, self._code) for each in self._with_literals(words)]
             command.program = next(filter(None, programs), self._inner_program) or self._functions.get(name, "")
         except UnsafePlaceError as error:
-            if error.field is not _STANDARD_INPUT:
+            if error.field is not INPUT:
                 raise
             command.program = name or "the command"
         if name in ("read", "mapfile", "readarray"):
@@ -501,7 +497,7 @@ class _Reader(WordReader):
             )
         if program := document.command.program or document.pipeline.program:
             for field in (*self._since(first), *self._fields_of(self._expanded[expanded:])):
-                raise UnsafePlaceError(field, *_code_in_input(program))
+                _refuse_input(field, program)
         self._input += self._since(first)
         self._assigned += [(read, self._since(first)) for read in document.command.read_names]
 
@@ -511,5 +507,10 @@ def _is_descriptor(word: Word) -> bool:
     return word.text.startswith("{") and word.text.endswith("}")
 
 
-def _code_in_input(program: str) -> tuple[str, str]:
-    return f"{program} executes its standard input", "put the code into a file, and give it the value as an argument"
+def _refuse_input(field: Field, program: str) -> None:
+    """Refuse a field in the input of a program that executes it; a number for some."""
+    remedy = "put the code into a file, and give it the value as an argument"
+    error = UnsafePlaceError(field, f"{program} executes its standard input", remedy)
+    if program not in NUMERIC:
+        raise error
+    field.unsafe = error
