@@ -14,6 +14,7 @@ __all__ = [
     "DECLARING",
     "EVALUATING",
     "FILE_READERS",
+    "FILTERS",
     "FIRST_ARGUMENT",
     "INTERPRETERS",
     "JOINING",
@@ -118,6 +119,9 @@ FILE_READERS = _names(
     "cat zcat gzcat bzcat xzcat zstdcat lz4cat gunzip gzip bunzip2 bzip2 xz unxz zstd unzstd pigz pv tac"
 )
 """Programs that print the content of the files that their arguments name, and no argument."""
+
+FILTERS = FILE_READERS | _names("tee tr sed grep head tail sort uniq cut awk")
+"""Programs that may print their standard input."""
 
 
 class FirstArgument(NamedTuple):

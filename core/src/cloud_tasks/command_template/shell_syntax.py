@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
-from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS, NUMERIC, WRAPPERS
+from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS, FILTERS, NUMERIC, WRAPPERS
 from cloud_tasks.command_template.programs import INPUT, base_name, examine, plain_word
 from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, BLANKS, BLANKS_AND_LINES, NAME, WordReader
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
@@ -54,7 +54,7 @@ def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
 class _Pipeline:
     """A pipeline while it is read."""
 
-    __slots__ = ("expanded", "file_names", "first", "is_piped", "program")
+    __slots__ = ("expanded", "file_names", "first", "is_piped", "passes_input", "program")
 
     def __init__(self, first: int, expanded: int) -> None:
         self.first = first
@@ -64,6 +64,8 @@ class _Pipeline:
         self.file_names: list[Field] = []
         """Fields in it that are only names of files which it reads."""
         self.is_piped = False
+        self.passes_input = False
+        """Whether its first command prints its standard input."""
         self.program = ""
         """Program in it that reads code from its standard input."""
 
@@ -353,7 +355,7 @@ class _Reader(WordReader):
         if not command.program:
             return
         pipeline.program = command.program
-        if not pipeline.is_piped:
+        if not pipeline.is_piped or pipeline.passes_input:
             self._program = command.program
         piped = self._all[pipeline.first : command.first] if pipeline.is_piped else ()
         expanded = self._expanded[pipeline.expanded : command.expanded] if pipeline.is_piped else ()
@@ -385,6 +387,10 @@ class _Reader(WordReader):
                 self._assign(read, command.input_fields)
         if name == "exec" and len(words) == 1:
             command.program = "the shell"
+        if name in FILTERS and not self._pipeline.is_piped:
+            self._pipeline.passes_input = name not in FILE_READERS or all(
+                each.text.startswith("-") for each in words[1:]
+            )
         if name in FILE_READERS:
             self._pipeline.file_names += [field for word in words[1:] if word.is_direct for field in word.fields]
 
