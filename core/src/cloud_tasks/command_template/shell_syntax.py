@@ -404,6 +404,8 @@ class _Reader(WordReader):
                     else:
                         # In a container, a variable may have another meaning.
                         self._assigned.append((word.assigns, word.fields))
+        if name == "printf" and len(words) > 2 and words[1].text == "-v":
+            self._assign(words[2].text, [field for word in words[3:] for field in word.fields])
         if name in self._functions:
             self._positional(words)
         elif name == "set":
@@ -412,8 +414,9 @@ class _Reader(WordReader):
     def _positional(self, words: Sequence[Word]) -> None:
         """Note the values of ``$0`` and the positional parameters."""
         for number, word in enumerate(words):
-            # A list is several words.
-            last = _MAX_POSITIONAL if word.text == MARK and not word.is_quoted else number
+            # A list is several words, as an expansion without quotes may be.
+            is_wide = not word.is_quoted and (word.text == MARK or word.text.startswith("$"))
+            last = _MAX_POSITIONAL if is_wide else number
             names = [ALL_POSITIONAL, *(f"${each}" for each in range(number, last + 1))]
             self._assigned += [(name, word.fields) for name in names if number or name != ALL_POSITIONAL]
 

@@ -228,10 +228,11 @@ class WordReader(ABC):
         self._refuse_since(first, "it stands inside backquotes", "use $(…) instead")
 
     def _process_substitution(self, word: Word) -> None:
-        first = self._count
+        first, expanded = self._count, len(self._expanded)
         self._at += 2
         self._nested(")")
-        word.has_process = word.has_process or self._count > first
+        has_fields = self._count > first or bool(self._fields_of(self._expanded[expanded:]))
+        word.has_process = word.has_process or has_fields
         word.text += "<()"
 
     def _comment(self) -> None:
