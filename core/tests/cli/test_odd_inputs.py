@@ -313,6 +313,24 @@ def test_input_without_tasks_behind_the_first_ones_is_refused(capsys: pytest.Cap
     )
 
 
+@pytest.mark.parametrize("command", [("run", "--force"), ("run", "--dry-run"), ("load-queue", "--force"), ("plan",)])
+def test_grid_of_too_many_tasks_is_refused_before_it_is_read(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    for grid, number in (("x=1..1000000000000", "1,000,000,000,000"), ("x=1..20000;y=1..10000", "200,000,000")):
+        line = refusal(capsys, *command, "--config", "config.yml", "--task-file", f"grid:{grid}")
+        assert line == (
+            f"Error: grid:{grid}: {number} tasks are more than the 100,000,000 that a job can have; "
+            "split them into jobs, or let each task do more work"
+        )
+
+
+def test_part_of_a_large_grid_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("load-queue", "--config", "config.yml", "--task-file", "grid:x=1..1000000000000", "--limit", "3")
+    code, _, lines = call(capsys, *arguments)
+    assert (code, lines) == (0, [])
+
+
 def test_empty_input_is_accepted_on_request(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "a.json").write_text("[]")
     for command in (["load-queue"], ["plan"]):

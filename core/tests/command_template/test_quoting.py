@@ -47,6 +47,8 @@ HOSTILE = (
     "#",
     "!",
     "a\\",
+    "a\\tb",
+    "C:\\new",
     "$'\\n'",
     "%s",
     "&",
@@ -97,6 +99,7 @@ CASES: tuple[tuple[str, Sequence[str]], ...] = (
     ("P {l} {v}", ["L", "V"]),
     ('P "{l}"', ["J"]),
     ('X={l}; P "$X"', ["J"]),
+    ('value={v} awk \'BEGIN {{ printf "<%s>", ENVIRON["value"] }}\'', ["V"]),
     ('for x in {l}; do P "$x"; done', ["L"]),
 )
 BASH_CASES: tuple[tuple[str, Sequence[str]], ...] = (
@@ -106,6 +109,8 @@ BASH_CASES: tuple[tuple[str, Sequence[str]], ...] = (
     ('a=({v} x{v}); P "${a[@]}"', ["V", "xV"]),
     ('a=({l}); P "${#a[@]}" {v}', ["N", "V"]),
     ('P "$(cat <<<{v})"x', ["Tx"]),
+    ('declare -A m=([b]={v}); P "${m[b]}"', ["V"]),
+    ('declare "y=a{v}"; a=([1]={v}); P "$y" "${a[1]}"', ["aV", "V"]),
     ("cat <(printf %s {v}) >/dev/null; P {v}", ["V"]),
     ("P {1..2} {a,b} {v}", ["1", "2", "a", "b", "V"]),
     ("((1 < 2)) && P {v}", ["V"]),

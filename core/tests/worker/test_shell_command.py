@@ -211,6 +211,47 @@ def test_long_list_is_passed_as_arguments_and_too_long_values_fail_with_the_file
         assert "CLOUD_TASKS_DATA_FILE" in events[name]["exception"]
 
 
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("ln -s /dev/zero $F", "a symbolic link, not a regular file"),
+        ("echo 1 > x; ln -s $PWD/x $F", "a symbolic link, not a regular file"),
+        ("mkfifo $F", "not a regular file"),
+        ("mkdir $F", "not a regular file"),
+        ("truncate -s 1T $F", "1,099,511,627,776 bytes; the limit is 104,857,600"),
+    ],
+)
+@pytest.mark.parametrize("mode", [(), ("--result-store", "results")])
+def test_result_file_that_is_no_small_regular_file_fails_the_task(
+    worker: Harness, mode: tuple[str, ...], command: str, problem: str
+) -> None:
+    command = command.replace("$F", "$CLOUD_TASKS_RESULT_FILE")
+    run(worker, "--command", command, "--task-file", tasks(worker, a={}), *mode)
+    event = ended(worker)["a"]
+    assert event["event_type"] == "task_exception"
+    assert problem in event["exception"]
+    assert event["exception"].startswith("CLOUD_TASKS_RESULT_FILE: ")
+    assert "stack_trace" not in event
+    assert "Traceback" not in event.get("log_tail", "")
+    assert worker.nothing_is_left()
+
+
+@pytest.mark.parametrize("mode", [(), ("--reuse-processes", "10"), ("--start-method", "spawn")])
+def test_problem_of_the_data_of_a_command_has_no_traceback(worker: Harness, mode: tuple[str, ...]) -> None:
+    data = {"a": {"n": 1, "t": ""}, "b": {"n": "x", "t": ""}, "c": {"n": 1, "t": "x" * 131_072}, "d": {"n": 1}}
+    finished = run(
+        worker, "--command", "true $(( {n} )) {t}", "--task-file", tasks(worker, **data), "--capture-output", *mode
+    )
+    events = ended(worker)
+    assert events.pop("a")["event_type"] == "task_completed"
+    assert sorted(events) == ["b", "c", "d"]
+    for event in events.values():
+        assert event["exception_type"] == "InputError"
+        assert "stack_trace" not in event
+        assert event["exception"] in event["log_tail"]
+    assert "Traceback" not in finished.log + json.dumps(worker.events("task_exception"))
+
+
 def test_every_end_of_an_attempt_has_its_command(worker) -> None:
     data = {
         "a": {"s": "0", "u": "https://me:secret@host/x y"},

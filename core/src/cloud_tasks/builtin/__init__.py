@@ -23,7 +23,7 @@ from cloud_tasks.plugin import (
     hookimpl,
 )
 
-__all__ = ["open_task_source", "parameter_grid", "validate"]
+__all__ = ["check_length", "open_task_source", "parameter_grid", "validate"]
 
 
 def validate(source: Iterable[Task]) -> int:
@@ -37,6 +37,20 @@ def validate(source: Iterable[Task]) -> int:
     from cloud_tasks.builtin.sources.validation import read_all
 
     return read_all(source)
+
+
+def check_length(source: Iterable[Task], *, limit: int | None = None) -> None:
+    """Check the number of tasks of a source before they are read, where it is known.
+
+    Args:
+        limit: Number of tasks that are read at most.
+
+    Raises:
+        InputError: More than a job can have.
+    """
+    from cloud_tasks.builtin.sources import validation
+
+    validation.check_length(source, limit=limit)
 
 
 def parameter_grid(parameters: Sequence[str]) -> TaskSource:

@@ -10,13 +10,16 @@ from typing import NamedTuple
 
 __all__ = [
     "BUILT_INS",
+    "CODE_VARIABLES",
     "DECLARING",
     "EVALUATING",
     "FILE_READERS",
+    "FILTERS",
     "FIRST_ARGUMENT",
     "INTERPRETERS",
     "JOINING",
     "MAKE_OPTIONS",
+    "NUMERIC",
     "READS_INPUT",
     "REMOTE_SHELLS",
     "SHELL",
@@ -26,6 +29,7 @@ __all__ = [
     "TAKES_SCRIPT_NAME",
     "VALUE_REMEDY",
     "WRAPPERS",
+    "XARGS_REPLACES",
     "FirstArgument",
     "Interpreter",
 ]
@@ -116,6 +120,9 @@ FILE_READERS = _names(
 )
 """Programs that print the content of the files that their arguments name, and no argument."""
 
+FILTERS = FILE_READERS | _names("tee tr sed grep head tail sort uniq cut awk")
+"""Programs that may print their standard input."""
+
 
 class FirstArgument(NamedTuple):
     """A program whose first plain argument is code."""
@@ -131,7 +138,7 @@ class FirstArgument(NamedTuple):
     """Plain arguments that are code, counted from 0."""
 
 
-_AWK_REMEDY = "awk -v value={field} '… value …'"
+_AWK_REMEDY = "value={field} awk '… ENVIRON[\"value\"] …'"
 _AWK = FirstArgument(_AWK_REMEDY, ("-e", "--source"), ("-f", "--file", "-E"), ("-F", "-v", "-i", "-l"))
 _SED = FirstArgument(_AWK_REMEDY, ("-e", "--expression"), ("-f", "--file"), ("-l", "--line-length"))
 _JQ_TAKES = "--arg --arg --argjson --argjson --slurpfile --slurpfile --rawfile --rawfile --indent -L"
@@ -145,6 +152,8 @@ FIRST_ARGUMENT = {
     "sqlite3": FirstArgument(_STATEMENT, ("-cmd",), places=range(1, 100)),
     "dc": FirstArgument(_AWK_REMEDY, ("-e", "--expression"), ("-f", "--file"), places=range(0)),
 }
+NUMERIC = frozenset(FIRST_ARGUMENT) - {"sqlite3"} | {"bc"}
+"""Programs in whose code a number is accepted, which no code can be hidden in."""
 JOINING = {
     **dict.fromkeys(("watch", "screen", "tmux", "bsub", "xterm", "redis-cli"), _SCRIPT),
     "parallel": "parallel … ::: {field}",
@@ -153,6 +162,8 @@ JOINING = {
 """Programs that pass all their arguments to a shell."""
 MAKE_OPTIONS = tuple(f"-{letter}" for letter in "jCfloWI")
 """Options with an argument; other arguments with ``=`` are variables, whose values make expands."""
+XARGS_REPLACES = re.compile(r"-[A-Za-z0-9]*?(?:I|J)(.*)|-i(.*)|--replace(?:=(.*))?", re.DOTALL)
+"""Options of xargs for the text that it replaces."""
 REMOTE_SHELLS = ("ssh", "rsh", "autossh", "mosh")
 SSH_OPTIONS = tuple(f"-{letter}" for letter in "BbcDEeFIiJLlmOopQRSWw")
 SSH_REMEDY = "the value by standard input, as in: printf '%s\\0' {field} | ssh host xargs -0 -n1 program"
@@ -165,10 +176,25 @@ WRAPPERS = _names(
     "fakeroot proot hyperfine entr multipass lxc vagrant module"
 )
 """Programs that start the program which their arguments name."""
-EVALUATING = _names("let unset trap alias compgen complete bind read mapfile readarray getopts enable fc wait")
+VALUE_REMEDY = "a variable with a fixed name, as in: value={field}"
+_LOOP = "a loop, as in: while IFS= read -r line; do …; done"
+EVALUATING = {
+    **dict.fromkeys(_names("unset compgen complete bind read getopts enable fc"), VALUE_REMEDY),
+    **dict.fromkeys(("mapfile", "readarray"), f"a fixed name; for -C {_LOOP}"),
+    "let": "arithmetic: n=$(( {field} ))",
+    "trap": 'a function: value={field}; f() { … "$value"; }; trap f EXIT',
+    "alias": 'a function: value={field}; f() { program "$value"; }',
+    "wait": "the process that was started: program & wait $!",
+}
+"""Built-in commands that evaluate their arguments, with what to write instead."""
 DECLARING = frozenset({"export", "declare", "typeset", "local", "readonly"})
 BUILT_INS = frozenset({"eval", "source", ".", "builtin", "command", "exec", "printf", "test", "[", "set", "shopt"}) | (
-    EVALUATING | DECLARING
+    frozenset(EVALUATING) | DECLARING
 )
 """Built-in commands of shells that read arguments as code, commands or names of variables."""
-VALUE_REMEDY = "a variable with a fixed name, as in: value={field}"
+CODE_VARIABLES = _names(
+    "BASH_ENV ENV PROMPT_COMMAND PS4 PERL5OPT PERL5DB PYTHONSTARTUP RUBYOPT NODE_OPTIONS LUA_INIT R_PROFILE "
+    "R_PROFILE_USER LD_PRELOAD LD_AUDIT DYLD_INSERT_LIBRARIES GIT_SSH GIT_SSH_COMMAND GIT_EDITOR GIT_PAGER EDITOR "
+    "VISUAL PAGER MANPAGER LESSOPEN LESSCLOSE RSYNC_RSH MAKEFLAGS TAR_OPTIONS"
+)
+"""Environment variables that programs read as code, options, or a file with code."""

@@ -6,17 +6,28 @@ A value inside such a word would be parsed a second time, by the program's own r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cloud_tasks.command_template import program_tables as tables
 from cloud_tasks.command_template.fields import MARK, Field
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
-__all__ = ["base_name", "examine"]
+__all__ = ["INPUT", "ReadCode", "base_name", "examine", "plain_word"]
+
+ReadCode = Callable[[str, Sequence[Word]], None]
+"""Reads shell code without placeholders, and its arguments from ``$0``."""
+
+INPUT = Field("standard input", is_known=True)
+"""Stands for what a command reads."""
+_SEVERAL = 9
+"""Number of arguments that xargs appends, as far as it matters."""
 
 
-def examine(words: Sequence[Word]) -> str:
+def examine(words: Sequence[Word], read_code: ReadCode) -> str:
     """Check the words of a simple command; return the program that reads code from its standard input, else nothing.
+
+    Args:
+        read_code: Called for code in the arguments; raises as this function.
 
     Raises:
         UnsafePlaceError: A word with a placeholder would be read as code.
@@ -30,9 +41,12 @@ def examine(words: Sequence[Word]) -> str:
         if words[at].text == MARK or words[at].text.startswith("$"):
             for field in words[at].fields:
                 field.is_program = True
-        _examine_built_in(names[at], rest)
-        _examine_program(names[at], rest)
-        program = program or (names[at] if _reads_code(names[at], rest) else "")
+        if names[at] == "find":
+            _examine_found(rest, read_code)
+        _examine_built_in(names[at], rest, read_code)
+        _examine_program(names[at], rest, read_code)
+        reads = _xargs_reads_code(rest, read_code) if names[at] == "xargs" else _reads_code(names[at], rest)
+        program = program or (names[at] if reads else "")
     return program
 
 
@@ -51,7 +65,7 @@ def _may_begin_command(names: Sequence[str], at: int) -> bool:
 
 def _is_known(name: str) -> bool:
     return (
-        name in ("eval", "source", "make", "gmake")
+        name in ("eval", "source", "make", "gmake", "xargs", "find")
         or name in tables.FIRST_ARGUMENT
         or name in tables.JOINING
         or name in tables.REMOTE_SHELLS
@@ -60,15 +74,17 @@ def _is_known(name: str) -> bool:
     )
 
 
-def _examine_built_in(name: str, rest: Sequence[Word]) -> None:
+def _examine_built_in(name: str, rest: Sequence[Word], read_code: ReadCode) -> None:
     problem = f"{name} evaluates it"
     if name == "eval":
         _refuse(rest, "eval executes it", "the command itself, without eval")
+        read_code(" ".join(word.text for word in rest), ())
     elif name in tables.EVALUATING:
-        _refuse(rest, problem, tables.VALUE_REMEDY)
+        _refuse(rest, problem, tables.EVALUATING[name])
+        if name == "trap" and rest:
+            read_code(rest[0].text, ())
     elif name in tables.DECLARING:
-        is_odd = any(word.text.startswith(("-", "+")) and set(word.text) & set("inaA") for word in rest)
-        _refuse([word for word in rest if is_odd or not word.assigned], problem, tables.VALUE_REMEDY)
+        _examine_declared(rest, problem)
     elif name in ("source", "."):
         _refuse([word for word in rest if word.has_process], problem, "a file with the commands")
     elif name in ("printf", "test", "["):
@@ -77,7 +93,18 @@ def _examine_built_in(name: str, rest: Sequence[Word]) -> None:
         _refuse([*names, *attached], problem, tables.VALUE_REMEDY)
 
 
-def _examine_program(name: str, rest: Sequence[Word]) -> None:
+def _examine_declared(rest: Sequence[Word], problem: str) -> None:
+    options = {letter for word in rest if word.text.startswith(("-", "+")) for letter in word.text}
+    for word in rest:
+        name = word.text.partition("=")[0]
+        is_array = word.text.endswith("=()")
+        if "A" in options and not is_array:
+            _refuse([word], problem, f"separate commands, as in: declare -A {name}; {name}[key]={{field}}")
+        elif options & set("in") or ("a" in options and not is_array) or not (word.assigned or word.assigns):
+            _refuse([word], problem, tables.VALUE_REMEDY)
+
+
+def _examine_program(name: str, rest: Sequence[Word], read_code: ReadCode) -> None:
     if name in tables.FIRST_ARGUMENT:
         _examine_first_argument(name, tables.FIRST_ARGUMENT[name], rest)
     elif name in tables.REMOTE_SHELLS:
@@ -96,13 +123,13 @@ def _examine_program(name: str, rest: Sequence[Word]) -> None:
         )
     for interpreter in tables.INTERPRETERS:
         if interpreter.name.fullmatch(name):
-            _examine_options(name, interpreter, rest)
+            _examine_options(name, interpreter, rest, read_code)
 
 
-def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word]) -> None:
+def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word], read_code: ReadCode) -> None:
     is_code = has_code = False
     previous = ""
-    for word in rest:
+    for at, word in enumerate(rest):
         text = word.text
         is_option = text.startswith(("-", "+")) and text not in tables.STANDARD_INPUT
         if is_code:
@@ -110,7 +137,10 @@ def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word]) 
                 raise _code(name, kind, word)
             if is_option:
                 continue
-            if kind.name is tables.SHELL.name or text == "":
+            if kind is tables.SHELL:
+                read_code(text, rest[at + 1 :])
+                return
+            if text == "":
                 return
             is_code, has_code = False, True
         elif kind.option.fullmatch(text):
@@ -148,13 +178,13 @@ def _examine_first_argument(name: str, kind: tables.FirstArgument, rest: Sequenc
         if skipped:
             skipped -= 1
         elif code_is_next or (kind.code and text.startswith(kind.code)):
-            _refuse([word], problem, kind.remedy)
+            _refuse([word], problem, kind.remedy, accepts_numbers=name in tables.NUMERIC)
             has_code, code_is_next = True, not code_is_next and text in kind.code
         elif text.startswith("-") and text != "-":
             skipped = kind.takes.count(text)
         else:
             if plain in kind.places and not has_code:
-                _refuse([word], problem, kind.remedy)
+                _refuse([word], problem, kind.remedy, accepts_numbers=name in tables.NUMERIC)
             plain += 1
 
 
@@ -180,16 +210,48 @@ def _reads_code(name: str, rest: Sequence[Word]) -> bool:
     """Return whether a program reads code from its standard input."""
     if name in ("source", "."):
         return any(word.text in tables.STANDARD_INPUT for word in rest)
-    if name == "xargs":
-        # With a shell among its arguments, into whose code it puts what it reads.
-        return any("{}" in word.text and len(word.text) > 2 for word in rest) and any(
-            tables.SHELL.name.fullmatch(base_name(word)) for word in rest
-        )
     if name in tables.REMOTE_SHELLS:
         remote = [text.strip("'\"") for word in _split_ssh(rest)[1] for text in word.text.split()]
-        words = [_plain_word(text) for text in remote]
+        words = [plain_word(text) for text in remote]
         return not words or any(_reads_code(base_name(word), words[at + 1 :]) for at, word in enumerate(words))
     return tables.READS_INPUT.fullmatch(name) is not None and _has_no_code(name, rest)
+
+
+def _xargs_reads_code(rest: Sequence[Word], read_code: ReadCode) -> bool:
+    """Return whether the program that xargs starts reads as code what xargs reads."""
+    start = next((at for at, word in enumerate(rest) if _is_known(base_name(word))), len(rest))
+    replaced = ""
+    for option, following in itertools.pairwise(rest[: start + 1]):
+        if match := tables.XARGS_REPLACES.fullmatch(option.text):
+            replaced = (match[1] or following.text) if match[1] is not None else (match[2] or match[3] or "{}")
+    words = [_with_input(word, replaced, [INPUT]) for word in rest[start:]]
+    if not replaced:
+        words += [_with_input(plain_word("{}"), "{}", [INPUT])] * _SEVERAL
+    try:
+        examine(words, read_code)
+    except UnsafePlaceError as error:
+        if error.field is not INPUT:
+            raise
+        return True
+    return False
+
+
+def _examine_found(rest: Sequence[Word], read_code: ReadCode) -> None:
+    """Examine the program that find starts with the files which it finds."""
+    starts = itertools.takewhile(lambda word: not word.text.startswith(("-", "(", "!")), rest)
+    fields = [field for word in starts for field in word.fields]
+    for at, word in enumerate(rest):
+        if fields and word.text in ("-exec", "-execdir", "-ok", "-okdir") and at + 1 < len(rest):
+            examine([_with_input(each, "{}", fields) for each in rest[at + 1 :]], read_code)
+
+
+def _with_input(word: Word, replaced: str, fields: Sequence[Field]) -> Word:
+    """Return a word in which a text stands for input with fields."""
+    if not replaced or replaced not in word.text:
+        return word
+    changed = plain_word(word.text.replace(replaced, MARK))
+    changed.fields = [*word.fields, *fields]
+    return changed
 
 
 def _has_no_code(name: str, rest: Sequence[Word]) -> bool:
@@ -213,16 +275,19 @@ def _has_no_code(name: str, rest: Sequence[Word]) -> bool:
     return True
 
 
-def _plain_word(text: str) -> Word:
+def plain_word(text: str) -> Word:
     word = Word()
     word.text = text
     return word
 
 
-def _refuse(words: Sequence[Word], problem: str, remedy: str) -> None:
+def _refuse(words: Sequence[Word], problem: str, remedy: str, *, accepts_numbers: bool = False) -> None:
     for word in words:
-        if word.fields:
-            raise _unsafe(word.fields[0], problem, remedy)
+        for field in word.fields:
+            error = _unsafe(field, problem, remedy)
+            if not accepts_numbers or field is INPUT:
+                raise error
+            field.unsafe = error
 
 
 def _unsafe(field: Field, problem: str, remedy: str) -> UnsafePlaceError:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
-from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS
-from cloud_tasks.command_template.programs import base_name, examine
-from cloud_tasks.command_template.shell_words import BLANKS, BLANKS_AND_LINES, NAME, WordReader
+from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS, FILTERS, NUMERIC, WRAPPERS
+from cloud_tasks.command_template.programs import INPUT, base_name, examine, plain_word
+from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, BLANKS, BLANKS_AND_LINES, NAME, WordReader
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
 __all__ = ["read_places"]
@@ -27,6 +27,9 @@ __all__ = ["read_places"]
 _REDIRECTION = re.compile(r"&>>|&>|<<<|<<-|<<|<&|<>|>>|>&|>\||<|>")
 _CLOSING = {"{": "}", "if": "fi", "while": "done", "until": "done", "for": "done", "select": "done"}
 _CONTINUING = ("then", "else", "elif", "do", "!", "time", "coproc")
+_MAX_CHOICES = 64
+_MAX_DEPTH = 8
+_MAX_POSITIONAL = 9
 _COMPARISONS = ("-eq", "-ne", "-lt", "-le", "-gt", "-ge")
 
 
@@ -41,17 +44,17 @@ def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
         UnsafePlaceError: A value would not be data where its placeholder stands.
     """
     if fields:
-        _Reader(text, fields, is_bash=is_bash).read()
-
-
-_STANDARD_INPUT = Field("standard input", is_known=True)
-"""Stands for what a command reads."""
+        reader = _Reader(text, fields, is_bash=is_bash)
+        reader.read()
+        if reader.has_jumps:
+            # Commands may run after assignments that stand below them.
+            _Reader(text, fields, is_bash=is_bash, before=reader).read()
 
 
 class _Pipeline:
     """A pipeline while it is read."""
 
-    __slots__ = ("expanded", "file_names", "first", "is_piped", "program")
+    __slots__ = ("expanded", "file_names", "first", "is_piped", "passes_input", "program")
 
     def __init__(self, first: int, expanded: int) -> None:
         self.first = first
@@ -61,6 +64,8 @@ class _Pipeline:
         self.file_names: list[Field] = []
         """Fields in it that are only names of files which it reads."""
         self.is_piped = False
+        self.passes_input = False
+        """Whether its first command prints its standard input."""
         self.program = ""
         """Program in it that reads code from its standard input."""
 
@@ -119,10 +124,20 @@ class _HereDocument:
 
 
 class _Reader(WordReader):
-    """Reads commands."""
+    """Reads commands.
 
-    def __init__(self, text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
+    Args:
+        before: Reader of what is executed before the text.
+    """
+
+    def __init__(self, text: str, fields: Sequence[Field], *, is_bash: bool, before: _Reader | None = None) -> None:
         super().__init__(text, fields, is_bash=is_bash)
+        self._literals: dict[str, list[str]] = {"SHELL": ["bash"], "BASH": ["bash"]}
+        """Values of variables that are written in the text."""
+        self._depth = 0
+        """Number of texts around this one."""
+        self.has_jumps = False
+        """Whether there are loops or functions."""
         self._pipeline = _Pipeline(0, 0)
         self._program = ""
         """Program that reads code from the standard input of the commands that are being read."""
@@ -130,6 +145,12 @@ class _Reader(WordReader):
         """Such programs of functions, by name."""
         self._read_names: set[str] = set()
         """Variables that are read from standard input."""
+        if before is not None:
+            self._assigned += before._assigned
+            self._functions |= before._functions
+            self._read_names |= before._read_names
+        self._inner_program = ""
+        """Such a program in code that is an argument of the current command."""
         self._input: list[Field] = []
         """Fields in standard inputs."""
         self._here_documents: list[_HereDocument] = []
@@ -138,7 +159,7 @@ class _Reader(WordReader):
 
     def read(self) -> None:
         self._commands("")
-        if self._read_names.intersection(name for text in self._evaluated for name in NAME.findall(text)):
+        if self._read_names.intersection(name for text in self._evaluated for name in self._names_in(text)):
             for field in self._input:
                 field.is_integer = True
         self._mark_evaluated()
@@ -244,6 +265,7 @@ class _Reader(WordReader):
     def _reserved(self, word: str, command: _Command) -> bool:
         """Read the compound command that a reserved word begins; return whether it is one."""
         if word in _CLOSING:
+            self.has_jumps |= _CLOSING[word] == "done"
             self._is_loop_head = word in ("for", "select")
             self._compound(command, lambda: self._nested(_CLOSING[word]))
         elif word == "case":
@@ -284,7 +306,7 @@ class _Reader(WordReader):
 
     def _conditional(self) -> None:
         """Read ``[[ … ]]`` after its beginning."""
-        first, words = self._count, list[Word]()
+        words: list[Word] = []
         while self._at < len(self._text):
             self._skip(BLANKS_AND_LINES)
             before = self._at
@@ -295,27 +317,36 @@ class _Reader(WordReader):
                 self._at += 1
             else:
                 words.append(word)
-        operators = {word.text for word in words if word.is_plain}
-        if operators & {"-v", "-R"}:
-            self._refuse_since(first, "the shell evaluates it as the name of a variable", "test a name without data")
-        if operators & set(_COMPARISONS):
-            self._evaluated += [word.text for word in words]
-            for field in self._since(first):
-                field.is_integer = True
+        for option, word in itertools.pairwise(words):
+            if option.is_plain and option.text in ("-v", "-R"):
+                for field in word.fields:
+                    raise UnsafePlaceError(
+                        field, "the shell evaluates it as the name of a variable", "test a name without data"
+                    )
+        for at, operator in enumerate(words):
+            if operator.is_plain and operator.text in _COMPARISONS:
+                for operand in words[max(at - 1, 0) : at + 2]:
+                    self._evaluated += [operand.text, *operand.names]
+                    for field in operand.fields:
+                        field.is_integer = True
 
     def _end(self, command: _Command) -> None:
         """Examine a command at its end."""
         words, pipeline = command.words, self._pipeline
         if command.is_loop and words:
-            self._assigned.append((words[0].text, self._since(command.first)))
+            values = [field for word in words for field in word.fields]
+            self._assign(words[0].text, values if len(words) > 1 else self._fields_of([ALL_POSITIONAL]))
             return
         for word in words:
             if word.assigned:
-                self._assigned.append((word.assigned, word.fields))
+                self._assign(word.assigned, word.fields)
+                if not word.fields:
+                    self._literals.setdefault(word.assigned, []).append(word.value)
         words = list(itertools.dropwhile(lambda word: word.assigned, words))
         if words:
             self._simple_command(command, words)
         if command.function:
+            self.has_jumps = True
             self._functions[command.function] = command.program
             return
         self._input += command.input_fields
@@ -324,13 +355,13 @@ class _Reader(WordReader):
         if not command.program:
             return
         pipeline.program = command.program
-        if not pipeline.is_piped:
+        if not pipeline.is_piped or pipeline.passes_input:
             self._program = command.program
         piped = self._all[pipeline.first : command.first] if pipeline.is_piped else ()
         expanded = self._expanded[pipeline.expanded : command.expanded] if pipeline.is_piped else ()
         for field in (*piped, *self._fields_of(expanded), *command.input_fields):
             if field not in pipeline.file_names:
-                raise UnsafePlaceError(field, *_code_in_input(command.program))
+                _refuse_input(field, command.program)
 
     def _simple_command(self, command: _Command, words: Sequence[Word]) -> None:
         """Examine a command with a name, and set the program that reads code from its standard input."""
@@ -339,21 +370,83 @@ class _Reader(WordReader):
             self._evaluated += [word.text for word in words[1:]]
         for word in words:
             if self._read_names & word.names:
-                word.fields = [*word.fields, _STANDARD_INPUT]
+                word.fields = [*word.fields, INPUT]
+        self._arguments(name, words)
+        self._inner_program = ""
         try:
-            command.program = examine(words) or self._functions.get(name, "")
+            programs = [examine(each, self._code) for each in self._with_literals(words)]
+            command.program = next(filter(None, programs), self._inner_program) or self._functions.get(name, "")
         except UnsafePlaceError as error:
-            if error.field is not _STANDARD_INPUT:
+            if error.field is not INPUT:
                 raise
             command.program = name or "the command"
         if name in ("read", "mapfile", "readarray"):
             command.read_names = [word.text for word in words[1:] if NAME.fullmatch(word.text)] + ["REPLY", "MAPFILE"]
             self._read_names.update(command.read_names)
-            self._assigned += [(read, command.input_fields) for read in command.read_names]
+            for read in command.read_names:
+                self._assign(read, command.input_fields)
         if name == "exec" and len(words) == 1:
             command.program = "the shell"
+        if name in FILTERS and not self._pipeline.is_piped:
+            self._pipeline.passes_input = name not in FILE_READERS or all(
+                each.text.startswith("-") for each in words[1:]
+            )
         if name in FILE_READERS:
             self._pipeline.file_names += [field for word in words[1:] if word.is_direct for field in word.fields]
+
+    def _arguments(self, name: str, words: Sequence[Word]) -> None:
+        """Note assignments in arguments: of variables, and of positional parameters."""
+        if name in DECLARING or name in WRAPPERS:
+            for word in words[1:]:
+                if word.assigns and not word.assigned:
+                    if name in DECLARING or name in ("env", "sudo", "doas"):
+                        self._assign(word.assigns, word.fields)
+                    else:
+                        # In a container, a variable may have another meaning.
+                        self._assigned.append((word.assigns, word.fields))
+        if name == "printf" and len(words) > 2 and words[1].text == "-v":
+            self._assign(words[2].text, [field for word in words[3:] for field in word.fields])
+        if name in self._functions:
+            self._positional(words)
+        elif name == "set":
+            self._positional([words[0], *(word for word in words[1:] if not word.text.startswith(("-", "+")))])
+
+    def _positional(self, words: Sequence[Word]) -> None:
+        """Note the values of ``$0`` and the positional parameters."""
+        for number, word in enumerate(words):
+            # A list is several words, as an expansion without quotes may be.
+            is_wide = not word.is_quoted and (word.text == MARK or word.text.startswith("$"))
+            last = _MAX_POSITIONAL if is_wide else number
+            names = [ALL_POSITIONAL, *(f"${each}" for each in range(number, last + 1))]
+            self._assigned += [(name, word.fields) for name in names if number or name != ALL_POSITIONAL]
+
+    def _with_literals(self, words: Sequence[Word]) -> Iterator[list[Word]]:
+        """Yield the words with the values of variables that are written in the text."""
+        choices: list[list[list[Word]]] = []
+        for word in words:
+            name = next(iter(word.names)) if len(word.names) == 1 else ""
+            is_variable = word.text in ("$", f"${name}")
+            values = self._literals.get(name, ()) if is_variable else ()
+            choices.append([[word], *(list(map(plain_word, value.split())) for value in dict.fromkeys(values))])
+        for chosen in itertools.islice(itertools.product(*choices), _MAX_CHOICES):
+            if found := list(itertools.chain.from_iterable(chosen)):
+                yield found
+
+    def _code(self, text: str, arguments: Sequence[Word]) -> None:
+        """Read code within the command, in which variables and positional parameters may have fields."""
+        if self._depth == _MAX_DEPTH:
+            return
+        inner = _Reader(text, (), is_bash=self._is_bash, before=self)
+        inner._depth = self._depth + 1
+        inner._positional(arguments)
+        try:
+            inner.read()
+        except UnsafePlaceError as error:
+            # Without a field, the code is malformed.
+            if error.field.name:
+                raise
+        self._evaluated += inner._evaluated
+        self._inner_program = self._inner_program or inner._program
 
     # -- redirections and here-documents ----------------------------------------------------------------------------
 
@@ -413,7 +506,7 @@ class _Reader(WordReader):
             )
         if program := document.command.program or document.pipeline.program:
             for field in (*self._since(first), *self._fields_of(self._expanded[expanded:])):
-                raise UnsafePlaceError(field, *_code_in_input(program))
+                _refuse_input(field, program)
         self._input += self._since(first)
         self._assigned += [(read, self._since(first)) for read in document.command.read_names]
 
@@ -423,5 +516,10 @@ def _is_descriptor(word: Word) -> bool:
     return word.text.startswith("{") and word.text.endswith("}")
 
 
-def _code_in_input(program: str) -> tuple[str, str]:
-    return f"{program} executes its standard input", "put the code into a file, and give it the value as an argument"
+def _refuse_input(field: Field, program: str) -> None:
+    """Refuse a field in the input of a program that executes it; a number for some."""
+    remedy = "put the code into a file, and give it the value as an argument"
+    error = UnsafePlaceError(field, f"{program} executes its standard input", remedy)
+    if program not in NUMERIC:
+        raise error
+    field.unsafe = error

@@ -11,15 +11,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
+from cloud_tasks.command_template.program_tables import CODE_VARIABLES
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
-__all__ = ["BLANKS", "BLANKS_AND_LINES", "NAME", "WordReader"]
+__all__ = ["ALL_POSITIONAL", "BLANKS", "BLANKS_AND_LINES", "NAME", "WordReader"]
 
+ALL_POSITIONAL = "$@"
+"""Name of the positional parameters as a whole, as of a variable."""
 BLANKS = re.compile(r"(?:[ \t]|\\\n)*")
 BLANKS_AND_LINES = re.compile(r"(?:[ \t\n]|\\\n|#[^\n]*)*")
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)(?:\[.*\])?\+?", re.ASCII | re.DOTALL)
 _PARAMETER = re.compile(r"\$\{([!#]?)(\w+|[@*#?$!-])?(\[[^]\0]*\])?(:?[+=?-])?(:)?", re.ASCII)
+_POSITIONAL = re.compile(r"[@*]|[0-9]+", re.ASCII)
+_POSITIONAL_IN_TEXT = re.compile(r"\$\{?([@*0-9])", re.ASCII)
+_RANGE = re.compile(r"\{([^{},\s]+?)\.\.([^{},\s]+?)(?:\.\.([^{},\s]+))?\}")
 _END_OF_WORD = " \t\n;&|()<>"
 
 
@@ -52,7 +58,7 @@ class WordReader(ABC):
 
     def _mark_evaluated(self) -> None:
         """Mark the fields that are assigned to variables which the shell evaluates as arithmetic."""
-        evaluated = {name for text in self._evaluated for name in NAME.findall(text)}
+        evaluated = {name for text in self._evaluated for name in self._names_in(text)}
         for field in self._fields_of(evaluated):
             field.is_integer = True
 
@@ -74,12 +80,35 @@ class WordReader(ABC):
         wanted = frozenset(names)
         return [field for name, fields in self._assigned if name in wanted for field in fields]
 
+    def _expand(self, name: str) -> None:
+        """Note the expansion of a variable."""
+        self._expanded.append(self._positional_name(name) if _POSITIONAL.fullmatch(name) else name)
+
+    def _positional_name(self, name: str) -> str:
+        """Return the name under which a positional parameter is noted; one for all if they are shifted."""
+        return ALL_POSITIONAL if name in "@*" or re.search(r"\bshift\b", self._text) else f"${name}"
+
+    def _names_in(self, text: str) -> Iterable[str]:
+        """Return the variables in text that the shell evaluates as arithmetic."""
+        return [*NAME.findall(text), *map(self._positional_name, _POSITIONAL_IN_TEXT.findall(text))]
+
+    def _assign(self, name: str, fields: Sequence[Field]) -> None:
+        """Note the assignment of fields to a variable."""
+        if fields and name in CODE_VARIABLES:
+            raise UnsafePlaceError(
+                fields[0],
+                f"programs read code from the variable {name}",
+                "use a variable of another name, or a fixed value",
+            )
+        self._assigned.append((name, fields))
+
     def _refuse_since(self, first: int, problem: str, remedy: str) -> None:
         if self._count > first:
             raise UnsafePlaceError(self._all[first], problem, remedy)
 
     def _unclosed(self, closing: str) -> UnsafePlaceError:
-        return UnsafePlaceError(self._all[0], f"the command has an opening without the closing {closing}", "close it")
+        field = self._all[0] if self._all else Field("", is_known=True)
+        return UnsafePlaceError(field, f"the command has an opening without the closing {closing}", "close it")
 
     # -- words ------------------------------------------------------------------------------------------------------
 
@@ -122,9 +151,23 @@ class WordReader(ABC):
             else:
                 word.text += letter
                 self._at += 1
+        if word.assigned and not word.value:
+            word.value = word.text.partition("=")[2]
+        if MARK in word.text and not word.is_quoted:
+            self._check_range(word.text, self._since(first))
         word.names = frozenset(self._expanded[expanded:])
         word.fields = [*self._since(first), *self._fields_of(word.names)]
         return word
+
+    def _check_range(self, text: str, fields: Sequence[Field]) -> None:
+        for match in _RANGE.finditer(text):
+            if MARK in match[0]:
+                texts = match[0].split(MARK)
+                for field in fields[text[: match.start()].count(MARK) :][: len(texts) - 1]:
+                    texts[0:2] = [f"{texts[0]}{field.text}{texts[1]}"]
+                first, last, step = (*texts[0][1:-1].split(".."), "")[:3]
+                seq = " ".join(filter(None, (first, step, last)))
+                raise UnsafePlaceError(fields[0], "the shell expands a range before values", f"use $(seq {seq})")
 
     def _single_quotes(self, word: Word) -> None:
         self._at += 1
@@ -185,10 +228,11 @@ class WordReader(ABC):
         self._refuse_since(first, "it stands inside backquotes", "use $(…) instead")
 
     def _process_substitution(self, word: Word) -> None:
-        first = self._count
+        first, expanded = self._count, len(self._expanded)
         self._at += 2
         self._nested(")")
-        word.has_process = word.has_process or self._count > first
+        has_fields = self._count > first or bool(self._fields_of(self._expanded[expanded:]))
+        word.has_process = word.has_process or has_fields
         word.text += "<()"
 
     def _comment(self) -> None:
@@ -233,9 +277,9 @@ class WordReader(ABC):
             self._at += 1
             self._double_quotes(word)
         else:
-            name = NAME.match(text, at + 1)
+            name = NAME.match(text, at + 1) or _POSITIONAL.match(text, at + 1, at + 2)
             if name is not None:
-                self._expanded.append(name[0])
+                self._expand(name[0])
             word.text += "$"
             self._at += 1
 
@@ -244,7 +288,7 @@ class WordReader(ABC):
         assert match is not None
         # Within double quotes, apostrophes in a default value are plain characters, but not for bash.
         has_quotes = self._is_bash or not (is_quoted and match[4])
-        self._expanded.append(match[2] or "")
+        self._expand(match[2] or "")
         self._evaluated.append(match[3] or "")
         start = self._at = match.end()
         inner = Word()
@@ -332,9 +376,11 @@ class WordReader(ABC):
             before = self._at
             member = self._word()
             if member.text.startswith("["):
-                for field in member.fields:
+                subscript = member.text.partition("]=")[0]
+                for field in member.fields[: subscript.count(MARK) if member.is_direct else None]:
                     field.is_integer = True
-                self._evaluated.append(member.text)
+                self._evaluated.append(subscript)
+            word.value += f" {member.text}"
             if self._at == before:
                 self._at += 1
         self._at += 1

@@ -43,6 +43,7 @@ MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 _GO_TEMPLATE = re.compile(r"(?<!\{)\{\{-?\s*(?:\w+ +)?\.[^{}]*\}\}(?!\})")
 """A template of Docker, Kubernetes and others: ``{{.Name}}``."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _MAX_SUGGESTED = 8
 _MAX_LINE = 1000
 """Characters of a line that is kept with an event."""
@@ -138,9 +139,12 @@ class CommandTemplate:
             if not field.is_known and field.place is not Place.COMMENT:
                 raise self._unknown(field, values)
         if (unsafe := parsed.unsafe) is not None:
-            remedy = unsafe.remedy if unsafe.shell_code is None else f"use {with_arguments(*unsafe.shell_code)}"
-            raise self._error(f"{unsafe.field.text} is not data there: {unsafe.problem}", remedy)
+            raise self._unsafe(unsafe)
         return parsed.parts, parsed.fields
+
+    def _unsafe(self, error: UnsafePlaceError) -> InputError:
+        remedy = error.remedy if error.shell_code is None else f"use {with_arguments(*error.shell_code)}"
+        return self._error(f"{error.field.text} is not data there: {error.problem}", remedy)
 
     def _parse(self, known: frozenset[str]) -> _Parsed:
         parsed = self._parsed.get(known)
@@ -158,7 +162,10 @@ class CommandTemplate:
         """Return the text of a field's value, or the texts of a list where there may be several words."""
         if field.place is Place.COMMENT:
             return ""
-        texts = field_texts(find_value(field.name, values))
+        value = find_value(field.name, values)
+        texts = field_texts(value)
+        if isinstance(field.unsafe, UnsafePlaceError) and not _is_number(value):
+            raise self._unsafe(field.unsafe)
         if isinstance(texts, tuple) and (field.place is not Place.WORD or field.is_integer):
             texts = " ".join(texts)
         for text in (texts,) if isinstance(texts, str) else texts:
@@ -287,6 +294,11 @@ def _quoted(field: Field, value: tuple[str, ...] | str) -> str:
 def encoded(text: str) -> bytes:
     """Return text as a program gets it: UTF-8, and the bytes of file names that are not UTF-8 as they were."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number whose text has digits, sign and point only: sed executes what follows an e."""
+    return isinstance(value, (int, float)) and _DECIMAL.fullmatch(str(value)) is not None
 
 
 def _shortened(text: str) -> str:

@@ -29,7 +29,7 @@ class UnsafePlaceError(Exception):
 class Word:
     """One word of a command."""
 
-    __slots__ = ("assigned", "fields", "has_expansion", "has_process", "is_quoted", "names", "text")
+    __slots__ = ("assigned", "fields", "has_expansion", "has_process", "is_quoted", "names", "text", "value")
 
     def __init__(self) -> None:
         self.text = ""
@@ -44,6 +44,14 @@ class Word:
         """Whether it has a process substitution with a placeholder."""
         self.assigned = ""
         """Variable that it assigns a value to."""
+        self.value = ""
+        """Text of that value; the members of an array with blanks between."""
+
+    @property
+    def assigns(self) -> str:
+        """Name before ``=``, where an argument is an assignment also within quotes; else nothing."""
+        name, separator, _ = self.text.partition("=")
+        return name if separator and name.isidentifier() and name.isascii() else ""
 
     @property
     def is_direct(self) -> bool:

@@ -13,6 +13,7 @@ from cloud_tasks.taskfile.open_file import (
     STANDARD_INPUT,
     display_name,
     is_url,
+    not_utf8,
     open_binary,
     place_of,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "kind_of",
     "locate_problem",
     "may_repeat_keys",
+    "not_utf8",
     "open_binary",
     "place_of",
     "strict_scan",

@@ -44,7 +44,7 @@ def fields_of_entry(entry: object, number: int, where: Callable[[], str]) -> tup
         # Fast path for the usual form: this runs once per task.
         task_id = entry.get("task_id") or entry.get("id")
         data = entry["data"]
-        if type(task_id) is str and task_id and type(data) is dict and task_id.isascii():
+        if type(task_id) is str and task_id and type(data) is dict and task_id.isascii() and "\0" not in task_id:
             return task_id, data
     return _validated(entry, number, where)
 
@@ -94,6 +94,8 @@ def _validated(entry: Any, number: int, where: Callable[[], str]) -> tuple[str, 
         _refuse(f'"{name}" must be text, not {kind_of(task_id)} ({task_id!r})', number, where, hint="put it in quotes")
     if not task_id:
         _refuse(f'"{name}" is empty', number, where)
+    if "\0" in task_id:
+        _refuse(f'"{name}" contains the character U+0000 ({task_id!r})', number, where, hint="remove it")
     if any("\ud800" <= character <= "\udfff" for character in task_id):
         _refuse(f'"{name}" is not valid Unicode text ({task_id!r})', number, where)
     if "data" not in entry:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from cloud_tasks.errors import InputError
 from cloud_tasks.sanitize import clean_text
 from cloud_tasks.taskfile.entry import fields_of_entry, kind_of
-from cloud_tasks.taskfile.open_file import MAX_TASK_LENGTH
+from cloud_tasks.taskfile.open_file import MAX_TASK_LENGTH, not_utf8
 from cloud_tasks.taskfile.strict_json import (
     Problem,
     check_entry,
@@ -205,7 +205,7 @@ class JsonList:
             text = self._decoder.decode(data, final=self._ended)
         except UnicodeDecodeError as error:
             line = self._lines_before + 1 + self._window.count("\n", self._at) + data.count(b"\n", 0, error.start)
-            raise InputError(f"not UTF-8 text ({error.reason})", where=f"{self._where}:{line}") from error
+            raise not_utf8(data, error.reason, f"{self._where}:{line}") from error
         self._window = self._window[self._at :] + text
         self._has_escapes = "\\" in self._window
         self._at = 0

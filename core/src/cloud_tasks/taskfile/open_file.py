@@ -5,6 +5,7 @@ Compression is recognized by the first bytes, so that the name of a file does no
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import io
 import os
@@ -15,7 +16,16 @@ from typing import Any, BinaryIO, cast
 
 from cloud_tasks.errors import InputError
 
-__all__ = ["COMPRESSIONS", "MAX_TASK_LENGTH", "STANDARD_INPUT", "display_name", "is_url", "open_binary", "place_of"]
+__all__ = [
+    "COMPRESSIONS",
+    "MAX_TASK_LENGTH",
+    "STANDARD_INPUT",
+    "display_name",
+    "is_url",
+    "not_utf8",
+    "open_binary",
+    "place_of",
+]
 
 STANDARD_INPUT = "-"
 """Location that denotes standard input; a file of that name is ``./-``."""
@@ -70,6 +80,8 @@ def open_binary(place: str) -> Iterator[BinaryIO]:
     except InputError:
         raise
     except FileNotFoundError as error:
+        if (cause := _first_cause(error)) is not None:
+            raise InputError(f"cannot read the file: {' '.join(str(cause).split())}", where=where) from error
         raise InputError("file not found", where=where, hint="check the path of the task file") from error
     except ImportError as error:
         raise InputError(f"this URL scheme needs another package: {error}", where=where) from error
@@ -81,6 +93,23 @@ def open_binary(place: str) -> Iterator[BinaryIO]:
             reason = " ".join(str(error).split())
             raise InputError(f"cannot read the file: {type(error).__name__}: {reason}", where=where) from error
         raise
+
+
+def _first_cause(error: BaseException) -> BaseException | None:
+    """Return the error behind one that a storage library raised for any failure; None if the file does not exist."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return None if isinstance(error, FileNotFoundError) else error
+
+
+def not_utf8(data: bytes, reason: str, where: str) -> InputError:
+    """Return the error for text in another encoding.
+
+    Args:
+        data: Where the text begins, or a part of it.
+    """
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin1"
+    return InputError(f"not UTF-8 text ({reason})", where=where, hint=f"convert it with iconv -f {encoding} -t utf-8")
 
 
 def _is_from_library(error: Exception) -> bool:

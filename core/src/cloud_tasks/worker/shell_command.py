@@ -17,13 +17,14 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cloud_tasks.command_template import CommandTemplate, sample_values, shell_line
 from cloud_tasks.errors import InputError
-from cloud_tasks.worker.common.os_errors import mark_own_failure
+from cloud_tasks.worker.common.os_errors import mark_own_failure, os_error_text
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.options import PREFIXES, make_parser
 from cloud_tasks.worker.worker import Worker
@@ -32,11 +33,14 @@ __all__ = ["ShellCommand", "run_command_worker"]
 
 _SHELLS = ("bash", "sh")
 _BASH = "/bin/bash"
+_MAX_RESULT = 100 << 20
+"""Bytes of a result file that are read; results over ``max_result_bytes`` are handled like those of Python tasks."""
 _SIGPIPE_EXIT = 128 + signal.SIGPIPE
 _SIGPIPE_REASON = (
     "SIGPIPE: a program of a pipeline wrote after its reader had ended, as before `| head`; "
     "to accept this, write { program || [ $? -eq 141 ]; } | head"
 )
+_LONG_HINT = "let the program read the file that CLOUD_TASKS_DATA_FILE names"
 _REPORTED_SIGNALS = (
     signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL,
 )  # fmt: skip
@@ -199,8 +203,9 @@ class ShellCommand:
             ).returncode
         except OSError as error:
             # A command that is too long is the task's own failure.
-            if error.errno != errno.E2BIG:
-                mark_own_failure(error, "cannot start the shell")
+            if error.errno == errno.E2BIG:
+                raise InputError("the values of the command are too long for the system", hint=_LONG_HINT) from None
+            mark_own_failure(error, "cannot start the shell")
             raise
         if code != 0:
             _exit_like(code)
@@ -218,7 +223,7 @@ def _check_size(command: Sequence[bytes], environment: Mapping[str, str]) -> Non
             f"the command has {size:,} bytes with its values; the system accepts {min(limit, 128 * 1024):,}"
             if size <= limit
             else f"the values of the command have {size:,} bytes; the system accepts {limit:,}",
-            hint="let the program read the file that CLOUD_TASKS_DATA_FILE names",
+            hint=_LONG_HINT,
         )
 
 
@@ -234,12 +239,29 @@ def _exit_like(code: int) -> None:
 
 
 def _result(path: str) -> Any:
+    """Return the result in a file; None without one. A link, pipe or device is never read."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8", errors="replace") as file:
+            found = os.fstat(descriptor)
+            text = file.read(_MAX_RESULT + 1) if stat.S_ISREG(found.st_mode) and found.st_size <= _MAX_RESULT else None
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        raise _odd_result("not a regular file") from None
+    except OSError as error:
+        is_link = error.errno == errno.ELOOP
+        raise _odd_result("a symbolic link, not a regular file" if is_link else os_error_text(error)) from error
+    if text is None and not stat.S_ISREG(found.st_mode):
+        raise _odd_result("not a regular file")
+    if text is None or len(text) > _MAX_RESULT:
+        raise _odd_result(f"{found.st_size:,} bytes; the limit is {_MAX_RESULT:,}")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text.rstrip("\n")
+
+
+def _odd_result(problem: str) -> InputError:
+    hint = "write the result to this file, and larger output to files of its own"
+    return InputError(problem, where="CLOUD_TASKS_RESULT_FILE", hint=hint)

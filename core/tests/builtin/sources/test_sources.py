@@ -44,6 +44,9 @@ def wrong():
 def nothing():
     return None
 
+def nul():
+    yield {"id": "a\\0", "data": {}}
+
 def one():
     return {"id": "a", "data": {}}
 
@@ -98,7 +101,11 @@ def test_factory_is_named_by_module_or_file(folder: Path, spec: str) -> None:
         ("some_factory:later", "some_factory:later: the task factory is asynchronous"),
         ("some_factory:refuses", "some_factory:refuses: the task factory raised ValueError: not today"),
         ("factory:nonsense", '"nonsense" is not a function'),
+        ("some_factory:nul", 'some_factory:nul: task 1: "id" contains the character U+0000'),
         ("", "no task source given"),
+        ("json:", "json:: no file given; write json:FILE"),
+        ("yaml: ", "yaml: : no file given; write yaml:FILE"),
+        ("jsonl", "jsonl: no file given; write jsonl:FILE"),
     ],
 )
 def test_factory_error_has_place_and_reason(folder: Path, spec: str, message: str) -> None:
@@ -183,6 +190,9 @@ def test_grid_reads_lists_and_ranges(text: str, values: list[Any]) -> None:
         "=1",
         "n=1;n=2",
         "n=1..5..0",
+        "n=1..",
+        "n=..5",
+        "n=1,3..",
         "n=1..5..-1",
         "n=1,1",
         "2x=1",

@@ -169,6 +169,25 @@ BROKEN = [
         '[{"id": "a", "task_id": "b", "data": {}}]',
         "a.json:1: task 1: \"task_id\" ('b') and \"id\" ('a') differ",
     ),
+    ("a.json", '[\n{"id": "a\\u0000b", "data": {}}]', 'a.json:2: task 1: "id" contains the character U+0000 ('),
+    ("a.json", '[{"task_id": "é\\u0000", "data": {}}]', 'a.json:1: task 1: "task_id" contains the character U+0000 ('),
+    ("a.jsonl", '\n{"id": "\\u0000", "data": {}}', 'a.jsonl:2: task 1: "id" contains the character U+0000 ('),
+    ("a.yaml", '- id: "a\\0"\n  data: {}', 'a.yaml:1: task 1: "id" contains the character U+0000 ('),
+    (
+        "a.json",
+        JSON.encode("utf-16"),
+        "a.json:1: not UTF-8 text (invalid start byte); convert it with iconv -f utf-16 ",
+    ),
+    (
+        "a.jsonl",
+        JSON_LINES.encode("utf-16"),
+        "a.jsonl:1: not UTF-8 text (invalid start byte); convert it with iconv -f ",
+    ),
+    (
+        "a.json",
+        '[{"id": "é", "data": {}}]'.encode("latin1"),
+        "a.json:1: not UTF-8 text (invalid continuation byte); convert it with iconv -f latin1 -t utf-8",
+    ),
     ("a.json", '[{"id": "a"}]', 'a.json:1: task 1: task "a" has no "data"'),
     ("a.json", '[{"id": "a", "data": [1]}]', 'a.json:1: task 1: "data" of task "a" must be an object, not a list'),
     ("a.json", '[{"id": "a", "data": {}, "priority": 3}]', 'a.json:1: task 1: unknown key "priority"'),
@@ -219,6 +238,31 @@ def test_task_file_error_has_place_and_reason(
     with pytest.raises(InputError) as caught:
         read(Path(name))
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.yaml"])
+def test_text_of_another_encoding_has_a_remedy(tmp_path: Path, name: str) -> None:
+    content = '{"id": "é", "data": {}}' if name == "a.jsonl" else "- id: é\n  data: {}\n"
+    with pytest.raises(InputError, match=r"; convert it with iconv -f latin1 -t utf-8$"):
+        read(write(tmp_path, name, content.encode("latin1")))
+
+
+def test_ids_with_other_control_characters_are_kept(tmp_path: Path) -> None:
+    content = json.dumps([{"id": "a\x01\x1b\n\x7f", "data": {}}])
+    assert [task.task_id for task in read(write(tmp_path, "a.json", content))] == ["a\x01\x1b\n\x7f"]
+
+
+def test_failed_connection_is_not_a_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_url(*_: object) -> None:
+        # As the HTTP file system of fsspec does.
+        raise FileNotFoundError("http://host/a.json") from ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("fsspec.open", open_url)
+    with (
+        pytest.raises(InputError, match=r"^http://host/a.json: cannot read the file: .*Connection refused"),
+        open_task_source(None, "http://host/a.json") as source,
+    ):
+        list(source)
 
 
 def test_task_file_yields_the_tasks_before_an_invalid_one(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ MAX_TASKS = 10**12
 """A larger range or grid is taken for a mistake."""
 
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)(?:\.\.(-?[0-9]+))?")
-_LIKE_A_RANGE = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?\.\.[-+]?[0-9.]")
+_LIKE_A_RANGE = re.compile(
+    r"[-+]?(?=\.*[0-9])[0-9.]+(?:[eE][-+]?[0-9]+)?\.\.(?:[-+]?[0-9.]|\Z)|\.\.[-+]?[0-9.]*[0-9]\Z"
+)
 _PADDED = re.compile(r"-?0[0-9]")
 _LIKE_A_NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _BACKSLASHED = re.compile(r"\\([,;\s\"'\\])")

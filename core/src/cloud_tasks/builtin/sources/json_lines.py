@@ -17,6 +17,7 @@ from cloud_tasks.taskfile import (
     fields_of_entry,
     locate_problem,
     may_repeat_keys,
+    not_utf8,
     open_binary,
     place_of,
     strict_scan,
@@ -59,7 +60,7 @@ class JsonLinesSource:
                         scan = strict_scan
                         entry, end = scan(text, 0)
                 except UnicodeDecodeError as error:
-                    raise InputError(f"not UTF-8 text ({error.reason})", where=self.place()) from error
+                    raise not_utf8(line, error.reason, self.place()) from error
                 except json.JSONDecodeError as error:
                     raise self._invalid(error, number, line) from error
                 except (ValueError, RecursionError) as error:

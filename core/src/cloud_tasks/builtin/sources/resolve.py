@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["open_task_source"]
 
+_FILES = ("json", "jsonl", "yaml")
+"""Built-in sources that read a file."""
 _RENAMED = {"sweep": "grid"}
 """Current names of sources by their former names. A plugin may register a former name."""
 
@@ -96,7 +98,10 @@ def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskS
         _warn_once(name, _RENAMED[name])
         name = _RENAMED[name]
     if name in registered and not location.startswith("//") and (separator or not (base_dir / spec).exists()):
-        return _named(registry, backends, name), location
+        backend = _named(registry, backends, name)
+        if name in _FILES and not location.strip():
+            raise InputError("no file given", where=spec, hint=f"write {name}:FILE")
+        return backend, location
     if separator and not is_url(spec) and not (base_dir / spec).is_file() and _is_factory(spec):
         return _named(registry, backends, "factory"), spec
     return _by_suffix(backends, spec), spec

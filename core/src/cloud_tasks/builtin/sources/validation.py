@@ -13,9 +13,23 @@ from itertools import islice
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 
-__all__ = ["read_all"]
+__all__ = ["MAX_LOADED", "check_length", "read_all"]
 
+MAX_LOADED = 100_000_000
+"""Tasks that are loaded into a database; more are taken for a mistake."""
 _BATCH = 1000
+
+
+def check_length(source: Iterable[Task], *, limit: int | None = None) -> None:
+    """Refuse a source of known length with more tasks than are loaded into a database, as `cloud_tasks.builtin`."""
+    expected_length = getattr(source, "expected_length", None)
+    length = expected_length() if expected_length is not None else None
+    if length is not None and min(length, length if limit is None else limit) > MAX_LOADED:
+        raise InputError(
+            f"{length:,} tasks are more than the {MAX_LOADED:,} that a job can have",
+            where=str(getattr(source, "where", "")),
+            hint="split them into jobs, or let each task do more work",
+        )
 
 
 def read_all(source: Iterable[Task]) -> int:

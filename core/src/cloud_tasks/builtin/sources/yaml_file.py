@@ -25,7 +25,7 @@ from cloud_tasks.builtin.sources.yaml_checks import NodeError, TaskNodes
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 from cloud_tasks.sanitize import MAX_DEPTH
-from cloud_tasks.taskfile import MAX_TASK_LENGTH, display_name, open_binary, place_of
+from cloud_tasks.taskfile import MAX_TASK_LENGTH, display_name, not_utf8, open_binary, place_of
 
 __all__ = ["YamlFileSource"]
 
@@ -124,7 +124,9 @@ class YamlFileSource:
                 reason = " ".join(str(part) for part in (error.context, error.problem) if part)
                 self._refuse(f"after task {number}: not valid YAML: {reason}", mark)
             except yaml.YAMLError as error:
-                self._refuse(f"after task {number}: not valid YAML: {' '.join(str(error).split())}", None)
+                reason = " ".join(str(error).split())
+                hint = str(not_utf8(b"", "", "").hint) if "octet" in reason or "decode" in reason else ""
+                self._refuse(f"after task {number}: not valid YAML: {reason}", None, hint=hint)
             except RecursionError:
                 self._refuse(f"after task {number}: nested deeper than {MAX_DEPTH} levels", None)
             finally:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cloud_tasks.builtin import open_task_source, validate
+from cloud_tasks.builtin import check_length, open_task_source, validate
 from cloud_tasks.cli.options.common import file_option
 from cloud_tasks.cli.options.database import read_database
 from cloud_tasks.cli.options.durations import Duration
@@ -68,6 +68,7 @@ def count_tasks(
     if number is not None or spec is None:
         return number
     with open_task_source(config.registry, spec, base_dir=Path.cwd(), settings_for=config.settings_for) as source:
+        check_length(source)
         template = config.command_template()
         if template is None:
             found = validate(source)

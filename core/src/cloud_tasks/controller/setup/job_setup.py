@@ -20,7 +20,7 @@ from pathlib import Path
 import attrs
 
 import cloud_tasks
-from cloud_tasks.builtin import open_task_source
+from cloud_tasks.builtin import check_length, open_task_source
 from cloud_tasks.command_template import CheckedTasks, sample_values
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.deferred_writes import wait_for_store
@@ -132,8 +132,10 @@ class JobSetup:
         with open_task_source(
             self._registry, spec, base_dir=Path.cwd(), settings_for=self._config.settings_for
         ) as source:
+            start, limit = self._given.start_task, self._given.limit
+            check_length(source, limit=None if limit is None else start + limit)
             tasks = CheckedTasks(source, self._check_command)
-            number = self._loaded.load_tasks(tasks, start=self._given.start_task, limit=self._given.limit)
+            number = self._loaded.load_tasks(tasks, start=start, limit=limit)
         if not number and not self._given.allow_empty:
             skipped = f" behind the first {self._given.start_task:,}" if self._given.start_task else ""
             where = str(getattr(source, "where", spec))

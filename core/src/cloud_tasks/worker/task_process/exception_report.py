@@ -3,7 +3,8 @@
 Invariants, each with a test:
 
 1. The report of an exception is complete, wherever its traceback cannot be printed.
-2. An exception that our own means caused (the output of the task, its scratch folder) is reported as such, with the
+2. Data that our own code refuses is reported by its error, without a traceback.
+3. An exception that our own means caused (the output of the task, its scratch folder) is reported as such, with the
    system's error; any other is the task's own.
 """
 
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from cloud_tasks.errors import Retry
+from cloud_tasks.errors import InputError, Retry
 from cloud_tasks.worker.common.os_errors import NO_ROOM, OWN_FAILURE, os_error_text
 
 __all__ = ["describe", "failure", "own_failure", "report_problem", "retry_request", "text_of"]
@@ -33,15 +34,17 @@ _OWN_MODULES = ("cloud_tasks.worker.", "asyncio.")
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """Return the head of the report of a function that raised; print the traceback."""
+    """Return the head of the report of a function that raised; print the traceback, or an error of its data."""
     import traceback
 
     try:
-        trace = "".join(traceback.format_exception(type(error), error, _user_frames(error)))
-        trace = _encodable(trace)
+        printed = "".join(traceback.format_exception(type(error), error, _user_frames(error)))
+        trace = printed = _encodable(printed)
+        if _is_of_input(error):
+            trace, printed = "", _encodable(f"{error}\n")
     except BaseException:
-        trace = ""
-    unwritable = _print(trace)
+        trace = printed = ""
+    unwritable = _print(printed)
     kinds = [_name_of(kind) for kind in _bases_of(type(error))[:-2]]
     head: dict[str, Any] = {
         "error": _name_of(type(error)),
@@ -137,6 +140,16 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             for other in (current.__context__, current.__cause__, *(members if isinstance(members, tuple) else ()))
             if isinstance(other, BaseException)
         ]
+
+
+def _is_of_input(error: BaseException) -> bool:
+    """Return whether our own code refused the data of the task: no frame is the user's."""
+    frame = error.__traceback__ if isinstance(error, InputError) else None
+    is_ours = frame is not None
+    while frame is not None:
+        is_ours = is_ours and str(frame.tb_frame.f_globals.get("__name__")).startswith("cloud_tasks.")
+        frame = frame.tb_next
+    return is_ours
 
 
 def _user_frames(error: BaseException) -> Any:
