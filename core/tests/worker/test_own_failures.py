@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import subprocess
@@ -294,8 +293,8 @@ def test_read_outcome_takes_sys_exit_with_an_error_code_for_an_interruption_with
     monkeypatch, code, kind
 ) -> None:
     monkeypatch.setattr(outcome_module, "full_folder", lambda folders: NO_SPACE)
-    body = json.dumps({"exited": True, "exit_code": code}).encode()
-    outcome = read_outcome(status=0, content=len(body).to_bytes(8, "little") + body, cause="", folders=("/tmp",))
+    content = encode_report({"exited": True, "exit_code": code}, b"")
+    outcome = read_outcome(status=0, content=content, cause="", folders=("/tmp",))
     assert outcome.kind is kind
 
 
