@@ -286,7 +286,7 @@ EXPECTED = [Task(task_id="a", data={"x": 1}), Task(task_id="b")]
 @pytest.mark.parametrize(
     ("name", "content"), [("a.json", LIST), ("a.json", LINES), ("a.json", WRAPPED), ("a.yaml", YAML)]
 )
-@pytest.mark.parametrize("pack", [lambda b: b, lambda b: gzip.compress(b, mtime=0, mtime=0), bz2.compress, lzma.compress])
+@pytest.mark.parametrize("pack", [lambda b: b, lambda b: gzip.compress(b, mtime=0), bz2.compress, lzma.compress])
 def test_form_and_compression_are_recognized_by_content(tmp_path: Path, name: str, content: str, pack: Any) -> None:
     (tmp_path / name).write_bytes(pack(content.encode()))
     assert read(tmp_path / name) == EXPECTED
@@ -408,7 +408,7 @@ def test_compressed_file_that_becomes_a_huge_task_is_refused(
         monkeypatch.setattr(f"cloud_tasks.{module}.MAX_TASK_LENGTH", 1 << 20)
     good = {"id": "a", "data": {"x": "y" * 500_000}}
     text = json.dumps(good) + "\n" if name == "a.jsonl" else f"[{json.dumps(good)},\n"
-    (tmp_path / name).write_bytes(gzip.compress(text.encode() + b'{"id": "b", "data": {"x": "' + b"y" * (8 << 20), mtime=0))
+    (tmp_path / name).write_bytes(gzip.compress(text.encode() + b'{"id": "b", "data": {"x": "' + b"y" * (8 << 20)))
     with pytest.raises(InputError, match="longer than 1 MB"):
         read(tmp_path / name)
 
