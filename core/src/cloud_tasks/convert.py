@@ -232,8 +232,8 @@ _LONG = 1 << 64
 
 def _identifier(text: str) -> str:
     """Return a task id. One that no task can have is refused rather than changed: it could become that of another."""
-    if len(text) > _MAX_TASK_ID or clean_text(text) != text:
-        raise UnusableValueError("a task_id that is too long or not valid Unicode text")
+    if not text or len(text) > _MAX_TASK_ID or clean_text(text) != text:
+        raise UnusableValueError("a task_id that is empty, too long or not valid Unicode text")
     return text
 
 

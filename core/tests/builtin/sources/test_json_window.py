@@ -18,7 +18,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-identifiers = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+identifiers = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 tasks = st.lists(
     st.builds(lambda i, d: {"id": i, "data": d}, identifiers, st.dictionaries(st.text(), values, max_size=3)),
     max_size=5,
