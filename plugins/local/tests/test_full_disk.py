@@ -6,13 +6,13 @@ import contextlib
 import os
 import resource
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from local_requests import FOREVER, folder_of, request
+from small_disk import small_disk
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError
 from cloud_tasks.model import InstanceState
@@ -28,13 +28,8 @@ Eventually = Callable[[Callable[[], object]], None]
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[LocalSettings]:
     """Return settings with the state folder on a small disk."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=200", "tmpfs", str(disk)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a file system requires root")
-    yield LocalSettings(state_dir=disk / "state", shutdown_grace=0.5)
-    subprocess.run(["umount", "-l", disk], check=True)
+    with small_disk(tmp_path / "disk", "size=2m,nr_inodes=200") as disk:
+        yield LocalSettings(state_dir=disk / "state", shutdown_grace=0.5)
 
 
 def fill(folder: Path) -> Callable[[], None]:

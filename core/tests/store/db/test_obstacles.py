@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_disk import small_disk
 from store_facts import at, completed, new_store
 
 from cloud_tasks.errors import StoreBusyError, StoreError, StoreFullError, StoreGoneError, StoreUnavailableError
@@ -36,16 +37,9 @@ def locked(path: Path, mode: str = "EXCLUSIVE") -> Iterator[None]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a file system requires root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "size=8m") as folder:
+        yield folder
 
 
 def fill(folder: Path) -> Path:
@@ -109,9 +103,9 @@ def complete_all(store: Store) -> None:
         store.apply_events([completed(f"t{n}", event_id=f"e{n}")])
 
 
-def test_full_disk_is_an_obstacle_that_passes(small_disk: Path) -> None:
-    with new_store(small_disk, [f"t{n}" for n in range(100)]) as store:
-        filler = fill(small_disk)
+def test_full_disk_is_an_obstacle_that_passes(disk: Path) -> None:
+    with new_store(disk, [f"t{n}" for n in range(100)]) as store:
+        filler = fill(disk)
         with pytest.raises(StoreFullError, match=r"job\.db: no space left on the disk; free disk space"):
             complete_all(store)
         before = store.remaining()
@@ -120,8 +114,8 @@ def test_full_disk_is_an_obstacle_that_passes(small_disk: Path) -> None:
         assert before > store.remaining() == 0
 
 
-def test_full_disk_ends_loading_with_a_clear_error(small_disk: Path) -> None:
-    with new_store(small_disk) as store, pytest.raises(StoreFullError, match="no space left on the disk"):
+def test_full_disk_ends_loading_with_a_clear_error(disk: Path) -> None:
+    with new_store(disk) as store, pytest.raises(StoreFullError, match="no space left on the disk"):
         store.load_tasks(Task(task_id=f"t{n}", data={"text": "x" * 1000}) for n in range(10_000))
 
 

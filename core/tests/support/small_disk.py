@@ -15,12 +15,17 @@ __all__ = ["fill", "small_disk"]
 
 
 @contextmanager
-def small_disk(path: Path) -> Iterator[Path]:
-    """Mount a new file system at a path; skip the test where that is not allowed."""
+def small_disk(path: Path, options: str = "size=64k") -> Iterator[Path]:
+    """Mount a new file system at a path; skip the test where that is not allowed, fail it on CI.
+
+    Args:
+        options: Mount options of tmpfs.
+    """
     path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
     if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("a file system can only be mounted by root, and not in every container")
+        reason = "a file system can only be mounted by root, and not in every container; run the tests as root"
+        pytest.fail(reason, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(reason)
     try:
         yield path
     finally:
