@@ -134,6 +134,20 @@ return 8
         assert event["cause"] == "the report of the task is damaged: the task wrote to a descriptor of the worker"
 
 
+@modes
+def test_children_have_no_other_result_file_open_for_writing(worker, mode) -> None:
+    code = """
+import fcntl
+def f(task_id, data, worker_data):
+    time.sleep(0.05)
+    named = [n for n in os.listdir("/proc/self/fd") if "cloud-tasks-result" in os.path.realpath(f"/proc/self/fd/{n}")]
+    return sum(fcntl.fcntl(int(n), fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY for n in named)
+"""
+    run_program(worker, code, "--num-simultaneous-tasks", "3", *mode, tasks=12)
+    own = 0 if "--reuse-processes" in mode else 1
+    assert [event["result"] for event in worker.events(*ENDS)] == [own] * 12
+
+
 @given(content=st.binary(max_size=60), result=st.binary(max_size=20), head=st.sampled_from([b"", b"{}", b"[]", b"{x"]))
 def test_read_outcome_of_any_bytes_has_a_valid_result_and_log_lines(content, result, head) -> None:
     size = len(head) + len(result)

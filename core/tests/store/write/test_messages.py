@@ -24,7 +24,7 @@ encode = compact_encoder()
 
 
 @given(
-    task_id=st.text(),
+    task_id=st.text(min_size=1),
     data=st.dictionaries(st.text(), json_values, max_size=4),
     attempt=st.integers(1, 9),
     losses=st.integers(0, 9),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
-__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guard_offset"]
+__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guard_offset", "read_only", "release"]
 
 GUARDED_OFFSETS = (0x7FFF_FFFF_FFFF_FFFF, 0x5EED_0FC7_A5C5)
 """Offsets of guarded files. At the first one every write fails; some file systems have smaller offsets only."""
@@ -42,3 +43,23 @@ def guard_offset(descriptor: int) -> None:
         os.lseek(descriptor, GUARDED_OFFSETS[0], os.SEEK_SET)
     except OSError:
         os.lseek(descriptor, GUARDED_OFFSETS[1], os.SEEK_SET)
+
+
+def read_only(descriptor: int) -> int:
+    """Replace a descriptor by one that can only read the file; return it unchanged where that is impossible."""
+    try:
+        replacement = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return descriptor
+    os.close(descriptor)
+    return replacement
+
+
+def release(descriptor: int) -> None:
+    """Close a file and free its memory, even while other processes have inherited it."""
+    try:
+        os.truncate(f"/proc/self/fd/{descriptor}", 0)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+    os.close(descriptor)

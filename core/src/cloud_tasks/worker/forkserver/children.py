@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Only small results pass through this process's memory.
 2. A slot has at most one task.
+3. No process has another attempt's result file open for writing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NoReturn
 
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
+from cloud_tasks.worker.common.memfd import read_only
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.protocol import AttemptEnded, ProcessEnded, ProcessStarted, RunAttempt, encode
 from cloud_tasks.worker.forkserver.spawn import execute
@@ -101,8 +103,13 @@ class Children:
             for child in children:
                 pid = os.fork()
                 if pid == 0:
+                    for other in children:
+                        if other is not child:
+                            os.close(other.result)
                     self._become(child)
                 child.pid = pid
+            for child in children:
+                child.result = read_only(child.result)
         finally:
             self.by_pid.update((child.pid, child) for child in children if child.pid)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from cloud_tasks.worker.common.memfd import release
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, report_size
 from cloud_tasks.worker.task_process.runner import own_failure_report
 
@@ -35,6 +36,4 @@ def _read(descriptor: int) -> bytes:
             size -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
-        # Processes forked meanwhile have inherited the file: without this it would occupy memory until they exit.
-        os.ftruncate(descriptor, 0)
-        os.close(descriptor)
+        release(descriptor)
