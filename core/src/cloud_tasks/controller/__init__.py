@@ -22,7 +22,14 @@ from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.controller.setup.job_setup import JobInput, JobResources, JobSetup
 from cloud_tasks.controller.setup.offers import ask_headroom, rank_offers, require_offer
-from cloud_tasks.controller.setup.open_backends import cache_dir, open_compute, open_pricing, open_queue
+from cloud_tasks.controller.setup.open_backends import (
+    cache_dir,
+    open_compute,
+    open_pricing,
+    open_queue,
+    open_regions,
+)
+from cloud_tasks.controller.setup.place import check_recorded_place, place_of
 
 __all__ = [
     "MAX_PARALLEL_SENDS",
@@ -54,12 +61,15 @@ __all__ = [
     "ask_headroom",
     "cache_dir",
     "check_launch",
+    "check_recorded_place",
     "decide",
     "expiry",
     "open_compute",
     "open_pricing",
     "open_queue",
+    "open_regions",
     "owner_label",
+    "place_of",
     "policy_of",
     "rank_offers",
     "remaining_instances",

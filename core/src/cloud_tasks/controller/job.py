@@ -131,7 +131,7 @@ class Job:
     def choose(self) -> Ranking:
         """Rank the offers. Raises `InputError` when none satisfies the constraints, or the best cannot be launched."""
         if self._request.resume:
-            self._setup.check_command()
+            self._setup.check_resumable()
         ranking = require_offer(rank_offers(self._config, self.job_id))
         check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
         return ranking

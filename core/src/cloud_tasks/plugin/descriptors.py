@@ -28,6 +28,7 @@ __all__ = [
     "EventSinkBackend",
     "EventSinkContext",
     "InstanceContext",
+    "LocationContext",
     "PricingBackend",
     "PricingContext",
     "QueueBackend",
@@ -81,6 +82,9 @@ class ComputeTraits:
     Otherwise a running controller terminates it, after a warning at the start."""
     max_parallel_launches: int = 10
     """Maximum number of parallel launches; ``max_parallel_instance_creations`` may lower it."""
+    lists_all_regions: bool = False
+    """Whether `Compute.instances` shows the instances of all regions; else only those of the opened one, and commands
+    that look for leftover instances open each region in turn."""
     shares_files: bool = False
     """Whether instances are processes on the controller's machine. Such a backend sets ``CLOUD_TASKS_SUBMIT_DIR`` to
     `ComputeContext.submit_dir`, in which the commands of tasks start."""
@@ -124,6 +128,14 @@ class ComputeContext:
     secret_variables: tuple[str, ...] = ()
     """Environment variables of settings that are secrets, except those of the job's queue, which workers open. A
     provider whose instances inherit the controller's environment leaves them out."""
+
+
+@attrs.frozen(kw_only=True)
+class LocationContext:
+    """Parameters of locating a backend."""
+
+    region: str | None = None
+    zone: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -181,6 +193,9 @@ class QueueBackend(Backend):
     open: Callable[[Any, QueueContext], AbstractContextManager[Queue]]
     check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
     """Check access, permissions and services for ``cloud-tasks doctor``."""
+    locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = None
+    """Return where its queues are, as far as the settings marked ``locates`` do not say it: values such as ``region``
+    and ``account``, by name. A job is resumed only where it is. Import SDKs inside; omit what cannot be found out."""
 
 
 @attrs.frozen(kw_only=True)
@@ -196,6 +211,8 @@ class ComputeBackend(Backend):
     check_launch: Callable[[Any, LaunchRequest], None] | None = None
     """Check script, image and disk of a request without a call to the provider, before anything is created. Raises
     `InputError`. Import SDKs inside."""
+    locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = None
+    """Return where its instances are, as `QueueBackend.locate` does for queues."""
     policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = None
     """Return the minimum permissions of controller and worker, as texts by document name."""
 

@@ -30,6 +30,9 @@ class SettingInfo:
     """Whether workers need it; it is then exported in the startup script (never a secret)."""
     asked: bool = False
     """Whether ``init`` prompts for it although it has a default."""
+    locates: bool = False
+    """Whether it decides where queues or instances are, such as an account, a prefix, an endpoint or a folder. A job is
+    resumed and stopped only with the value that it was started with."""
 
 
 def setting(
@@ -42,6 +45,7 @@ def setting(
     secret: bool = False,
     worker: bool = False,
     asked: bool = False,
+    locates: bool = False,
     validator: Any = None,
     converter: Any = None,
 ) -> Any:
@@ -52,7 +56,9 @@ def setting(
     """
     if secret and worker:
         raise TypeError("a secret is never passed to a worker")
-    info = SettingInfo(help=help, env=env, flag=flag, secret=secret, worker=worker, asked=asked)
+    if secret and locates:
+        raise TypeError("a secret is not recorded with a job")
+    info = SettingInfo(help=help, env=env, flag=flag, secret=secret, worker=worker, asked=asked, locates=locates)
     options: dict[str, Any] = {
         "metadata": {_KEY: info},
         "validator": validator,

@@ -67,6 +67,8 @@ class JobRecord:
     """Version of cloud-tasks."""
     config: Mapping[str, Any] = attrs.field(factory=dict)
     """The merged configuration, without secrets; JSON types only."""
+    place: Mapping[str, str] = attrs.field(factory=dict)
+    """What decides where its queues and instances are, by key; empty if it was not recorded."""
     state: JobState = JobState.LOADING
     finished_at: datetime | None = None
     """None unless ``state`` is ``FINISHED``."""

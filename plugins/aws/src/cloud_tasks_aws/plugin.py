@@ -14,6 +14,7 @@ from cloud_tasks.plugin import (
     Finding,
     InstanceContext,
     InstanceSide,
+    LocationContext,
     Pricing,
     PricingBackend,
     PricingContext,
@@ -38,6 +39,7 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
             traits=QUEUE_TRAITS,
             open=_open_queue,
             check=_check_queue,
+            locate=_locate_queue,
         ),
     )
 
@@ -54,6 +56,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             open_instance=_open_instance,
             check=_check_compute,
             check_launch=_check_launch,
+            locate=_locate_compute,
             policies=_policies,
         ),
     )
@@ -82,6 +85,18 @@ def _check_queue(settings: AwsSettings, context: CheckContext) -> Iterable[Findi
     from cloud_tasks_aws.doctor_queue import check_queue
 
     return check_queue(settings, context)
+
+
+def _locate_queue(settings: AwsSettings, context: LocationContext) -> Mapping[str, str]:
+    from cloud_tasks_aws.session import location_of
+
+    return location_of(settings, "sqs", region=context.region, zone=context.zone)
+
+
+def _locate_compute(settings: AwsSettings, context: LocationContext) -> Mapping[str, str]:
+    from cloud_tasks_aws.session import location_of
+
+    return location_of(settings, "ec2", region=context.region, zone=context.zone)
 
 
 def _open_compute(settings: AwsSettings, context: ComputeContext) -> AbstractContextManager[Compute]:

@@ -23,12 +23,12 @@ import boto3
 import botocore.loaders
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["client", "endpoint_of", "identity_of", "region_for", "session"]
+__all__ = ["client", "endpoint_of", "identity_of", "location_of", "region_for", "session"]
 
 _making = threading.RLock()
 """Sessions share a cache of service descriptions that is not thread-safe."""
@@ -156,6 +156,26 @@ def region_for(settings: AwsSettings, region: str | None = None, zone: str | Non
     if not found:
         raise ProviderError("no AWS region is configured", hint="set run.region, --region or AWS_REGION")
     return str(found)
+
+
+def location_of(
+    settings: AwsSettings, service: str, *, region: str | None = None, zone: str | None = None
+) -> dict[str, str]:
+    """Return the region of a service, and the account unless AWS cannot be asked (STS `GetCallerIdentity`, free).
+
+    A service with an endpoint of its own is an emulator or private, whose account AWS's STS does not know.
+
+    Raises:
+        ProviderError: No region is configured.
+    """
+    found = {"region": region_for(settings, region, zone)}
+    if endpoint_of(settings, service) == endpoint_of(settings, "sts"):
+        try:
+            found["account"] = str(client(settings, "sts", region, attempts=2).get_caller_identity()["Account"])
+        except (BotoCoreError, ClientError, ProviderError):
+            # Without credentials the calls that matter report it.
+            return found
+    return found
 
 
 def identity_of(settings: AwsSettings) -> str:

@@ -57,15 +57,16 @@ class AwsSettings:
         default=None,
         env="AWS_ENDPOINT_URL",
         worker=True,
+        locates=True,
     )
     sqs_endpoint: str | None = setting(
-        help="Endpoint URL of SQS (default: AWS)", default=None, env="AWS_ENDPOINT_URL_SQS", worker=True
+        help="Endpoint URL of SQS (default: AWS)", default=None, env="AWS_ENDPOINT_URL_SQS", worker=True, locates=True
     )
     s3_endpoint: str | None = setting(
         help="Endpoint URL of S3 (default: AWS)", default=None, env="AWS_ENDPOINT_URL_S3", worker=True
     )
     ec2_endpoint: str | None = setting(
-        help="Endpoint URL of EC2 (default: AWS)", default=None, env="AWS_ENDPOINT_URL_EC2"
+        help="Endpoint URL of EC2 (default: AWS)", default=None, env="AWS_ENDPOINT_URL_EC2", locates=True
     )
     pricing_endpoint: str | None = setting(
         help="Endpoint URL of the price list (default: AWS)", default=None, env="AWS_ENDPOINT_URL_PRICING"
@@ -77,6 +78,7 @@ class AwsSettings:
         default="cloud-tasks-",
         worker=True,
         validator=attrs.validators.matches_re(r"[A-Za-z0-9-]{0,20}"),
+        locates=True,
     )
     queue_threads: int = setting(
         help="Maximum concurrent calls per queue", default=16, worker=True, validator=_positive

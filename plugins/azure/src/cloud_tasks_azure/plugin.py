@@ -14,6 +14,7 @@ from cloud_tasks.plugin import (
     Finding,
     InstanceContext,
     InstanceSide,
+    LocationContext,
     Pricing,
     PricingBackend,
     PricingContext,
@@ -54,6 +55,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             open_instance=_open_instance,
             check=_check_compute,
             check_launch=_check_launch,
+            locate=_locate_compute,
             policies=_policies,
         ),
     )
@@ -70,6 +72,14 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
             check=_check_pricing,
         ),
     )
+
+
+def _locate_compute(settings: AzureSettings, context: LocationContext) -> Mapping[str, str]:
+    from cloud_tasks_azure.compute.zones import location_of
+    from cloud_tasks_azure.credentials import subscription_id
+
+    region = context.region or location_of(context.zone or "")
+    return {"subscription": subscription_id(settings), "region": region.lower()}
 
 
 def _open_queue(settings: AzureSettings, context: QueueContext) -> AbstractContextManager[Queue]:

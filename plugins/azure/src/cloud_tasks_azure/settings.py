@@ -48,6 +48,7 @@ class AzureSettings:
         default="storage",
         worker=True,
         validator=attrs.validators.in_(("storage", "servicebus")),
+        locates=True,
     )
     storage_account: str | None = setting(
         help="Name or URL of the storage account of the queues, unless a connection string is set",
@@ -56,6 +57,7 @@ class AzureSettings:
         worker=True,
         asked=True,
         validator=attrs.validators.optional(attrs.validators.matches_re(r"[a-z0-9]{3,24}|https?://[^\s?]+")),
+        locates=True,
     )
     connection_string: str | None = setting(
         help="Connection string of the storage account of the queues",
@@ -72,6 +74,7 @@ class AzureSettings:
         default=None,
         flag="--namespace-name",
         worker=True,
+        locates=True,
     )
     servicebus_connection_string: str | None = setting(
         help="Connection string of the Service Bus namespace (default: azure-identity's credential chain)",
@@ -84,6 +87,7 @@ class AzureSettings:
         default="cloud-tasks-",
         worker=True,
         validator=attrs.validators.matches_re(r"([a-z0-9][a-z0-9-]{0,19})?"),
+        locates=True,
     )
     queue_threads: int = setting(
         help="Maximum concurrent calls per queue", default=16, worker=True, validator=_positive
@@ -106,6 +110,7 @@ class AzureSettings:
         help="Existing resource group of the instances (default: one per job, deleted with it)",
         default=None,
         validator=attrs.validators.optional(attrs.validators.matches_re(r"[-\w.()]{1,90}")),
+        locates=True,
     )
     subnet: str | None = setting(
         help="Resource id of the instances' subnet (default: a network per job, deleted with it)",
@@ -137,13 +142,13 @@ class AzureSettings:
 
     # Endpoints: for sovereign clouds, private endpoints and emulators
     queue_endpoint: str | None = setting(
-        help="Endpoint URL of Storage Queue (default: the storage account's)", default=None, worker=True
+        help="Endpoint URL of Storage Queue (default: the storage account's)", default=None, worker=True, locates=True
     )
     blob_endpoint: str | None = setting(
         help="Endpoint URL of Blob Storage (default: the storage account's)", default=None, worker=True
     )
     management_endpoint: str | None = setting(
-        help="Endpoint URL of Azure Resource Manager (default: Azure)", default=None
+        help="Endpoint URL of Azure Resource Manager (default: Azure)", default=None, locates=True
     )
     prices_endpoint: str = setting(help="Endpoint URL of the Retail Prices API", default="https://prices.azure.com")
     metadata_url: str = setting(

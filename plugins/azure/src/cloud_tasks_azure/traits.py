@@ -25,4 +25,5 @@ COMPUTE_TRAITS = ComputeTraits(
     # Azure has no maximum lifetime: a VM deletes itself, or powers itself off if it has no identity.
     enforces_max_lifetime=True,
     listing_lag=timedelta(seconds=10),
+    lists_all_regions=True,
 )

@@ -17,6 +17,7 @@ from cloud_tasks.plugin import (
     Finding,
     InstanceContext,
     InstanceSide,
+    LocationContext,
     Pricing,
     PricingBackend,
     PricingContext,
@@ -41,6 +42,7 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
             traits=QUEUE_TRAITS,
             open=_open_queue,
             check=_check_queue,
+            locate=_locate_queue,
         ),
     )
 
@@ -57,6 +59,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             open_instance=_open_instance,
             check=_check_compute,
             check_launch=_check_launch,
+            locate=_locate_compute,
             policies=_policies,
         ),
     )
@@ -79,6 +82,18 @@ def _open_queue(settings: GcpSettings, context: QueueContext) -> AbstractContext
     from cloud_tasks_gcp.queue.factory import open_queue
 
     return open_queue(settings, context)
+
+
+def _locate_queue(settings: GcpSettings, context: LocationContext) -> Mapping[str, str]:
+    from cloud_tasks_gcp.credentials import project_id
+
+    return {"project": project_id(settings)}
+
+
+def _locate_compute(settings: GcpSettings, context: LocationContext) -> Mapping[str, str]:
+    from cloud_tasks_gcp.credentials import project_id
+
+    return {"project": project_id(settings), "region": context.region or (context.zone or "").rpartition("-")[0]}
 
 
 def _open_compute(settings: GcpSettings, context: ComputeContext) -> AbstractContextManager[Compute]:

@@ -79,7 +79,7 @@ class GcpSettings:
     shielded_integrity_monitoring: bool | None = setting(
         help="Enable integrity monitoring of Shielded VM (default: Google's)", default=None
     )
-    compute_endpoint: str = setting(help="URL of the Compute Engine API (default: Google's)", default="")
+    compute_endpoint: str = setting(help="URL of the Compute Engine API (default: Google's)", default="", locates=True)
     impersonate_service_account: str | None = setting(
         help="E-mail address of the service account that the controller impersonates",
         default=None,
@@ -90,6 +90,7 @@ class GcpSettings:
         default="",
         env="PUBSUB_EMULATOR_HOST",
         worker=True,
+        locates=True,
     )
     monitoring_endpoint: str = setting(help="URL of the Cloud Monitoring API (default: Google's)", default="")
     queue_prefix: str = setting(
@@ -97,6 +98,7 @@ class GcpSettings:
         default="cloud-tasks-",
         validator=_name_start,
         worker=True,
+        locates=True,
     )
     retention_days: float = setting(
         help="Retention of unacknowledged messages in days, 10 minutes to 31 days",

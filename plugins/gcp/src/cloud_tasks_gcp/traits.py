@@ -19,4 +19,4 @@ QUEUE_TRAITS = QueueTraits(
 """Traits of Pub/Sub. A publish request is limited to 10 MB, attributes and framing included ("Resource limits" in the
 Pub/Sub documentation). Pub/Sub has no delayed messages; they are emulated with ack deadlines."""
 
-COMPUTE_TRAITS = ComputeTraits(enforces_max_lifetime=True, listing_lag=timedelta(seconds=5))
+COMPUTE_TRAITS = ComputeTraits(enforces_max_lifetime=True, listing_lag=timedelta(seconds=5), lists_all_regions=True)

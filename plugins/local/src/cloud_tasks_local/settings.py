@@ -44,6 +44,7 @@ class LocalSettings:
         converter=_absolute,
         worker=True,
         flag="--local-state-dir",
+        locates=True,
     )
     price_per_cpu_hour: Money = setting(
         help="Simulated price per CPU hour in US dollars",

@@ -19,6 +19,7 @@ QUEUE_TRAITS = QueueTraits(
 )
 
 COMPUTE_TRAITS = ComputeTraits(
+    lists_all_regions=True,
     spot=True,
     enforces_max_lifetime=True,
     max_parallel_launches=10,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 __all__ = [
+    "all_regions_option",
     "allow_empty_option",
     "examples",
     "file_option",
@@ -30,6 +31,11 @@ force_option: Callable[[Any], Any] = click.option(
 
 allow_empty_option: Callable[[Any], Any] = click.option(
     "--allow-empty", is_flag=True, help="Accept a task source without tasks."
+)
+
+
+all_regions_option: Callable[[Any], Any] = click.option(
+    "--all-regions", is_flag=True, help="Look in all regions of the provider, not only in the configured one."
 )
 
 

@@ -12,6 +12,7 @@ import click
 
 from cloud_tasks.cli.options.common import json_option, verbose_option
 from cloud_tasks.cli.output import echo
+from cloud_tasks.config import JobConfig
 from cloud_tasks.tables import (
     Column,
     SortKey,
@@ -23,7 +24,7 @@ from cloud_tasks.tables import (
     sort_rows,
 )
 
-__all__ = ["echo_table", "listing_options", "output_width", "show_rows"]
+__all__ = ["echo_table", "listing_options", "note_region", "output_width", "show_rows"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -32,6 +33,13 @@ R = TypeVar("R")
 def output_width() -> int | None:
     """Return the width of the terminal that standard output is; None, for unlimited, where it is not one."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def note_region(config: JobConfig, *, every: bool) -> None:
+    """Print to stderr that other regions are not listed, where that is so."""
+    if not every and not config.registry.compute(config.compute).traits.lists_all_regions:
+        place = f"region {config.run.region}" if config.run.region else "one region"
+        echo(f"Only {place} is listed; add --all-regions for all", err=True)
 
 
 def echo_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:

@@ -26,6 +26,7 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.launch.terminate import remaining_instances
 from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
+from cloud_tasks.controller.setup.place import check_recorded_place, place_of
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, StoreError
 from cloud_tasks.model import Task
@@ -142,9 +143,23 @@ class JobSetup:
             raise InputError(f"no tasks{skipped}", where=where, hint="add --allow-empty to accept that")
         return number
 
-    def check_command(self) -> None:
-        """Check the command with the first task of the existing job. Raises `InputError` as `CommandTemplate.check`."""
-        path = self._given.db_file
+    def check_resumable(self) -> None:
+        """Check whether the existing job can go on with this configuration; nothing is opened or changed.
+
+        Raises:
+            InputError: The job is in another place, or has other tasks; or its command cannot run its first task.
+        """
+        path, spec = self._given.db_file, self._given.task_file
+        job = check_recorded_place(path, self._config)
+        if job is None:
+            # `resume` reports why.
+            return
+        if spec is not None and clean_text(spec) != job.task_source:
+            raise InputError(
+                f"the tasks of the job are those of {job.task_source}, not of {spec}",
+                where="--task-file",
+                hint="omit it to resume the job, or choose another job id for a new job",
+            )
         if self._command is not None and path.exists():
             for task in itertools.islice(iterate_tasks(path), 1):
                 self._check_command(Task(task_id=task.task_id, data=task.data))
@@ -154,7 +169,13 @@ class JobSetup:
             self._command.check(sample_values(task.task_id, task.data))
 
     def obstacles(self) -> tuple[str, ...]:
-        """Describe what `create` would overwrite: a database, messages in the queues, instances."""
+        """Describe what `create` would overwrite: a database, messages in the queues, instances.
+
+        Raises:
+            InputError: The earlier job has instances in another place, where `create` would not terminate them.
+        """
+        if _records_instances(self._given.db_file):
+            check_recorded_place(self._given.db_file, self._config)
         found = [_describe(self._given.db_file)] if self._given.db_file.exists() else []
         for kind, queue in zip(("task", "event"), self._open_queues(), strict=True):
             with contextlib.suppress(NotFoundError):
@@ -218,6 +239,7 @@ class JobSetup:
             pricing=backends.get("pricing", ""),
             task_source=spec,
             tool_version=cloud_tasks.__version__,
+            place=place_of(self._config),
             config=self._config.as_dict(),
         )
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+
+import attrs
 
 from cloud_tasks.config import JobConfig
 from cloud_tasks.plugin import Compute, ComputeContext, Pricing, PricingContext, Queue, QueueContext
 
-__all__ = ["cache_dir", "open_compute", "open_pricing", "open_queue"]
+__all__ = ["cache_dir", "open_compute", "open_pricing", "open_queue", "open_regions"]
 
 _LEASE = timedelta(seconds=60)
 _EVENT_LEASE = timedelta(seconds=15)
@@ -42,6 +45,25 @@ def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[
     )
     settings = config.settings_for("compute", config.compute)
     return config.registry.compute(config.compute).open(settings, context)
+
+
+@contextmanager
+def open_regions(config: JobConfig, *, every: bool) -> Iterator[Sequence[Compute]]:
+    """Open the compute backend for a command without a job, once if its listings show all regions.
+
+    Args:
+        every: Whether to open each region of the provider; otherwise the configured one.
+    """
+    with ExitStack() as stack:
+        first = stack.enter_context(open_compute(config))
+        if not every or config.registry.compute(config.compute).traits.lists_all_regions:
+            yield (first,)
+            return
+        configs = [
+            attrs.evolve(config, run=attrs.evolve(config.run, region=region.name, zone=None))
+            for region in first.regions()
+        ]
+        yield tuple(stack.enter_context(open_compute(each)) for each in configs)
 
 
 def open_pricing(config: JobConfig) -> AbstractContextManager[Pricing]:

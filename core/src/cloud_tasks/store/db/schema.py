@@ -157,7 +157,10 @@ ALTER TABLE instances_3 RENAME TO instances;
 CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
 """
 
-_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+# place: what decides where the job's queues and instances are, a JSON object of texts.
+_VERSION_4 = "ALTER TABLE job ADD COLUMN place TEXT NOT NULL DEFAULT '{}';"
+
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """The script at index i migrates version i to version i + 1."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)

@@ -63,6 +63,7 @@ def write_job(connection: sqlite3.Connection, job: JobRecord) -> None:
     values["only"] = 1
     values["created_at"] = to_unix(job.created_at)
     values["config"] = json.dumps(dict(job.config))
+    values["place"] = json.dumps(dict(job.place))
     values["state"] = job.state.value
     values["finished_at"] = None if job.finished_at is None else to_unix(job.finished_at)
     connection.execute(
@@ -81,6 +82,7 @@ def read_job(connection: sqlite3.Connection) -> JobRecord | None:
         **{name: str(values[name]) for name in _TEXTS},
         created_at=from_unix(values["created_at"]),
         config=decode_object(values["config"]),
+        place={key: str(value) for key, value in decode_object(values.get("place") or "{}").items()},
         state=next((state for state in JobState if state.value == values["state"]), JobState.RUNNING),
         finished_at=from_unix_or_none(values["finished_at"]),
     )

@@ -90,3 +90,33 @@ def test_stop_requires_a_job(shell: CommandLine) -> None:
         2,
         ["Error: no job given; add --job-id or --config"],
     )
+
+
+ELSEWHERE = ("--local-state-dir", "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("stop",),
+        ("stop", "--force"),
+        ("status",),
+        ("cleanup", "--all", "--force"),
+        ("run", "--continue"),
+        ("run", "--task-file", "tasks.json", "--force"),
+    ],
+)
+def test_command_in_another_place_than_the_instances_is_refused(left: CommandLine, command: tuple[str, ...]) -> None:
+    refused = left.run(*command, "--config", "config.yml", *ELSEWHERE)
+    assert refused.code == 2
+    (line,) = [line for line in refused.err.splitlines() if line.startswith("Error")]
+    assert f'local.state_dir: the job was started with "{left.folder / ".cloud-tasks"}", and now has' in line
+    assert len(left.running("job")) == 1
+    assert records(left.folder) == [(False, "")]
+
+
+def test_other_task_file_does_not_resume_a_job(left: CommandLine) -> None:
+    (left.folder / "others.json").write_text('[{"task_id": "b", "data": {}}]', encoding="utf-8")
+    refused = left.run("run", "--config", "config.yml", "--continue", "--task-file", "others.json")
+    assert (refused.code, len(left.running("job"))) == (2, 1)
+    assert "--task-file: the tasks of the job are those of tasks.json, not of others.json" in refused.err

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, force_option, json_option
+from cloud_tasks.cli.options.common import all_regions_option, examples, force_option, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.durations import wait_option
-from cloud_tasks.cli.options.listing import echo_table
+from cloud_tasks.cli.options.listing import echo_table, note_region
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller import expiry, open_compute, owner_label, remaining_instances, terminate_instances
+from cloud_tasks.controller import (
+    check_recorded_place,
+    expiry,
+    open_regions,
+    owner_label,
+    remaining_instances,
+    terminate_instances,
+)
 from cloud_tasks.model import Instance
 from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import counted, format_duration
@@ -54,6 +63,7 @@ def cleanup(registry: Registry) -> click.Command:
     @click.option("--all", "every", is_flag=True, help="Include instances that have not expired.")
     @click.option("--any-owner", is_flag=True, help="Include instances of other users and without an owner.")
     @click.option("--list", "only_list", is_flag=True, help="Show the instances; terminate nothing.")
+    @all_regions_option
     @json_option
     @force_option
     @wait_option
@@ -66,28 +76,38 @@ def cleanup(registry: Registry) -> click.Command:
         """
         app.warn_of_plugins()
         config = load_from_options(app.registry, values)
-        with open_compute(config) as compute:
-            _cleanup(config, compute, values)
+        if config.run.job_id and not values["all_regions"]:
+            check_recorded_place(database_of(config), config)
+        note_region(config, every=values["all_regions"])
+        with open_regions(config, every=values["all_regions"]) as regions:
+            _cleanup(config, regions, values)
 
     return command
 
 
-def _cleanup(config: JobConfig, compute: Compute, values: dict[str, Any]) -> None:
-    now = datetime.now(UTC)
-    everything = remaining_instances(compute, config.run.job_id)
+def _cleanup(config: JobConfig, regions: Sequence[Compute], values: dict[str, Any]) -> None:
+    now, job_id = datetime.now(UTC), config.run.job_id
+    listed = [(compute, remaining_instances(compute, job_id)) for compute in regions]
+    everything = [instance for _, instances in listed for instance in instances]
     chosen = [instance for instance in everything if _is_chosen(instance, values, now)]
     _show(chosen, others=len(everything) - len(chosen), now=now, as_json=values["as_json"])
     if not chosen or values["only_list"]:
         return
     confirm(f"terminate {counted(len(chosen), 'instance')}", force=values["force"], instead="--list to only show them")
     ids = frozenset(instance.instance_id for instance in chosen)
+    for compute, instances in listed:
+        if not ids.isdisjoint(instance.instance_id for instance in instances):
+            _terminate(compute, job_id, ids, values["wait"])
+    echo(f"Terminated {counted(len(chosen), 'instance')}; verified by a complete listing", err=values["as_json"])
+
+
+def _terminate(compute: Compute, job_id: str | None, ids: Collection[str], timeout: timedelta) -> None:
     terminate_instances(
         compute,
-        lambda: [i for i in remaining_instances(compute, config.run.job_id) if i.instance_id in ids],
-        timeout=values["wait"],
+        lambda: [i for i in remaining_instances(compute, job_id) if i.instance_id in ids],
+        timeout=timeout,
         on_wait=lambda left: echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
     )
-    echo(f"Terminated {counted(len(chosen), 'instance')}; verified by a complete listing", err=values["as_json"])
 
 
 def _show(chosen: list[Instance], *, others: int, now: datetime, as_json: bool) -> None:

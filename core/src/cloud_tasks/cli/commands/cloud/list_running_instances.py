@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples
+from cloud_tasks.cli.options.common import all_regions_option, examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
-from cloud_tasks.cli.options.listing import listing_options, show_rows
+from cloud_tasks.cli.options.listing import listing_options, note_region, show_rows
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig, Layer
-from cloud_tasks.controller import expiry, open_compute
+from cloud_tasks.controller import expiry, open_regions
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.registry import Registry
@@ -52,6 +52,7 @@ def list_running_instances(registry: Registry) -> click.Command:
     @click.option(
         "--include-terminated", is_flag=True, help="Include terminated instances that the provider still lists."
     )
+    @all_regions_option
     @listing_options(_COLUMNS, sort="job_id,type,zone,id", search=False)
     @configuration_options(registry)
     @pass_app
@@ -63,8 +64,13 @@ def list_running_instances(registry: Registry) -> click.Command:
         if all_instances and _was_given("run.job_id", config):
             raise InputError("--all-instances and --job-id exclude each other", hint="give one of them")
         job_id = None if all_instances else config.run.job_id
-        with open_compute(config) as compute:
-            found = compute.instances(job_id, include_terminated=values["include_terminated"], foreign=all_instances)
+        note_region(config, every=values["all_regions"])
+        listed: dict[str, Instance] = {}
+        with open_regions(config, every=values["all_regions"]) as regions:
+            for compute in regions:
+                part = compute.instances(job_id, include_terminated=values["include_terminated"], foreign=all_instances)
+                listed |= {instance.instance_id: instance for instance in part}
+        found = list(listed.values())
         if not values["include_terminated"]:
             found = [instance for instance in found if instance.state is not InstanceState.TERMINATED]
         scope = "" if all_instances else f" of job {job_id}" if job_id else " of any job"

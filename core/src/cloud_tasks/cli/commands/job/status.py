@@ -15,6 +15,7 @@ from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import command_line
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
+from cloud_tasks.controller import check_recorded_place
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import render_activity, render_summary, status_dict, throughput
@@ -41,7 +42,9 @@ def status(registry: Registry) -> click.Command:
         """Show a job's status: task counts, durations, rate, remaining time and cost."""
         app.warn_of_plugins()
         config = load_from_options(app.registry, values)
-        with read_database(database_of(config)) as store:
+        database = database_of(config)
+        check_recorded_place(database, config, ask=False)
+        with read_database(database) as store:
             statistics = store.statistics(with_failures=False)
             instances = store.instances()
             now = datetime.now(UTC)

@@ -108,6 +108,7 @@ def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mappin
             pending = store.summary().counts[TaskStatus.PENDING]
             log.info(f"Dry run: {counted(pending, 'task')} would be sent; nothing was changed")
         return
+    setup.check_resumable()
     resources = setup.resume()
     store = resources.store
     if _are_missing(resources):
