@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -81,8 +82,12 @@ class Screen:
     def _read(self) -> None:
         # A terminal raises an error once its last process has exited.
         with contextlib.suppress(OSError):
-            while found := os.read(self._ours, 65536):
-                self._shown += found
+            while self._is_open:
+                if select.select([self._ours], [], [], 0.05)[0]:
+                    found = os.read(self._ours, 65536)
+                    if not found:
+                        return
+                    self._shown += found
 
     @property
     def shown(self) -> str:
@@ -94,9 +99,11 @@ class Screen:
         os.write(self._ours, keys.encode())
 
     def close(self) -> None:
-        """Close the terminal while the command runs."""
-        os.close(self._ours)
+        """Close the terminal, maybe while the command runs."""
+        # A terminal that is being read stays open.
         self._is_open = False
+        self._reader.join(timeout=60)
+        os.close(self._ours)
 
     def end(self) -> int:
         """Wait for the exit; return the exit code."""

@@ -48,6 +48,9 @@ def describe_failure(error: Exception, arguments: Sequence[str]) -> tuple[str, i
         return f"not {error.encoding.upper()} text ({error.reason})", exit_codes.RUN_FAILED
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return "a path contains a NUL character; remove it", exit_codes.BAD_INPUT
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        # pathlib, for a path with ~; a container's user may be in no database of users.
+        return "this user has no home folder; set HOME, or give paths without ~", exit_codes.BAD_INPUT
     if isinstance(error, RecursionError):
         return "the input is nested too deeply", exit_codes.BAD_INPUT
     return _database_failure(error)

@@ -110,7 +110,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"{text} was not logged")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_during_the_end_shows_what_is_left_and_the_second_exits_with_the_ids(
     finished_job: Path, number: signal.Signals
 ) -> None:
@@ -189,6 +189,83 @@ def test_ctrl_c_twice_at_the_prompt_terminates(tmp_path: Path) -> None:
         assert screen.end() == 130
     assert "instances: 0" in screen.shown
     assert "The run continues" not in screen.shown
+
+
+@contextmanager
+def running_on_a_terminal(folder: Path, *options: str, program: str = PROGRAM) -> Iterator[Screen]:
+    """Run on a terminal with one instance, of which no event arrives yet."""
+    (folder / "tasks.json").write_text('[{"id": "a", "data": {}}]')
+    (folder / "slow").touch()
+    with Screen(folder, "--task-file", "tasks.json", *options, program=program) as screen:
+        wait_until(lambda: (folder / "job.db").exists() and running(folder) == 1)
+        yield screen
+
+
+LOG = Path(".cloud-tasks", "job", "controller.log")
+
+
+def finished_without_terminal(folder: Path, screen: Screen) -> str:
+    """Let the run end; return the log of its controller."""
+    wait_until(lambda: (folder / LOG).exists() and "the run continues" in (folder / LOG).read_text())
+    (folder / "slow").unlink()
+    screen.process.send_signal(signal.SIGTERM)
+    assert screen.end() == 130
+    assert running(folder) == 0
+    assert ((folder / LOG).stat().st_mode & 0o777, (folder / LOG).parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    return (folder / LOG).read_text()
+
+
+@pytest.mark.parametrize("options", [(), ("--no-live",)])
+def test_run_continues_in_a_log_file_when_its_terminal_is_closed(tmp_path: Path, options: tuple[str, ...]) -> None:
+    with running_on_a_terminal(tmp_path, *options) as screen:
+        screen.close()
+        log = finished_without_terminal(tmp_path, screen)
+    assert "Interrupted: terminating all instances" in log
+    assert "instances: 0" in log
+
+
+def test_closed_terminal_at_the_prompt_continues_the_run(tmp_path: Path) -> None:
+    with asking(tmp_path) as screen:
+        screen.close()
+        finished_without_terminal(tmp_path, screen)
+
+
+def test_closed_terminal_terminates_where_the_user_chose_that(tmp_path: Path) -> None:
+    with running_on_a_terminal(tmp_path, "--on-interrupt", "terminate") as screen:
+        screen.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "Interrupted: terminating all instances" in screen.shown)
+        (tmp_path / "slow").unlink()
+        assert screen.end() == 130
+
+
+def test_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with running_on_a_terminal(tmp_path, program=ignoring + PROGRAM) as screen:
+        screen.process.send_signal(signal.SIGHUP)
+        screen.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "Interrupted: terminating all instances" in screen.shown)
+        (tmp_path / "slow").unlink()
+        assert screen.end() == 130
+    assert not (tmp_path / LOG).exists()
+
+
+REDIRECTED = """
+import os, sys
+from pathlib import Path
+from cloud_tasks.cli.ui.hangup import leave_terminal
+output = os.open("output", os.O_WRONLY | os.O_CREAT)
+os.dup2(output, 1)
+assert leave_terminal(Path("logs/job/log")) is True
+os.write(1, b"to output")
+os.write(2, b"to log")
+assert os.read(0, 1) == b""
+"""
+
+
+def test_redirected_streams_stay_where_they_are(tmp_path: Path) -> None:
+    with Screen(tmp_path, program=REDIRECTED) as screen:
+        assert screen.end() == 0, screen.shown
+    assert ((tmp_path / "output").read_text(), (tmp_path / "logs/job/log").read_text()) == ("to output", "to log")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP during ``run``: terminate the instances, leave them running, or ask which.
+"""Signals during ``run``: terminate the instances, leave them running, ask which, or continue without a terminal.
 
 Invariants, each with a test:
 
@@ -6,7 +6,9 @@ Invariants, each with a test:
 2. Signals change the job only on the loop's thread, and a line is logged for what was done there.
 3. The first signal during the end of the run shows how many instances are left; the second exits at once, with their
    ids. A signal that terminates still terminates what an earlier answer would have left running.
-4. Before the controller exists, a signal interrupts the setup as `KeyboardInterrupt`, whichever it is.
+4. SIGHUP, which a closed terminal sends, changes nothing unless the user chose what an interrupt does: the run
+   continues, and logs to a file.
+5. Before the controller exists, a signal interrupts the setup as `KeyboardInterrupt`, whichever it is.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
@@ -26,6 +30,7 @@ import structlog
 from cloud_tasks import exit_codes
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import is_interactive
+from cloud_tasks.cli.ui.hangup import leave_terminal
 from cloud_tasks.controller import StopMode
 from cloud_tasks.model import JobPhase
 from cloud_tasks.quantities import counted
@@ -38,6 +43,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _QUESTION = "\nInterrupted: [T]erminate all instances, [L]eave them running, or [C]ontinue? "
 _POLL = 0.1
 """Seconds between two checks whether the prompt is still valid."""
+_SIGNAL_DELAY = 0.5
+"""Maximum time from the end of a terminal to its signal, in seconds."""
 _DONE = {
     StopMode.TERMINATE: "Interrupted: terminating all instances",
     StopMode.LEAVE: "Interrupted: leaving the instances running",
@@ -63,6 +70,7 @@ class Interrupts:
 
     Args:
         policy: ``ask``, ``terminate`` or ``leave``. Only Ctrl-C on a terminal asks.
+        log_file: Log of the run once its terminal is closed.
         ask: Show a prompt and return the line that the given function reads.
         restore: Restore the terminal before this process exits at once.
         resume: Command that continues the job.
@@ -75,6 +83,7 @@ class Interrupts:
         policy: str,
         *,
         ask: Callable[[str, Callable[[], str]], str],
+        log_file: Path,
         restore: Callable[[], None] = lambda: None,
         resume: str = "cloud-tasks run --continue",
         stop: str = "cloud-tasks stop",
@@ -82,6 +91,7 @@ class Interrupts:
         self._job = job
         self._policy = policy
         self._ask = ask
+        self._log_file = log_file
         self._restore = restore
         self._resume_command = resume
         self._stop_command = stop
@@ -94,7 +104,9 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         self._handler.start()
-        self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        # Under nohup, SIGHUP is ignored.
+        handled = [n for n in _SIGNALS if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._receive) for number in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,7 +125,10 @@ class Interrupts:
     def _handle_all(self) -> None:
         while (number := self._received.get()) is not None:
             try:
-                self._handle(self._mode_of(number))
+                if self._is_hangup(number):
+                    self._leave_terminal()
+                else:
+                    self._handle(self._mode_of(number))
             except Exception as error:
                 # The next signal is handled again; without this thread, none would be.
                 log.warning(f"The interrupt could not be handled: {type(error).__name__}: {error}; press Ctrl-C again")
@@ -127,6 +142,15 @@ class Interrupts:
             self._stop(mode)
         else:
             self._ask_and_stop()
+
+    def _is_hangup(self, number: int) -> bool:
+        """Return whether a signal only means that the terminal is gone."""
+        return number == signal.SIGHUP and self._policy == "ask"
+
+    def _leave_terminal(self) -> None:
+        self._restore()
+        if leave_terminal(self._log_file):
+            log.info("The terminal was closed; the run continues, and logs to this file")
 
     def _mode_of(self, number: int) -> StopMode | None:
         """Return the stop mode for a signal; None where the user has to choose."""
@@ -164,7 +188,7 @@ class Interrupts:
         try:
             answer = self._ask(_QUESTION, self._read).strip().lower()[:1]
         except Exception:
-            # The terminal was closed, so the prompt cannot be answered.
+            # The prompt cannot be answered.
             answer = "t"
         if not self._received.empty():
             self._take_second_signal()
@@ -182,6 +206,8 @@ class Interrupts:
         number = self._received.get()
         if number is None:
             self._received.put(None)
+        elif self._is_hangup(number):
+            self._leave_terminal()
         else:
             self._handle(StopMode.TERMINATE)
 
@@ -192,9 +218,16 @@ class Interrupts:
         """Return a line; an empty one after a second signal, or when the prompt was cancelled."""
         while not self._is_cancelled() and self._received.empty():
             if select.select([sys.stdin], [], [], _POLL)[0]:
-                # An empty read, without a newline, is the end of the terminal.
-                return sys.stdin.readline() or "t"
+                # An empty read, without a newline, is Ctrl-D, or the end of the terminal, of which a signal follows.
+                return sys.stdin.readline() or ("" if self._is_hung_up() else "t")
         return ""
+
+    def _is_hung_up(self) -> bool:
+        """Return whether a signal arrives soon."""
+        deadline = time.monotonic() + _SIGNAL_DELAY
+        while self._received.empty() and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        return not self._received.empty()
 
 
 def ask_plainly(question: str, read: Callable[[], str]) -> str:

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import attrs
+import structlog
 
 from cloud_tasks.config import JobConfig
 from cloud_tasks.plugin import Compute, ComputeContext, Pricing, PricingContext, Queue, QueueContext
 
 __all__ = ["cache_dir", "open_compute", "open_pricing", "open_queue", "open_regions"]
 
+log = structlog.get_logger()
+
 _LEASE = timedelta(seconds=60)
 _EVENT_LEASE = timedelta(seconds=15)
 """Longer than applying a batch takes; short, so that the leases of a killed controller end soon."""
 
 
-def cache_dir() -> Path:
-    """Return the folder for cached answers of providers: ``CLOUD_TASKS_CACHE_DIR``, else the user's cache folder."""
+def cache_dir() -> Path | None:
+    """Return the folder for cached answers of providers: ``CLOUD_TASKS_CACHE_DIR``, else the user's cache folder.
+
+    A user without a home folder, as in a container, has one below the folder for temporary files; None if another user
+    has taken its name.
+    """
     chosen = os.environ.get("CLOUD_TASKS_CACHE_DIR")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloud-tasks"
+    if general := os.environ.get("XDG_CACHE_HOME"):
+        return Path(general) / "cloud-tasks"
+    try:
+        return Path.home() / ".cache" / "cloud-tasks"
+    except RuntimeError:
+        return _temporary_cache()
+
+
+@functools.cache
+def _temporary_cache() -> Path | None:
+    folder = Path(tempfile.gettempdir()) / f"cloud-tasks-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return None
+    log.info(f"This user has no home folder; prices and instance types are cached in {folder}")
+    return folder
 
 
 def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[Compute]:

@@ -23,6 +23,7 @@ from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import choose, confirm, is_interactive
+from cloud_tasks.cli.ui.hangup import controller_log
 from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog
@@ -73,7 +74,8 @@ def run(registry: Registry) -> click.Command:
         "--on-interrupt",
         type=click.Choice(["ask", "terminate", "leave"]),
         default="ask",
-        help="Effect of Ctrl-C on the instances (default: ask; terminate without a terminal).",
+        help="Effect of an interrupt on the instances (default: ask at Ctrl-C on a terminal, continue when the "
+        "terminal is closed, else terminate).",
     )
     @click.option(
         "--dump-tasks/--no-dump-tasks",
@@ -125,6 +127,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             job,
             values["on_interrupt"],
             ask=display.ask,
+            log_file=controller_log(job.job_id),
             restore=display.close,
             resume=request.next_commands.resume(None),
             stop=request.next_commands.stop,
