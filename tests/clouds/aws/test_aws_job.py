@@ -123,3 +123,20 @@ def test_aws_instances_use_the_queue_of_another_cloud(job_folder: AwsJobFolder, 
         assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
         assert_complete(job_folder, cloud, 100)
         assert leftovers(address, "emulator") == []
+
+
+def test_aws_job_is_not_resumed_or_stopped_in_another_region(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
+    job_folder.configure(environment="export ADDITION_TASK_DELAY=5")
+    job_folder.tasks(40)
+    controller = job_folder.start(*job_folder.run_arguments("--task-file", "tasks.json"))
+    eventually(lambda: cloud.overlay.alive() != [], patience=timedelta(seconds=90))
+    controller.send_signal(signal.SIGKILL)
+    controller.wait()
+    before = cloud.overlay.alive()
+    for command in (("run", "--continue"), ("stop",), ("stop", "--force"), ("cleanup", "--all", "--force")):
+        refused = job_folder.run(*command, "--config", "config.yml", "--region", "us-west-2")
+        assert refused.returncode == 2, refused.stderr
+        assert 'region: the job was started with "us-east-1", and now has "us-west-2"' in refused.stderr
+        assert cloud.overlay.alive() == before
+    stopped = job_folder.run("stop", "--config", "config.yml", "--region", "us-east-1")
+    assert (stopped.returncode, cloud.overlay.alive()) == (0, []), stopped.stderr
