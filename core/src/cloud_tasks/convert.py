@@ -1,6 +1,6 @@
-"""Conversion between the model and JSON: the cattrs converter, and the wire formats of task messages and events.
+"""Wire formats of task messages and event batches, as JSON.
 
-The wire functions are written by hand: they run once for each task and event, and accept messages of other tools.
+The functions are written by hand: they run once for each task and event, and accept messages of other tools.
 Invariants, each with a test:
 
 1. Whatever a message contains, nothing but `MalformedMessageError` is raised, and what is returned can be stored,
@@ -19,14 +19,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-import cattrs
-from cattrs.preconf.json import make_converter
-
-from cloud_tasks.model import MAX_ATTEMPT, Event, EventType, Money, TaskMessage
+from cloud_tasks.model import MAX_ATTEMPT, Event, EventType, TaskMessage
 from cloud_tasks.sanitize import (
     UnusableValueError,
     clean_text,
@@ -45,7 +40,6 @@ __all__ = [
     "encode_events",
     "encode_task_message",
     "event_to_json",
-    "make_model_converter",
 ]
 
 
@@ -57,18 +51,6 @@ class MalformedMessageError(ValueError):
 
     The collector dead-letters such an event message; a worker reports and acks such a task message.
     """
-
-
-def make_model_converter() -> cattrs.Converter:
-    """Return a converter: unknown keys forbidden, `Money` as decimal text, timedelta as seconds, paths as text."""
-    converter = make_converter(forbid_extra_keys=True)
-    converter.register_unstructure_hook(Money, lambda money: str(money.usd))
-    converter.register_structure_hook(Money, lambda value, _: Money(Decimal(str(value))))
-    converter.register_unstructure_hook(timedelta, lambda value: value.total_seconds())
-    converter.register_structure_hook(timedelta, lambda value, _: timedelta(seconds=float(value)))
-    converter.register_unstructure_hook(Path, str)
-    converter.register_structure_hook(Path, lambda value, _: Path(value))
-    return converter
 
 
 class EncodedData(Mapping[str, Any]):
