@@ -80,6 +80,11 @@ class Outcome(NamedTuple):
     notice: tuple[str, str] | None = None
     """Kind and text of a warning about the result for the worker's log, which shows the first of each kind."""
 
+    @property
+    def exception_text(self) -> str:
+        """Class and message of the exception."""
+        return f"{self.details.get('exception_type')}: {self.details.get('exception')}"
+
 
 SHUT_DOWN = Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})
 
