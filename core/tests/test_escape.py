@@ -8,7 +8,7 @@ import io
 import subprocess
 import tempfile
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -21,7 +21,6 @@ from cloud_tasks.escape import (
     shell_word,
     terminal_line,
     terminal_text,
-    url_segment,
     without_credentials,
 )
 
@@ -130,13 +129,6 @@ def test_html_text_has_no_markup(text: str) -> None:
     escaped = html_text(text)
     Reader().feed(escaped)
     assert not set(escaped) & set("<>\"'")
-
-
-@given(TEXT)
-def test_url_segment_has_no_delimiter(text: str) -> None:
-    segment = url_segment(text)
-    assert unquote(segment, errors="surrogatepass") == text
-    assert not set(segment) & set("/?#&=%") - {"%"}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from cloud_tasks.exit_codes import AcceptedFailures, code_of_finished
 
 def test_exit_codes_are_documented_numbers() -> None:
     assert (exit_codes.COMPLETED, exit_codes.RUN_FAILED, exit_codes.BAD_INPUT, exit_codes.TASKS_FAILED) == (0, 1, 2, 3)
-    assert (exit_codes.WAIT_TIMED_OUT, exit_codes.INTERRUPTED, exit_codes.TERMINATED) == (124, 130, 143)
+    assert (exit_codes.INTERRUPTED, exit_codes.TERMINATED) == (130, 143)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_share_of_failed_tasks_is_compared_exactly(thousandths: int, failed: int
 
 @pytest.mark.parametrize("folder", ["cli", "worker/supervisor"])
 def test_no_other_module_contains_exit_codes_as_numbers(folder: str) -> None:
-    known = {exit_codes.TASKS_FAILED, exit_codes.WAIT_TIMED_OUT, exit_codes.INTERRUPTED, exit_codes.TERMINATED}
+    known = {exit_codes.TASKS_FAILED, exit_codes.INTERRUPTED, exit_codes.TERMINATED}
     root = Path(cloud_tasks.__file__).parent / folder
     returned = [
         (path.name, node.lineno)

@@ -20,7 +20,6 @@ from cloud_tasks.sanitize import (
     check_value,
     clean_text,
     clean_value,
-    decode_json,
     finite_seconds,
     plausible_time,
     whole_number,
@@ -84,31 +83,14 @@ def test_value_that_passed_is_strict_json(value: object) -> None:
 @given(CLEAN_VALUES)
 def test_value_in_order_passes_unchanged(value: object) -> None:
     assert clean_value(value) == value
-    assert decode_json(json.dumps(value)) == value
-
-
-@given(st.binary() | TEXT)
-@example(b"[" * 200_000)
-@example(b'{"a":' * 100_000)
-@example("1" * 6000)
-@example(b"\xff\xfe")
-@example("NaN")
-def test_decode_json_returns_or_refuses_any_bytes_and_text(body: bytes | str) -> None:
-    try:
-        value = decode_json(body)
-    except UnusableValueError as error:
-        message = str(error)
-    else:
-        message = json.dumps(value, allow_nan=False)
-    assert "\n" not in message
+    assert clean_value(json.loads(json.dumps(value))) == value
 
 
 def test_nesting_is_bounded_with_a_margin_for_every_interpreter() -> None:
     assert clean_value(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
     for depth in (MAX_DEPTH + 1, 974, 5000, 200_000):
-        body = "[" * depth + "]" * depth
         with pytest.raises(UnusableValueError, match="nested deeper than 200 levels"):
-            decode_json(body)
+            clean_value(nested(depth))
     assert sys.getrecursionlimit() >= 2 * MAX_DEPTH
 
 
@@ -120,7 +102,7 @@ def test_integers_are_bounded_by_digits() -> None:
 
 
 def test_nonfinite_numbers_become_text_that_float_reads() -> None:
-    assert decode_json('[NaN, Infinity, -Infinity, 1e400, -1e400]') == [
+    assert clean_value(json.loads('[NaN, Infinity, -Infinity, 1e400, -1e400]')) == [
         "NaN", "Infinity", "-Infinity", "Infinity", "-Infinity",
     ]  # fmt: skip
     assert math.isnan(float(clean_value(math.nan)))

@@ -23,7 +23,6 @@ __all__ = [
     "shell_word",
     "terminal_line",
     "terminal_text",
-    "url_segment",
     "without_credentials",
 ]
 
@@ -110,13 +109,6 @@ def html_text(text: str) -> str:
     import html
 
     return html.escape(_IN_TEXT.sub(_escaped, text), quote=True)
-
-
-def url_segment(text: str) -> str:
-    """Return text as one segment of a URL's path, or one value of its query."""
-    from urllib.parse import quote
-
-    return quote(text, safe="", errors="surrogatepass")
 
 
 def without_credentials(text: str) -> str:

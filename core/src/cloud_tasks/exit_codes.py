@@ -15,7 +15,6 @@ __all__ = [
     "RUN_FAILED",
     "TASKS_FAILED",
     "TERMINATED",
-    "WAIT_TIMED_OUT",
     "AcceptedFailures",
     "code_of_finished",
 ]
@@ -28,8 +27,6 @@ BAD_INPUT: Final = 2
 """Invalid options, configuration, task file or program; nothing was changed."""
 TASKS_FAILED: Final = 3
 """Every task is finished, and more failed than the user accepts."""
-WAIT_TIMED_OUT: Final = 124
-"""The time limit of a command that waits for a job passed, as `timeout` exits."""
 INTERRUPTED: Final = 130
 """Ctrl-C (SIGINT), or a stop that the user requested."""
 TERMINATED: Final = 143

@@ -14,7 +14,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,6 @@ __all__ = [
     "check_value",
     "clean_text",
     "clean_value",
-    "decode_json",
     "finite_seconds",
     "plausible_time",
     "shown_value",
@@ -210,21 +208,6 @@ def type_name(value: Any) -> str:
     """Return the name of a value's type for an error: ``set``, ``numpy.int64``, ``pathlib.PosixPath``."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def decode_json(body: bytes | str, *, keep_nonfinite: bool = False) -> Any:
-    """Decode JSON from outside and clean it as `clean_value` does.
-
-    Raises:
-        UnusableValueError: Not JSON, not UTF-8, or as `clean_value`.
-    """
-    try:
-        value = json.loads(body)
-    except RecursionError:
-        raise UnusableValueError(f"nested deeper than {MAX_DEPTH} levels") from None
-    except (ValueError, TypeError) as error:
-        raise UnusableValueError(f"not JSON: {clean_text(str(error), 200)}") from None
-    return _clean(value, MAX_DEPTH, keep_nonfinite)
 
 
 def whole_number(value: Any, *, low: int, high: int) -> int:

@@ -25,7 +25,6 @@ from cloud_tasks.selection import (
     RankedOffer,
     additional_instances,
     allowed_instances,
-    surplus_instances,
 )
 
 UNLIMITED = Limits(max_instances=None, max_total_price_per_hour=None)
@@ -111,14 +110,6 @@ def test_allowed_instances_is_none_without_limits():
     assert allowed_instances(Limits(max_instances=10, max_total_cpus=9), an_offer()) == 2
 
 
-@pytest.mark.parametrize(
-    ("slots", "remaining", "expected"),
-    [((4, 4, 4), 12, 0), ((4, 4, 4), 9, 0), ((4, 4, 4), 8, 1), ((4, 4, 4), 0, 3), ((1, 16), 16, 1), ((), 0, 0)],
-)
-def test_surplus_instances_are_not_needed_for_the_remaining_tasks(slots, remaining, expected):
-    assert surplus_instances(slots, remaining) == expected
-
-
 cents = st.integers(0, 500).map(lambda n: Money(Decimal(n) / 100))
 some = st.one_of(st.none(), st.integers(1, 60))
 limits_strategy = st.builds(
@@ -176,10 +167,3 @@ def test_additional_instances_are_the_maximum_allowed(limits, ranked, current, r
         price_per_hour=current.price_per_hour + ranked.offer.price_per_hour * count,
     )
     assert additional_instances(limits=limits, ranked=ranked, remaining_tasks=remaining, current=after) == 0
-
-
-@given(st.lists(st.integers(1, 32), max_size=20), st.integers(0, 200))
-def test_surplus_instances_leave_slots_for_every_task(slots, remaining):
-    surplus = surplus_instances(slots, remaining)
-    left = sum(sorted(slots)[surplus:])
-    assert left >= min(remaining, sum(slots))

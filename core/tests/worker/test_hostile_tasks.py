@@ -15,9 +15,10 @@ from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pa
 from cloud_tasks.worker.reporting.reporter import Report
 from cloud_tasks.worker.supervisor.execution.completion import Completion
 from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind, read_outcome
-from cloud_tasks.worker.supervisor.result_file import receive_result
-from cloud_tasks.worker.task_process import runner
+from cloud_tasks.worker.supervisor.task_log import end_lines
+from cloud_tasks.worker.task_process import result_file
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, encode_report, split_report
+from cloud_tasks.worker.task_process.result_file import receive_result
 
 ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_released", "task_dead")
 
@@ -154,14 +155,14 @@ def test_read_outcome_of_any_bytes_has_a_valid_result_and_log_lines(content, res
     for report in (content, size.to_bytes(8, "little") + len(head).to_bytes(8, "little") + head + result):
         outcome = read_outcome(status=0, content=report, cause="")
         json.loads(outcome.result or b"null")
-        list(Completion(Report(()), "task", outcome, False).lines(1, 0.5, is_alone=True))
+        list(end_lines(Completion(Report(()), "task", outcome, False), 1, 0.5, is_alone=True))
 
 
 @given(result=st.binary(max_size=20))
 def test_lines_accept_any_result(result) -> None:
     for text in (result, b'"' + result):
         outcome = Outcome(kind=OutcomeKind.COMPLETED, result=text)
-        assert list(Completion(Report(()), "task", outcome, False).lines(1, 0.5, is_alone=False))
+        assert list(end_lines(Completion(Report(()), "task", outcome, False), 1, 0.5, is_alone=False))
 
 
 def test_split_report_rejects_a_report_that_was_written_twice() -> None:
@@ -171,7 +172,7 @@ def test_split_report_rejects_a_report_that_was_written_twice() -> None:
 
 
 def test_receive_result_reads_the_header_of_a_file_of_any_length() -> None:
-    descriptor = runner.open_result_file()
+    descriptor = result_file.open_result_file()
     os.ftruncate(descriptor, 1 << 45)
     assert receive_result(lambda: descriptor) == bytes(HEADER_LENGTH)
 

@@ -68,22 +68,16 @@ def parameter_grid(parameters: Sequence[str]) -> TaskSource:
 def _open_json_lines_sink(settings: NoSettings, context: EventSinkContext) -> Iterator[EventSink]:
     from cloud_tasks.builtin.sinks.files import JsonLinesSink
 
-    sink = JsonLinesSink.for_job(context)
-    try:
+    with closing(JsonLinesSink.for_job(context)) as sink:
         yield sink
-    finally:
-        sink.close()
 
 
 @contextmanager
 def _open_console_sink(settings: NoSettings, context: EventSinkContext) -> Iterator[EventSink]:
     from cloud_tasks.builtin.sinks.files import ConsoleSink
 
-    sink = ConsoleSink()
-    try:
+    with closing(ConsoleSink()) as sink:
         yield sink
-    finally:
-        sink.close()
 
 
 @contextmanager

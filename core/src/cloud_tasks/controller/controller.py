@@ -103,7 +103,7 @@ class Controller:
         self._enqueuer = make_enqueuer(self._abort_unsendable)
         self._collector = make_collector(self._events_committed)
         self._fleet = make_fleet(lambda: self._reconciler.launch_refused())
-        self._states = states = StateBuilder(
+        self._states = StateBuilder(
             loop,
             store,
             enqueuer=self._enqueuer,
@@ -119,7 +119,7 @@ class Controller:
             task_queue=task_queue,
             enqueuer=self._enqueuer,
             fleet=self._fleet,
-            states=states,
+            states=self._states,
             writes=self._writes,
             retry_interval=interval,
             is_running=lambda: self.phase is JobPhase.RUNNING,
@@ -129,18 +129,8 @@ class Controller:
             on_queue_gone=lambda: self._collector.on_gone(),
         )
         if event_queue is not None:
-            recovery = QueueRecovery(
-                loop,
-                store,
-                tasks=task_queue,
-                events=event_queue,
-                writes=self._writes,
-                is_running=lambda: self.phase is JobPhase.RUNNING,
-                on_requeued=lambda: self._requeued(states),
-                on_broken=self._abort_unsendable,
-            )
-            self._collector.on_gone = self._enqueuer.on_gone = recovery.request
-        self._termination = FleetTermination(loop, store, fleet=self._fleet, states=states)
+            self._recover_deleted_queues(task_queue, event_queue)
+        self._termination = FleetTermination(loop, store, fleet=self._fleet, states=self._states)
         self.phase = JobPhase.RUNNING
         """`RUNNING` until the end of the run begins, then how the run ends."""
         self.is_over = False
@@ -153,6 +143,19 @@ class Controller:
         """Console log of the instance that explains an abort best."""
         self.error: Exception | None = None
         """The error that ended the run, if one did that no part handles."""
+
+    def _recover_deleted_queues(self, task_queue: Queue, event_queue: Queue) -> None:
+        recovery = QueueRecovery(
+            self._loop,
+            self._store,
+            tasks=task_queue,
+            events=event_queue,
+            writes=self._writes,
+            is_running=lambda: self.phase is JobPhase.RUNNING,
+            on_requeued=self._requeued,
+            on_broken=self._abort_unsendable,
+        )
+        self._collector.on_gone = self._enqueuer.on_gone = recovery.request
 
     @property
     def all_gone(self) -> bool:
@@ -248,8 +251,8 @@ class Controller:
         if self._states.has_failing_instance:
             self._reconciler.request()
 
-    def _requeued(self, states: StateBuilder) -> None:
-        states.requeued()
+    def _requeued(self) -> None:
+        self._states.requeued()
         self._enqueuer.start()
 
     def _abort_unsendable(self, reason: str) -> None:

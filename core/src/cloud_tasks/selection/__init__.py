@@ -8,7 +8,6 @@ from cloud_tasks.selection.instance_count import (
     FleetTotals,
     additional_instances,
     allowed_instances,
-    surplus_instances,
 )
 from cloud_tasks.selection.job_forecast import Forecast, forecast
 from cloud_tasks.selection.offer_alternatives import alternatives, most_expensive
@@ -37,5 +36,4 @@ __all__ = [
     "same_offer_other_zones",
     "slots",
     "spread_over_zones",
-    "surplus_instances",
 ]

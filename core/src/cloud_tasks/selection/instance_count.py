@@ -10,7 +10,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple, Protocol
@@ -26,7 +26,6 @@ __all__ = [
     "additional_instances",
     "allowed_instances",
     "amount",
-    "surplus_instances",
 ]
 
 COMMITMENT = timedelta(minutes=5)
@@ -120,23 +119,6 @@ def additional_instances(
 def allowed_instances(limits: Limits, ranked: _Sized) -> int | None:
     """Return how many instances of an offer the limits allow in total; None if no limit applies."""
     return min(_allowed(limits, ranked, FleetTotals()), default=None)
-
-
-def surplus_instances(slots: Iterable[int], remaining_tasks: int) -> int:
-    """Return how many instances can be terminated so that the others have slots for all remaining tasks.
-
-    Args:
-        slots: Task slots of each instance.
-    """
-    ordered = sorted(slots)
-    spare = sum(ordered) - remaining_tasks
-    count = 0
-    for size in ordered:
-        spare -= size
-        if spare < 0:
-            break
-        count += 1
-    return count
 
 
 def _allowed(limits: Limits, ranked: _Sized, current: FleetTotals) -> list[int]:

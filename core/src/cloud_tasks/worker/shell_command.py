@@ -13,6 +13,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -52,6 +53,35 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
     Raises:
         SystemExit: As `Worker.run`.
     """
+    parser = _make_parser(program)
+    # The worker needs the function before it has parsed the command.
+    commands: list[ShellCommand] = []
+    worker = Worker(
+        lambda task_id, data, worker_data: commands[0](task_id, data, worker_data),
+        task_source=None,
+        args=args,
+        argparser=parser,
+        worker_init=lambda data: commands[0].prepare(data),
+    )
+    # The output of a command is a product of it as much as its result is.
+    worker.data._keeps_output = True
+    text, where = _option(worker.data.args.command, "COMMAND", "--command")
+    if not text:
+        parser.error("no command; add --command 'program {input}'")
+    shell, named = _option(worker.data.args.shell, "SHELL", "--shell")
+    try:
+        commands.append(ShellCommand(text, shell=_shell(shell, named), where=where))
+    except InputError as error:
+        parser.error(str(error))
+    worker.set_command(commands[0])
+    if worker.data.args.param:
+        if getattr(worker.data, "task_file", None) is not None:
+            parser.error("--param and --task-file exclude each other; give one of them")
+        worker.set_task_source(_ParameterGrid(worker.data.args.param))
+    worker.run()
+
+
+def _make_parser(program: str) -> argparse.ArgumentParser:
     parser = make_parser(
         prog=program,
         description="Run tasks that are shell commands.",
@@ -79,31 +109,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         help="create a task for each combination of values, e.g. seed=1..100 or mode=fast,slow; text with commas in "
         "quotes: name='\"a, b\",c'",
     )
-    # The worker needs the function before it has parsed the command.
-    commands: list[ShellCommand] = []
-    worker = Worker(
-        lambda task_id, data, worker_data: commands[0](task_id, data, worker_data),
-        task_source=None,
-        args=args,
-        argparser=parser,
-        worker_init=lambda data: commands[0].prepare(data),
-    )
-    # The output of a command is a product of it as much as its result is.
-    worker.data._keeps_output = True
-    text, where = _option(worker.data.args.command, "COMMAND", "--command")
-    if not text:
-        parser.error("no command; add --command 'program {input}'")
-    shell, named = _option(worker.data.args.shell, "SHELL", "--shell")
-    try:
-        commands.append(ShellCommand(text, shell=_shell(shell, named), where=where))
-    except InputError as error:
-        parser.error(str(error))
-    worker.set_command(commands[0])
-    if worker.data.args.param:
-        if getattr(worker.data, "task_file", None) is not None:
-            parser.error("--param and --task-file exclude each other; give one of them")
-        worker.set_task_source(_ParameterGrid(worker.data.args.param))
-    worker.run()
+    return parser
 
 
 class _ParameterGrid:

@@ -15,7 +15,7 @@ from typing import Any
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.common.worker_data import WorkerData
-from cloud_tasks.worker.task_process.runner import Function
+from cloud_tasks.worker.task_process.function_call import Function
 
 __all__ = ["adapt_function", "check_callback"]
 

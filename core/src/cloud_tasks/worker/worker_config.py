@@ -18,7 +18,7 @@ from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, Program, other_threads
-from cloud_tasks.worker.task_process.runner import Function
+from cloud_tasks.worker.task_process.function_call import Function
 
 __all__ = ["Command", "WorkerConfig"]
 

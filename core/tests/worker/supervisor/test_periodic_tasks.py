@@ -15,6 +15,7 @@ QUIET = {
     "max_lifetime": None,
     "idle_limit": None,
     "slots": 4,
+    "folders": (),
 }
 
 

@@ -34,8 +34,9 @@ from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
+from cloud_tasks.worker.supervisor.parts import SupervisorParts
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
-from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
+from cloud_tasks.worker.supervisor.supervisor import Supervisor
 from cloud_tasks.worker.task_process.report_format import encode_report
 
 OnStart = Callable[[Supervisor, EventLoop], None]

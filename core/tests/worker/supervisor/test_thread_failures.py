@@ -27,7 +27,7 @@ from cloud_tasks.worker.reporting.log_upload import LogUploader
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
 from cloud_tasks.worker.reporting.sink_forwarder import SinkForwarder
 from cloud_tasks.worker.reporting.spool import Spool
-from cloud_tasks.worker.supervisor.execution import completion
+from cloud_tasks.worker.supervisor.execution import scratch_cleaner
 from cloud_tasks.worker.supervisor.instance_watch import InstanceWatch
 from cloud_tasks.worker.supervisor.thread_failures import THREAD_PREFIX, handle_thread_failures
 
@@ -237,7 +237,7 @@ def test_scratch_folder_deeper_than_the_stack_is_removed(
     monkeypatch.setattr(shutil, "rmtree", raising(RecursionError("planted")))
     folder = tmp_path / "scratch"
     (folder / "deep").mkdir(parents=True)
-    completion._remove(str(folder))
+    scratch_cleaner._remove(str(folder))
     assert not folder.exists()
 
 

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from cloud_tasks import sanitize
 from cloud_tasks.worker import WorkerData
-from cloud_tasks.worker.task_process import runner
+from cloud_tasks.worker.task_process import function_call
 from cloud_tasks.worker.task_process.assignment import Assignment
 
 SURROGATE = "caf\udce9.fits"
@@ -103,7 +103,7 @@ def report(
     """Return head and result of a task whose function returns the value."""
     assignment = Assignment(1, 0, task_id, 1, {}, scratch, {})
     limits = (limit, None if store is None else str(store))
-    return runner._call(lambda *_: value, WorkerData(), assignment, limits)
+    return function_call.call_function(lambda *_: value, WorkerData(), assignment, limits)
 
 
 def strict(text: bytes) -> Any:
@@ -486,6 +486,6 @@ def test_any_result_is_strict_json_or_pickled_or_one_clear_failure(value: Any, l
 
 
 def test_shortcut_of_the_runner_agrees_with_the_gate_on_depth() -> None:
-    assert runner._MAX_BRACKETS == sanitize.MAX_DEPTH
-    assert 2 * sanitize.MAX_DEPTH >= runner._SHORT
-    assert sanitize.MAX_DIGITS > runner._SHORT
+    assert function_call._MAX_BRACKETS == sanitize.MAX_DEPTH
+    assert 2 * sanitize.MAX_DEPTH >= function_call._SHORT
+    assert sanitize.MAX_DIGITS > function_call._SHORT

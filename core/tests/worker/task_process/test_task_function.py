@@ -21,7 +21,7 @@ from cloud_tasks import Retry, exit_codes
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker import Worker, WorkerData
 from cloud_tasks.worker.task_function import adapt_function, check_callback
-from cloud_tasks.worker.task_process import runner
+from cloud_tasks.worker.task_process import function_call
 from cloud_tasks.worker.task_process.assignment import Assignment
 
 
@@ -44,7 +44,7 @@ def run_program(worker: Harness, function: str, *args: str, tasks: int = 2, work
 
 
 def called(function: Any) -> tuple[dict[str, Any], bytes]:
-    return runner._call(function, WorkerData(), Assignment(1, 0, "task", 1, {}, "", {}), (None, None))
+    return function_call.call_function(function, WorkerData(), Assignment(1, 0, "task", 1, {}, "", {}), (None, None))
 
 
 # -- functions that Worker refuses -----------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from cloud_tasks_azure.settings import AzureSettings
 __all__ = [
     "LOGIN",
     "MANAGEMENT_ENDPOINT",
-    "MANAGEMENT_SCOPE",
     "Credential",
     "client_options",
     "credential",
@@ -36,8 +35,6 @@ __all__ = [
 
 LOGIN = "run: az login (or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET)"
 MANAGEMENT_ENDPOINT = "https://management.azure.com"
-MANAGEMENT_SCOPE = "https://management.azure.com/.default"
-"""Scope of a Resource Manager token ("Scopes and permissions in the Microsoft identity platform")."""
 
 
 class Credential(Protocol):

@@ -16,10 +16,11 @@ import attrs
 
 from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
 from cloud_tasks.sanitize import finite_seconds
-from cloud_tasks.store.db.enum_codes import EVENT_OF_CODE, OUTCOME_TO_CODE, STATUS_TO_CODE, outcome_of, status_of
+from cloud_tasks.store.db.enum_codes import EVENT_OF_CODE, OUTCOME_TO_CODE, STATUS_TO_CODE, status_of
 from cloud_tasks.store.db.reading import decode_object, open_reader, whole
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none
 from cloud_tasks.store.records import AttemptRecord
+from cloud_tasks.store.write.tasks import attempt_record
 
 __all__ = ["TaskAttempt", "TaskRecord", "iterate_attempts", "iterate_events", "iterate_tasks", "slowest_tasks"]
 
@@ -152,23 +153,8 @@ def iterate_attempts(path: Path, *, task_id: str | None = None) -> Iterator[Task
     """
     where, values = ("", ()) if task_id is None else ("WHERE t.task_id = ? ", (task_id,))
     with open_reader(path) as connection:
-        for row in connection.execute(f"{_ATTEMPTS}{where}ORDER BY t.seq, a.run", values):
-            yield _attempt(row)
-
-
-def _attempt(row: tuple[Any, ...]) -> TaskAttempt:
-    found, attempt, outcome, started_at, ended_at, elapsed, hostname, instance_id, reason, details = row
-    record = AttemptRecord(
-        attempt=whole(attempt),
-        outcome=outcome_of(outcome),
-        started_at=from_unix_or_none(started_at),
-        ended_at=from_unix_or_none(ended_at),
-        elapsed_time=finite_seconds(elapsed),
-        hostname=hostname,
-        instance_id=instance_id or None,
-        reason=reason or "",
-    )
-    return TaskAttempt(task_id=found, record=record, details=decode_object(details))
+        for found, *columns, details in connection.execute(f"{_ATTEMPTS}{where}ORDER BY t.seq, a.run", values):
+            yield TaskAttempt(task_id=found, record=attempt_record(columns), details=decode_object(details))
 
 
 _EVENTS = """

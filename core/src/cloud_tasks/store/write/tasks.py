@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from cloud_tasks.convert import EncodedData
@@ -32,6 +32,7 @@ from cloud_tasks.store.write.counters import (
 )
 
 __all__ = [
+    "attempt_record",
     "begin_run",
     "iterate_messages",
     "lose_instance",
@@ -272,16 +273,19 @@ def read_attempts(connection: sqlite3.Connection, task_id: str) -> tuple[Attempt
         "WHERE t.task_id = ? ORDER BY a.run",
         (task_id,),
     )
-    return tuple(
-        AttemptRecord(
-            attempt=whole(attempt),
-            outcome=outcome_of(outcome),
-            started_at=from_unix_or_none(started_at),
-            ended_at=from_unix_or_none(ended_at),
-            elapsed_time=finite_seconds(elapsed),
-            hostname=hostname,
-            instance_id=instance_id or None,
-            reason=reason or "",
-        )
-        for attempt, outcome, started_at, ended_at, elapsed, hostname, instance_id, reason in rows
+    return tuple(map(attempt_record, rows))
+
+
+def attempt_record(columns: Sequence[Any]) -> AttemptRecord:
+    """Return an attempt, given its columns in the order of `read_attempts`."""
+    attempt, outcome, started_at, ended_at, elapsed, hostname, instance_id, reason = columns
+    return AttemptRecord(
+        attempt=whole(attempt),
+        outcome=outcome_of(outcome),
+        started_at=from_unix_or_none(started_at),
+        ended_at=from_unix_or_none(ended_at),
+        elapsed_time=finite_seconds(elapsed),
+        hostname=hostname,
+        instance_id=instance_id or None,
+        reason=reason or "",
     )

@@ -21,6 +21,9 @@ from cloud_tasks.testing.fakes.faults import Fault, When, inject
 
 __all__ = ["ComputeContract", "ComputeSubject", "Refusal"]
 
+RequestFactory = Callable[..., LaunchRequest]
+InstanceWaiter = Callable[[int], list[Instance]]
+
 
 @attrs.frozen(kw_only=True)
 class Refusal:
@@ -83,7 +86,7 @@ class ComputeContract(Contract):
                 compute.terminate([instance.instance_id for instance in compute.instances(each)])
 
     @pytest.fixture
-    def request_of(self, subject: ComputeSubject, job: str) -> Callable[..., LaunchRequest]:
+    def request_of(self, subject: ComputeSubject, job: str) -> RequestFactory:
         """Return a factory of launch requests with unique tokens."""
 
         def make(**changes: Any) -> LaunchRequest:
@@ -99,7 +102,7 @@ class ComputeContract(Contract):
         return make
 
     @pytest.fixture
-    def listed(self, compute: Compute, subject: ComputeSubject, job: str) -> Callable[[int], list[Instance]]:
+    def listed(self, compute: Compute, subject: ComputeSubject, job: str) -> InstanceWaiter:
         """Return a function that waits for a number of live instances of the job and returns them."""
 
         def wait_for(count: int) -> list[Instance]:
@@ -134,17 +137,13 @@ class ComputeContract(Contract):
     # Launching
 
     def test_check_launch_accepts_a_request_that_can_be_launched(
-        self, subject: ComputeSubject, request_of: Callable[..., LaunchRequest]
+        self, subject: ComputeSubject, request_of: RequestFactory
     ) -> None:
         if subject.backend.check_launch is not None:
             subject.backend.check_launch(subject.settings, request_of())
 
     def test_launch_is_listed_as_requested(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         request = request_of()
         launched = compute.launch(request)
@@ -159,12 +158,7 @@ class ComputeContract(Contract):
         assert dict(request.labels).items() <= dict(instance.labels).items()
 
     def test_launch_repeated_with_one_token_starts_one_instance(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        job: str,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         request = request_of()
         first = compute.launch(request)
@@ -174,12 +168,7 @@ class ComputeContract(Contract):
         assert len(listed(1)) == 1
 
     def test_calls_can_be_repeated_after_a_lost_answer(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        job: str,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         first = frozenset({1})
         faults = [Fault(method=name, calls=first, when=When.AFTER) for name in ("launch", "terminate")]
@@ -195,7 +184,7 @@ class ComputeContract(Contract):
         eventually(lambda: not any(each.is_alive for each in compute.instances(job)), patience=subject.patience)
 
     def test_launch_concurrent_with_one_token_starts_one_instance(
-        self, compute: Compute, request_of: Callable[..., LaunchRequest], listed: Callable[[int], list[Instance]]
+        self, compute: Compute, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         request = request_of()
         with ThreadPoolExecutor(4) as threads:
@@ -204,18 +193,14 @@ class ComputeContract(Contract):
         assert len(ids) == 1
 
     def test_launch_of_a_spot_instance_is_listed_as_spot(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         provisioning_model = ProvisioningModel.SPOT if subject.traits.spot else ProvisioningModel.ON_DEMAND
         compute.launch(request_of(offer=attrs.evolve(subject.offer, provisioning_model=provisioning_model)))
         assert [instance.provisioning_model for instance in listed(1)] == [provisioning_model]
 
     def test_launch_refusal_has_scope_and_retry_time(
-        self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest]
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory
     ) -> None:
         for refusal in subject.refusals:
             with pytest.raises(LaunchRefusedError) as refused:
@@ -226,12 +211,7 @@ class ComputeContract(Contract):
         assert list(compute.instances(job)) == []
 
     def test_instance_terminates_after_max_lifetime_if_supported(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        job: str,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         compute.launch(request_of(max_lifetime=subject.lifetime if subject.traits.enforces_max_lifetime else None))
         if subject.traits.enforces_max_lifetime:
@@ -245,11 +225,7 @@ class ComputeContract(Contract):
     # Listing
 
     def test_instances_of_a_long_listing_are_complete(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         requests = [request_of() for _ in range(subject.many)]
         with ThreadPoolExecutor(min(subject.traits.max_parallel_launches, 4)) as threads:
@@ -257,12 +233,7 @@ class ComputeContract(Contract):
         assert sorted(instance.instance_id for instance in listed(subject.many)) == launched
 
     def test_instances_are_those_of_the_job_or_of_all_jobs(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        job: str,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         own = compute.launch(request_of())
         other = compute.launch(request_of(job_id=job + "-other"))
@@ -273,11 +244,7 @@ class ComputeContract(Contract):
         )
 
     def test_instances_exclude_unmanaged_ones(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         foreign = subject.foreign() if subject.foreign is not None else ""
         compute.launch(request_of())
@@ -285,7 +252,7 @@ class ComputeContract(Contract):
         assert foreign not in {instance.instance_id for instance in compute.instances(None)}
 
     def test_instances_include_unmanaged_ones_on_request(
-        self, compute: Compute, subject: ComputeSubject, request_of: Callable[..., LaunchRequest]
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory
     ) -> None:
         foreign = subject.foreign() if subject.foreign is not None else None
         own = compute.launch(request_of())
@@ -302,12 +269,7 @@ class ComputeContract(Contract):
         assert headroom is None or (headroom.instances >= 0 and headroom.limited_by)
 
     def test_instances_are_found_by_another_object(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        job: str,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         launched = compute.launch(request_of())
         listed(1)
@@ -315,7 +277,7 @@ class ComputeContract(Contract):
             assert [instance.instance_id for instance in later.instances(job)] == [launched.instance_id]
 
     def test_instances_of_a_job_without_any_are_empty(
-        self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest]
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory
     ) -> None:
         if subject.foreign is not None:
             subject.foreign()
@@ -326,12 +288,7 @@ class ComputeContract(Contract):
     # Terminating
 
     def test_terminate_is_complete_and_idempotent(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        job: str,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         launched = compute.launch(request_of())
         listed(1)
@@ -341,12 +298,7 @@ class ComputeContract(Contract):
         compute.terminate([launched.instance_id])
 
     def test_terminate_affects_the_given_instances_only(
-        self,
-        compute: Compute,
-        subject: ComputeSubject,
-        job: str,
-        request_of: Callable[..., LaunchRequest],
-        listed: Callable[[int], list[Instance]],
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
     ) -> None:
         ids = [compute.launch(request_of()).instance_id for _ in range(3)]
         listed(3)
@@ -363,7 +315,7 @@ class ComputeContract(Contract):
     # Console
 
     def test_console_log_has_the_output_of_the_script(
-        self, compute: Compute, subject: ComputeSubject, request_of: Callable[..., LaunchRequest]
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory
     ) -> None:
         launched = compute.launch(request_of())
         if subject.runs_scripts:

@@ -7,10 +7,12 @@ import time
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["LONG_BODY", "AttemptState", "PendingAttempt", "RunningAttempt"]
+__all__ = ["LONG_BODY", "UNUSABLE_DATA", "AttemptState", "PendingAttempt", "RunningAttempt"]
 
 LONG_BODY = 32 * 1024
 """Bytes of a task's JSON from which on only its own process decodes it, so that no other keeps the memory."""
+UNUSABLE_DATA = (ValueError, TypeError, AttributeError)
+"""Errors of data that is not a JSON object, with which the attempt fails."""
 
 
 class PendingAttempt:

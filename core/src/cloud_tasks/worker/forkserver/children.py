@@ -25,13 +25,9 @@ from cloud_tasks.worker.forkserver.spawn import execute
 from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH
-from cloud_tasks.worker.task_process.runner import (
-    SMALL_RESULT,
-    open_result_file,
-    own_failure_report,
-    run_attempt,
-    run_attempts,
-)
+from cloud_tasks.worker.task_process.result_file import SMALL_RESULT, open_result_file, own_failure_report
+from cloud_tasks.worker.task_process.reusable_process import run_attempts
+from cloud_tasks.worker.task_process.runner import run_attempt
 
 __all__ = ["Child", "Children"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.forkserver.spawn import Program
-from cloud_tasks.worker.task_process.runner import Function
+from cloud_tasks.worker.task_process.assignment import ResultLimits
+from cloud_tasks.worker.task_process.function_call import Function
 
 __all__ = ["ForkserverConfig"]
 
@@ -38,7 +39,7 @@ class ForkserverConfig:
         on_init: Callable[[WorkerData], Any] | None,
         capture: bool,
         log_dir: str | None,
-        limits: tuple[int | None, str | None],
+        limits: ResultLimits,
         program: Program,
         environments: Sequence[dict[str, str]],
         spawn: bool | None = None,
@@ -50,7 +51,6 @@ class ForkserverConfig:
         self.capture = capture
         self.log_dir = log_dir
         self.limits = limits
-        """Maximum bytes of a result, and the folder or URL for longer ones; None for none."""
         self.program = program
         self.slots = len(environments)
         self.environments = environments

@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cloud_tasks.worker.common.private_api import forget_event_loop, open_socket
 from cloud_tasks.worker.common.shared_flags import SharedFlags
-from cloud_tasks.worker.task_process import runner
-from cloud_tasks.worker.task_process.assignment import Assignment
+from cloud_tasks.worker.task_process.assignment import Assignment, ResultLimits
+from cloud_tasks.worker.task_process.function_call import Function
 from cloud_tasks.worker.task_process.process_setup import restore_signals, set_up
+from cloud_tasks.worker.task_process.result_file import REACHED, open_result_file, report_own_failure
+from cloud_tasks.worker.task_process.reusable_process import reject_assignment, run_many
+from cloud_tasks.worker.task_process.runner import run_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +80,7 @@ def execute(
     parent: int,
     output: int | None,
     environment: dict[str, str],
-    limits: tuple[int | None, str | None],
+    limits: ResultLimits,
     one: tuple[Assignment, int] | None = None,
     many: tuple[int, int] | None = None,
 ) -> NoReturn:
@@ -97,7 +100,7 @@ def execute(
         else:
             assert many is not None
             order, inherited = (_MANY, many[0], limits, many[1]), many[0]
-        file = runner.open_result_file()
+        file = open_result_file()
         os.pwrite(file, marshal.dumps(order), 0)
         for descriptor in (file, inherited, program.flags.descriptor):
             os.set_inheritable(descriptor, True)
@@ -107,11 +110,11 @@ def execute(
     except BaseException as error:
         what = "cannot execute the program again"
         if one is not None:
-            runner.report_own_failure(one[1], what, error)
+            report_own_failure(one[1], what, error)
         elif many is not None:
             from cloud_tasks.worker.common.ipc import Channel
 
-            runner.reject_assignment(Channel(open_socket(many[0]), blocking=True), what, error)
+            reject_assignment(Channel(open_socket(many[0]), blocking=True), what, error)
     finally:
         os._exit(70)
 
@@ -126,7 +129,7 @@ def is_spawned() -> bool | None:
     return True if number == _workers else None
 
 
-def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[WorkerData], Any] | None) -> NoReturn:
+def become_task(function: Function, data: WorkerData, on_init: Callable[[WorkerData], Any] | None) -> NoReturn:
     """Run the assignment of the fork server and exit. Never returns."""
     global _SPAWNED
     _, parent, file, flags = (int(part) for part in _SPAWNED.split(":"))
@@ -144,17 +147,17 @@ def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[
     forget_event_loop()
     assignment = Assignment(*rest) if kind == _ONE else None
     if assignment is not None:
-        os.pwrite(descriptor, runner.REACHED, 0)
+        os.pwrite(descriptor, REACHED, 0)
     function = _with_init(function, on_init)
     if assignment is not None:
-        runner.run_one(function, data, assignment, result=descriptor, limits=limits, is_spawned=True)
+        run_one(function, data, assignment, result=descriptor, limits=limits, is_spawned=True)
     from cloud_tasks.worker.common.ipc import Channel
 
     end = Channel(open_socket(descriptor), blocking=True)
-    runner.run_many(function, data, end=end, limits=limits, count=rest, is_spawned=True)
+    run_many(function, data, end=end, limits=limits, count=rest, is_spawned=True)
 
 
-def _with_init(function: runner.Function, on_init: Callable[[WorkerData], Any] | None) -> runner.Function:
+def _with_init(function: Function, on_init: Callable[[WorkerData], Any] | None) -> Function:
     """Return the function with ``worker_init`` before its first call; an exception of that is the task's."""
     if on_init is None:
         return function

@@ -18,9 +18,10 @@ from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.open_backends import OpenBackends
+from cloud_tasks.worker.supervisor.parts import SupervisorParts
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 from cloud_tasks.worker.supervisor.startup_log import log_configuration
-from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
+from cloud_tasks.worker.supervisor.supervisor import Supervisor
 from cloud_tasks.worker.supervisor.thread_failures import handle_thread_failures
 from cloud_tasks.worker.worker_config import WorkerConfig
 
@@ -100,7 +101,6 @@ class _Bootstrap:
         consumer = backends.open_consumer(completion, max_losses=rules.max_losses, on_change=loop.wake)
         parts = SupervisorParts(loop, zygote, consumer, reporter, completion, self._events, self._flags, log)
         supervisor = Supervisor(self._settings(backends.max_result_bytes), parts)
-        stack.callback(completion.close, config.scratch_root)
         stack.callback(supervisor.close)
         self._fail = lambda reason, trace: loop.post(lambda: supervisor.fail(reason, trace))
         if self._thread_failure:

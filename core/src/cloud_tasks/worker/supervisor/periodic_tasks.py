@@ -1,4 +1,4 @@
-"""Periodic tasks of a supervisor: heartbeats, progress log, checks of memory, lifetime and idleness."""
+"""Periodic tasks of a supervisor: heartbeats, progress log, checks of memory, room, lifetime and idleness."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any, NamedTuple, Protocol
 
 from cloud_tasks.worker.common.formatting import counted, format_duration
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.os_errors import full_folder
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
 __all__ = ["Activity", "PeriodicTasks"]
 
+_ROOM_INTERVAL = 10.0
+"""Seconds between two checks of the room for the output of tasks."""
 _MEMORY_INTERVAL = 0.2
 """Seconds between two checks of the memory of tasks, where it is limited."""
 
@@ -77,6 +80,8 @@ class PeriodicTasks:
             later(settings.progress_interval, self._log_progress)
         if settings.memory_gb is not None:
             later(_MEMORY_INTERVAL, self._watch_memory)
+        if settings.folders:
+            later(_ROOM_INTERVAL, self._check_room)
         if settings.max_lifetime is not None:
             reason = f"maximum lifetime of {format_duration(settings.max_lifetime)} exceeded (max_lifetime)"
             later(settings.max_lifetime, lambda: self._stop(reason))
@@ -112,6 +117,15 @@ class PeriodicTasks:
         assert limit is not None
         self._end_above(limit)
         self._later(_MEMORY_INTERVAL, self._watch_memory)
+
+    def _check_room(self) -> None:
+        """Warn once of a file system that takes no more output of tasks."""
+        problem = full_folder(self._settings.folders)
+        if not problem:
+            self._later(_ROOM_INTERVAL, self._check_room)
+            return
+        self._log.warning(f"The output of tasks may be lost: {problem}")
+        self._report("non_fatal_exception", exception=f"the output of tasks may be lost: {problem}")
 
     def _check_idle(self) -> None:
         limit, activity = self._settings.idle_limit, self._observe()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Assignment"]
+__all__ = ["Assignment", "ResultLimits"]
+
+ResultLimits = tuple[int | None, str | None]
+"""Maximum bytes of a result, and the folder or URL for longer ones; None for no limit, no store."""
 
 
 class Assignment:

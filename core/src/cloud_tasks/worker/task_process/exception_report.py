@@ -10,6 +10,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 from cloud_tasks.errors import InputError, Retry
 from cloud_tasks.worker.common.os_errors import NO_ROOM, OWN_FAILURE, os_error_text
 
-__all__ = ["describe", "failure", "own_failure", "report_problem", "retry_request", "text_of"]
+__all__ = ["describe", "exception_head", "failure", "own_failure", "report_problem", "text_of"]
 
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
@@ -31,6 +32,17 @@ _OF_TASK = (errno.EBADF, errno.EFBIG)
 _CHAIN_LIMIT = 50
 """Exceptions of a chain that are looked at."""
 _OWN_MODULES = ("cloud_tasks.worker.", "asyncio.")
+
+
+def exception_head(error: Any, *, is_fork: bool) -> dict[str, Any]:
+    """Return the head of the report of what the function raised, in the task's process or in a fork of that."""
+    if issubclass(type(error), SystemExit):
+        head = _exit_request(error)
+    elif issubclass(type(error), Retry) and not is_fork:
+        head = _retry_request(error)
+    else:
+        head = failure(error)
+    return {"forked": True, "exit_code": head.get("exit_code", 1)} if is_fork else head
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -160,7 +172,7 @@ def _user_frames(error: BaseException) -> Any:
     return frame or error.__traceback__
 
 
-def retry_request(request: Retry) -> dict[str, Any]:
+def _retry_request(request: Retry) -> dict[str, Any]:
     """Return the head of the report of a function that raised `Retry`, or of its failure if the request is invalid."""
     try:
         # A subclass may have set the attributes without the checks of the constructor.
@@ -168,6 +180,22 @@ def retry_request(request: Retry) -> dict[str, Any]:
         return {"retry": True, "reason": text_of(checked.reason), "after": checked.after}
     except BaseException as error:
         return failure(error)
+
+
+def _exit_request(request: Any) -> dict[str, Any]:
+    """Return the head for `sys.exit` in the function: the process exits as the interpreter would."""
+    try:
+        code = request.code
+    except BaseException:
+        # A property of a subclass.
+        code = 1
+    if code is None or issubclass(type(code), int):
+        number = int.__int__(code or 0)
+        return {"exited": True, "exit_code": number & 0xFF if abs(number) <= sys.maxsize else 0xFF}
+    # The exit code stays, whatever has become of the output.
+    with contextlib.suppress(BaseException):
+        sys.stderr.write(f"{code}\n")
+    return {"exited": True, "exit_code": 1}
 
 
 def describe(error: BaseException, *, name: bool = True) -> str:

@@ -15,7 +15,7 @@ import os
 import sys
 from typing import Any
 
-from cloud_tasks.worker.task_process.assignment import Assignment
+from cloud_tasks.worker.task_process.assignment import Assignment, ResultLimits
 from cloud_tasks.worker.task_process.exception_report import describe
 from cloud_tasks.worker.task_process.result_conversion import (
     NotJsonError,
@@ -39,11 +39,9 @@ _KEPT_NAME = 40
 _MAX_REASON = 300
 _PAIR = "returned (True, …), which requests a retry"
 
-Limits = tuple[int | None, str | None]
-
 
 def report_result(
-    value: Any, text: str, assignment: Assignment, limits: Limits, *, retry: bool
+    value: Any, text: str, assignment: Assignment, limits: ResultLimits, *, retry: bool
 ) -> tuple[dict[str, Any], bytes]:
     """Return head and JSON of the report of a returned value.
 
@@ -73,7 +71,7 @@ def report_result(
     return _store(value, content, head, assignment, limits)
 
 
-def _retry_request(value: Any, text: str, limits: Limits) -> tuple[dict[str, Any], bytes]:
+def _retry_request(value: Any, text: str, limits: ResultLimits) -> tuple[dict[str, Any], bytes]:
     """Return the report of a pair that requests a retry; its value is only a reason, so it is shortened at will."""
     head = {
         "retry": True,
@@ -89,7 +87,7 @@ def _retry_request(value: Any, text: str, limits: Limits) -> tuple[dict[str, Any
     return head, encode(short_repr(value)).encode()
 
 
-def _exceeds(content: bytes, limits: Limits, *, is_pickle: bool = False) -> bool:
+def _exceeds(content: bytes, limits: ResultLimits, *, is_pickle: bool = False) -> bool:
     size = (len(content) + 2) // 3 * 4 if is_pickle else len(content)
     return limits[0] is not None and size > limits[0]
 
@@ -117,7 +115,7 @@ def _pickled(value: Any, reason: BaseException) -> tuple[bytes, dict[str, Any]]:
 
 
 def _store(
-    value: Any, content: bytes, head: dict[str, Any], assignment: Assignment, limits: Limits
+    value: Any, content: bytes, head: dict[str, Any], assignment: Assignment, limits: ResultLimits
 ) -> tuple[dict[str, Any], bytes]:
     """Write a result over the limit to the result store."""
     limit, store = limits

@@ -12,16 +12,11 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloud_tasks.worker.common.formatting import counted
-from cloud_tasks.worker.common.private_api import simple_queue
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
@@ -29,8 +24,6 @@ from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 
 if TYPE_CHECKING:
-    from queue import SimpleQueue
-
     from cloud_tasks.worker.reporting.log_upload import LogUploader
 
 __all__ = ["Completion", "CompletionHandler"]
@@ -53,7 +46,6 @@ _MAX_BACKOFF_STEP = 3
 """Failure whose backoff is the longest after failures of the worker's own means: another worker may do better."""
 _MIN_OWN_DELAY = 2.0
 """Minimum seconds before the next attempt after such a failure, so that other tasks come first."""
-_LOGGED_RESULT_BYTES = 1000
 _TRUNCATED_CHARACTERS = 1000
 """Characters that are kept of each long text in an event that is too long."""
 
@@ -70,48 +62,9 @@ class Completion(NamedTuple):
     delay: float = 0.0
     """Seconds before the next attempt."""
 
-    def lines(self, number: int, elapsed: float, *, is_alone: bool) -> Iterator[str]:
-        """Yield the log lines of the end.
-
-        Args:
-            number: Number of the attempt in this worker.
-            elapsed: Seconds that it ran.
-            is_alone: Whether its process ran no other attempt.
-        """
-        outcome, worker = self.outcome, f"Worker #{number}"
-        is_completed = outcome.kind is _COMPLETED or outcome.kind is _RETRY_REQUESTED
-        if is_alone and is_completed:
-            yield f"{worker}: Completed task {self.task_id} in {elapsed:.2f} seconds, retry {self.retry}"
-            yield f"{worker}: Exiting"
-        elif is_alone and outcome.kind is OutcomeKind.EXCEPTION:
-            yield f"{worker}: Task {self.task_id} raised {_exception_text(outcome)} after {elapsed:.2f} seconds"
-            yield f"{worker}: Exiting"
-        retry = "with retry" if self.retry else "with no retry"
-        start = f"{worker} reported task {self.task_id}"
-        if is_completed:
-            result = outcome.result[:_LOGGED_RESULT_BYTES].decode("utf-8", "replace")
-            text: Any = result
-            if len(result) < _LOGGED_RESULT_BYTES and result.startswith('"'):
-                with contextlib.suppress(ValueError):
-                    text = json.loads(result)
-            if "result_type" in outcome.details:
-                text = f"<{outcome.details['result_type']}>"
-            yield f"{start} completed in {elapsed:.1f} seconds {retry}; result: {text}"
-        elif outcome.kind is OutcomeKind.EXCEPTION:
-            yield f"{start} raised an exception in {elapsed:.1f} seconds {retry}; {_exception_text(outcome)}"
-        elif outcome.kind is OutcomeKind.TIMED_OUT:
-            yield f"{start} timed out in {elapsed:.1f} seconds {retry}"
-        elif outcome.kind is OutcomeKind.EXITED:
-            cause = f"exit code {outcome.exit_code} ({outcome.details['cause']})"
-            yield f"{start} exited in {elapsed:.1f} seconds {retry}; {cause}"
-        else:
-            yield f"{start} interrupted after {elapsed:.1f} seconds; {outcome.details.get('cause', '')}"
-
 
 class CompletionHandler:
     """Decides and reports what follows an attempt's end. Used in the supervisor's loop.
-
-    A thread removes the scratch folders.
 
     Args:
         counts_deliveries: Whether the queue counts interrupted attempts itself; None without a queue.
@@ -135,8 +88,6 @@ class CompletionHandler:
         self._counts_deliveries = counts_deliveries
         self._max_event_bytes = max_event_bytes
         self._logs = logs
-        self._scratch: SimpleQueue[str | None] = simple_queue()
-        self._cleaner: threading.Thread | None = None
 
     def complete(
         self, work: PendingAttempt, outcome: Outcome, elapsed: float, ended_at: float | None = None
@@ -286,40 +237,6 @@ class CompletionHandler:
             else:
                 self._reporter.put(Report((), lease_id=work.lease_id, release=True))
 
-    def remove_scratch(self, path: str) -> None:
-        """Remove a scratch folder, in a thread."""
-        if self._cleaner is None:
-            self._cleaner = threading.Thread(target=self._clean, name="worker-scratch", daemon=True)
-            self._cleaner.start()
-        self._scratch.put(path)
-
-    def close(self, scratch_root: str) -> None:
-        """Remove all scratch folders."""
-        if self._cleaner is not None:
-            self._scratch.put(None)
-            self._cleaner.join()
-        if os.path.isdir(scratch_root):
-            _remove(scratch_root)
-
-    def _clean(self) -> None:
-        for path in iter(self._scratch.get, None):
-            _remove(path)
-
-
-def _remove(path: str) -> None:
-    import shutil
-
-    try:
-        shutil.rmtree(path, ignore_errors=True)
-    except Exception:
-        # A tree deeper than the interpreter's stack, which a task may leave.
-        import subprocess
-
-        try:
-            subprocess.run(["rm", "-rf", "--", path], check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        except OSError:
-            return
-
 
 def _next_body(work: PendingAttempt, attempt: int, losses: int, delay: float) -> bytes:
     # Imported here: only a queue needs them, and the import is slow.
@@ -346,9 +263,5 @@ def _cause(outcome: Outcome) -> str:
             return reason
         return f"the task requested a retry: {reason}" if reason else "the task requested a retry"
     if outcome.kind is OutcomeKind.EXCEPTION:
-        return _exception_text(outcome)
+        return outcome.exception_text
     return str(outcome.details.get("cause") or outcome.kind.value)
-
-
-def _exception_text(outcome: Outcome) -> str:
-    return f"{outcome.details.get('exception_type')}: {outcome.details.get('exception')}"

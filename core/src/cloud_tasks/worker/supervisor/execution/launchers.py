@@ -25,7 +25,7 @@ from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.attempt_table import AttemptTable
 from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
-from cloud_tasks.worker.supervisor.result_file import receive_result
+from cloud_tasks.worker.task_process.result_file import receive_result
 
 if TYPE_CHECKING:
     from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool

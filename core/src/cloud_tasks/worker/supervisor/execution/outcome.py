@@ -55,7 +55,7 @@ _MAX_CAUSE = 500
 _NO_REASON = "the process exited without reporting a result"
 _DAMAGED = "the report of the task is damaged: the task wrote to a descriptor of the worker"
 _MIN_DAMAGED = 2
-"""Bytes from which a report that cannot be read is damaged; a single one may be `runner.REACHED`."""
+"""Bytes from which a report that cannot be read is damaged; a single one may be `result_file.REACHED`."""
 
 
 _RESULT_FIELDS = ("result_address", "result_bytes", "result_type", "result_pickle", "result_repr", "warning")
@@ -79,6 +79,11 @@ class Outcome(NamedTuple):
     """Whether the worker's own means failed, as they may for its next attempts."""
     notice: tuple[str, str] | None = None
     """Kind and text of a warning about the result for the worker's log, which shows the first of each kind."""
+
+    @property
+    def exception_text(self) -> str:
+        """Class and message of the exception."""
+        return f"{self.details.get('exception_type')}: {self.details.get('exception')}"
 
 
 SHUT_DOWN = Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})

@@ -24,8 +24,8 @@ from cloud_tasks.worker.common.private_api import open_socket
 from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
 from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
-from cloud_tasks.worker.supervisor.result_file import receive_result
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH
+from cloud_tasks.worker.task_process.result_file import receive_result
 
 __all__ = ["ProcessPool"]
 

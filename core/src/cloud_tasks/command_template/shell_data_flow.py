@@ -1,0 +1,268 @@
+"""Data flow of shell commands: which values reach which variable, program or standard input.
+
+Invariant, with a test that runs the shells: a field whose value the shell, or a program that it starts, would read as
+code is refused, or must be an integer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+from cloud_tasks.command_template.fields import MARK, Field
+from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS, FILTERS, NUMERIC, WRAPPERS
+from cloud_tasks.command_template.programs import INPUT, base_name, examine, plain_word
+from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, NAME, WordReader
+from cloud_tasks.command_template.words import UnsafePlaceError, Word
+
+__all__ = ["Command", "CommandExaminer", "HereDocument", "Pipeline", "refuse_input"]
+
+_MAX_CHOICES = 64
+_MAX_DEPTH = 8
+_MAX_POSITIONAL = 9
+
+
+class Pipeline:
+    """A pipeline while it is read."""
+
+    __slots__ = ("expanded", "file_names", "first", "is_piped", "passes_input", "program")
+
+    def __init__(self, first: int, expanded: int) -> None:
+        self.first = first
+        """Number of fields before it."""
+        self.expanded = expanded
+        """Number of expansions of variables before it."""
+        self.file_names: list[Field] = []
+        """Fields in it that are only names of files which it reads."""
+        self.is_piped = False
+        self.passes_input = False
+        """Whether its first command prints its standard input."""
+        self.program = ""
+        """Program in it that reads code from its standard input."""
+
+
+class Command:
+    """A simple command, or what follows a compound command, while it is read."""
+
+    __slots__ = (
+        "expanded",
+        "first",
+        "function",
+        "input_fields",
+        "is_compound",
+        "is_loop",
+        "program",
+        "read_names",
+        "words",
+    )
+
+    def __init__(self, first: int, expanded: int) -> None:
+        self.first = first
+        self.expanded = expanded
+        self.words: list[Word] = []
+        self.input_fields: list[Field] = []
+        """Fields in its standard input: here-string, process substitution."""
+        self.is_compound = False
+        self.is_loop = False
+        """Whether it is the head of a loop: a variable and its values."""
+        self.program = ""
+        """Program, in a compound command any one in it, that reads code from its standard input."""
+        self.read_names: list[str] = []
+        """Variables that it reads from its standard input."""
+        self.function = ""
+        """Name of the function that it defines."""
+
+    @property
+    def expects_name(self) -> bool:
+        """Whether the next word is the name of the command, or an assignment before it."""
+        return not self.is_compound and all(word.assigned for word in self.words)
+
+    @property
+    def declares(self) -> bool:
+        """Whether its arguments may be assignments."""
+        return bool(self.words) and self.words[0].is_plain and self.words[0].text in DECLARING
+
+
+class HereDocument:
+    __slots__ = ("command", "ending", "is_quoted", "pipeline", "strips_tabs")
+
+    def __init__(self, ending: Word, strips_tabs: bool, command: Command, pipeline: Pipeline) -> None:
+        self.ending = ending.text
+        self.is_quoted = ending.is_quoted
+        self.strips_tabs = strips_tabs
+        self.command = command
+        self.pipeline = pipeline
+
+
+class CommandExaminer(WordReader):
+    """Follows the values of fields through commands that have been read.
+
+    Args:
+        before: Reader of what is executed before the text.
+    """
+
+    def __init__(
+        self, text: str, fields: Sequence[Field], *, is_bash: bool, before: CommandExaminer | None = None
+    ) -> None:
+        super().__init__(text, fields, is_bash=is_bash)
+        self._literals: dict[str, list[str]] = {"SHELL": ["bash"], "BASH": ["bash"]}
+        """Values of variables that are written in the text."""
+        self._depth = 0
+        """Number of texts around this one."""
+        self.has_jumps = False
+        """Whether there are loops or functions."""
+        self._pipeline = Pipeline(0, 0)
+        self._program = ""
+        """Program that reads code from the standard input of the commands that are being read."""
+        self._functions: dict[str, str] = {}
+        """Such programs of functions, by name."""
+        self._read_names: set[str] = set()
+        """Variables that are read from standard input."""
+        if before is not None:
+            self._assigned += before._assigned
+            self._functions |= before._functions
+            self._read_names |= before._read_names
+        self._inner_program = ""
+        """Such a program in code that is an argument of the current command."""
+        self._input: list[Field] = []
+        """Fields in standard inputs."""
+
+    def read(self) -> None:
+        """Read the text to its end, and raise `UnsafePlaceError` for a value that would not be data."""
+        self._commands("")
+        if self._read_names.intersection(name for text in self._evaluated for name in self._names_in(text)):
+            for field in self._input:
+                field.is_integer = True
+        self._mark_evaluated()
+
+    @abstractmethod
+    def _commands(self, closing: str) -> str:
+        """Read commands."""
+
+    def _examine(self, command: Command) -> None:
+        """Follow the values in a command, at its end."""
+        words, pipeline = command.words, self._pipeline
+        if command.is_loop and words:
+            values = [field for word in words for field in word.fields]
+            self._assign(words[0].text, values if len(words) > 1 else self._fields_of([ALL_POSITIONAL]))
+            return
+        for word in words:
+            if word.assigned:
+                self._assign(word.assigned, word.fields)
+                if not word.fields:
+                    self._literals.setdefault(word.assigned, []).append(word.value)
+        words = list(itertools.dropwhile(lambda word: word.assigned, words))
+        if words:
+            self._simple_command(command, words)
+        if command.function:
+            self.has_jumps = True
+            self._functions[command.function] = command.program
+            return
+        self._input += command.input_fields
+        if pipeline.is_piped:
+            self._input += self._all[pipeline.first : command.first]
+        if not command.program:
+            return
+        pipeline.program = command.program
+        if not pipeline.is_piped or pipeline.passes_input:
+            self._program = command.program
+        piped = self._all[pipeline.first : command.first] if pipeline.is_piped else ()
+        expanded = self._expanded[pipeline.expanded : command.expanded] if pipeline.is_piped else ()
+        for field in (*piped, *self._fields_of(expanded), *command.input_fields):
+            if field not in pipeline.file_names:
+                refuse_input(field, command.program)
+
+    def _simple_command(self, command: Command, words: Sequence[Word]) -> None:
+        """Examine a command with a name, and set the program that reads code from its standard input."""
+        name = base_name(words[0])
+        if words[0].is_plain and name == "let":
+            self._evaluated += [word.text for word in words[1:]]
+        for word in words:
+            if self._read_names & word.names:
+                word.fields = [*word.fields, INPUT]
+        self._arguments(name, words)
+        self._inner_program = ""
+        try:
+            programs = [examine(each, self._code) for each in self._with_literals(words)]
+            command.program = next(filter(None, programs), self._inner_program) or self._functions.get(name, "")
+        except UnsafePlaceError as error:
+            if error.field is not INPUT:
+                raise
+            command.program = name or "the command"
+        if name in ("read", "mapfile", "readarray"):
+            command.read_names = [word.text for word in words[1:] if NAME.fullmatch(word.text)] + ["REPLY", "MAPFILE"]
+            self._read_names.update(command.read_names)
+            for read in command.read_names:
+                self._assign(read, command.input_fields)
+        if name == "exec" and len(words) == 1:
+            command.program = "the shell"
+        if name in FILTERS and not self._pipeline.is_piped:
+            self._pipeline.passes_input = name not in FILE_READERS or all(
+                each.text.startswith("-") for each in words[1:]
+            )
+        if name in FILE_READERS:
+            self._pipeline.file_names += [field for word in words[1:] if word.is_direct for field in word.fields]
+
+    def _arguments(self, name: str, words: Sequence[Word]) -> None:
+        """Note assignments in arguments: of variables, and of positional parameters."""
+        if name in DECLARING or name in WRAPPERS:
+            for word in words[1:]:
+                if word.assigns and not word.assigned:
+                    if name in DECLARING or name in ("env", "sudo", "doas"):
+                        self._assign(word.assigns, word.fields)
+                    else:
+                        # In a container, a variable may have another meaning.
+                        self._assigned.append((word.assigns, word.fields))
+        if name == "printf" and len(words) > 2 and words[1].text == "-v":
+            self._assign(words[2].text, [field for word in words[3:] for field in word.fields])
+        if name in self._functions:
+            self._positional(words)
+        elif name == "set":
+            self._positional([words[0], *(word for word in words[1:] if not word.text.startswith(("-", "+")))])
+
+    def _positional(self, words: Sequence[Word]) -> None:
+        """Note the values of ``$0`` and the positional parameters."""
+        for number, word in enumerate(words):
+            # A list is several words, as an expansion without quotes may be.
+            is_wide = not word.is_quoted and (word.text == MARK or word.text.startswith("$"))
+            last = _MAX_POSITIONAL if is_wide else number
+            names = [ALL_POSITIONAL, *(f"${each}" for each in range(number, last + 1))]
+            self._assigned += [(name, word.fields) for name in names if number or name != ALL_POSITIONAL]
+
+    def _with_literals(self, words: Sequence[Word]) -> Iterator[list[Word]]:
+        """Yield the words with the values of variables that are written in the text."""
+        choices: list[list[list[Word]]] = []
+        for word in words:
+            name = next(iter(word.names)) if len(word.names) == 1 else ""
+            is_variable = word.text in ("$", f"${name}")
+            values = self._literals.get(name, ()) if is_variable else ()
+            choices.append([[word], *(list(map(plain_word, value.split())) for value in dict.fromkeys(values))])
+        for chosen in itertools.islice(itertools.product(*choices), _MAX_CHOICES):
+            if found := list(itertools.chain.from_iterable(chosen)):
+                yield found
+
+    def _code(self, text: str, arguments: Sequence[Word]) -> None:
+        """Read code within the command, in which variables and positional parameters may have fields."""
+        if self._depth == _MAX_DEPTH:
+            return
+        inner = type(self)(text, (), is_bash=self._is_bash, before=self)
+        inner._depth = self._depth + 1
+        inner._positional(arguments)
+        try:
+            inner.read()
+        except UnsafePlaceError as error:
+            # Without a field, the code is malformed.
+            if error.field.name:
+                raise
+        self._evaluated += inner._evaluated
+        self._inner_program = self._inner_program or inner._program
+
+
+def refuse_input(field: Field, program: str) -> None:
+    """Refuse a field in the input of a program that executes it; a number for some."""
+    remedy = "put the code into a file, and give it the value as an argument"
+    error = UnsafePlaceError(field, f"{program} executes its standard input", remedy)
+    if program not in NUMERIC:
+        raise error
+    field.unsafe = error
