@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
     """Rank the provider's offers by the constraints, limits and preference of a configuration."""
+    # A machine of the user is what it is; types to be rented are chosen.
+    is_rented = not config.registry.compute(config.compute).traits.shares_files
     with open_compute(config, job_id) as compute, open_pricing(config) as pricing:
         return rank(
             compute.instance_types(),
@@ -29,6 +31,7 @@ def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
             prefer=Prefer(config.run.prefer),
             speed=config.run.cpu_family_speed,
             spot_fallback=config.run.spot_fallback,
+            leave_out=is_rented,
         )
 
 
