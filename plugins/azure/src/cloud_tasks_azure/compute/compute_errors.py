@@ -155,6 +155,12 @@ def _classify(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]
         return None, timedelta(0), ""
     if _STOCK_OUT.fullmatch(code):
         return RefusalScope.OFFER, 10 * _MINUTE, ""
+    if code == "SpotPriceGreaterThanProvidedMaxPrice":
+        return (
+            RefusalScope.OFFER,
+            10 * _MINUTE,
+            "the Retail Prices API has an older price; on-demand prices do not change",
+        )
     if code == "SkuNotAvailable":
         return _not_available(message)
     if code == "LocationNotAvailableForResourceType" or "not a valid location" in message.lower():
