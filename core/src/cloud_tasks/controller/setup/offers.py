@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+import attrs
 import structlog
 
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.autoscaler.price_refresh import CurrentPrices
 from cloud_tasks.controller.setup.open_backends import open_compute, open_pricing
 from cloud_tasks.errors import InputError, ProviderError
-from cloud_tasks.model import BootDisk, Constraints, Headroom, InstanceType, Offer, OfferRequest
-from cloud_tasks.plugin import Compute, Pricing
-from cloud_tasks.selection import Prefer, RankedOffer, Ranking, rank
+from cloud_tasks.model import BootDisk, Constraints, Headroom, Image, InstanceType, Offer, OfferRequest
+from cloud_tasks.plugin import Compute, ImageLookup, Pricing
+from cloud_tasks.selection import Prefer, RankedOffer, Ranking, boot_disk_gb, rank
 from cloud_tasks.store import InstanceRecord
 
 __all__ = ["ask_headroom", "current_prices", "price_interval", "rank_offers", "require_offer"]
@@ -27,13 +28,16 @@ _REQUESTS_PER_AGE = 4
 def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
     """Rank the provider's offers by the constraints, limits and preference of a configuration."""
     with open_compute(config, job_id) as compute, open_pricing(config) as pricing:
-        return _rank(config, compute.instance_types(), pricing)
+        return _rank(config, compute, compute.instance_types(), pricing)
 
 
-def _rank(config: JobConfig, types: Sequence[InstanceType], pricing: Pricing) -> Ranking:
-    return rank(
+def _rank(config: JobConfig, compute: Compute, types: Sequence[InstanceType], pricing: Pricing) -> Ranking:
+    image, wanted = _image(config, compute), config.constraints()
+    size = None if image is None else image.min_disk_gb
+    fitting = attrs.evolve(wanted, total_boot_disk_size=max(wanted.total_boot_disk_size or 0.0, size or 0.0))
+    ranking = rank(
         types,
-        config.constraints(),
+        fitting,
         config.limits(),
         pricing.price,
         prefer=Prefer(config.run.prefer),
@@ -42,6 +46,30 @@ def _rank(config: JobConfig, types: Sequence[InstanceType], pricing: Pricing) ->
         # The user's own machine is what it is; instances to be rented are chosen.
         leave_out=not config.registry.compute(config.compute).traits.shares_files,
     )
+    note = None if image is None else _disk_note(ranking, wanted, image)
+    return attrs.evolve(ranking, notes=(*ranking.notes, note)) if note else ranking
+
+
+def _image(config: JobConfig, compute: Compute) -> Image | None:
+    """Return the boot image; None where the provider does not describe it. Raises `InputError` if there is none."""
+    if not isinstance(compute, ImageLookup):
+        return None
+    try:
+        return compute.find_image(config.run.image, config.constraints().architecture)
+    except ProviderError as error:
+        log.warning(f"The size of the boot image could not be read, so the boot disk may be too small: {error}")
+        return None
+
+
+def _disk_note(ranking: Ranking, wanted: Constraints, image: Image) -> str | None:
+    """Return that the boot disk of the best offer is as large as its image, and not smaller as configured."""
+    if not ranking.offers:
+        return None
+    best = ranking.offers[0]
+    size, configured = best.offer.boot_disk.size_gb, boot_disk_gb(best.offer.instance_type.vcpus, best.slots, wanted)
+    if size <= configured:
+        return None
+    return f"Boot disk of {size:g} GB instead of {configured:g} GB (total_boot_disk_size): image {image.name} needs it"
 
 
 def current_prices(config: JobConfig, compute: Compute, running: Sequence[InstanceRecord]) -> CurrentPrices:
@@ -49,7 +77,7 @@ def current_prices(config: JobConfig, compute: Compute, running: Sequence[Instan
     types = compute.instance_types()
     requests = _requests(config.constraints(), types, running)
     with open_pricing(config) as pricing:
-        ranking = _rank(config, types, pricing)
+        ranking = _rank(config, compute, types, pricing)
         answers = pricing.price(tuple(requests.values())) if requests else ()
     return CurrentPrices(
         offers=ranking.offers,

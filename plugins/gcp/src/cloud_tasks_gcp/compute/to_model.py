@@ -125,6 +125,7 @@ def to_image(image: sdk.Image, project: str, *, own: bool) -> Image:
         owner=OWN_IMAGES if own else project,
         description=image.description,
         created_at=_parse_time(image.creation_timestamp),
+        min_disk_gb=image.disk_size_gb or None,
     )
 
 
