@@ -10,6 +10,7 @@ from controller_fakes import event, message, ranked
 from structlog.testing import capture_logs
 
 from cloud_tasks.controller.autoscaler.price_refresh import CurrentPrices
+from cloud_tasks.controller.controller import StopMode
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import EventType, JobPhase, Limits, Money
 from cloud_tasks.store import InstanceRecord
@@ -99,6 +100,20 @@ def test_a_higher_price_is_booked_from_then_on(loop, store, market, run_for) -> 
     hours = sum((r.ended_at - r.launched_at).total_seconds() / 3600 for r in store.instances())
     cost = float(store.spending(loop.now()).usd)
     assert 0.25 * hours < cost < 0.75 * hours
+
+
+def test_a_resumed_run_books_its_instances_at_current_prices_at_once(
+    loop, store, compute, events, make_controller, market
+) -> None:
+    first = make_controller()
+    loop.later(timedelta(seconds=90), lambda: first.stop(StopMode.LEAVE))
+    first.run()
+    market.price = "0.75"
+    second = make_controller(request_prices=market, price_interval=HOUR)
+    loop.later(timedelta(seconds=5), lambda: finish(events))
+    second.run()
+    assert len(market.requests) == 1
+    assert {record.price_per_hour for record in store.instances()} == {Money("0.75")}
 
 
 def test_a_lower_price_changes_the_offers_only(loop, store, compute, market, run_for) -> None:

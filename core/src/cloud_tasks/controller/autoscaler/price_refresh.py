@@ -71,18 +71,24 @@ class PriceRefresh:
         self._on_offers = on_offers
         self._offers = offers
         self._warned = ""
+        self._is_resumed = bool(self._running())
 
     async def run(self, is_running: Callable[[], bool]) -> None:
-        """Request prices until the end of the run begins."""
+        """Request prices until the end of the run begins; at once for the instances of an earlier run."""
+        if self._is_resumed:
+            await self._refresh(is_running)
         while True:
             await sleep(self._loop, self._interval)
             if not is_running():
                 return
             await self._refresh(is_running)
 
+    def _running(self) -> list[InstanceRecord]:
+        return [r for r in self._store.instances() if r.ended_at is None and r.launched_at is not None]
+
     async def _refresh(self, is_running: Callable[[], bool]) -> None:
         try:
-            running = [r for r in self._store.instances() if r.ended_at is None and r.launched_at is not None]
+            running = self._running()
             found = await call(self._loop, lambda: self._request(running))
         except Exception as error:
             self._warn("failed", f"Prices could not be read again; the earlier ones are used: {error}")

@@ -159,7 +159,7 @@ def _classify(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]
         return (
             RefusalScope.OFFER,
             10 * _MINUTE,
-            "the Retail Prices API has an older price; on-demand prices do not change",
+            "the spot price is above the list price; use another size or region, or on-demand",
         )
     if code == "SkuNotAvailable":
         return _not_available(message)
