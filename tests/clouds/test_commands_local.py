@@ -20,4 +20,5 @@ class TestCommandsOfLocal(CommandsOfAProvider):
             zone="local-a",
             image="machine",
             instance_type="local-2",
+            is_rented=False,
         )

@@ -11,6 +11,7 @@ from controller_fakes import FakeCompute, FakeQueue, StoreLock, ranked
 from virtual_loop import VirtualLoop
 
 from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.price_refresh import RequestPrices
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.deferred_writes import DeferredWrites
@@ -72,6 +73,8 @@ def make_controller(
         limits: Limits = TWO_INSTANCES,
         on_error: StopMode = StopMode.TERMINATE,
         watch_interval: timedelta | None = None,
+        request_prices: RequestPrices | None = None,
+        price_interval: timedelta | None = None,
         **policy: object,
     ) -> Controller:
         writes = DeferredWrites(loop, store)
@@ -99,6 +102,8 @@ def make_controller(
             event_queue=events,
             writes=writes,
             on_error=on_error,
+            request_prices=request_prices,
+            price_interval=price_interval,
         )
 
     return make

@@ -346,7 +346,10 @@ def test_rank_ranks_or_rejects_every_type():
 
 
 def test_rank_of_ten_thousand_offers():
-    types = [a_type(f"t-{n:04}", vcpus=1 + n % 64, zones=tuple(f"z{z}" for z in range(10))) for n in range(1000)]
+    types = [
+        a_type(f"t-{n:04}", vcpus=1 + n % 64, memory_gb=128, zones=tuple(f"z{z}" for z in range(10)))
+        for n in range(1000)
+    ]
     prices = PriceList(**{instance_type.name: 0.05 * instance_type.vcpus for instance_type in types})
     ranking = rank(types, Constraints(), UNLIMITED, prices)
     assert len(ranking.offers) == 10_000

@@ -150,6 +150,11 @@ def offer(pricing: Pricing, request: OfferRequest) -> Offer:
     return answer
 
 
+def instance_and_disk(pricing: Pricing, request: OfferRequest) -> Money:
+    price = offer(pricing, request).price
+    return price.machine + price.boot_disk
+
+
 def reason(pricing: Pricing, request: OfferRequest) -> str:
     (answer,) = pricing.price([request])
     assert isinstance(answer, Unpriced), answer
@@ -175,13 +180,35 @@ class TestAwsPricing(PricingContract):
 def test_price_of_each_family_on_demand_and_spot(
     prices: Pricing, name: str, on_demand: str, spot_a: str, spot_b: str | None
 ) -> None:
-    assert offer(prices, wanted(name)).price_per_hour == Money(on_demand) + GP3_PER_HOUR
-    assert offer(prices, wanted(name, spot=True)).price_per_hour == Money(spot_a) + GP3_PER_HOUR
+    assert instance_and_disk(prices, wanted(name)) == Money(on_demand) + GP3_PER_HOUR
+    assert instance_and_disk(prices, wanted(name, spot=True)) == Money(spot_a) + GP3_PER_HOUR
     in_b = wanted(name, spot=True, zone="us-east-1b")
     if spot_b is None:
         assert reason(prices, in_b) == f"no spot price for {name} in us-east-1b"
     else:
-        assert offer(prices, in_b).price_per_hour == Money(spot_b) + GP3_PER_HOUR
+        assert instance_and_disk(prices, in_b) == Money(spot_b) + GP3_PER_HOUR
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(None, "0.005"), (True, "0.005"), (False, "0")])
+def test_price_includes_the_public_address_unless_there_is_none(
+    open_prices: Open, setting: bool | None, expected: str
+) -> None:
+    pricing = open_prices(public_address=setting)
+    for spot in (False, True):
+        price = offer(pricing, wanted(spot=spot)).price
+        assert price.address == Money(expected)
+        assert price.total == price.machine + price.boot_disk + price.address
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("t3.medium", "0.08"), ("t3a.medium", "0.08"), ("t4g.medium", "0.064"), ("t2.micro", "0"), ("m5.large", "0")],
+)
+def test_price_includes_the_surplus_credits_of_a_type_in_unlimited_mode(
+    prices: Pricing, name: str, expected: str
+) -> None:
+    assert offer(prices, wanted(name)).price.surplus_credits == Money(expected)
+    assert offer(prices, wanted(name, spot=True)).price.surplus_credits == Money(expected)
 
 
 def test_price_table_covers_25_families() -> None:
@@ -203,8 +230,8 @@ def test_local_zone_has_its_own_price_list(open_prices: Open, price_list: PriceL
             dimension["pricePerUnit"]["USD"] = str(Decimal(dimension["pricePerUnit"]["USD"]) * 2)
     price_list.products += local
     pricing = open_prices()
-    assert offer(pricing, wanted(zone="us-east-1-bos-1a")).price_per_hour == (Money("0.096") + GP3_PER_HOUR) * 2
-    assert offer(pricing, wanted()).price_per_hour == Money("0.096") + GP3_PER_HOUR
+    assert instance_and_disk(pricing, wanted(zone="us-east-1-bos-1a")) == (Money("0.096") + GP3_PER_HOUR) * 2
+    assert instance_and_disk(pricing, wanted()) == Money("0.096") + GP3_PER_HOUR
 
 
 def test_price_in_another_currency_is_unpriced(open_prices: Open, price_list: PriceListFake) -> None:

@@ -34,7 +34,7 @@ from cloud_tasks_gcp.settings import GcpSettings
 E2 = InstanceType(
     name="e2-standard-8", vcpus=8, memory_gb=32, architecture=Architecture.X86_64, zones=("us-central1-a",)
 )
-HOURLY = Money("0.268045680") + Money("0.4") / 730
+HOURLY = Money("0.268045680") + Money("0.4") / 730 + Money("0.005")
 
 
 @pytest.fixture
@@ -102,6 +102,15 @@ def test_price_has_time_of_price_list(settings: GcpSettings, clock: Clock) -> No
     assert isinstance(offer, Offer)
     assert offer.price_per_hour == HOURLY
     assert offer.priced_at == fetched
+
+
+def test_price_includes_the_external_address_that_the_settings_assign(settings: GcpSettings) -> None:
+    requests = [request(), attrs.evolve(request(), provisioning_model=ProvisioningModel.SPOT)]
+    on_demand, spot = CatalogPricing(settings, PricingContext()).price(requests)
+    assert (on_demand.price.address, spot.price.address) == (Money("0.005"), Money("0.0025"))
+    private = attrs.evolve(settings, external_address=False)
+    for offer in CatalogPricing(private, PricingContext()).price(requests):
+        assert offer.price.address == Money.zero()
 
 
 def test_price_of_no_requests_fetches_nothing(settings: GcpSettings, catalog: BillingFake) -> None:

@@ -74,8 +74,10 @@ def test_aws_job_completes_every_task_once_and_leaves_no_resources(job_folder: A
     assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
     assert_complete(job_folder, cloud, 300)
     log = job_folder.log()
-    assert "Selected instance type: t3.medium (gp3)" in log
-    assert "at $0.042696/hour" in log, "0.0416 for the instance, and 10 GB of gp3 at 0.08 for 730 hours"
+    assert "Selected instance type: c5.large (gp3)" in log
+    assert "at $0.091096/hour" in log, (
+        "0.085 for the instance, 10 GB of gp3 at 0.08 for 730 hours, 0.005 for the address"
+    )
     assert job_folder.status()["attempts"] == 300
     assert "CreateFleet" in cloud.overlay.state()["actions"], "several zones are available"
     assert_least_permissions(cloud)

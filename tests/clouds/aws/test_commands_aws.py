@@ -20,5 +20,7 @@ class TestCommandsOfAws(CommandsOfAProvider):
             region=REGION,
             zone="us-east-1a",
             image="ubuntu",
-            instance_type="t3.medium",
+            instance_type="m5.large",
+            burstable=r"^t\d",
+            address="0.005",
         )

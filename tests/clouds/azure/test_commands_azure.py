@@ -46,6 +46,7 @@ class TestCommandsOfAzure(CommandsOfAProvider):
             zone="eastus-1",
             image="ubuntu",
             instance_type="Standard_D2s_v5",
+            burstable="^Standard_B",
         )
 
     def test_doctor(self, call: Call, site: Site) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cloud_commands import CommandsOfAProvider, Site
+from cloud_commands import Call, CommandsOfAProvider, Site
 from gcp_job_folder import ACCOUNT, PROJECT, GcpJobFolder, gcp_job_folder
 
 
@@ -28,5 +28,26 @@ class TestCommandsOfGoogleCloud(CommandsOfAProvider):
             zone="us-central1-a",
             image="debian",
             instance_type="e2-standard-8",
+            burstable="^(f1|g1|e2-(micro|small|medium))",
+            address="0.005",
             counts_messages=False,
         )
+
+    def test_boot_disk_is_as_large_as_the_image(self, call: Call, site: Site) -> None:
+        options = ("plan", "--num-tasks", "2", "--image", "rocky-linux-9")
+        plan = call(*options, "--json").data
+        assert {offer["boot_disk_gb"] for offer in plan["offers"]} == {20.0}
+        note = "Boot disk of 20 GB instead of 10 GB (total_boot_disk_size): image rocky-linux-9-v20251014 needs it"
+        assert plan["notes"] == [note]
+        assert note in call(*options).out
+        larger = call(*options, "--json", "--total-boot-disk-size", "30").data
+        assert {offer["boot_disk_gb"] for offer in larger["offers"]} == {30.0}
+        assert larger["notes"] == []
+        default = call("plan", "--num-tasks", "2", "--json").data
+        assert {offer["boot_disk_gb"] for offer in default["offers"]} == {10.0}
+        assert plan["offers"][0]["price_per_hour"] > default["offers"][0]["price_per_hour"]
+
+    def test_unknown_image_is_bad_input_before_any_launch(self, call: Call, site: Site) -> None:
+        for name in ("no-such-image", "projects/debian-cloud/global/images/none", "projects/odd/path"):
+            answer = call("plan", "--num-tasks", "2", "--image", name, code=2)
+            assert f'run.image: image "{name}" not found' in answer.err

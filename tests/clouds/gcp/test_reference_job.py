@@ -62,7 +62,7 @@ EXPECTED_LOG = (
     r'Initializing GCP Pub/Sub queue "parallel-addition-job" with project ID "fake-project"',
     r"Using no credentials \(emulator at 127\.0\.0\.1:\d+\)",
     r"Using current default image: https://www\.googleapis\.com/compute/v1/projects/ubuntu-os-cloud/global/images/\S+",
-    r"\|\| Selected instance type: e2-standard-8 \(pd-standard\) in us-central1-\* at \$0\.26859[0-9]/hour",
+    r"\|\| Selected instance type: e2-standard-8 \(pd-standard\) in us-central1-\* at \$0\.27359[0-9]/hour",
     r"\|\|   8 vCPUs, 32\.0 GB RAM, no local SSD",
     r"\|\| Derived boot disk size: 10\.0 GB",
     r"\|\| Derived number of tasks per instance: 8",

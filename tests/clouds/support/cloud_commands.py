@@ -24,7 +24,7 @@ from cloud_tasks.config import load_config
 from cloud_tasks.controller.launch.labels import ownership_labels
 from cloud_tasks.controller.setup.offers import rank_offers
 from cloud_tasks.controller.setup.open_backends import open_compute
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, Money
 
 __all__ = ["Answer", "Call", "CommandsOfAProvider", "Site"]
 
@@ -50,6 +50,12 @@ class Site:
     """An instance type that satisfies the constraints."""
     counts_messages: bool = True
     """Whether the queue reports its depth."""
+    burstable: str = "$^"
+    """Pattern of the burstable and shared-core types of the fake; by default of none."""
+    address: str = "0"
+    """Price per hour of an instance's public address in US dollars."""
+    is_rented: bool = True
+    """Whether instances are rented, not shares of this machine."""
 
 
 @attrs.frozen(kw_only=True)
@@ -125,6 +131,56 @@ class CommandsOfAProvider:
         for option in ("--zones", "--detail"):
             assert site.zone in call("list-regions", option).out
         assert call("list-regions", "--prefix", "nowhere").out == "No regions found\n"
+
+    def test_selection_without_constraints_is_an_instance_that_runs_two_tasks_at_the_price_shown(
+        self, call: Call, site: Site
+    ) -> None:
+        run = {key: site.run[key] for key in ("region",) if key in site.run}
+        content = {**site.sections, "run": {"job_id": "unasked", "startup_script": _SCRIPT, **run}}
+        (site.folder / "config.yml").write_text(json.dumps(content))
+        plan = call("plan", "--json", "--num-tasks", "2").data
+        config = load_config(make_registry(), file=Path("config.yml"), options={}, environ=os.environ)
+        ranking = rank_offers(config, "unasked")
+        assert plan["offers"][0]["instance_type"] == ranking.offers[0].offer.instance_type.name
+        for each in ranking.offers:
+            offer, price = each.offer, each.offer.price
+            # What runs on every slot all the time, and what all of it costs.
+            assert not re.search(site.burstable, offer.instance_type.name)
+            assert offer.instance_type.sustained_cpu == 1
+            assert each.slots <= offer.instance_type.vcpus
+            assert offer.instance_type.memory_gb >= 1.8 * each.slots or not site.is_rented
+            assert price.address == Money(site.address)
+            assert price.surplus_credits == Money(0)
+            assert sum(price.parts().values(), Money(0)) == offer.price_per_hour
+        for offer in plan["offers"]:
+            parts = sum((Money(amount) for amount in offer["price_parts"].values()), Money(0))
+            assert Money(offer["price_per_hour"]) == parts
+        assert ranking.offers[0].slots >= 2
+        left_out = {r["instance_type"] for r in plan["rejected"] if r["reason"].startswith("burstable")}
+        assert all(re.search(site.burstable, name) for name in left_out)
+        assert bool(left_out) is (site.burstable != "$^")
+        if left_out:
+            text = call("plan", "--num-tasks", "2").out
+            assert "Left out, burstable or shared cores: " in text
+            assert f"Price per hour of {plan['offers'][0]['instance_type']}: " in text
+
+    def test_a_named_burstable_type_is_priced_with_what_it_can_be_charged(self, call: Call, site: Site) -> None:
+        if site.burstable == "$^":
+            assert call("plan", "--json", "--num-tasks", "2").data["notes"] == []
+            return
+        run = {**site.run, "min_cpu": 0, "instance_types": [site.burstable]}
+        content = {**site.sections, "run": {"job_id": "named", "startup_script": _SCRIPT, **run}}
+        (site.folder / "config.yml").write_text(json.dumps(content))
+        plan = call("plan", "--json", "--num-tasks", "2").data
+        config = load_config(make_registry(), file=Path("config.yml"), options={}, environ=os.environ)
+        types = {each.offer.instance_type.name: each for each in rank_offers(config, "named").offers}
+        assert plan["offers"]
+        for offer in plan["offers"]:
+            ranked = types[offer["instance_type"]]
+            sustained = ranked.offer.instance_type.sustained_cpu * offer["vcpus"]
+            assert sustained < offer["vcpus"]
+            assert offer["slots"] == max(1, int(sustained))
+            assert offer["speed"] == 1 or sustained < offer["slots"]
 
     def test_list_images(self, call: Call, site: Site) -> None:
         rows_of_all = call("list-images", "--json").data

@@ -25,6 +25,7 @@ from cloud_tasks.controller.autoscaler.attempt_ends import FAILURES
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.fleet_termination import FleetTermination
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
+from cloud_tasks.controller.autoscaler.price_refresh import PriceRefresh, RequestPrices
 from cloud_tasks.controller.autoscaler.reconciler import Reconciler
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.deferred_writes import DeferredWrites
@@ -72,6 +73,8 @@ class Controller:
         event_queue: Created again, with the task queue, when it is deleted; None: deleted queues are waited for.
         writes: Changes to the store, shared with the parts.
         on_error: Treatment of the instances after an error that no part handles.
+        request_prices: Returns the current prices.
+        price_interval: Time between two requests for prices; None: they do not change.
     """
 
     def __init__(
@@ -92,6 +95,8 @@ class Controller:
         event_queue: Queue | None = None,
         writes: DeferredWrites | None = None,
         on_error: StopMode = StopMode.TERMINATE,
+        request_prices: RequestPrices | None = None,
+        price_interval: timedelta | None = None,
     ) -> None:
         self._loop = loop
         self._store = store
@@ -130,6 +135,17 @@ class Controller:
         )
         if event_queue is not None:
             self._recover_deleted_queues(task_queue, event_queue)
+        self._prices: PriceRefresh | None = None
+        if request_prices is not None and price_interval is not None:
+            self._prices = PriceRefresh(
+                loop,
+                store,
+                offers=offers,
+                request=request_prices,
+                interval=price_interval,
+                writes=self._writes,
+                on_offers=self._states.replace_offers,
+            )
         self._termination = FleetTermination(loop, store, fleet=self._fleet, states=self._states)
         self.phase = JobPhase.RUNNING
         """`RUNNING` until the end of the run begins, then how the run ends."""
@@ -168,6 +184,8 @@ class Controller:
             self._collector.start()
             self._enqueuer.start()
             self._loop.later(timedelta(0), lambda: start(self._reconcile_periodically()))
+            if self._prices is not None:
+                start(self._prices.run(lambda: self.phase is JobPhase.RUNNING))
             if self._watch_interval is not None:
                 start(self._watch_instances(self._watch_interval))
             self._loop.run(lambda: self.is_over)

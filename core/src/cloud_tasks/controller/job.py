@@ -50,8 +50,9 @@ __all__ = ["Job", "JobResult", "RunRequest"]
 
 log = structlog.get_logger()
 
-_OTHER_CALLS = 6 + MAX_PARALLEL_SENDS
-"""Maximum number of blocking calls at a time besides launches and sinks: events, listings, terminations, tasks."""
+_OTHER_CALLS = 7 + MAX_PARALLEL_SENDS
+"""Maximum number of blocking calls at a time besides launches and sinks: events, listings, terminations, tasks,
+prices."""
 _LATEST_EVENTS = 40_000
 """Number of events that idempotent sinks get again when a run is resumed."""
 _SINK_TIMEOUT = timedelta(seconds=60)

@@ -79,6 +79,8 @@ class Image:
     """Title, for lists."""
     created_at: datetime | None = None
     """Time of its creation, UTC; None if unknown."""
+    min_disk_gb: float | None = None
+    """Size of its disk in GB: the minimum size of a boot disk; None if unknown."""
 
 
 @attrs.frozen(kw_only=True)
@@ -109,6 +111,9 @@ class InstanceType:
     """Name of the GPU; empty without one."""
     supports_spot: bool = True
     """Whether it is offered as spot."""
+    sustained_cpu: float = attrs.field(default=1.0, validator=[attrs.validators.gt(0), attrs.validators.le(1)])
+    """Share of each vCPU that it can use all the time: 1 for dedicated cores, less for a burstable or shared-core
+    type. Such a type is selected only if ``instance_types`` names it, and has fewer task slots."""
     description: str = ""
     """Title, for lists."""
 
@@ -160,18 +165,30 @@ class PriceBreakdown:
     """Provisioned IOPS of the boot disk."""
     boot_disk_throughput: Money = Money.zero()
     """Provisioned throughput of the boot disk."""
+    address: Money = Money.zero()
+    """Public IP address, if the settings assign one."""
+    surplus_credits: Money = Money.zero()
+    """Maximum charge for CPU use above the sustained share of a burstable type, with all vCPUs busy."""
+
+    @property
+    def machine(self) -> Money:
+        """Price per hour without boot disk, address and credits: what a maximum price of a spot instance limits."""
+        return self.cpu + self.memory + self.local_ssd + self.gpu
+
+    def parts(self) -> Mapping[str, Money]:
+        """Return the components that cost something, by name."""
+        return {name: amount for name in attrs.fields_dict(type(self)) if (amount := getattr(self, name))}
 
     @property
     def total(self) -> Money:
-        """Price of the instance per hour."""
+        """Price of the instance per hour: the sum of all components."""
         return (
-            self.cpu
-            + self.memory
-            + self.local_ssd
-            + self.gpu
+            self.machine
             + self.boot_disk
             + self.boot_disk_iops
             + self.boot_disk_throughput
+            + self.address
+            + self.surplus_credits
         )
 
 
@@ -195,7 +212,7 @@ class Offer:
 
     @property
     def price_per_hour(self) -> Money:
-        """Price per hour, boot disk included."""
+        """Price per hour: all components of the price."""
         return self.price.total
 
 
@@ -290,6 +307,9 @@ class LaunchRequest:
     alternatives: tuple[Offer, ...] = ()
     """Other offers that the provider may select, with the same provisioning model and script and another type or zone;
     only for a backend with the trait `provider_selects_offer`. A refusal applies to all of them."""
+    max_price_per_hour: Money | None = None
+    """Maximum price per hour of a spot instance without boot disk, address and credits (`PriceBreakdown.machine`), for
+    a provider that takes one: it reclaims the instance instead of charging more. None: no limit."""
 
 
 @attrs.frozen(kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.deprecation import Removed, Renamed, deprecated_fields
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
@@ -222,6 +222,9 @@ class PricingBackend(Backend):
     """Descriptor of a pricing backend."""
 
     open: Callable[[Any, PricingContext], AbstractContextManager[Pricing]]
+    max_age: Callable[[Any, ProvisioningModel], timedelta] | None = None
+    """Return the age at which prices of a provisioning model are fetched again. The controller requests them at a
+    quarter of it while a job runs, and selects by the answers. None: prices never change during a job."""
     check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
     """Check that prices are available, for ``cloud-tasks doctor``."""
 

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from cloud_tasks.model import (
+    Architecture,
     Event,
     Headroom,
     Image,
@@ -37,6 +38,7 @@ __all__ = [
     "Delivery",
     "Depth",
     "EventSink",
+    "ImageLookup",
     "InstanceSide",
     "OwnedQueue",
     "Pricing",
@@ -216,6 +218,24 @@ class Compute(Protocol):
 
     def close(self) -> None:
         """Close connections."""
+
+
+@runtime_checkable
+class ImageLookup(Protocol):
+    """A `Compute` that also describes an image before the first launch.
+
+    Without it, a boot disk that is smaller than its image is found by a refused launch, or costs more than was planned.
+    """
+
+    def find_image(self, name: str | None, architecture: Architecture) -> Image | None:
+        """Return the image that `LaunchRequest.image` names; None if it cannot be described.
+
+        Args:
+            name: None for the default image of the architecture.
+
+        Raises:
+            InputError: No such image exists for the architecture.
+        """
 
 
 class InstanceSide(Protocol):

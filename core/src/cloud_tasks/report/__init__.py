@@ -18,6 +18,7 @@ from cloud_tasks.report.text.plan import (
     render_forecast,
     render_headroom,
     render_offers,
+    render_price,
     render_rejected,
 )
 from cloud_tasks.report.text.summary import render_activity, render_elapsed, render_summary, status_counts
@@ -46,6 +47,7 @@ __all__ = [
     "render_markdown",
     "render_offers",
     "render_page",
+    "render_price",
     "render_rejected",
     "render_selected_offer",
     "render_summary",

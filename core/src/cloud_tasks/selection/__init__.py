@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloud_tasks.selection.filter import Candidates, Rejected, filter_types
+from cloud_tasks.selection.filter import Candidates, Rejected, Unsuitable, filter_types
 from cloud_tasks.selection.instance_count import (
     COMMITMENT,
     FleetTotals,
@@ -25,6 +25,7 @@ __all__ = [
     "RankedOffer",
     "Ranking",
     "Rejected",
+    "Unsuitable",
     "additional_instances",
     "allowed_instances",
     "alternatives",

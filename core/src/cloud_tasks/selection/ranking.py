@@ -5,13 +5,15 @@ Invariants, each with a test:
 1. Prices are requested once, for all candidates together.
 2. The order depends on the arguments only: ties are broken by vCPUs, CPU rank, name and zone.
 3. No ranked offer exceeds a limit alone; every other offer is rejected with a reason.
+4. A slot of a burstable or shared-core type counts as the CPU time that it sustains, unless its price includes the use
+   above that.
 """
 
 from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -19,15 +21,16 @@ import attrs
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, InstanceType, Limits, Money, Offer, OfferRequest, ProvisioningModel, Unpriced
-from cloud_tasks.selection.filter import Rejected, filter_types
+from cloud_tasks.selection.filter import Rejected, Unsuitable, filter_types, slots_of
 from cloud_tasks.selection.instance_count import FLEET_MEASURES, allowed_instances, amount
-from cloud_tasks.selection.sizing import slots
 
 __all__ = ["Prefer", "PriceFunction", "RankedOffer", "Ranking", "rank"]
 
 PriceFunction: TypeAlias = Callable[[Sequence[OfferRequest]], Sequence[Offer | Unpriced]]
 """The signature of `Pricing.price`: one answer for each request, in order."""
 
+_SHOWN = 5
+"""Names of left-out types in a note; the rejected types have all."""
 _BAND = 1.25
 """Factor within which prices count as equal if availability is preferred."""
 
@@ -53,7 +56,7 @@ class RankedOffer:
     price_per_slot: Money
     """Price of one slot per hour."""
     speed: float = 1.0
-    """Speed of its CPU relative to one of speed 1."""
+    """Speed of a slot relative to one of a CPU of speed 1."""
 
     @property
     def price_per_work(self) -> Money:
@@ -70,6 +73,8 @@ class Ranking:
     rejected: tuple[Rejected, ...]
     warnings: tuple[str, ...] = ()
     """Messages for the user, one line each."""
+    notes: tuple[str, ...] = ()
+    """What was decided without being asked for, one line each."""
 
 
 def rank(
@@ -81,6 +86,7 @@ def rank(
     prefer: Prefer = Prefer.PRICE,
     speed: Mapping[str, float] | None = None,
     spot_fallback: bool = False,
+    leave_out: bool = True,
 ) -> Ranking:
     """Rank every offer of these types that satisfies the constraints and limits.
 
@@ -89,6 +95,7 @@ def rank(
         prefer: Criterion of the order.
         speed: Relative speed by CPU family (case-insensitive), above 0; 1 for other families.
         spot_fallback: For spot, rank the same types on demand too, after all spot offers.
+        leave_out: Leave out types that a job should use only if they are asked for (`Unsuitable`).
 
     Raises:
         InputError: A speed is not above 0.
@@ -98,10 +105,10 @@ def rank(
     for family, weight in weights.items():
         if not weight > 0:
             raise InputError(f'speed of CPU family "{family}": {weight:g} is not above 0', hint="use a positive number")
-    found = filter_types(types, constraints, constraints.provisioning_model)
+    found = filter_types(types, constraints, constraints.provisioning_model, leave_out=leave_out)
     requests, rejected = list(found.requests), list(found.rejected)
     if spot_fallback and constraints.provisioning_model is ProvisioningModel.SPOT:
-        on_demand = filter_types(types, constraints, ProvisioningModel.ON_DEMAND)
+        on_demand = filter_types(types, constraints, ProvisioningModel.ON_DEMAND, leave_out=leave_out)
         requests.extend(on_demand.requests)
     answers = price(requests) if requests else ()
     cheapest, unpriced = _cheapest_disks(requests, answers)
@@ -115,7 +122,12 @@ def rank(
         else:
             rejected.append(_reject(offer, problem))
     offers.sort(key=_order(prefer, offers))
-    return Ranking(offers=tuple(offers), rejected=tuple(rejected), warnings=_warnings(requests, constraints))
+    return Ranking(
+        offers=tuple(offers),
+        rejected=tuple(rejected),
+        warnings=_warnings(requests, constraints),
+        notes=tuple(_notes(found.rejected)),
+    )
 
 
 def _cheapest_disks(
@@ -141,9 +153,17 @@ def _cheapest_disks(
 
 
 def _ranked(offer: Offer, per_hour: Money, constraints: Constraints, weights: Mapping[str, float]) -> RankedOffer:
-    count = slots(offer.instance_type.vcpus, constraints)
-    weight = weights.get(offer.instance_type.cpu_family.lower(), 1.0)
+    count = slots_of(offer.instance_type, constraints)
+    weight = weights.get(offer.instance_type.cpu_family.lower(), 1.0) * _sustained(offer, count, constraints)
     return RankedOffer(offer=offer, slots=count, price_per_slot=per_hour / count, speed=weight)
+
+
+def _sustained(offer: Offer, count: int, constraints: Constraints) -> float:
+    """Return the share of its CPUs that a slot can use all the time, for the price of the offer."""
+    instance_type = offer.instance_type
+    if instance_type.sustained_cpu == 1 or offer.price.surplus_credits:
+        return 1.0
+    return min(instance_type.vcpus * instance_type.sustained_cpu / (count * constraints.cpus_per_task), 1.0)
 
 
 def _reject(offer: Offer, reason: str) -> Rejected:
@@ -211,3 +231,13 @@ def _warnings(requests: Sequence[OfferRequest], constraints: Constraints) -> tup
     if constraints.boot_disk_types or not any(len(request.instance_type.boot_disk_types) > 1 for request in requests):
         return ()
     return ("No boot disk types configured (boot_disk_types): the cheapest of all is selected, usually the slowest",)
+
+
+def _notes(rejected: Sequence[Rejected]) -> Iterator[str]:
+    """Yield a line for each property for which types are left out, with the remedy."""
+    remedies = {Unsuitable.BURSTABLE: "name one in instance_types", Unsuitable.LOW_MEMORY: "set min_memory_per_task"}
+    for kind, remedy in remedies.items():
+        names = [rejection.instance_type for rejection in rejected if rejection.left_out is kind]
+        if names:
+            more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+            yield f"Left out, {kind.value}: {', '.join(names[:_SHOWN])}{more}; to use them, {remedy}"

@@ -52,7 +52,7 @@ from cloud_tasks.store.records import (
 )
 from cloud_tasks.store.store import Store
 from cloud_tasks.store.write.counters import read_counters
-from cloud_tasks.store.write.instances import ended_cost, read_instances, running_cost
+from cloud_tasks.store.write.instances import ended_cost, mean_price, read_instances, running_cost
 from cloud_tasks.store.write.tasks import read_job
 
 __all__ = [
@@ -91,6 +91,7 @@ __all__ = [
     "iterate_attempts",
     "iterate_events",
     "iterate_tasks",
+    "mean_price",
     "message_of",
     "outcome_of",
     "projected_cost",

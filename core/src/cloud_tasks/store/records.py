@@ -312,6 +312,8 @@ class InstanceRecord:
     """Time at which the provider created it; None while the launch has not been answered."""
     ended_at: datetime | None
     """Time of its termination; for a failed launch, that of the request."""
+    rebate: Money = Money.zero()
+    """Difference between uptime times price and its cost: its price was lower before."""
     end_reason: str = ""
     state: InstanceState | None = None
     """From the answer to the launch, then from the latest listing; None while the launch has not been answered."""

@@ -432,6 +432,16 @@ class Store:
             instances.mark_launch_failed(connection, client_token, reason)
         self._instances.launches_changed((client_token,))
 
+    def raise_prices(self, prices: Mapping[str, Money], now: datetime) -> None:
+        """Book running instances at a higher price from ``now`` (UTC) on, in one transaction.
+
+        Args:
+            prices: Current price per hour by client token; a price that is not higher changes nothing.
+        """
+        with self._writing() as connection:
+            instances.raise_prices(connection, prices, now)
+        self._instances.launches_changed(prices)
+
     def record_states(self, listing: Iterable[Instance]) -> None:
         """Record the states in a listing, in one transaction; none if no state changed.
 

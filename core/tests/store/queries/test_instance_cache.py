@@ -16,7 +16,7 @@ TASKS = ["a", "b", "c"]
 _numbers = st.integers(0, 3)
 _steps = st.lists(
     st.tuples(
-        st.sampled_from(["intents", "launched", "failed", "seen", "ended", "events", "reset", "read"]),
+        st.sampled_from(["intents", "launched", "failed", "seen", "ended", "raised", "events", "reset", "read"]),
         _numbers,
         _numbers,
     ),
@@ -40,6 +40,8 @@ def step(store: Store, kind: str, number: int, other: int) -> None:
             store.record_states([instance(name, token, state=shown), instance(f"i{other}", f"t{other}")])
         case "ended":
             store.record_ended(name, at(60 + other), "preempted")
+        case "raised":
+            store.raise_prices({token: Money(other), f"t{other}": Money("0.72")}, at(30 + number))
         case "events":
             task = TASKS[other % len(TASKS)]
             extra = {"instance_id": name, "hostname": f"h{number}"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import (
     CheckContext,
     Compute,
@@ -70,6 +71,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
             summary="AWS price list and spot price history",
             settings=AwsSettings,
             open=_open_pricing,
+            max_age=_price_max_age,
             check=_check_pricing,
         ),
     )
@@ -128,6 +130,12 @@ def _policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]
     from cloud_tasks_aws.policies import policies
 
     return policies(settings)
+
+
+def _price_max_age(settings: AwsSettings, provisioning_model: ProvisioningModel) -> timedelta:
+    if provisioning_model is ProvisioningModel.SPOT:
+        return timedelta(minutes=settings.spot_price_max_age_minutes)
+    return timedelta(hours=settings.price_max_age_hours)
 
 
 def _open_pricing(settings: AwsSettings, context: PricingContext) -> AbstractContextManager[Pricing]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import (
     CheckContext,
     Compute,
@@ -69,6 +70,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
             summary="Azure Retail Prices API",
             settings=AzureSettings,
             open=_open_pricing,
+            max_age=_price_max_age,
             check=_check_pricing,
         ),
     )
@@ -107,6 +109,10 @@ def _open_instance(settings: AzureSettings, context: InstanceContext) -> Iterato
         yield side
     finally:
         side.close()
+
+
+def _price_max_age(settings: AzureSettings, provisioning_model: ProvisioningModel) -> timedelta:
+    return timedelta(hours=settings.price_max_age_hours)
 
 
 def _open_pricing(settings: AzureSettings, context: PricingContext) -> AbstractContextManager[Pricing]:

@@ -11,7 +11,15 @@ from typing import Any
 
 from cloud_tasks.model import InstanceState, Money, TaskStatus
 from cloud_tasks.report import render_activity
-from cloud_tasks.store import Activity, InstanceRecord, JobSummary, projected_cost, read_activity, throughput
+from cloud_tasks.store import (
+    Activity,
+    InstanceRecord,
+    JobSummary,
+    mean_price,
+    projected_cost,
+    read_activity,
+    throughput,
+)
 from cloud_tasks_dashboard.database import open_reader
 from cloud_tasks_dashboard.task_table import read_names, truncate
 from cloud_tasks_dashboard.watch import MAX_BARS, Snapshot, Watch
@@ -196,7 +204,7 @@ def _money(records: Iterable[InstanceRecord], begin: float, end: float) -> Seque
     for record in records:
         if record.launched_at is None and record.ended_at is not None:
             continue
-        price = float(record.price_per_hour.usd)
+        price = mean_price(record, datetime.fromtimestamp(end, UTC))
         changes.append(((record.launched_at or record.intended_at).timestamp(), 1, price))
         if record.ended_at is not None:
             changes.append((record.ended_at.timestamp(), -1, -price))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import (
     CheckContext,
     Compute,
@@ -73,6 +74,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
             summary="Cloud Billing Catalog",
             settings=GcpSettings,
             open=_open_pricing,
+            max_age=_price_max_age,
             check=_check_pricing,
         ),
     )
@@ -111,6 +113,10 @@ def _open_instance(settings: GcpSettings, context: InstanceContext) -> Iterator[
         yield side
     finally:
         side.close()
+
+
+def _price_max_age(settings: GcpSettings, provisioning_model: ProvisioningModel) -> timedelta:
+    return timedelta(hours=settings.price_max_age_hours)
 
 
 def _open_pricing(settings: GcpSettings, context: PricingContext) -> AbstractContextManager[Pricing]:

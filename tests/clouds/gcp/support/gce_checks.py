@@ -42,18 +42,24 @@ def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> MachineType:
         if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
             raise ApiError(400, "invalid", f"Invalid value for field 'resource.labels': '{key}={value}'.")
     for disk in body.get("disks", []):
-        _check_image(cloud, disk.get("initializeParams", {}).get("sourceImage", ""))
+        parameters = disk.get("initializeParams", {})
+        _check_image(cloud, parameters.get("sourceImage", ""), int(parameters.get("diskSizeGb", 10)))
     if not body.get("networkInterfaces"):
         raise ApiError(400, "invalid", "At least one network interface is required.")
     return machine_type
 
 
-def _check_image(cloud: Cloud, image: str) -> None:
+def _check_image(cloud: Cloud, image: str, disk_gb: int) -> None:
     parts = image.split("/")
     project, last = (parts[1] if len(parts) > 1 else ""), parts[-1]
     key = "family" if "/family/" in image else "name"
-    if not any(each["project"] == project and each[key] == last for each in cloud.catalog.images):
+    found = [each for each in cloud.catalog.images if each["project"] == project and each[key] == last]
+    if not found:
         raise ApiError(404, "notFound", f"The resource '{image}' was not found")
+    size = int(found[0].get("disk_gb", 10))
+    if disk_gb < size:
+        message = f"Requested disk size cannot be smaller than the image size ({size} GB)"
+        raise ApiError(400, "invalid", f"Invalid value for field 'resource.disks[0].initializeParams': {message}")
 
 
 def new_instance(

@@ -156,7 +156,7 @@ class GceFake(FakeCloud[Cloud]):
                     "family": each["family"],
                     "architecture": each.get("arch", "X86_64"),
                     "status": "READY",
-                    "diskSizeGb": "10",
+                    "diskSizeGb": each.get("disk_gb", "10"),
                     "description": f"{each['family']} image",
                     "creationTimestamp": "2025-10-21T08:00:00.000-07:00",
                 }

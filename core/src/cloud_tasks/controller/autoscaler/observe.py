@@ -79,6 +79,10 @@ class StateBuilder:
         is_new = not self.discarded.issuperset(failing_instances(self.attempt_ends.counts()))
         return is_new and len(self.discarded) < self._policy.max_discarded_instances
 
+    def replace_offers(self, offers: tuple[RankedOffer, ...]) -> None:
+        """Decide by these offers from now on: prices were read again."""
+        self._offers = offers
+
     def listing_requested(self) -> None:
         """Note the time of a listing: instances that are launched later need not be in it."""
         self._listing_requested_at = self._loop.now()

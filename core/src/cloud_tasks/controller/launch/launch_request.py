@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.launch.labels import ownership_labels
 from cloud_tasks.controller.launch.startup_script import compose_startup_script
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, Money, ProvisioningModel
 from cloud_tasks.retry_rule import RetryRule, format_rules
 from cloud_tasks.selection import Prefer, RankedOffer, alternatives
 
@@ -16,6 +17,9 @@ __all__ = ["LaunchRequestBuilder", "check_launch", "provider_chooses"]
 
 _FALLBACK_LIFETIME = timedelta(days=7)
 _TOKEN_LENGTH = 25
+_SPOT_MARGIN = Decimal("1.2")
+"""Rise of a spot price that is paid: the books follow at the next request for prices. Above it, the provider reclaims
+the instance, so that no unnoticed rise exceeds the limits by more, even without a controller."""
 
 
 class LaunchRequestBuilder:
@@ -57,6 +61,7 @@ class LaunchRequestBuilder:
             labels=ownership_labels(run_id=self._run_id, expires=expires),
             image=run.image,
             max_lifetime=lifetime,
+            max_price_per_hour=_max_spot_price((ranked, *others)),
         )
 
     def _job_environment(self) -> dict[str, str]:
@@ -100,6 +105,13 @@ class LaunchRequestBuilder:
             "SHELL": run.shell,
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
+
+
+def _max_spot_price(offers: Sequence[RankedOffer]) -> Money | None:
+    """Return the most that a spot instance may cost before the provider reclaims it; None on demand."""
+    if offers[0].offer.provisioning_model is not ProvisioningModel.SPOT:
+        return None
+    return max(ranked.offer.price.machine for ranked in offers) * _SPOT_MARGIN or None
 
 
 def provider_chooses(config: JobConfig) -> bool:

@@ -120,6 +120,8 @@ def _columns() -> Iterable[Column[TypeRow]]:
     yield column(
         "boot_disk_throughput_price", "Boot Disk Throughput $/h", _of_price(lambda p: p.boot_disk_throughput), **hidden
     )
+    yield column("address_price", "Address $/h", _of_price(lambda p: p.address), **hidden)
+    yield column("surplus_credits_price", "Surplus Credits $/h", _of_price(lambda p: p.surplus_credits), **hidden)
     yield column("price_per_cpu", "vCPU $/vCPU/h", _each(lambda p: p.cpu, _vcpus), **hidden)
     yield column(
         "mem_per_gb_price", "Mem $/GB/h", _each(lambda p: p.memory, lambda r: r.instance_type.memory_gb), **hidden
@@ -143,6 +145,7 @@ def _columns() -> Iterable[Column[TypeRow]]:
     yield column("zones", "Zones", lambda r: r.zones, detail=True)
     yield column("processor_type", "Processor", lambda r: r.instance_type.cpu_family, aliases=("cpu_family",))
     yield column("performance_rank", "Rank", lambda r: r.instance_type.cpu_rank or None, aliases=("cpu_rank",), **right)
+    yield column("sustained_cpu", "Sustained CPU", lambda r: r.instance_type.sustained_cpu, **hidden)
     yield column("supports_spot", "Spot", lambda r: r.instance_type.supports_spot, detail=True)
     yield column("quoted_at", "Price as of", lambda r: r.priced_at, detail=True)
     yield column("no_price", "No price", lambda r: r.reason, detail=True)

@@ -16,7 +16,15 @@ from cloud_tasks.quantities import counted, format_cost, format_duration
 from cloud_tasks.selection import Forecast, RankedOffer, Ranking, Rejected
 from cloud_tasks.tables import Column, render_table
 
-__all__ = ["plan_dict", "render_command", "render_forecast", "render_headroom", "render_offers", "render_rejected"]
+__all__ = [
+    "plan_dict",
+    "render_command",
+    "render_forecast",
+    "render_headroom",
+    "render_offers",
+    "render_price",
+    "render_rejected",
+]
 
 _Row = tuple[int, RankedOffer]
 """Rank, from 1, and offer."""
@@ -55,6 +63,26 @@ def _offer_columns(now: datetime) -> tuple[Column[_Row], ...]:
             align_right=True,
         ),
     )
+
+
+_PARTS = {
+    "cpu": "vCPUs",
+    "memory": "memory",
+    "local_ssd": "local SSD",
+    "gpu": "GPUs",
+    "boot_disk": "boot disk",
+    "boot_disk_iops": "boot disk IOPS",
+    "boot_disk_throughput": "boot disk throughput",
+    "address": "public address",
+    "surplus_credits": "surplus CPU credits",
+}
+"""Components of `PriceBreakdown`."""
+
+
+def render_price(ranked: RankedOffer) -> str:
+    """Return the components of the price of an offer, in a line; empty where it costs nothing."""
+    parts = [f"{_PARTS[name]} {amount.format(6)}" for name, amount in ranked.offer.price.parts().items()]
+    return f"Price per hour of {ranked.offer.instance_type.name}: {', '.join(parts)}" if parts else ""
 
 
 def render_rejected(rejected: Sequence[Rejected]) -> str:
@@ -170,6 +198,7 @@ def plan_dict(
             for rejection in ranking.rejected
         ],
         "warnings": list(ranking.warnings),
+        "notes": list(ranking.notes),
     }
 
 
@@ -202,6 +231,7 @@ def _offer_dict(ranked: RankedOffer, now: datetime, headroom: Headroom | None) -
         "boot_disk_gb": offer.boot_disk.size_gb,
         "slots": ranked.slots,
         "price_per_hour": _text(offer.price_per_hour),
+        "price_parts": {name: _text(amount) for name, amount in offer.price.parts().items()},
         "price_per_slot_hour": _text(ranked.price_per_slot),
         "price_age_seconds": (now - offer.priced_at).total_seconds(),
         "speed": ranked.speed,

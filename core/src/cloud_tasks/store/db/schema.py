@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["APPLICATION_ID", "READABLE_SINCE", "SCHEMA_VERSION", "migrate"]
+__all__ = ["APPLICATION_ID", "READABLE_SINCE", "SCHEMA_VERSION", "migrate", "rebate_column"]
 
 APPLICATION_ID = 0x636C7473
 """Marks a file as a job database, in the header of the SQLite file."""
@@ -157,15 +157,20 @@ ALTER TABLE instances_3 RENAME TO instances;
 CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
 """
 
-# place: what decides where the job's queues and instances are, a JSON object of texts.
-_VERSION_4 = "ALTER TABLE job ADD COLUMN place TEXT NOT NULL DEFAULT '{}';"
+# place: what decides where the job's queues and instances are, a JSON object of texts. rebate: how much less than uptime times
+# price an instance costs, because its price was lower before.
+_VERSION_4 = """
+ALTER TABLE job ADD COLUMN place TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE instances ADD COLUMN rebate TEXT NOT NULL DEFAULT '0';
+"""
 
 _MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """The script at index i migrates version i to version i + 1."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)
 READABLE_SINCE = 2
-"""The oldest version that can be read without migration: later ones removed only what nothing reads."""
+"""The oldest version that can be read without migration: later ones removed only what nothing reads, and added what
+`rebate_column` and the defaults of the records replace."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -174,3 +179,9 @@ def migrate(connection: sqlite3.Connection) -> None:
     for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
         connection.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
+
+
+def rebate_column(connection: sqlite3.Connection) -> str:
+    """Return the expression for `rebate` in a database of any readable version."""
+    known = connection.execute("SELECT 1 FROM pragma_table_info('instances') WHERE name = 'rebate'").fetchone()
+    return "rebate" if known else "'0'"

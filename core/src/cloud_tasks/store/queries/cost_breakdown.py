@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from cloud_tasks.model import AttemptOutcome, Money
 from cloud_tasks.store.db.enum_codes import outcome_of
+from cloud_tasks.store.db.schema import rebate_column
 from cloud_tasks.store.db.times import known_time, to_unix
 from cloud_tasks.store.records import CostBreakdown
 
@@ -24,7 +25,7 @@ _HOUR = Decimal(3600)
 
 # The end of an instance or attempt that is running is now.
 _INSTANCES = f"""
-SELECT instance_id, price_per_hour, slots, {known_time("launched_at", known_time("intended_at", "?1"))},
+SELECT {{rebate}}, instance_id, price_per_hour, slots, {known_time("launched_at", known_time("intended_at", "?1"))},
     {known_time("ended_at", "?1")}
 FROM instances
 """
@@ -43,7 +44,8 @@ def cost_breakdown(connection: sqlite3.Connection, now: datetime) -> CostBreakdo
     for instance_id, outcome, spent in connection.execute(_RUNS, (moment,)):
         seconds[instance_id][_share(outcome)] += spent
     totals: dict[str, Decimal] = defaultdict(Decimal)
-    for instance_id, price, slots, begin, end in connection.execute(_INSTANCES, (moment,)):
+    query = _INSTANCES.format(rebate=rebate_column(connection))
+    for rebate, instance_id, price, slots, begin, end in connection.execute(query, (moment,)):
         uptime = max(end - begin, 0.0)
         busy = seconds.get(instance_id, {}) if instance_id else {}
         worked = sum(busy.values())
@@ -51,7 +53,7 @@ def cost_breakdown(connection: sqlite3.Connection, now: datetime) -> CostBreakdo
         capacity = max(uptime * max(slots, 1), worked)
         if not capacity:
             continue
-        cost = Decimal(price) * _exact(uptime) / _HOUR
+        cost = max(Decimal(price) * _exact(uptime) / _HOUR - Decimal(rebate), Decimal(0))
         for share, part in busy.items():
             totals[share] += cost * _exact(part) / _exact(capacity)
         totals["idle"] += cost * _exact(capacity - worked) / _exact(capacity)

@@ -18,7 +18,7 @@ from cloud_tasks.store.db.enum_codes import FINAL_CODES, STATUS_TO_CODE
 from cloud_tasks.store.db.reading import open_reader
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import InstanceRecord
-from cloud_tasks.store.write.instances import read_instances
+from cloud_tasks.store.write.instances import mean_price, read_instances
 
 __all__ = ["Bucket", "Timeline", "read_elapsed_histogram", "read_timeline"]
 
@@ -74,7 +74,7 @@ def read_timeline(path: Path, now: datetime, *, buckets: int = 100) -> Timeline:
     for record in instances:
         since = to_unix(record.launched_at or record.intended_at) - begin
         until = (to_unix(record.ended_at) if record.ended_at else end) - begin
-        hourly = float(record.price_per_hour.usd)
+        hourly = mean_price(record, now)
         for number in range(max(int(since / width), 0), min(math.ceil(until / width), buckets)):
             share = max(min(until, (number + 1) * width) - max(since, number * width), 0.0) / width
             running[number] += share

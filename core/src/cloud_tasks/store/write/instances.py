@@ -6,7 +6,8 @@ Invariants, each with a test:
 2. A launch for which the provider selects the offer costs as much as the most expensive one, until the offer is known.
 3. A launch without an answer yet is charged from its intent; a failed launch costs nothing.
 4. The cost of a terminated instance is added to the spending once, and removed if the instance is found running again.
-5. A listed state is written for known instances that have not terminated: it ends, revives and adopts none.
+5. The price of a running instance only rises, and the higher price holds from then on: what it has cost stays the same.
+6. A listed state is written for known instances that have not terminated: it ends, revives and adopts none.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, ProvisioningModel
 from cloud_tasks.store.db.batch_insert import chunks
+from cloud_tasks.store.db.schema import rebate_column
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, known_time, to_unix
 from cloud_tasks.store.records import InstanceRecord, TypeCost
 
@@ -31,6 +33,8 @@ __all__ = [
     "mark_launch_failed",
     "mark_launched",
     "mark_states",
+    "mean_price",
+    "raise_prices",
     "read_instances",
     "read_worker_totals",
     "running_cost",
@@ -116,7 +120,7 @@ def mark_states(connection: sqlite3.Connection, states: Mapping[str, InstanceSta
 def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime, reason: str) -> None:
     """Record when and why an instance terminated; the first record counts."""
     row = connection.execute(
-        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
+        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at), rebate FROM instances "
         "WHERE instance_id = ? AND ended_at IS NULL",
         (instance_id,),
     ).fetchone()
@@ -127,22 +131,46 @@ def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime,
         "UPDATE instances SET ended_at = ?, end_reason = ?, state = ? WHERE instance_id = ?",
         (ended_at, reason, InstanceState.TERMINATED.value, instance_id),
     )
-    _add_spending(connection, row[0], row[1], sign=1, seconds=ended_at - row[3], price=row[2])
+    seconds = ended_at - row[3]
+    _add_spending(connection, row[0], row[1], sign=1, seconds=seconds, cost=_cost(row[2], seconds, row[4]))
+
+
+def raise_prices(connection: sqlite3.Connection, prices: Mapping[str, Money], now: datetime) -> None:
+    """Book running instances at a higher price from now on; a lower price changes nothing.
+
+    Args:
+        prices: Current price per hour by client token; launches without an answer keep theirs.
+    """
+    for places, tokens in chunks(prices):
+        rows = connection.execute(
+            "SELECT client_token, price_per_hour, launched_at, rebate FROM instances "
+            f"WHERE client_token IN ({places}) AND ended_at IS NULL AND launched_at IS NOT NULL",
+            tokens,
+        ).fetchall()
+        for token, old, launched_at, rebate in rows:
+            more = prices[token].usd - Decimal(old)
+            if more > 0:
+                # What it has cost stays the same: the rise is taken off the time until now.
+                before = _cost(str(more), to_unix(now) - launched_at)
+                connection.execute(
+                    "UPDATE instances SET price_per_hour = ?, rebate = ? WHERE client_token = ?",
+                    (str(prices[token].usd), str(Decimal(rebate) + before), token),
+                )
 
 
 def _revive(connection: sqlite3.Connection, token: str) -> None:
     row = connection.execute(
-        "SELECT instance_type, purchase, price_per_hour, launched_at, ended_at FROM instances "
+        "SELECT instance_type, purchase, price_per_hour, launched_at, ended_at, rebate FROM instances "
         "WHERE client_token = ? AND ended_at IS NOT NULL",
         (token,),
     ).fetchone()
     if row is None:
         return
-    instance_type, provisioning_model, price, launched_at, ended_at = row
+    instance_type, provisioning_model, price, launched_at, ended_at, rebate = row
     if launched_at is not None:
-        _add_spending(
-            connection, instance_type, provisioning_model, sign=-1, seconds=ended_at - launched_at, price=price
-        )
+        seconds = ended_at - launched_at
+        cost = _cost(price, seconds, rebate)
+        _add_spending(connection, instance_type, provisioning_model, sign=-1, seconds=seconds, cost=cost)
     connection.execute("UPDATE instances SET ended_at = NULL, end_reason = '' WHERE client_token = ?", (token,))
 
 
@@ -153,22 +181,23 @@ def _add_spending(
     *,
     sign: int,
     seconds: float,
-    price: str,
+    cost: Decimal,
 ) -> None:
     row = connection.execute(
         "SELECT instances, seconds, cost FROM spending WHERE instance_type = ? AND purchase = ?",
         (instance_type, provisioning_model),
     ).fetchone() or (0, 0.0, "0")
-    cost = Decimal(row[2]) + sign * _cost(price, seconds)
+    total = Decimal(row[2]) + sign * cost
     connection.execute(
         "INSERT OR REPLACE INTO spending (instance_type, purchase, instances, seconds, cost) VALUES (?, ?, ?, ?, ?)",
-        (instance_type, provisioning_model, row[0] + sign, row[1] + sign * seconds, str(cost)),
+        (instance_type, provisioning_model, row[0] + sign, row[1] + sign * seconds, str(total)),
     )
 
 
-def _cost(price_per_hour: str, seconds: float) -> Decimal:
+def _cost(price_per_hour: str, seconds: float, rebate: str = "0") -> Decimal:
     # Microseconds: the resolution of a float of today's Unix time.
-    return Decimal(price_per_hour) * Decimal(f"{max(seconds, 0.0):.6f}") / _HOUR
+    cost = Decimal(price_per_hour) * Decimal(f"{max(seconds, 0.0):.6f}") / _HOUR
+    return max(cost - Decimal(rebate), Decimal(0))
 
 
 def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]:
@@ -179,12 +208,14 @@ def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]
     }
     moment = to_unix(now)
     running = connection.execute(
-        f"SELECT instance_type, purchase, price_per_hour, {_SINCE} FROM instances WHERE ended_at IS NULL", (moment,)
+        f"SELECT instance_type, purchase, price_per_hour, {_SINCE}, {rebate_column(connection)} FROM instances "
+        "WHERE ended_at IS NULL",
+        (moment,),
     )
-    for instance_type, provisioning_model, price, since in running:
+    for instance_type, provisioning_model, price, since, rebate in running:
         seconds = max(moment - since, 0.0)
         count, total, cost = sums.get((instance_type, provisioning_model), (0, 0.0, Decimal(0)))
-        sums[instance_type, provisioning_model] = (count + 1, total + seconds, cost + _cost(price, seconds))
+        sums[instance_type, provisioning_model] = (count + 1, total + seconds, cost + _cost(price, seconds, rebate))
     lines = [
         TypeCost(
             instance_type=name,
@@ -212,7 +243,17 @@ def ended_cost(connection: sqlite3.Connection) -> Decimal:
 def running_cost(record: InstanceRecord, now: datetime) -> Decimal:
     """Return the cost of an instance that has not terminated until ``now``, in US dollars."""
     since = record.launched_at or record.intended_at
-    return record.price_per_hour.usd * Decimal(max((now - since) // _MICROSECOND, 0)) / _HOUR_IN_MICROSECONDS
+    cost = record.price_per_hour.usd * Decimal(max((now - since) // _MICROSECOND, 0)) / _HOUR_IN_MICROSECONDS
+    return max(cost - record.rebate.usd, Decimal(0)) if record.rebate else cost
+
+
+def mean_price(record: InstanceRecord, now: datetime) -> float:
+    """Return the mean price of an instance per hour from its start to its end or now, in US dollars."""
+    until = record.ended_at or now
+    hours = (until - (record.launched_at or record.intended_at)).total_seconds() / 3600
+    return (
+        float(running_cost(record, until)) / hours if record.rebate and hours > 0 else float(record.price_per_hour.usd)
+    )
 
 
 _WORKER_TOTALS = """
@@ -274,6 +315,7 @@ def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceReco
         vcpus=record.vcpus,
         slots=record.slots,
         price_per_hour=record.price_per_hour,
+        rebate=record.rebate,
         intended_at=record.intended_at,
         launched_at=record.launched_at,
         ended_at=record.ended_at,
@@ -306,6 +348,7 @@ def _record(row: Mapping[str, Any]) -> InstanceRecord:
         vcpus=row["vcpus"],
         slots=row["slots"],
         price_per_hour=Money(row["price_per_hour"]),
+        rebate=Money(row.get("rebate", "0")),
         intended_at=from_unix(row["intended_at"]),
         launched_at=from_unix_or_none(row["launched_at"]),
         ended_at=from_unix_or_none(row["ended_at"]),

@@ -22,7 +22,7 @@ import attrs
 from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
-from cloud_tasks.model import Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
+from cloud_tasks.model import Architecture, Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.catalog import Catalog
@@ -113,6 +113,15 @@ class Ec2Compute:
 
     def images(self) -> Sequence[Image]:
         return self._images.list()
+
+    def find_image(self, name: str | None, architecture: Architecture) -> Image | None:
+        image = self._images.resolve(name, architecture)
+        return Image(
+            name=name or image.image_id,
+            uri=image.image_id,
+            architecture=architecture,
+            min_disk_gb=image.size_gb or None,
+        )
 
     def instance_types(self) -> Sequence[InstanceType]:
         known = self._catalog.instance_types()

@@ -4,20 +4,26 @@ Invariants, each with a test:
 
 1. Power-off terminates the instance and deletes its volumes and network interfaces, so that billing stops.
 2. The metadata service requires a session token (IMDSv2).
+3. A burstable type is launched in the credit mode that it was priced with, whatever the account's default is.
+4. A spot instance is never charged more than the maximum price of its request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
+from cloud_tasks_aws.compute.burstable import credit_mode
 from cloud_tasks_aws.compute.disks import ebs_block
 from cloud_tasks_aws.compute.image_resolver import BootImage
 from cloud_tasks_aws.compute.tags import tags_of
 from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["launch_arguments"]
+__all__ = ["launch_arguments", "max_price"]
+
+_PRICE_UNIT = Decimal("0.0001")
 
 _HOP_LIMIT = 2
 """Network hops of metadata responses: one more than the instance itself, for tasks in containers."""
@@ -64,8 +70,18 @@ def launch_arguments(
     if settings.instance_profile:
         key = "Arn" if settings.instance_profile.startswith("arn:") else "Name"
         arguments["IamInstanceProfile"] = {key: settings.instance_profile}
+    mode = credit_mode(offer.instance_type.name)
+    if mode is not None:
+        arguments["CreditSpecification"] = {"CpuCredits": mode}
     if offer.provisioning_model is ProvisioningModel.SPOT:
-        # Without a maximum price the on-demand price is the limit, as the user guide recommends.
         spot = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+        if (limit := max_price(request)) is not None:
+            spot["MaxPrice"] = limit
         arguments["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": spot}
     return arguments
+
+
+def max_price(request: LaunchRequest) -> str | None:
+    """Return the maximum price of a spot instance in US dollars per hour; None for the on-demand price."""
+    limit = request.max_price_per_hour
+    return None if limit is None else f"{limit.usd.quantize(_PRICE_UNIT, ROUND_CEILING):f}"

@@ -25,7 +25,7 @@ from cloud_tasks_aws.compute.instance_types import instance_type, needed_part
 
 __all__ = ["Catalog"]
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_AGE = 24 * 3600.0
 """Seconds; EC2 adds instance types a few times a year."""
 

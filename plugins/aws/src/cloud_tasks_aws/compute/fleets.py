@@ -28,6 +28,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer, ProvisioningModel
+from cloud_tasks_aws.compute.build import max_price
+from cloud_tasks_aws.compute.burstable import credit_mode
 from cloud_tasks_aws.compute.compute_errors import QUOTAS, UNTRIED, is_not_yet_visible, is_transient, launch_error
 from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.compute.retries import retry_call
@@ -53,11 +55,12 @@ def places_for(request: LaunchRequest, subnets: Mapping[str, str]) -> tuple[Plac
     own = request.offer
     found: dict[tuple[str, str], Place] = {}
     for offer in (own, *request.alternatives):
-        # A template has one image, one disk and one provisioning model.
+        # A template has one image, one disk, one provisioning model and one credit mode.
         fits = (
             offer.provisioning_model is own.provisioning_model
             and offer.boot_disk == own.boot_disk
             and offer.instance_type.architecture is own.instance_type.architecture
+            and credit_mode(offer.instance_type.name) == credit_mode(own.instance_type.name)
         )
         subnet = subnets.get(offer.zone)
         if fits and subnet is not None:
@@ -115,7 +118,12 @@ class _Fleets:
         token = self._request.client_token
         try:
             response = self._ec2.create_fleet(
-                **_fleet(self._template, f"{token}-{self._number}" if self._number else token, self._places)
+                **_fleet(
+                    self._template,
+                    f"{token}-{self._number}" if self._number else token,
+                    self._places,
+                    max_price=max_price(self._request),
+                )
             )
         except ClientError as error:
             if is_not_yet_visible(error, own_groups=self._own_groups):
@@ -197,12 +205,14 @@ def _create_template(ec2: Any, name: str, arguments: Mapping[str, Any]) -> None:
             raise
 
 
-def _fleet(template: str, token: str, places: Sequence[Place]) -> dict[str, Any]:
+def _fleet(template: str, token: str, places: Sequence[Place], *, max_price: str | None) -> dict[str, Any]:
     spot = places[0][0].provisioning_model is ProvisioningModel.SPOT
     overrides: list[dict[str, Any]] = [
         {"InstanceType": offer.instance_type.name, "SubnetId": subnet} for offer, subnet in places
     ]
     if spot:
+        if max_price is not None:
+            overrides = [{**each, "MaxPrice": max_price} for each in overrides]
         options = {"AllocationStrategy": "price-capacity-optimized", "InstanceInterruptionBehavior": "terminate"}
     else:
         # On-demand instances are not interrupted, so the request's order decides; the lowest number comes first.

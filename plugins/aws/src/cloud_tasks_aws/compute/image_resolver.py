@@ -140,6 +140,7 @@ def _image(description: Mapping[str, Any], *, own: bool) -> Image | None:
         architecture=architecture,
         owner="self" if own else description.get("OwnerId", ""),
         description=description.get("Description", ""),
+        min_disk_gb=_boot_image(description).size_gb or None,
         created_at=None if not created else datetime.fromisoformat(str(created).replace("Z", "+00:00")),
     )
 

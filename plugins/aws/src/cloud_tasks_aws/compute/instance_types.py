@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloud_tasks.model import Architecture, InstanceType
+from cloud_tasks_aws.compute.burstable import sustained_share
 from cloud_tasks_aws.compute.cpu import RANKS, cpu_family
 from cloud_tasks_aws.compute.disks import BOOT_DISK_TYPES
 
@@ -26,6 +27,7 @@ def needed_part(description: Mapping[str, Any]) -> dict[str, Any]:
         "MemoryInfo",
         "InstanceStorageInfo",
         "GpuInfo",
+        "BurstablePerformanceSupported",
     )
     return {name: description[name] for name in names if name in description}
 
@@ -59,6 +61,7 @@ def instance_type(description: Mapping[str, Any], zones: Sequence[str]) -> Insta
         gpu_count=sum(gpu.get("Count", 0) for gpu in gpus),
         gpu_type=gpus[0].get("Name", "") if gpus else "",
         supports_spot="spot" in usage,
+        sustained_cpu=sustained_share(name, is_burstable=bool(description.get("BurstablePerformanceSupported"))),
         description=_describe(description, gpus),
     )
 

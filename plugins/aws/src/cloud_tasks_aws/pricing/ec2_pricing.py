@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Prices are fetched, cached and refreshed by `PriceCache`.
 2. An offer without a price is returned as `Unpriced` with the reason.
+3. An offer includes what else an instance can be charged for: public address, surplus credits of a burstable type.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, ProvisioningModel, Unpriced
 from cloud_tasks.plugin import Pricing, PricingContext
 from cloud_tasks.plugin.kit import PriceCache
+from cloud_tasks_aws.compute.burstable import surplus_price
 from cloud_tasks_aws.pricing.cache import list_price_files, spot_price_files
 from cloud_tasks_aws.pricing.disk_price import disk_price
 from cloud_tasks_aws.pricing.price_list import fetch_list_prices, pricing_region
@@ -24,8 +26,10 @@ from cloud_tasks_aws.pricing.spot_history import fetch_spot_prices
 from cloud_tasks_aws.session import client, identity_of, region_for
 from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["Ec2Pricing", "open_pricing"]
+__all__ = ["ADDRESS_PRICE", "Ec2Pricing", "open_pricing"]
 
+ADDRESS_PRICE = Money("0.005")
+"""Price per hour of a public IPv4 address in use, in all regions ("Amazon VPC pricing", public IPv4 address)."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -34,6 +38,7 @@ class Ec2Pricing:
 
     Args:
         region: Region of spot prices and of requests without a zone.
+        has_address: Whether instances may get a public address.
         clients: Clients to close with this object.
     """
 
@@ -43,11 +48,13 @@ class Ec2Pricing:
         on_demand: PriceCache[ListPrices],
         spot: PriceCache[SpotPrices],
         *,
+        has_address: bool = True,
         clients: Sequence[Any] = (),
     ) -> None:
         self._region = region
         self._on_demand = on_demand
         self._spot = spot
+        self._address = ADDRESS_PRICE if has_address else Money.zero()
         self._clients = tuple(clients)
 
     def price(self, requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
@@ -76,7 +83,12 @@ class Ec2Pricing:
             boot_disk=request.boot_disk,
             # EC2 has one price per instance, which includes memory, GPUs and local disks.
             price=PriceBreakdown(
-                cpu=instance, boot_disk=disk.size, boot_disk_iops=disk.iops, boot_disk_throughput=disk.throughput
+                cpu=instance,
+                boot_disk=disk.size,
+                boot_disk_iops=disk.iops,
+                boot_disk_throughput=disk.throughput,
+                address=self._address,
+                surplus_credits=surplus_price(request.instance_type),
             ),
             priced_at=min(priced_at, prices.fetched_at),
         )
@@ -122,6 +134,8 @@ def open_pricing(settings: AwsSettings, context: PricingContext) -> Iterator[Pri
             fetch=lambda name, _: {name: fetch_spot_prices(ec2, name)},
             max_age=timedelta(minutes=settings.spot_price_max_age_minutes),
         ),
+        # By default the subnet decides, and those of the default VPC assign addresses.
+        has_address=settings.public_address is not False,
         clients=(price_list, ec2),
     )
     try:

@@ -21,6 +21,7 @@ from azure.core import MatchConditions
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import (
+    Architecture,
     Headroom,
     Image,
     Instance,
@@ -37,7 +38,7 @@ from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
-from cloud_tasks_azure.compute.image_resolver import ImageResolver
+from cloud_tasks_azure.compute.image_resolver import DEFAULT_IMAGE, ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
 from cloud_tasks_azure.compute.listing import list_vms, power_states
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
@@ -92,6 +93,10 @@ class AzureCompute:
 
     def images(self) -> Sequence[Image]:
         return self._images.list()
+
+    def find_image(self, name: str | None, architecture: Architecture) -> Image | None:
+        self._images.resolve(name, architecture)
+        return self._images.find(name or DEFAULT_IMAGE)
 
     def instance_types(self) -> Sequence[InstanceType]:
         if not self._region:

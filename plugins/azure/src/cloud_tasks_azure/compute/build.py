@@ -3,14 +3,15 @@
 Invariants, each with a test:
 
 1. Boot disk, network interface and public address are deleted with the VM and carry its tags.
-2. An evicted spot VM is deleted, never left deallocated; its price is limited by the on-demand price only ("Use Azure
-   Spot Virtual Machines": maxPrice -1).
+2. An evicted spot VM is deleted, never left deallocated. It is evicted before its price exceeds the maximum of its
+   request, without one the on-demand price ("Use Azure Spot Virtual Machines": maxPrice -1).
 3. No VM has a password, and login is impossible unless a key is configured.
 """
 
 from __future__ import annotations
 
 import base64
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
@@ -68,7 +69,11 @@ def vm_body(
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},
     }
     if request.offer.provisioning_model is ProvisioningModel.SPOT:
-        properties |= {"priority": "Spot", "evictionPolicy": "Delete", "billingProfile": {"maxPrice": -1}}
+        properties |= {
+            "priority": "Spot",
+            "evictionPolicy": "Delete",
+            "billingProfile": {"maxPrice": _max_price(request)},
+        }
     body: dict[str, Any] = {"location": location_of(request.offer.zone), "tags": tags, "properties": properties}
     if number is not None:
         body["zones"] = [number]
@@ -77,6 +82,12 @@ def vm_body(
     elif settings.managed_identity is not None:
         body["identity"] = {"type": "UserAssigned", "userAssignedIdentities": {settings.managed_identity: {}}}
     return body
+
+
+def _max_price(request: LaunchRequest) -> float:
+    """Return ``maxPrice``, in US dollars with up to five decimal places."""
+    limit = request.max_price_per_hour
+    return -1 if limit is None else float(limit.usd.quantize(Decimal("0.00001"), ROUND_CEILING))
 
 
 def _linux(settings: AzureSettings, public_key: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.model import Architecture, InstanceType
+from cloud_tasks_azure.compute.burstable import sustained_share
 from cloud_tasks_azure.compute.cpu import cpu_of, gpu_of
 from cloud_tasks_azure.compute.disks import boot_disk_types
 from cloud_tasks_azure.compute.zones import location_name, zone_name
@@ -74,6 +75,7 @@ def _size(sku: Any, location: str) -> Size | None:
             cpu_rank=cpu.rank,
             gpu_count=gpus,
             gpu_type=gpu_of(sku.name) if gpus else "",
+            sustained_cpu=sustained_share(sku.name),
             supports_spot=capabilities.get("LowPriorityCapable", "").lower() == "true",
             description=f"{int(vcpus)} vCPUs, {memory:g} GiB, family {sku.family}",
         ),

@@ -155,6 +155,12 @@ def _classify(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]
         return None, timedelta(0), ""
     if _STOCK_OUT.fullmatch(code):
         return RefusalScope.OFFER, 10 * _MINUTE, ""
+    if code == "SpotPriceGreaterThanProvidedMaxPrice":
+        return (
+            RefusalScope.OFFER,
+            10 * _MINUTE,
+            "the spot price is above the list price; use another size or region, or on-demand",
+        )
     if code == "SkuNotAvailable":
         return _not_available(message)
     if code == "LocationNotAvailableForResourceType" or "not a valid location" in message.lower():

@@ -104,9 +104,14 @@ class ImageResolver:
                 self._known[name] = self._look_up(name)
             return image_reference(self._known[name])
 
+    def find(self, name: str) -> Image | None:
+        """Return the managed image of this name; None for other images, whose size Azure does not report."""
+        known = name.lower() in _WELL_KNOWN or _URN.fullmatch(name) or name.lower().startswith(_IDS)
+        return None if known else next((_own(each) for each in self._listed() if _is_named(each, name)), None)
+
     def _look_up(self, name: str) -> str:
         for image in self._listed():
-            if str(image.name).lower() == name.lower():
+            if _is_named(image, name):
                 return str(image.id)
         hint = "list images with: cloud-tasks list-images"
         raise InputError(f'image "{name}" not found', where="run.image", hint=hint)
@@ -114,6 +119,10 @@ class ImageResolver:
     def _listed(self) -> tuple[Any, ...]:
         with translate_errors("list images"):
             return tuple(self._clients.compute.images.list())
+
+
+def _is_named(image: Any, name: str) -> bool:
+    return str(image.name).lower() == name.lower()
 
 
 def image_reference(name: str) -> dict[str, str]:
@@ -144,4 +153,11 @@ def _well_known() -> Iterator[Image]:
 
 def _own(image: Any) -> Image:
     # Managed images have no architecture; Arm images are in galleries ("Create an Azure Compute Gallery").
-    return Image(name=str(image.name), uri=str(image.id), architecture=Architecture.X86_64, owner="self")
+    disk = getattr(image.storage_profile, "os_disk", None)
+    return Image(
+        name=str(image.name),
+        uri=str(image.id),
+        architecture=Architecture.X86_64,
+        owner="self",
+        min_disk_gb=getattr(disk, "disk_size_gb", None),
+    )

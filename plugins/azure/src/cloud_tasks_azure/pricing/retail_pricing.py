@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Prices are fetched, cached and refreshed by `PriceCache`.
 2. An offer without a price is returned as `Unpriced` with the reason.
+3. An offer includes the public address that the settings assign.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from cloud_tasks_azure.pricing.rates import RegionPrices
 from cloud_tasks_azure.pricing.retail import fetch_prices
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["HOURS_PER_MONTH", "RetailPricing", "open_pricing"]
+__all__ = ["ADDRESS_PRICE", "HOURS_PER_MONTH", "RetailPricing", "open_pricing"]
 
 HOURS_PER_MONTH = 730
 """Hours per month in Azure's pricing calculator."""
+
+ADDRESS_PRICE = Money("0.005")
+"""Price per hour of a static public IPv4 address of the Standard SKU ("IP Addresses pricing")."""
 
 
 class RetailPricing:
@@ -35,10 +39,12 @@ class RetailPricing:
     Args:
         region: Region of requests without a zone.
         prices: Prices by region.
+        has_address: Whether instances get a public address.
     """
 
-    def __init__(self, region: str, prices: PriceCache[RegionPrices]) -> None:
+    def __init__(self, region: str, prices: PriceCache[RegionPrices], *, has_address: bool = False) -> None:
         self._region = region
+        self._address = ADDRESS_PRICE if has_address else Money.zero()
         self._prices = prices
 
     def price(self, requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
@@ -64,7 +70,7 @@ class RetailPricing:
             provisioning_model=request.provisioning_model,
             boot_disk=request.boot_disk,
             # Azure has one price per VM, which includes memory, GPUs and local disks.
-            price=PriceBreakdown(cpu=vm, boot_disk=disk),
+            price=PriceBreakdown(cpu=vm, boot_disk=disk, address=self._address),
             priced_at=prices.fetched_at,
         )
 
@@ -99,6 +105,6 @@ def open_pricing(settings: AzureSettings, context: PricingContext) -> Iterator[R
         fetch=lambda name, _: {name: fetch_prices(settings.prices_endpoint, name)},
         max_age=timedelta(hours=settings.price_max_age_hours),
     )
-    pricing = RetailPricing(region, prices)
+    pricing = RetailPricing(region, prices, has_address=settings.public_address)
     yield pricing
     pricing.close()

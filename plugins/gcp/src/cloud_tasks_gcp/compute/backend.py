@@ -21,7 +21,17 @@ from google.api_core.exceptions import Conflict
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
-from cloud_tasks.model import Headroom, Image, Instance, InstanceState, InstanceType, LaunchRequest, Offer, Region
+from cloud_tasks.model import (
+    Architecture,
+    Headroom,
+    Image,
+    Instance,
+    InstanceState,
+    InstanceType,
+    LaunchRequest,
+    Offer,
+    Region,
+)
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
@@ -89,6 +99,9 @@ class GceCompute:
 
     def images(self) -> Sequence[Image]:
         return self._images.list_images()
+
+    def find_image(self, name: str | None, architecture: Architecture) -> Image | None:
+        return self._images.describe(name, architecture)
 
     def instance_types(self) -> Sequence[InstanceType]:
         zones = self._zones()

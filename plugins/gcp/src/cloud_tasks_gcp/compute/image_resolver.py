@@ -44,7 +44,9 @@ PUBLIC_PROJECTS = (
 """Projects of public Linux images ("Operating system details", image project); images of other projects need
 ``project/image``."""
 
+_HINT = "run: cloud-tasks list-images"
 _SPECIFIC = re.compile(r"^(https?://.*?/compute/[a-z0-9]+/)?(?P<path>projects/.+)$")
+_PATH = re.compile(r"projects/(?P<project>[^/]+)/global/images/(?P<family>family/)?(?P<name>[^/]+)")
 _TWO_PARTS = re.compile(r"^(?P<project>[a-z][-a-z0-9:.]*)/(?P<name>[-a-z0-9]+)$")
 
 
@@ -56,6 +58,8 @@ class ImageResolver:
         self._project = project
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}
+        self._described: dict[str, Image] = {}
+        """By path."""
 
     def list_images(self) -> tuple[Image, ...]:
         """Return the usable images of all projects.
@@ -95,6 +99,30 @@ class ImageResolver:
                 self._known[requested] = self._look_up(requested)
             return self._known[requested]
 
+    def describe(self, requested: str | None, architecture: Architecture) -> Image:
+        """Return the image that `resolve` names, with its size. Raise `InputError` when no such image exists.
+
+        Args:
+            requested: Value of ``image:``; None for the default image of the architecture.
+        """
+        path = self.resolve(requested, architecture) if requested else DEFAULT_IMAGES[architecture]
+        with self._lock:
+            if path not in self._described:
+                self._described[path] = self._get(path, requested or path)
+            return self._described[path]
+
+    def _get(self, path: str, requested: str) -> Image:
+        """Return the image of a path of the API, of an image or an image family."""
+        parts = _PATH.fullmatch(path)
+        if parts is None:
+            raise InputError(f'image "{requested}" not found', where="run.image", hint=_HINT)
+        project, name = parts["project"], parts["name"]
+        with self._clients.acquire() as clients:
+            found = _find(clients.images, project, name, by_family=parts["family"] is not None)
+        if found is None:
+            raise InputError(f'image "{requested}" not found', where="run.image", hint=_HINT)
+        return to_image(found, project, own=project == self._project)
+
     def _default(self, architecture: Architecture) -> str:
         """Return the newest image of the default family, resolved and logged once for all instances."""
         family = DEFAULT_IMAGES[architecture]
@@ -124,19 +152,17 @@ class ImageResolver:
                 for by_family in (False, True):
                     found = _find(clients.images, project, name, by_family=by_family)
                     if found is not None:
-                        return found
-        hint = "run: cloud-tasks list-images"
-        raise InputError(f'image "{requested}" not found', where="run.image", hint=hint)
+                        last = f"family/{found.family}" if by_family else found.name
+                        return f"projects/{project}/global/images/{last}"
+        raise InputError(f'image "{requested}" not found', where="run.image", hint=_HINT)
 
 
-def _find(images: sdk.ImagesClient, project: str, name: str, *, by_family: bool) -> str | None:
+def _find(images: sdk.ImagesClient, project: str, name: str, *, by_family: bool) -> sdk.Image | None:
     try:
         with translate_errors(f'look up the image "{name}" in {project}'):
             if by_family:
-                image = images.get_from_family(project=project, family=name, retry=read_retry(), timeout=ANSWER_TIMEOUT)
-                return f"projects/{project}/global/images/family/{image.family}"
-            image = images.get(project=project, image=name, retry=read_retry(), timeout=ANSWER_TIMEOUT)
-            return f"projects/{project}/global/images/{image.name}"
+                return images.get_from_family(project=project, family=name, retry=read_retry(), timeout=ANSWER_TIMEOUT)
+            return images.get(project=project, image=name, retry=read_retry(), timeout=ANSWER_TIMEOUT)
     except NotFoundError:
         return None
 

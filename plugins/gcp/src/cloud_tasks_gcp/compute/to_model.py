@@ -11,6 +11,7 @@ from google.cloud import compute_v1 as sdk
 from cloud_tasks.model import Architecture, Image, Instance, InstanceState, InstanceType, ProvisioningModel
 from cloud_tasks_gcp.compute.families import boot_disk_types, family_of
 from cloud_tasks_gcp.compute.labels import DISK_LABEL, JOB_LABEL, TOKEN_LABEL, own_labels
+from cloud_tasks_gcp.compute.shared_cores import sustained_share
 
 __all__ = ["OWN_IMAGES", "last_part", "to_image", "to_instance", "to_instance_types"]
 
@@ -80,6 +81,7 @@ def _to_instance_type(machine_type: sdk.MachineType, zones: tuple[str, ...]) -> 
         gpu_count=gpus.guest_accelerator_count if gpus is not None else 0,
         gpu_type=gpus.guest_accelerator_type if gpus is not None else "",
         supports_spot=family.spot,
+        sustained_cpu=sustained_share(name, is_shared=machine_type.is_shared_cpu),
         description=machine_type.description,
     )
 
@@ -123,6 +125,7 @@ def to_image(image: sdk.Image, project: str, *, own: bool) -> Image:
         owner=OWN_IMAGES if own else project,
         description=image.description,
         created_at=_parse_time(image.creation_timestamp),
+        min_disk_gb=image.disk_size_gb or None,
     )
 
 

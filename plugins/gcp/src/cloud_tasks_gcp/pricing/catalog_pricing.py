@@ -6,6 +6,7 @@ Invariants, each with a test:
 2. Every offer has the time of its rates.
 3. An instance type without a price is `Unpriced`, with a reason, and does not affect others; likewise one with an
    invalid disk.
+4. An offer includes the external address that the settings assign.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from cloud_tasks.model import Offer, OfferRequest, ProvisioningModel, Unpriced
+import attrs
+
+from cloud_tasks.model import Money, Offer, OfferRequest, ProvisioningModel, Unpriced
 from cloud_tasks.plugin import PricingContext
 from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_gcp.compute.disks import disk_problem
@@ -23,7 +26,11 @@ from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["CatalogPricing"]
+__all__ = ["ADDRESS_PRICES", "CatalogPricing"]
+
+ADDRESS_PRICES = {ProvisioningModel.ON_DEMAND: Money("0.005"), ProvisioningModel.SPOT: Money("0.0025")}
+"""Price per hour of an external IPv4 address in use, the same in all regions ("Network pricing", external IP address
+pricing: in use by standard VMs, by Spot VMs)."""
 
 
 class CatalogPricing:
@@ -41,6 +48,7 @@ class CatalogPricing:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._external_address = settings.external_address
         self._prices = PriceCache(
             "Prices of Google Cloud",
             files=rate_files(context.cache_dir, endpoint_of(settings)),
@@ -56,7 +64,13 @@ class CatalogPricing:
         current."""
         regions = {_region(request.zone) for request in requests}
         rates = {region: self._prices.get(region) for region in sorted(regions)}
-        return tuple(_offer(request, rates) for request in requests)
+        return tuple(self._with_address(_offer(request, rates)) for request in requests)
+
+    def _with_address(self, answer: Offer | Unpriced) -> Offer | Unpriced:
+        if isinstance(answer, Unpriced) or not self._external_address:
+            return answer
+        price = attrs.evolve(answer.price, address=ADDRESS_PRICES[answer.provisioning_model])
+        return attrs.evolve(answer, price=price)
 
     def close(self) -> None:
         """Do nothing: no resource stays open."""

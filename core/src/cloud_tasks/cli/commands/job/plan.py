@@ -26,6 +26,7 @@ from cloud_tasks.report import (
     render_forecast,
     render_headroom,
     render_offers,
+    render_price,
     render_rejected,
 )
 from cloud_tasks.selection import forecast
@@ -96,6 +97,10 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     if ranking.offers:
         maximum = None if values["detail"] else _ROWS
         echo(render_offers(ranking.offers, now=now, maximum=maximum, width=output_width()) + "\n")
+        if price := render_price(ranking.offers[0]):
+            echo(price)
+    for note in ranking.notes:
+        echo(note)
     if values["detail"] or values["rejected"]:
         echo(render_rejected(ranking.rejected) + "\n")
     elif ranking.rejected and ranking.offers:

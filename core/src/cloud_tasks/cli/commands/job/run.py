@@ -284,6 +284,8 @@ def _statuses_to_retry(values: dict[str, Any]) -> frozenset[TaskStatus]:
 def _describe_choice(ranking: Ranking) -> None:
     for warning in ranking.warnings:
         log.warning(warning)
+    for note in ranking.notes:
+        log.info(note)
     for line in render_selected_offer(ranking, now=datetime.now(UTC)).splitlines():
         log.info(line)
 
