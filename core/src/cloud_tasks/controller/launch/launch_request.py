@@ -57,6 +57,7 @@ class LaunchRequestBuilder:
             labels=ownership_labels(run_id=self._run_id, expires=expires),
             image=run.image,
             max_lifetime=lifetime,
+            startup_timeout=timedelta(seconds=run.keepalive_startup_timeout) if run.keepalive_startup_timeout else None,
         )
 
     def _job_environment(self) -> dict[str, str]:

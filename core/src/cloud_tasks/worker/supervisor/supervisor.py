@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Every task that was received is reported or released, whatever happens.
 2. A shutdown receives no more tasks, gives running ones the grace period, releases the rest at once, flushes events.
+   A drain does the same without a grace period: running tasks finish.
 3. While reports pile up, no attempt is submitted.
 4. Tasks of the queue that no slot will soon be free for are released, for other workers.
 5. Running tasks see a shutdown request or termination notice only after the fork server has withdrawn its waiting
@@ -104,6 +105,7 @@ class Supervisor:
         self._mean_seconds: float | None = None
         self._is_accepting = True
         """Whether attempts are submitted."""
+        self._is_shutting_down = False
         self._flag_updates: deque[Callable[[], None]] = deque()
         """Updates of the flags that running tasks see, held back by a withdrawal."""
         self._notices: set[str] = set()
@@ -140,6 +142,7 @@ class Supervisor:
             report=self.report,
             watch_memory=self._executor.watch_memory,
             stop=self.stop,
+            drain=self.drain,
             log=parts.log,
         )
 
@@ -393,21 +396,33 @@ class Supervisor:
         if code is not None and self._exit_code == exit_codes.COMPLETED:
             self._exit_code = code
         grace = self._settings.grace if grace is None else grace
-        if self._is_accepting:
-            self._is_accepting = False
+        if not self._is_shutting_down:
+            self._is_shutting_down = True
             self.stop_reason = reason
             self._flag_updates.append(self._parts.flags.set_shutdown_request)
             executor.on_shutdown()
             log.info(f"Shutting down: {reason}")
             if executor.count:
                 log.info(f"Waiting up to {format_duration(grace)} for {counted(executor.count, 'running task')}")
-            executor.withdraw()
-            self._parts.completion.release_unstarted([*self._returned, *self._parts.consumer.stop()])
-            self._returned.clear()
+            self._stop_accepting()
         if grace > 0:
             self._parts.loop.later(grace, lambda: executor.end_all("shutdown"))
         else:
             executor.end_all("shutdown")
+
+    def drain(self, reason: str) -> None:
+        """Submit no more attempts and release the rest; the worker ends when the running ones have finished."""
+        if self._is_accepting:
+            self.stop_reason = reason
+            self._parts.log.info(f"Draining: {reason}; {counted(self._executor.count, 'running task')}")
+            self._stop_accepting()
+
+    def _stop_accepting(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            self._executor.withdraw()
+            self._parts.completion.release_unstarted([*self._returned, *self._parts.consumer.stop()])
+            self._returned.clear()
 
     def fail(self, reason: str, trace: str) -> None:
         """Report a fatal error and shut down at once with exit code 1."""
