@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import os
 import random
-import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from boot_shell import kill_guards, run_script
 from fake_server import Answer, FakeServer, Request
 
 from cloud_tasks.errors import InputError
@@ -27,37 +27,22 @@ exit 7
 """
 
 
-def run(script: str, folder: Path, *, shutdown: str = "exit 0", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a script with a fake `shutdown` program."""
-    shims = folder / "bin"
-    shims.mkdir(exist_ok=True)
-    (shims / "shutdown").write_text(f"#!/bin/sh\n{shutdown}\n")
-    (shims / "shutdown").chmod(0o755)
-    file = folder / "script"
-    file.write_text(script)
-    file.chmod(0o755)
-    return subprocess.run(
-        [str(file)],
-        cwd=folder,
-        env={"PATH": f"{shims}:{os.environ['PATH']}", **env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.fixture(autouse=True)
+def no_guard_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    kill_guards(tmp_path)
 
 
-@pytest.mark.parametrize("lifetime", [None, timedelta(seconds=1)])
+@pytest.mark.parametrize("lifetime", [None, timedelta(minutes=1)])
 @pytest.mark.parametrize("is_chosen", [False, True])
 def test_composed_script_behaves_like_the_plain_script(
     lifetime: timedelta | None, is_chosen: bool, tmp_path: Path
 ) -> None:
-    plain = run(INQUISITIVE, tmp_path)
+    plain = run_script(INQUISITIVE, tmp_path)
     script = compose_script(INQUISITIVE, region="us-east-1", max_lifetime=lifetime, is_chosen=is_chosen)
-    composed = run(script, tmp_path, AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:1")
-    assert plain.returncode == 7
-    assert (composed.returncode, composed.stdout, composed.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+    composed = run_script(script, tmp_path, AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:1")
+    assert plain[0] == 7
+    assert composed == plain
 
 
 def test_composed_script_exports_the_selected_type_and_zone(tmp_path: Path) -> None:
@@ -71,42 +56,38 @@ def test_composed_script_exports_the_selected_type_and_zone(tmp_path: Path) -> N
         server.route("PUT", "/latest/api/token", lambda request: "token")
         server.route("GET", "/latest/meta-data/(?P<path>.*)", respond)
         script = '#!/bin/bash\necho "started as $CLOUD_TASKS_STARTED"\n'
-        result = run(
+        _, output, _ = run_script(
             compose_script(script, region="us-east-1", max_lifetime=None, is_chosen=True),
             tmp_path,
             AWS_EC2_METADATA_SERVICE_ENDPOINT=server.url,
         )
-    assert result.stdout == "started as m7i.large us-east-1c\n"
+    assert output == "started as m7i.large us-east-1c\n"
 
 
 def test_max_lifetime_shuts_down_a_running_script(tmp_path: Path) -> None:
     marker = tmp_path / "shut-down"
     script = f"#!/bin/bash\nuntil [ -e {marker} ]; do sleep 0.05; done\necho ended: $(cat {marker})\n"
-    ended = run(
+    _, output, _ = run_script(
         compose_script(script, region="us-east-1", max_lifetime=timedelta(seconds=0.2)),
         tmp_path,
-        shutdown=f'echo "$@" > {marker}',
+        programs={"shutdown": f'echo "$@" > {marker}.new; mv {marker}.new {marker}'},
     )
-    assert ended.stdout == "ended: -h now\n"
-
-
-def test_no_max_lifetime_schedules_no_shutdown(tmp_path: Path) -> None:
-    assert "sleep" not in compose_script("#!/bin/sh\nexit 0\n", region="us-east-1", max_lifetime=None)
+    assert output == "ended: -h now\n"
 
 
 def test_composed_script_exports_the_power_off_command(tmp_path: Path) -> None:
-    result = run(
+    _, output, _ = run_script(
         compose_script('#!/bin/bash\necho "$CLOUD_TASKS_POWER_OFF_COMMAND"\n', region="us-east-1", max_lifetime=None),
         tmp_path,
     )
-    assert result.stdout == "shutdown -h +1\n"
+    assert output == "shutdown -h +1\n"
 
 
 def test_composed_script_exports_the_region(tmp_path: Path) -> None:
-    result = run(
+    _, output, _ = run_script(
         compose_script('#!/bin/bash\necho "$AWS_DEFAULT_REGION"\n', region="us-east-1", max_lifetime=None), tmp_path
     )
-    assert result.stdout == "us-east-1\n"
+    assert output == "us-east-1\n"
 
 
 def test_encode_script_sends_short_script_unchanged() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
 )
 from azure.identity import ClientSecretCredential, DefaultAzureCredential
+from boot_shell import kill_guards, run_script
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import BootDisk, InstanceState
@@ -176,23 +176,21 @@ def composed(script: str, *, identity: str | None = None, seconds: float | None 
 @pytest.mark.parametrize("identity", [None, "system", "/subscriptions/s/userAssignedIdentities/w"])
 def test_composed_script_behaves_like_the_plain_script(tmp_path: Path, identity: str | None) -> None:
     script = '#!/bin/bash\nset -eu\njobs\nwait\necho "${!:-none} $- $#"\nexit 7\n'
-    environment = {"PATH": os.environ["PATH"], "CLOUD_TASKS_POWER_OFF_COMMAND": "mine"}
     results = []
     for name, text in (("plain", script), ("composed", composed(script, identity=identity))):
-        file = tmp_path / name
-        file.write_text(text)
-        ran = subprocess.run(["bash", str(file)], capture_output=True, text=True, env=environment, check=False)
-        results.append((ran.returncode, ran.stdout, ran.stderr))
+        folder = tmp_path / name
+        folder.mkdir()
+        results.append(run_script(text, folder, CLOUD_TASKS_POWER_OFF_COMMAND="mine"))
+        kill_guards(folder)
     assert results[0] == results[1]
 
 
 def test_composed_script_deletes_vm_with_identity_or_powers_off() -> None:
-    end = "{ python3 /tmp/cloud-tasks-leave.py; } || shutdown -h now"
     text = composed("#!/bin/sh\n", identity="system", seconds=5)
-    assert f"sleep 5; {end}" in text
-    assert f"sleep 60; {end}" in text
+    assert '/var/lib/cloud-tasks"/leave.py; } || shutdown -h now' in text
+    assert '"$$" "5" ""' in text
     without = composed("#!/bin/sh\n", seconds=5)
-    assert "sleep 5; shutdown -h now" in without
+    assert '"$$" "5" "" \'shutdown -h now' in without
     assert "python3" not in without
 
 

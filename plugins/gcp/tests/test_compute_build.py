@@ -113,7 +113,7 @@ def test_startup_script_powers_off_after_worker_without_lifetime_timer() -> None
     (item,) = built(request).metadata.items
     assert item.value.startswith("#!/bin/bash\n")
     assert "CLOUD_TASKS_POWER_OFF_COMMAND='shutdown -h +1'" in item.value
-    assert "sleep" not in item.value
+    assert 'cloud-tasks "$$" "" ""' in item.value
 
 
 def test_instance_resource_boot_disk_is_auto_deleted() -> None:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -233,6 +234,29 @@ def test_instance_terminates_after_maximum_lifetime(
     eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
     assert [pid for pid in numbers_in(pids) if is_running(pid)] == []
     assert "max_lifetime" in compute.console_log(instance.instance_id)
+
+
+def test_instance_without_a_worker_terminates_itself(compute: LocalCompute, eventually: Eventually) -> None:
+    instance = compute.launch(request(FOREVER, startup_timeout=timedelta(seconds=0.3)))
+    eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
+    assert "instance terminated: no worker started" in compute.console_log(instance.instance_id)
+
+
+NAMED = (
+    "import os, time; open('/proc/self/comm', 'w').write(os.environ['CLOUD_TASKS_PROCESS_NAME']); "
+    "assert os.environ['CLOUD_TASKS_BOOT_UPTIME']; time.sleep(4)"
+)
+"""A program that names its process as a worker does."""
+
+
+def test_worker_cancels_the_time_limit_of_its_start(
+    compute: LocalCompute, tmp_path: Path, eventually: Eventually
+) -> None:
+    script = f'python3 -c "{NAMED}"\ntouch {tmp_path}/worker-ended\nsleep 1000\n'
+    instance = compute.launch(request(script, startup_timeout=timedelta(seconds=5)))
+    eventually(lambda: (tmp_path / "worker-ended").exists())
+    time.sleep(3)
+    assert state_of(compute, instance.instance_id) is InstanceState.RUNNING
 
 
 def test_spot_instance_gets_notice_before_simulated_interruption(

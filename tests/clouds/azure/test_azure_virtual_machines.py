@@ -328,6 +328,16 @@ def test_vm_with_identity_deletes_itself_at_max_lifetime(fake: ArmFake) -> None:
     assert not [each for each in remaining(fake)[1] if "disk" in each.lower()]
 
 
+def test_vm_whose_script_failed_deletes_itself_without_a_controller(
+    fake: ArmFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUD_TASKS_BOOT_GRACE", "1")
+    with opened(fake, managed_identity="system", metadata_url="http://127.0.0.1:9") as compute:
+        compute.launch(wanted(startup_script="#!/bin/bash\necho apt fails\nexit 1\n"))
+        eventually(lambda: list(compute.instances("job")) == [])
+    assert not [each for each in remaining(fake)[1] if "disk" in each.lower()]
+
+
 def test_evicted_vm_is_deleted_with_its_resources(fake: ArmFake) -> None:
     fake.cloud.times = attrs.evolve(fake.cloud.times, preemption=0.2)
     with opened(fake) as compute:

@@ -56,6 +56,20 @@ def test_terminate_deletes_instance_that_powered_itself_off(fake: GceFake, compu
     assert remaining(fake) == ([], [])
 
 
+@pytest.mark.parametrize(
+    "script", ["#!/bin/bash\necho apt fails\nexit 1\n", "#!/usr/bin/env python3\nimport nowhere\n"]
+)
+def test_instance_whose_script_failed_powers_off_without_a_controller(
+    script: str, fake: GceFake, compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUD_TASKS_BOOT_GRACE", "1")
+    name = compute.launch(launch_request(startup_script=script)).instance_id
+    eventually(lambda: state_of(compute, name) is InstanceState.STOPPED)
+    first, *_, last = compute.console_log(name).splitlines()[1:]
+    assert "apt fails" in first or "Traceback" in first
+    assert last.endswith("cloud-tasks: the startup script ended, and no worker runs; this instance ends")
+
+
 def test_terminate_deletes_disk_without_auto_delete(fake: GceFake, compute: Compute) -> None:
     name = compute.launch(launch_request()).instance_id
     (instance,) = fake.cloud.instances.values()

@@ -26,6 +26,7 @@ __all__ = ["Guest"]
 
 _MARKER = "CLOUD_FAKE_INSTANCE"
 _TIMEOUT = 10.0
+_INHERITED = ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG", "CLOUD_TASKS_BOOT_GRACE")
 
 
 class Guest:
@@ -59,11 +60,16 @@ class Guest:
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}",
             "HOME": str(folder),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
-            **{name: os.environ[name] for name in ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG") if name in os.environ},
+            **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+            "CLOUD_TASKS_BOOT_ROOT": str(folder / "root"),
             **environment,
             _MARKER: str(folder),
         }
-        with self.console_file.open("wb") as console:
+        # Programs of the system, such as the boot guard, write to the same console as the script.
+        device = folder / "root" / "dev" / "console"
+        device.parent.mkdir(parents=True)
+        device.symlink_to(self.console_file)
+        with self.console_file.open("ab") as console:
             self._process = subprocess.Popen(
                 [str(program)],
                 cwd=folder,

@@ -304,6 +304,8 @@ class LaunchRequest:
     """Name of the boot image; None for the provider's default for the architecture."""
     max_lifetime: timedelta | None = None
     """Time after which the instance must terminate itself, by the provider's means if there are any; None for never."""
+    startup_timeout: timedelta | None = None
+    """Time limit for the start of a worker, after which the instance terminates itself; None for no limit."""
     alternatives: tuple[Offer, ...] = ()
     """Other offers that the provider may select, with the same provisioning model and script and another type or zone;
     only for a backend with the trait `provider_selects_offer`. A refusal applies to all of them."""

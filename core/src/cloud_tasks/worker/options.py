@@ -128,6 +128,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("backoff_cap", float, "maximum seconds before another attempt", default=60.0),
     Option("idle_limit", float, "seconds without a task after which the worker ends; default: no limit"),
     Option("max_lifetime", float, "seconds after which the worker ends; default: no limit"),
+    Option("drain_after", float, "seconds after which the worker takes no further tasks; default: no limit"),
     Option("lease", float, "duration of a task's lease in seconds; extended while needed", default=60.0),
     Option(
         "max_result_bytes", _whole, "maximum bytes of a result in an event; default: what fits into the event queue"

@@ -197,6 +197,7 @@ class WorkerConfig:
             "shutdown_grace_period",
             "idle_limit",
             "max_lifetime",
+            "drain_after",
             "max_losses",
             "event_spool_bytes",
         ):

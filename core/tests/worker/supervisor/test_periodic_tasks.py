@@ -13,6 +13,8 @@ QUIET = {
     "progress_interval": 0,
     "memory_gb": None,
     "max_lifetime": None,
+    "drain_after": None,
+    "age": 0.0,
     "idle_limit": None,
     "slots": 4,
     "folders": (),
@@ -29,6 +31,7 @@ def started(activity: list[Activity], done: list[Any], **settings: Any) -> list[
         report=lambda kind, **fields: done.append((kind, fields)),
         watch_memory=lambda limit: done.append(("memory", limit)),
         stop=lambda reason: done.append(("stop", reason)),
+        drain=lambda reason: done.append(("drain", reason)),
         log=SimpleNamespace(info=lambda text: done.append(("log", text))),
     ).start()
     return scheduled
@@ -75,3 +78,13 @@ def test_periodic_tasks_stop_after_lifetime_and_idle_limit_and_watch_memory() ->
         ("memory", 2),
     ]
     assert (lifetime, idle, [seconds for seconds, _ in memory]) == ([], [], [0.2])
+
+
+def test_periodic_tasks_drain_and_stop_at_the_age_of_the_instance() -> None:
+    done: list[Any] = []
+    scheduled = started([BUSY], done, max_lifetime=7200, drain_after=3600, age=600.0)
+    for _, action in scheduled:
+        action()
+    assert [seconds for seconds, _ in scheduled] == [6600, 3000]
+    assert [kind for kind, _ in done] == ["stop", "drain"]
+    assert [seconds for seconds, _ in started([BUSY], [], max_lifetime=60, drain_after=30, age=90.0)] == [0.0, 0.0]

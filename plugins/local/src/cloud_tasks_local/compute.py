@@ -182,6 +182,7 @@ class LocalCompute:
             "labels": dict(request.labels),
             "created_at": datetime.now(UTC).isoformat(),
             "max_lifetime": None if request.max_lifetime is None else request.max_lifetime.total_seconds(),
+            "startup_timeout": None if request.startup_timeout is None else request.startup_timeout.total_seconds(),
             "spot_lifetime": self._spot_lifetime(request.client_token) if spot else None,
             "spot_notice": self._settings.spot_notice,
             "shutdown_grace": self._settings.shutdown_grace,

@@ -1,13 +1,15 @@
 """Runner process of one instance: runs the startup script, and exits with it or at the end of the instance's lifetime.
 
-Started by `LocalCompute.launch`, it does not depend on the controller: it enforces the maximum lifetime, the simulated
-spot interruption and the power-off. Standard library only, as every instance starts it.
+Started by `LocalCompute.launch`, it does not depend on the controller: it enforces the maximum lifetime, the time limit
+for the start of a worker, the simulated spot interruption and the power-off. Standard library only, as every instance
+starts it.
 
 Invariants, each with a test:
 
 1. At most one runner process runs per instance; a second one exits without effect.
 2. When it exits for any reason but SIGKILL, no process started by its script is left.
 3. An instance whose folder was deleted ends: no listing shows it any more, so nothing else would end it.
+4. An instance whose script runs without a worker ends at the time limit, without a controller.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_tasks_local.instance_folder import InstanceFolder, InstanceLockedError
-from cloud_tasks_local.processes import kill_all, start_time
+from cloud_tasks_local.processes import instance_processes, kill_all, process_name, start_time
 
 __all__ = ["main"]
 
@@ -90,10 +92,17 @@ def _run_locked(folder: InstanceFolder, confirmation: int) -> None:
 def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | None]:
     """Run the script until it exits or has to be stopped; return the reason, and the exit code if it exited by
     itself."""
+    # The name that a worker gives its process, and the time from which it measures its lifetime.
+    worker = os.environ["CLOUD_TASKS_PROCESS_NAME"] = f"ctw-{os.getpid()}"
+    os.environ["CLOUD_TASKS_BOOT_UPTIME"] = f"{time.clock_gettime(time.CLOCK_BOOTTIME):.2f}"
     script = _start(folder)
     started = time.monotonic()
     lifetime, spot_lifetime = record["max_lifetime"], record["spot_lifetime"]
     ends: list[tuple[float, str]] = []
+    # Records of earlier versions have no such limit.
+    is_awaited = record.get("startup_timeout") is not None
+    if is_awaited:
+        ends.append((started + record["startup_timeout"], "no worker started"))
     if lifetime is not None:
         ends.append((started + lifetime, "max_lifetime"))
     if spot_lifetime is not None:
@@ -103,6 +112,8 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
     while True:
         if ends and time.monotonic() >= ends[0][0]:
             _, what = ends.pop(0)
+            if what == "no worker started" and not (is_awaited and not _has_process(folder, worker)):
+                continue
             if what != "notice":
                 _stop(script, 0.0 if what == "preempted" else record["shutdown_grace"])
                 return what, None
@@ -112,6 +123,7 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
             continue
         wait = min(_FOLDER_CHECK, ends[0][0] - time.monotonic()) if ends else _FOLDER_CHECK
         received = signal.sigtimedwait(_WATCHED, max(wait, 0.0))
+        is_awaited = is_awaited and not _has_process(folder, worker)
         if not folder.instance.exists():
             _stop(script, record["shutdown_grace"])
             return "instance folder deleted", None
@@ -169,6 +181,11 @@ def _reap(script: int) -> int | None:
                 code = os.waitstatus_to_exitcode(status)
                 exit_code = code if code >= 0 else 128 - code
     return exit_code
+
+
+def _has_process(folder: InstanceFolder, name: str) -> bool:
+    """Return whether a process of this name belongs to the instance."""
+    return any(process_name(pid) == name for pid in instance_processes(folder.path, root=os.getpid()))
 
 
 def _write_notice(folder: InstanceFolder, end: float) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MARKER", "instance_processes", "kill_all", "signal_process", "start_time"]
+__all__ = ["MARKER", "instance_processes", "kill_all", "process_name", "signal_process", "start_time"]
 
 MARKER = "CLOUD_TASKS_LOCAL_INSTANCE"
 """Environment variable that marks an instance's processes; its value is the instance's folder."""
@@ -26,6 +26,14 @@ def start_time(pid: int) -> int | None:
     identify a process."""
     status = _status(pid)
     return None if status is None else status[1]
+
+
+def process_name(pid: int) -> str:
+    """Return the name that a process has given itself, or that of its program; empty without such a process."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text(errors="replace").rstrip("\n")
+    except OSError:
+        return ""
 
 
 def signal_process(pid: int, started: int, number: signal.Signals) -> bool:

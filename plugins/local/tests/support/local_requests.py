@@ -21,6 +21,7 @@ def request(
     job: str = "job",
     provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND,
     max_lifetime: timedelta | None = None,
+    startup_timeout: timedelta | None = None,
 ) -> LaunchRequest:
     settings = LocalSettings()
     instance_type = LocalCompute(settings, ComputeContext(job_id=job)).instance_types()[0]
@@ -37,6 +38,7 @@ def request(
         startup_script=script,
         labels={"run": "r1"},
         max_lifetime=max_lifetime,
+        startup_timeout=startup_timeout,
     )
 
 

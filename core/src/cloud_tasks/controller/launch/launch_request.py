@@ -62,6 +62,7 @@ class LaunchRequestBuilder:
             image=run.image,
             max_lifetime=lifetime,
             max_price_per_hour=_max_spot_price((ranked, *others)),
+            startup_timeout=timedelta(seconds=run.keepalive_startup_timeout) if run.keepalive_startup_timeout else None,
         )
 
     def _job_environment(self) -> dict[str, str]:

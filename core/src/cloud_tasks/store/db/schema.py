@@ -157,8 +157,8 @@ ALTER TABLE instances_3 RENAME TO instances;
 CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
 """
 
-# place: what decides where the job's queues and instances are, a JSON object of texts. rebate: how much less than uptime times
-# price an instance costs, because its price was lower before.
+# place: what decides where the job's queues and instances are, a JSON object of texts.
+# rebate: how much less than uptime times price an instance costs, because its price was lower before.
 _VERSION_4 = """
 ALTER TABLE job ADD COLUMN place TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE instances ADD COLUMN rebate TEXT NOT NULL DEFAULT '0';

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,26 @@ def supervise(
         return exit_codes.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else exit_codes.RUN_FAILED
 
 
+def _name_process(log: Log) -> None:
+    """Give this process the name by which the instance's boot guard finds the worker, also in a container."""
+    name = os.environ.get("CLOUD_TASKS_PROCESS_NAME")
+    if name:
+        try:
+            with open("/proc/self/comm", "w") as file:
+                file.write(name)
+        except OSError as error:
+            log.warning(f"The process cannot be named {name}, so the instance may not recognize its worker: {error}")
+
+
+def _instance_age() -> float:
+    """Return the seconds since the start of the instance's script; 0 on other machines."""
+    try:
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - float(os.environ["CLOUD_TASKS_BOOT_UPTIME"]))
+    except (KeyError, ValueError, AttributeError, OSError):
+        # Without such a clock, the lifetime counts from the start of the worker.
+        return 0.0
+
+
 class _Bootstrap:
     """Creates the parts of one supervisor and ends them in reverse order."""
 
@@ -80,6 +101,7 @@ class _Bootstrap:
 
     def run(self, zygote: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
         data, stack, config, log = self._data, self._stack, self._config, self._log
+        _name_process(log)
         log_configuration(log, data, config)
         stack.callback(self._power_off)
         stack.enter_context(handle_thread_failures(self._on_thread_failed))
@@ -244,6 +266,8 @@ class _Bootstrap:
             keepalive_interval=data.keepalive_interval if config.events_to_queue else 0.0,
             idle_limit=data.idle_limit if config.source is None else None,
             max_lifetime=data.max_lifetime,
+            drain_after=data.drain_after if config.source is None else None,
+            age=_instance_age(),
             scratch_root=config.scratch_root,
             max_result_bytes=max_result_bytes,
             progress_interval=data.progress_interval,

@@ -48,6 +48,7 @@ class PeriodicTasks:
         report: Reports an event.
         watch_memory: Ends the attempts that use more than so many GB.
         stop: Shuts the worker down for a reason.
+        drain: Likewise, after the running attempts have finished.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class PeriodicTasks:
         report: _Report,
         watch_memory: Callable[[float], None],
         stop: Callable[[str], None],
+        drain: Callable[[str], None],
         log: Log,
     ) -> None:
         self._settings = settings
@@ -67,6 +69,7 @@ class PeriodicTasks:
         self._report = report
         self._end_above = watch_memory
         self._stop = stop
+        self._drain = drain
         self._log = log
         self._finished_before = 0
         self._idle_since = time.monotonic()
@@ -84,7 +87,9 @@ class PeriodicTasks:
             later(_ROOM_INTERVAL, self._check_room)
         if settings.max_lifetime is not None:
             reason = f"maximum lifetime of {format_duration(settings.max_lifetime)} exceeded (max_lifetime)"
-            later(settings.max_lifetime, lambda: self._stop(reason))
+            later(max(0.0, settings.max_lifetime - settings.age), lambda: self._stop(reason))
+        if settings.drain_after is not None:
+            later(max(0.0, settings.drain_after - settings.age), lambda: self._drain("the instance ends soon"))
         if settings.idle_limit is not None:
             later(settings.idle_limit, self._check_idle)
 

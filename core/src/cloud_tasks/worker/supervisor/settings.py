@@ -42,3 +42,7 @@ class SupervisorSettings(NamedTuple):
     """Number of tasks that one process runs."""
     command: Command | None = None
     """The shell command that tasks run; None for a function."""
+    drain_after: float | None = None
+    """Time after which the worker leases no further tasks, and ends when its tasks have finished."""
+    age: float = 0.0
+    """Age of the instance, from whose start both lifetimes count; 0 for a worker that was started by hand."""

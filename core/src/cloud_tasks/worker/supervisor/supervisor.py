@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Every task that was received is reported or released, whatever happens.
 2. A shutdown receives no more tasks, gives running ones the grace period, releases the rest at once, flushes events.
+   A drain does the same without a grace period: running tasks finish.
 3. Running tasks see a shutdown request or termination notice only after the fork server has withdrawn its waiting
    attempts: the slot of a task that returns because of it is not used again.
 4. A failure of the worker's own means ends no task: the attempt is given back, the worker pauses, and after ten such
@@ -65,6 +66,7 @@ class Supervisor:
         self._forkserver_losses = 0
         """Tasks that the deaths in a row interrupted."""
         self._breaker = CircuitBreaker()
+        self._is_shutting_down = False
         self._flag_updates: deque[Callable[[], None]] = deque()
         """Updates of the flags that running tasks see, held back by a withdrawal."""
         self._exit_code = exit_codes.COMPLETED
@@ -108,6 +110,7 @@ class Supervisor:
             report=self.report,
             watch_memory=self._executor.watch_memory,
             stop=self.stop,
+            drain=self.drain,
             log=parts.log,
         )
 
@@ -273,20 +276,32 @@ class Supervisor:
         if code is not None and self._exit_code == exit_codes.COMPLETED:
             self._exit_code = code
         grace = self._settings.grace if grace is None else grace
-        if self._submitter.is_accepting:
-            self._submitter.is_accepting = False
+        if not self._is_shutting_down:
+            self._is_shutting_down = True
             self.stop_reason = reason
             self._flag_updates.append(self._parts.flags.set_shutdown_request)
             executor.on_shutdown()
             log.info(f"Shutting down: {reason}")
             if executor.count:
                 log.info(f"Waiting up to {format_duration(grace)} for {counted(executor.count, 'running task')}")
-            executor.withdraw()
-            self._submitter.release_unstarted()
+            self._stop_accepting()
         if grace > 0:
             self._parts.loop.later(grace, lambda: executor.end_all("shutdown"))
         else:
             executor.end_all("shutdown")
+
+    def drain(self, reason: str) -> None:
+        """Submit no more attempts and release the rest; the worker ends when the running ones have finished."""
+        if self._submitter.is_accepting:
+            self.stop_reason = reason
+            self._parts.log.info(f"Draining: {reason}; {counted(self._executor.count, 'running task')}")
+            self._stop_accepting()
+
+    def _stop_accepting(self) -> None:
+        if self._submitter.is_accepting:
+            self._submitter.is_accepting = False
+            self._executor.withdraw()
+            self._submitter.release_unstarted()
 
     def _on_unusable_command(self, error: str) -> None:
         self._parts.log.error(error)

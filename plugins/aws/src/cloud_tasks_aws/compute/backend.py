@@ -149,6 +149,7 @@ class Ec2Compute:
             request.startup_script,
             region=self._region,
             max_lifetime=request.max_lifetime,
+            startup_timeout=request.startup_timeout,
             is_chosen=bool(request.alternatives),
         )
         return encode_script(script, store=None if self._scripts is None else self._scripts.loader)

@@ -27,6 +27,7 @@ def check_launch(settings: AwsSettings, request: LaunchRequest) -> None:
         request.startup_script,
         region=region[0] if region else zone,
         max_lifetime=request.max_lifetime,
+        startup_timeout=request.startup_timeout,
         is_chosen=bool(request.alternatives),
     )
     encode_script(script, store=None if settings.script_location is None else lambda _: b"")

@@ -23,18 +23,27 @@ __all__ = ["MAX_BYTES", "compose_script", "encode_script"]
 MAX_BYTES = 16 * 1024
 
 
-def compose_script(script: str, *, region: str, max_lifetime: timedelta | None, is_chosen: bool = False) -> str:
+def compose_script(
+    script: str,
+    *,
+    region: str,
+    max_lifetime: timedelta | None,
+    startup_timeout: timedelta | None = None,
+    is_chosen: bool = False,
+) -> str:
     """Return the script to run on the instance.
 
     Args:
         script: The job's startup script.
         region: Region of the instance, exported for SDKs.
         max_lifetime: Time after which the instance terminates itself.
+        startup_timeout: Time limit for the start of a worker, after which it does so, too.
         is_chosen: Whether EC2 selected type and zone, which are then exported to the script.
     """
     return boot_script(
         script,
         max_lifetime=max_lifetime,
+        startup_timeout=startup_timeout,
         variables={"AWS_DEFAULT_REGION": region},
         lines=[_STARTED] if is_chosen else [],
     )

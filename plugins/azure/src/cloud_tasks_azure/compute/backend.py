@@ -217,6 +217,7 @@ class AzureCompute:
         script = compose_script(
             request.startup_script,
             max_lifetime=request.max_lifetime,
+            startup_timeout=request.startup_timeout,
             identity=self._settings.managed_identity,
             resource=f"{group}/providers/Microsoft.Compute/virtualMachines/{name}",
             management=self._clients.endpoint,

@@ -26,6 +26,7 @@ def check_launch(settings: AzureSettings, request: LaunchRequest) -> None:
     script = compose_script(
         request.startup_script,
         max_lifetime=request.max_lifetime,
+        startup_timeout=request.startup_timeout,
         identity=settings.managed_identity,
         resource=f"{place}/providers/Microsoft.Compute/virtualMachines/{instance_name(request)}",
         management=settings.management_endpoint or _MANAGEMENT,

@@ -23,7 +23,9 @@ __all__ = ["MAX_BYTES", "compose_script", "encode_script"]
 
 MAX_BYTES = 65_535
 
-_LEAVE = "/tmp/cloud-tasks-leave.py"
+_FOLDER = '"${CLOUD_TASKS_BOOT_ROOT:-}/var/lib/cloud-tasks"'
+_LEAVE = f"{_FOLDER}/leave.py"
+"""Not in the temporary folder, which a restart empties."""
 
 _PROGRAM = r"""
 import json, os, subprocess, time, urllib.parse, urllib.request
@@ -53,6 +55,7 @@ def compose_script(
     script: str,
     *,
     max_lifetime: timedelta | None,
+    startup_timeout: timedelta | None = None,
     identity: str | None,
     resource: str,
     management: str,
@@ -63,13 +66,14 @@ def compose_script(
     Args:
         script: The job's startup script.
         max_lifetime: Time after which the VM ends itself.
+        startup_timeout: Time limit for the start of a worker, after which it does so, too.
         identity: ``azure.managed_identity``; None: the VM can only power off.
         resource: Resource id of the VM.
         management: Endpoint of Resource Manager.
         metadata: Address of the metadata service.
     """
     if identity is None:
-        return boot_script(script, max_lifetime=max_lifetime)
+        return boot_script(script, max_lifetime=max_lifetime, startup_timeout=startup_timeout)
     program = _PROGRAM.format(
         metadata=metadata,
         management=management,
@@ -79,8 +83,9 @@ def compose_script(
     return boot_script(
         script,
         max_lifetime=max_lifetime,
+        startup_timeout=startup_timeout,
         end_command=f"python3 {_LEAVE}",
-        lines=[f"cat > {_LEAVE} <<'CLOUD_TASKS_LEAVE'", program, "CLOUD_TASKS_LEAVE"],
+        lines=[f"mkdir -p {_FOLDER}", f"cat > {_LEAVE} <<'CLOUD_TASKS_LEAVE'", program, "CLOUD_TASKS_LEAVE"],
     )
 
 

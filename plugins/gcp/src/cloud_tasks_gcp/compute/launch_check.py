@@ -31,7 +31,7 @@ def startup_script(request: LaunchRequest) -> str:
     Compute Engine enforces the maximum lifetime. An instance that powered itself off costs only its disk until the
     controller, `stop` or `cleanup` deletes both ("Stop or restart a Compute Engine instance").
     """
-    script = boot_script(request.startup_script)
+    script = boot_script(request.startup_script, startup_timeout=request.startup_timeout)
     size = len(script.encode())
     if size > MAX_BYTES:
         raise InputError(
