@@ -85,7 +85,8 @@ def _cleanup(config: JobConfig, compute: Compute, values: dict[str, Any]) -> Non
         compute,
         lambda: [i for i in remaining_instances(compute, config.run.job_id) if i.instance_id in ids],
         timeout=values["wait"],
-        on_wait=lambda left: echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
+        recorded=ids,
+        on_wait=lambda text: echo(text, err=True),
     )
     echo(f"Terminated {counted(len(chosen), 'instance')}; verified by a complete listing", err=values["as_json"])
 

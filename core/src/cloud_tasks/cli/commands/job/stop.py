@@ -19,7 +19,14 @@ from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller import open_compute, open_queue, remaining_instances, terminate_instances
+from cloud_tasks.controller import (
+    note_zones,
+    open_compute,
+    open_queue,
+    read_launches,
+    remaining_instances,
+    terminate_instances,
+)
 from cloud_tasks.errors import InputError, StoreError
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
@@ -60,13 +67,17 @@ def stop(registry: Registry) -> click.Command:
 
 
 def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
-    with _records(database_of(config), job_id, force=values["force"]) as store:
+    database = database_of(config)
+    with _records(database, job_id, force=values["force"]) as store:
         with open_compute(config, job_id) as compute:
             terminated = terminate_instances(
                 compute,
                 lambda: remaining_instances(compute, job_id),
                 timeout=values["wait"],
-                on_wait=lambda left: echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
+                recorded=note_zones(
+                    compute, store.instances() if store is not None else read_launches(database, job_id)
+                ),
+                on_wait=lambda text: echo(text, err=True),
             )
         if store is not None:
             _record_terminated(store)
