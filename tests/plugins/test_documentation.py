@@ -21,7 +21,7 @@ DOCS = ROOT / "docs" / "plugins"
 # Each hook has a page, which also names the Protocols of its descriptor.
 PROTOCOLS = {
     "queue": ("Queue", "OwnedQueue"),
-    "compute": ("Compute", "ImageLookup", "InstanceSide"),
+    "compute": ("Compute", "ImageLookup", "LocatedCompute", "InstanceSide"),
     "pricing": ("Pricing",),
     "event_sink": ("EventSink", "ProgressSink"),
     "task_source": ("TaskSource",),

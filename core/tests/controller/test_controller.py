@@ -351,8 +351,8 @@ def test_end_terminates_recorded_instances_while_listings_fail(loop, compute, ev
     loop.later(timedelta(seconds=60), lambda: states.append((dict(compute.existing), controller.all_gone)))
     loop.later(timedelta(seconds=90), recover)
     assert controller.run() is JobPhase.COMPLETE
-    # Repeated until the request succeeds, then the listing is awaited.
-    assert requests == [("i-1", "i-2")] * 2
+    # Repeated in calls of their own until they succeed, then the listing is awaited.
+    assert requests == [("i-1", "i-2"), ("i-1",), ("i-2",)]
     assert states == [({}, False)]
     assert controller.all_gone
 

@@ -14,7 +14,7 @@ from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks_gcp.compute.compute_errors import ApiProblem, is_transient, problem_of, refusal, translate_errors
-from cloud_tasks_gcp.compute.listing import check_page
+from cloud_tasks_gcp.compute.listing import silent_zones
 from cloud_tasks_gcp.compute.operations import operation_problem
 
 UNTYPED: Any = api
@@ -262,12 +262,35 @@ def test_is_transient_for_read_only_calls(status: int, reason: str, transient: b
         ),
     ],
 )
-def test_check_page_refuses_missing_zone(page: sdk.InstanceAggregatedList) -> None:
+def test_silent_zones_raises_for_a_required_zone(page: sdk.InstanceAggregatedList) -> None:
     with pytest.raises(ProviderError, match=r"cannot list instances: .*z") as failed:
-        check_page(page, "list instances")
+        silent_zones(page, "list instances", lambda place: place == "z")
     assert failed.value.transient
 
 
-def test_check_page_accepts_empty_zone() -> None:
+@pytest.mark.parametrize(
+    "page",
+    [
+        sdk.InstanceAggregatedList(unreachables=["projects/p/zones/z"]),
+        sdk.InstanceAggregatedList(
+            unreachables=["projects/p/zones/z"], warning=sdk.Warning(code="UNREACHABLE", message="some zones")
+        ),
+        sdk.InstanceAggregatedList(
+            items={"zones/z": sdk.InstancesScopedList(warning=sdk.Warning(code="UNREACHABLE", message="down"))}
+        ),
+    ],
+)
+def test_silent_zones_returns_other_zones(page: sdk.InstanceAggregatedList) -> None:
+    assert silent_zones(page, "list instances", lambda place: False) == {"z"}
+
+
+def test_silent_zones_raises_for_a_warning_that_may_be_about_any_zone() -> None:
+    page = sdk.InstanceAggregatedList(warning=sdk.Warning(code="UNREACHABLE", message="some zones"))
+    with pytest.raises(ProviderError, match="some zones"):
+        silent_zones(page, "list instances", lambda place: False)
+
+
+def test_silent_zones_accepts_empty_zone() -> None:
     nothing = sdk.InstancesScopedList(warning=sdk.Warning(code="NO_RESULTS_ON_PAGE"))
-    check_page(sdk.InstanceAggregatedList(items={"zones/z": nothing}), "list instances")
+    page = sdk.InstanceAggregatedList(items={"zones/z": nothing})
+    assert silent_zones(page, "list instances", lambda place: True) == set()

@@ -98,6 +98,54 @@ def test_terminate_deletes_others_after_failed_deletion(fake: GceFake, compute: 
     assert remaining(fake) == ([], [])
 
 
+@pytest.fixture
+def apart(fake: GceFake) -> Iterator[Compute]:
+    """Another process, with the job's records only."""
+    with open_compute(fake) as compute:
+        yield compute
+
+
+def paths(fake: GceFake, since: int) -> list[str]:
+    return [path.rpartition("/projects/")[2].partition("/")[2] for _, path in fake.server.calls[since:]]
+
+
+@pytest.mark.parametrize("zone", ["us-central1-a", "europe-west1-b"])
+def test_terminate_by_record_needs_no_listing_and_no_other_zone(fake: GceFake, apart: Compute, zone: str) -> None:
+    with open_compute(fake) as compute:
+        names = [compute.launch(launch_request(offer(zone=zone))).instance_id for _ in range(2)]
+    fake.cloud.instances[zone, names[0]].body["disks"][0]["autoDelete"] = False
+    fake.unreachable_zones = set(fake.cloud.catalog.zones)
+    before = len(fake.server.calls)
+    apart.note_zones(dict.fromkeys(names, zone))
+    apart.terminate(names)
+    assert remaining(fake) == ([], [])
+    assert not [path for path in paths(fake, before) if path.startswith("aggregated")]
+
+
+def test_terminate_by_record_leaves_unmanaged_instance_of_same_name(fake: GceFake, apart: Compute) -> None:
+    with open_compute(fake) as compute:
+        name = compute.launch(launch_request()).instance_id
+    (instance,) = fake.cloud.instances.values()
+    instance.labels.clear()
+    apart.note_zones({name: "us-central1-a", "ct-job-gone": "us-central1-a"})
+    apart.terminate([name, "ct-job-gone"])
+    assert remaining(fake) == ([name], [name])
+
+
+def test_terminate_deletes_known_instances_beside_one_that_cannot_be_found(fake: GceFake, apart: Compute) -> None:
+    with open_compute(fake) as compute:
+        known, unknown = (compute.launch(launch_request(offer(zone=z))).instance_id for z in ZONES)
+    fake.unreachable_zones = {ZONES[1]}
+    apart.note_zones({known: ZONES[0]})
+    with pytest.raises(ProviderError, match=f"cannot find {unknown}: no answer from {ZONES[1]}") as failed:
+        apart.terminate([unknown, known])
+    assert failed.value.transient
+    assert remaining(fake) == ([unknown], [unknown])
+
+
+ZONES = ("us-central1-a", "europe-west1-b")
+
+
 def test_preempted_instance_gets_notice_and_is_deleted_with_disk(
     fake: GceFake, compute: Compute, tmp_path: Path
 ) -> None:

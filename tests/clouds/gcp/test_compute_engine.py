@@ -209,6 +209,41 @@ def test_instances_with_unreachable_zone_raises(fake: GceFake, compute: Compute)
         compute.terminate(["ct-job-unknown"])
 
 
+def test_instances_leaves_out_an_unreachable_zone_of_another_region(fake: GceFake, compute: Compute) -> None:
+    name = compute.launch(launch_request()).instance_id
+    fake.unreachable_zones = {"europe-west1-b"}
+    for _ in range(2):
+        assert [each.instance_id for each in compute.instances("job")] == [name]
+    assert [each.instance_id for each in compute.instances(None)] == [name]
+    assert "started" in compute.console_log(name)
+    compute.terminate([name])
+    assert compute.instances("job") == ()
+
+
+@pytest.mark.parametrize("source", ["launched", "recorded", "listed"])
+def test_instances_requires_the_zones_of_the_jobs_instances(fake: GceFake, compute: Compute, source: str) -> None:
+    zone = "europe-west1-b"
+    with open_compute(fake) as earlier:
+        launcher = compute if source == "launched" else earlier
+        name = launcher.launch(launch_request(offer(zone=zone))).instance_id
+    if source == "recorded":
+        compute.note_zones({name: zone})
+    elif source == "listed":
+        compute.instances("job")
+    fake.unreachable_zones = {zone}
+    with pytest.raises(ProviderError, match=zone):
+        compute.instances("job")
+
+
+def test_instances_of_a_job_without_a_region_requires_every_zone(fake: GceFake) -> None:
+    fake.unreachable_zones = {"europe-west1-b"}
+    settings = GcpSettings(project_id="fake-project", compute_endpoint=fake.url)
+    with Registry(only=["gcp"]).compute("gcp").open(settings, ComputeContext(job_id="")) as compute:
+        assert compute.instances(None) == ()
+        with pytest.raises(ProviderError, match="europe-west1-b"):
+            compute.instances("job")
+
+
 def test_instances_makes_one_call_per_page(fake: GceFake, compute: Compute) -> None:
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(compute.launch, [launch_request() for _ in range(12)]))

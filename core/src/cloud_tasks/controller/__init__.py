@@ -11,11 +11,11 @@ from cloud_tasks.controller.autoscaler.policy import policy_of
 from cloud_tasks.controller.autoscaler.state import Block, FleetInstance, Observation, Policy
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.failed_run import NextCommands
+from cloud_tasks.controller.failed_run import NextCommands, read_launches
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.controller.launch.labels import expiry, owner_label
 from cloud_tasks.controller.launch.launch_request import check_launch
-from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
+from cloud_tasks.controller.launch.terminate import note_zones, remaining_instances, terminate_instances
 from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS, TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
@@ -64,6 +64,7 @@ __all__ = [
     "check_recorded_place",
     "decide",
     "expiry",
+    "note_zones",
     "open_compute",
     "open_pricing",
     "open_queue",
@@ -72,6 +73,7 @@ __all__ = [
     "place_of",
     "policy_of",
     "rank_offers",
+    "read_launches",
     "remaining_instances",
     "require_offer",
     "terminate_instances",

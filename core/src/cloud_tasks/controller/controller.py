@@ -211,7 +211,7 @@ class Controller:
 
     async def _reconcile_periodically(self) -> None:
         while self.phase is JobPhase.RUNNING:
-            self._reconciler.request()
+            self._reconciler.check()
             await sleep(self._loop, self._interval)
 
     async def _watch_instances(self, interval: timedelta) -> None:

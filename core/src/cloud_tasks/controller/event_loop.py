@@ -13,12 +13,12 @@ import functools
 import heapq
 import itertools
 import queue
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["Loop", "Pause", "ThreadedLoop", "call", "sleep", "start"]
+__all__ = ["Loop", "Pause", "ThreadedLoop", "call", "gather", "sleep", "start"]
 
 _T = TypeVar("_T")
 
@@ -81,6 +81,22 @@ def start(coroutine: Coroutine[Any, Any, None]) -> None:
         )
 
     step(lambda: coroutine.send(None))
+
+
+def gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> Pause[list[_T]]:
+    """Return an awaitable of the results of coroutines that run together: at least one, and none may raise."""
+    results: dict[int, _T] = {}
+
+    def begin(then: Callable[[list[_T]], None], _: Callable[[Exception], None]) -> None:
+        async def run(number: int, coroutine: Coroutine[Any, Any, _T]) -> None:
+            results[number] = await coroutine
+            if len(results) == len(coroutines):
+                then([results[each] for each in range(len(coroutines))])
+
+        for number, coroutine in enumerate(coroutines):
+            start(run(number, coroutine))
+
+    return Pause(begin)
 
 
 class ThreadedLoop:

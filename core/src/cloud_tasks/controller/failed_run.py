@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import structlog
 
-from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
+from cloud_tasks.controller.launch.terminate import note_zones, remaining_instances, terminate_instances
 from cloud_tasks.errors import CloudTasksError, InputError, StoreError, StoreGoneError
 from cloud_tasks.model import Instance, Money
 from cloud_tasks.plugin import Compute
@@ -23,7 +23,7 @@ from cloud_tasks.quantities import counted
 from cloud_tasks.shortage import describe_shortage
 from cloud_tasks.store import InstanceRecord, Store, writer_of
 
-__all__ = ["InstancesLeft", "NextCommands", "end_instances", "instances_left", "with_instances"]
+__all__ = ["InstancesLeft", "NextCommands", "end_instances", "instances_left", "read_launches", "with_instances"]
 
 log = structlog.get_logger()
 
@@ -66,14 +66,15 @@ class InstancesLeft:
         return f"{running}: {resume}, or terminate with `{commands.stop}`"
 
 
-def end_instances(compute: Compute, job_id: str) -> None:
+def end_instances(compute: Compute, job_id: str, database: Path) -> None:
     """Terminate all instances of a job without its controller; log why instances may be left."""
     try:
         terminate_instances(
             compute,
             lambda: remaining_instances(compute, job_id),
             timeout=_TIMEOUT,
-            on_wait=lambda left: log.info(f"Waiting for {counted(len(left), 'instance')} to terminate"),
+            recorded=note_zones(compute, read_launches(database, job_id)),
+            on_wait=log.info,
         )
     except Exception as error:
         log.error(f"The instances could not be terminated: {error}")
@@ -88,7 +89,7 @@ def instances_left(database: Path, job_id: str, *, compute: Compute | None, is_s
     if not is_started and writer_of(database) is not None:
         # Another controller is at work, whose instances they are.
         return InstancesLeft(count=0, price_per_hour=Money.zero(), is_started=False)
-    records = _records(database, job_id)
+    records = read_launches(database, job_id)
     prices = {record.instance_id: record.price_per_hour for record in records}
     listed: tuple[Instance, ...] | None = None
     if compute is not None:
@@ -101,7 +102,8 @@ def instances_left(database: Path, job_id: str, *, compute: Compute | None, is_s
     return InstancesLeft(count=len(ids), price_per_hour=price, is_started=is_started)
 
 
-def _records(database: Path, job_id: str) -> list[InstanceRecord]:
+def read_launches(database: Path, job_id: str) -> list[InstanceRecord]:
+    """Return the launches in the database of a job; none if it cannot be read."""
     if not database.exists():
         return []
     try:

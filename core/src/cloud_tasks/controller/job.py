@@ -22,6 +22,8 @@ import attrs
 import structlog
 
 from cloud_tasks.config import JobConfig, parallel_launches
+from cloud_tasks.controller.autoscaler.instance_calls import MAX_ABANDONED_CALLS
+from cloud_tasks.controller.autoscaler.reconciler import MAX_ABANDONED_DEPTHS
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.event_loop import ThreadedLoop
@@ -33,6 +35,7 @@ from cloud_tasks.controller.failed_run import (
     with_instances,
 )
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder, check_launch
+from cloud_tasks.controller.launch.terminate import note_zones
 from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
@@ -50,7 +53,7 @@ __all__ = ["Job", "JobResult", "RunRequest"]
 
 log = structlog.get_logger()
 
-_OTHER_CALLS = 7 + MAX_PARALLEL_SENDS
+_OTHER_CALLS = 7 + MAX_PARALLEL_SENDS + MAX_ABANDONED_CALLS + MAX_ABANDONED_DEPTHS
 """Maximum number of blocking calls at a time besides launches and sinks: events, listings, terminations, tasks,
 prices."""
 _LATEST_EVENTS = 40_000
@@ -174,7 +177,7 @@ class Job:
             if running is None or running[0].error is not error:
                 log.error(f"The run failed, terminating all instances: {type(error).__name__}: {error}")
             with contextlib.suppress(KeyboardInterrupt):
-                end_instances(compute, self.job_id)
+                end_instances(compute, self.job_id, self._request.db_file)
         return instances_left(self._request.db_file, self.job_id, compute=compute, is_started=self._is_started)
 
     def _run(self, ranking: Ranking, on_progress: Callable[[Progress], None]) -> JobResult:
@@ -203,6 +206,7 @@ class Job:
             wait_for_store(lambda: store.reopen_tasks(self._request.retry))
         wait_for_store(lambda: store.set_state(JobState.RUNNING, datetime.now(UTC)))
         wait_for_store(lambda: store.begin_run(datetime.now(UTC)))
+        note_zones(compute, store.instances())
         opened = RunResources(store=store, compute=compute, tasks=tasks, events=events)
         try:
             result = self._drive(loop, opened, ranking.offers, on_progress)

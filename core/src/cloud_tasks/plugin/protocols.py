@@ -8,7 +8,7 @@ from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
@@ -40,6 +40,7 @@ __all__ = [
     "EventSink",
     "ImageLookup",
     "InstanceSide",
+    "LocatedCompute",
     "OwnedQueue",
     "Pricing",
     "ProgressSink",
@@ -235,6 +236,21 @@ class ImageLookup(Protocol):
 
         Raises:
             InputError: No such image exists for the architecture.
+        """
+
+
+@runtime_checkable
+class LocatedCompute(Protocol):
+    """A `Compute` that needs the zone of an instance to find it without a listing.
+
+    Backends whose calls take the id alone do not need this.
+    """
+
+    def note_zones(self, zones: Mapping[str, str]) -> None:
+        """Note the zones that a job's records have for instances, by instance id.
+
+        `Compute.terminate` then deletes these instances without a listing, and `Compute.instances` raises if one of
+        these zones does not answer.
         """
 
 

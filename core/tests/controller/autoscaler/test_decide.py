@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cloud_tasks.controller.autoscaler.actions import (
     Abort,
+    Action,
     Drain,
     Finish,
     ForgetIntent,
@@ -57,6 +58,47 @@ def test_decide_launches_no_more_instances_than_the_last_tasks_can_fill() -> Non
 
 def test_decide_only_warns_about_a_failed_listing() -> None:
     assert [type(action) for action in decide(make_observation(fleet=None))] == [Warn]
+
+
+def without_listing(*recorded: FleetInstance, **changes: object) -> tuple[Action, ...]:
+    """Return the decision on these recorded launches while the listing is unknown, without its warning."""
+    *actions, warning = decide(make_observation(fleet=None, recorded=recorded, any_heartbeat=True, **changes))
+    return tuple(actions) if isinstance(warning, Warn) else (*actions, warning)
+
+
+def test_decide_aborts_at_the_cost_limit_without_a_listing() -> None:
+    (abort,) = without_listing(make_instance(1), **budget("10", accrued_cost=Money(10)))
+    assert isinstance(abort, Abort)
+    assert "cost limit reached: $10.00 of $10.00 spent" in abort.reason
+
+
+def test_decide_drains_without_a_listing() -> None:
+    facts = budget("10", accrued_cost=Money("9.9"))
+    (start,) = without_listing(make_instance(1), **facts)
+    assert isinstance(start, Drain)
+    idle = make_instance(2, running_tasks=0, last_busy=NOW - timedelta(minutes=5))
+    (end,) = without_listing(make_instance(1), idle, draining=True, **facts)
+    assert (type(end), end.instance_id) == (Terminate, "i-2")
+    assert isinstance(without_listing(idle, draining=True, **facts)[0], Abort)
+
+
+def test_decide_ends_instances_beyond_their_lifetime_without_a_listing() -> None:
+    policy = Policy(limits=Limits(max_instances=5), max_lifetime=timedelta(hours=1))
+    (action,) = without_listing(make_instance(1, age=3700), make_instance(2, age=3500), policy=policy)
+    assert (type(action), action.instance_id) == (Terminate, "i-1")
+
+
+def test_decide_ends_an_instance_without_heartbeat_without_a_listing() -> None:
+    (action,) = without_listing(make_instance(1, age=4000, heartbeat=400), make_instance(2))
+    assert (type(action), action.instance_id) == (Terminate, "i-1")
+
+
+def test_decide_neither_launches_nor_records_an_end_without_a_listing() -> None:
+    intent = make_instance(3, instance_id=None, state=None, heartbeat=None, age=4000)
+    idle = make_instance(1, running_tasks=0, last_busy=NOW - timedelta(hours=1))
+    facts = {"queue_empty_since": NOW - timedelta(hours=1), "surplus_since": NOW - timedelta(hours=1), "remaining": 1}
+    assert without_listing(idle, make_instance(2), intent, **facts) == ()
+    assert without_listing() == ()
 
 
 def test_decide_finishes_a_complete_job_even_if_the_listing_failed() -> None:

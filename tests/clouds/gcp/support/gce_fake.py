@@ -82,6 +82,7 @@ class GceFake(FakeCloud[Cloud]):
         route("GET", rf"{_ZONE}/instances/(?P<name>[^/]+)", self._get_instance)
         route("DELETE", rf"{_ZONE}/instances/(?P<name>[^/]+)", self._delete_instance)
         route("GET", rf"{_ZONE}/instances/(?P<name>[^/]+)/serialPort", self._serial_port)
+        route("GET", rf"{_ZONE}/disks", self._list_disks)
         route("DELETE", rf"{_ZONE}/disks/(?P<name>[^/]+)", self._delete_disk)
         route("GET", rf"{_ZONE}/operations/(?P<name>[^/]+)", lambda request: self._operation(request, 0.0))
         route("POST", rf"{_ZONE}/operations/(?P<name>[^/]+)/wait", lambda r: self._operation(r, _MAX_WAIT))
@@ -201,6 +202,12 @@ class GceFake(FakeCloud[Cloud]):
         groups = request.groups
         operation = self.cloud.delete_disk(groups["zone"], groups["name"], request.query.get("requestId", ""))
         return operation.resource(self._base)
+
+    def _list_disks(self, request: Request) -> Any:
+        zone = request.groups["zone"]
+        with self.cloud.lock:
+            found = [each.resource(self._base) for each in self.cloud.disks.values() if each.zone == zone]
+        return self._paged(request, found)
 
     def _operation(self, request: Request, wait: float) -> Any:
         return self.cloud.wait(request.groups["name"], wait).resource(self._base)

@@ -6,10 +6,14 @@ or records as ended are not among the living ones of the next. `Abort` and `Drai
 Invariants, each with a test; the others are those of the rules:
 
 1. A failed listing means "unknown": no instance is launched, terminated or recorded as ended because of it.
-2. The same observation gives the same actions.
+2. Limits on cost and lifetime, and the replacement of instances that send no heartbeat, follow from the records and the
+   clock: they hold without a listing, too.
+3. The same observation gives the same actions.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Drain, Finish, Warn
 from cloud_tasks.controller.autoscaler.rules.budget import abort_drained, abort_over_budget, drain, terminate_drained
@@ -43,17 +47,33 @@ _STAGES: tuple[tuple[Rule, ...], ...] = (
     (terminate_drained, terminate_surplus, drain, requeue_missing, launch_missing),
 )
 
+_WITHOUT_LISTING: tuple[tuple[Rule, ...], ...] = (
+    (terminate_expired,),
+    (abort_over_budget, abort_drained, abort_without_heartbeat, abort_failing_workers, abort_without_progress),
+    (discard_failing, replace_unresponsive),
+    (terminate_drained, drain),
+)
+"""The rules whose evidence is in the records and the events."""
+
 
 def decide(observation: Observation) -> tuple[Action, ...]:
     """Return the actions that an observation calls for; the caller carries out all of them, in order."""
     if observation.remaining == 0 and observation.all_loaded:
         # The failed tasks of a discarded instance run again.
-        return (*discard_failing(FleetView(observation, observation.fleet or ())),) or (Finish(),)
+        fleet = observation.recorded if observation.fleet is None else observation.fleet
+        return (*discard_failing(FleetView(observation, fleet)),) or (Finish(),)
     if observation.fleet is None:
-        return (Warn(key="listing", message="Instances could not be listed; no changes until a listing succeeds"),)
+        message = "Without a listing, no instance is launched; limits hold by the job's records"
+        return (
+            *_apply(_WITHOUT_LISTING, FleetView(observation, observation.recorded)),
+            Warn(key="listing", message=message),
+        )
+    return _apply(_STAGES, FleetView(observation, observation.fleet))
+
+
+def _apply(stages: Sequence[Sequence[Rule]], view: FleetView) -> tuple[Action, ...]:
     actions: list[Action] = []
-    view = FleetView(observation, observation.fleet)
-    for stage in _STAGES:
+    for stage in stages:
         first = len(actions)
         for rule in stage:
             found = rule(view)

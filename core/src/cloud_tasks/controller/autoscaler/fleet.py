@@ -1,4 +1,4 @@
-"""The instances of one job: launches, terminations and listings, called in other threads and recorded here.
+"""The instances of one job: launches, called in other threads and recorded here, besides what `InstanceCalls` does.
 
 Invariants, each with a test:
 
@@ -11,15 +11,13 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import secrets
-import string
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-import attrs
 import structlog
 
+from cloud_tasks.controller.autoscaler.instance_calls import InstanceCalls
+from cloud_tasks.controller.autoscaler.launch_orders import LaunchOrder, LaunchWave, new_token
 from cloud_tasks.controller.autoscaler.refused_scopes import RefusedScopes
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
 from cloud_tasks.controller.deferred_writes import DeferredWrites
@@ -31,7 +29,7 @@ from cloud_tasks.errors import (
     LaunchRefusedError,
     ProviderError,
 )
-from cloud_tasks.model import Instance, InstanceState, LaunchRequest
+from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import format_span
 from cloud_tasks.selection import RankedOffer
@@ -43,43 +41,9 @@ log = structlog.get_logger()
 
 _MAX_ATTEMPTS = 3
 _BACKOFF = timedelta(seconds=2)
-_TOKEN_LETTERS = string.ascii_lowercase + string.digits
 
 
-def _new_token() -> str:
-    return "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(25))
-
-
-@attrs.frozen(kw_only=True)
-class _Order:
-    """One requested launch."""
-
-    ranked: RankedOffer
-    request: LaunchRequest
-    ordered_at: datetime
-
-    @property
-    def token(self) -> str:
-        return self.request.client_token
-
-
-@attrs.define
-class _Wave:
-    """Launches from the first request until none is open, for the log."""
-
-    requested: int = 0
-    started: int = 0
-    not_started: Counter[str] = attrs.field(factory=Counter)
-    """By outcome."""
-
-    def summary(self) -> str:
-        if self.started == self.requested:
-            return f"Successfully provisioned {self.started} of {self.requested} requested instances"
-        others = ", ".join(f"{count} {outcome}" for outcome, count in self.not_started.items())
-        return f"Provisioned {self.started} of {self.requested} requested instances: {others}"
-
-
-class Fleet:
+class Fleet(InstanceCalls):
     """Operations on the instances of a job.
 
     Args:
@@ -101,28 +65,20 @@ class Fleet:
         on_refused: Callable[[], None],
         writes: DeferredWrites | None = None,
     ) -> None:
-        self._loop = loop
-        self._store = store
-        self._writes = writes or DeferredWrites(loop, store)
-        self._compute = compute
-        self._job_id = job_id
+        super().__init__(loop, store, compute, job_id=job_id, writes=writes or DeferredWrites(loop, store))
         self._compose = compose
         self._max_parallel = max_parallel
         self._on_refused = on_refused
-        self._waiting: dict[str, _Order] = {}
+        self._waiting: dict[str, LaunchOrder] = {}
         """By client token, in the order of the requests."""
-        self._launching: dict[str, _Order] = {}
-        self._unknown: dict[str, tuple[_Order, Exception]] = {}
+        self._launching: dict[str, LaunchOrder] = {}
+        self._unknown: dict[str, tuple[LaunchOrder, Exception]] = {}
         """Launches of unknown outcome, with their error."""
         self._failures: LaunchFailures | None = None
         self._failed_at: datetime | None = None
-        self._terminating: set[str] = set()
         self.refused_scopes = RefusedScopes(loop.now)
-        self._reasons: dict[str, str] = {}
-        self._noticed: set[str] = set()
-        """Instances whose end `has_new_end` has reported."""
         self._answered_at: dict[str, datetime] = {}
-        self._wave = _Wave()
+        self._wave = LaunchWave()
 
     def is_unanswered(self, client_token: str) -> bool:
         """Return whether this launch waits or is being called."""
@@ -143,15 +99,15 @@ class Fleet:
         Args:
             alternatives: Offers of which the provider may select one instead.
         """
-        requests = [self._compose(ranked, alternatives, _new_token()) for _ in range(count)]
+        requests = [self._compose(ranked, alternatives, new_token()) for _ in range(count)]
         now = self._loop.now()
         if not self._writes.attempt(lambda: self._store.record_intents(requests, now, slots=ranked.slots)):
             return
         if not self.busy:
-            self._wave = _Wave()
+            self._wave = LaunchWave()
         self._wave.requested += count
         self._waiting.update(
-            (request.client_token, _Order(ranked=ranked, request=request, ordered_at=now)) for request in requests
+            (request.client_token, LaunchOrder(ranked=ranked, request=request, ordered_at=now)) for request in requests
         )
         self._dispatch()
 
@@ -161,7 +117,7 @@ class Fleet:
             order = self._launching[token] = self._waiting.pop(token)
             start(self._launch(order))
 
-    async def _launch(self, order: _Order) -> None:
+    async def _launch(self, order: LaunchOrder) -> None:
         """Launch one instance: retry transient errors, and settle the order by the answer."""
         attempt = 0
         while True:
@@ -184,7 +140,7 @@ class Fleet:
         """Return when this launch succeeded or its outcome became unknown; None for a launch of an earlier run."""
         return self._answered_at.get(client_token)
 
-    def _launched(self, order: _Order, instance: Instance) -> None:
+    def _launched(self, order: LaunchOrder, instance: Instance) -> None:
         self._answered_at[order.token] = self._loop.now()
         self._launching.pop(order.token)
         self._writes.submit(lambda: self._store.record_launched(order.token, instance))
@@ -195,7 +151,7 @@ class Fleet:
         self._wave.started += 1
         self._settle()
 
-    def _refused(self, order: _Order, error: LaunchRefusedError) -> None:
+    def _refused(self, order: LaunchOrder, error: LaunchRefusedError) -> None:
         self._launching.pop(order.token)
         self.record_launch_failed(order.token, error.reason)
         self._wave.not_started["refused"] += 1
@@ -203,20 +159,20 @@ class Fleet:
         self._settle()
         self._on_refused()
 
-    def _unanswered(self, order: _Order, error: Exception) -> None:
+    def _unanswered(self, order: LaunchOrder, error: Exception) -> None:
         self._answered_at[order.token] = self._loop.now()
         self._unknown[order.token] = (self._launching.pop(order.token), error)
         self._wave.not_started["of unknown outcome"] += 1
         log.warning(f"Outcome of a launch unknown until the next complete listing: {_text(error)}")
         self._settle()
 
-    def _failed(self, order: _Order, error: Exception) -> None:
+    def _failed(self, order: LaunchOrder, error: Exception) -> None:
         self._launching.pop(order.token)
         self._wave.not_started["failed"] += 1
         self._record_failure(order, error)
         self._settle()
 
-    def _record_failure(self, order: _Order, error: Exception) -> None:
+    def _record_failure(self, order: LaunchOrder, error: Exception) -> None:
         """Record a launch that started nothing. No other offer would help, so waiting launches are withdrawn."""
         message = _text(error)
         name = order.ranked.offer.instance_type.name
@@ -272,91 +228,9 @@ class Fleet:
         if not self.busy:
             log.info(self._wave.summary())
 
-    async def list(self) -> Sequence[Instance] | None:
-        """Return the complete listing of the job's instances; None if it failed."""
-        try:
-            return await call(self._loop, lambda: self._compute.instances(self._job_id))
-        except Exception as error:
-            log.warning(f"Instances could not be listed: {error}")
-            return None
-
-    async def has_new_end(self) -> bool:
-        """Return whether an instance has ended since the last call; False if the listing failed."""
-        known = {r.instance_id for r in self._store.instances() if r.ended_at is None and r.instance_id is not None}
-        known -= self._noticed
-        if not known:
-            return False
-        try:
-            listing = await call(self._loop, lambda: self._compute.instances(self._job_id))
-        except Exception as error:
-            log.debug(f"Instances could not be listed: {error}")
-            return False
-        gone = (InstanceState.STOPPED, InstanceState.TERMINATED)
-        ended = known - {instance.instance_id for instance in listing if instance.state not in gone}
-        self._noticed |= ended
-        return bool(ended)
-
-    def is_terminated_by_us(self, instance_id: str) -> bool:
-        """Return whether this fleet requested the termination of the instance."""
-        return instance_id in self._reasons
-
-    def terminate(self, instance_id: str, reason: str) -> None:
-        """Start the termination of one instance; its end is recorded when a listing no longer shows it."""
-
-        async def request() -> None:
-            await self.terminate_all([instance_id], reason)
-
-        start(request())
-
-    async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> bool:
-        """Request the termination of several instances in one call; return False if the call failed."""
-        new = [instance_id for instance_id in instance_ids if instance_id not in self._terminating]
-        self._terminating.update(new)
-        for instance_id in new:
-            if self._reasons.get(instance_id) != reason:
-                log.info(f"Terminating instance '{instance_id}': {reason}")
-            self._reasons[instance_id] = reason
-        if not new:
-            await sleep(self._loop, timedelta(0))
-            return not instance_ids
-        # Termination calls of other passes may still fail.
-        succeeded = len(new) == len(instance_ids)
-        try:
-            await call(self._loop, lambda: self._compute.terminate(new))
-        except Exception as error:
-            succeeded = False
-            log.warning(f"Instances could not be terminated ({', '.join(new)}); the call will be repeated: {error}")
-        self._terminating.difference_update(new)
-        return succeeded
-
-    async def console_log(self, instance_id: str) -> str:
-        """Return the console log of an instance, or why it cannot be read."""
-        try:
-            return await call(self._loop, lambda: self._compute.console_log(instance_id))
-        except Exception as error:
-            return f"(not available: {error})"
-
-    def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
-        """Record that an instance has ended, and requeue the tasks that it was running.
-
-        Args:
-            reason: Reason to record unless this fleet terminated the instance for another.
-        """
-        why = self._reasons.get(instance_id, reason)
-        self._writes.submit(
-            lambda: self._store.record_ended(instance_id, when, why),
-            lambda interrupted: _log_ended(instance_id, why, interrupted),
-        )
-
     def record_launch_failed(self, client_token: str, reason: str) -> None:
         """Record that a launch started nothing."""
         self._writes.submit(lambda: self._store.record_launch_failed(client_token, reason))
-
-
-def _log_ended(instance_id: str, why: str, interrupted: int) -> None:
-    tasks = "1 interrupted task" if interrupted == 1 else f"{interrupted} interrupted tasks"
-    suffix = f"; {tasks} will run again" if interrupted else ""
-    log.info(f"Instance '{instance_id}' terminated: {why}{suffix}")
 
 
 def _is_transient(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
-from cloud_tasks.model import Instance, Money
+from cloud_tasks.model import Instance, InstanceState, Money
 from cloud_tasks.plugin import Depth
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import InstanceRecord, Store
@@ -96,7 +96,7 @@ class StateBuilder:
         """Return the observation of a listing; None stands for one that failed.
 
         Args:
-            is_new: Whether the listing has not been observed before; only a new one is recorded.
+            is_new: Whether listing and depth have not been observed before; only new ones are recorded.
         """
         now = self._loop.now()
         summary = self._store.summary()
@@ -105,8 +105,9 @@ class StateBuilder:
             self._record(records, listing)
             records = tuple(self._store.instances())
         fleet = None if listing is None else self._merge(records, listing)
-        self._note_surplus(fleet, summary.remaining, now)
-        self._note_empty(depth, now)
+        if is_new:
+            self._note_surplus(fleet, summary.remaining, now)
+            self._note_empty(depth, now)
         # A resumed run judges its startup script by its own instances.
         current = [record for record in records if record.intended_at >= self._started or record.ended_at is None]
         ended = [record for record in current if record.ended_at is not None and record.launched_at is not None]
@@ -116,6 +117,7 @@ class StateBuilder:
             remaining=summary.remaining,
             all_loaded=self._enqueuer.done,
             fleet=fleet,
+            recorded=tuple(self._of_record(r, r.state or InstanceState.RUNNING) for r in records if r.ended_at is None),
             offers=self._offers,
             blocks=self._fleet.refused_scopes.current(),
             refusals=self._fleet.refused_scopes.recent(),
@@ -166,23 +168,7 @@ class StateBuilder:
         by_id = {instance.instance_id: instance for instance in listing}
         known = {record.instance_id for record in records if record.instance_id is not None}
         fleet = [
-            FleetInstance(
-                client_token=record.client_token,
-                instance_id=record.instance_id,
-                state=by_id[record.instance_id].state if record.instance_id in by_id else None,
-                vcpus=record.vcpus,
-                slots=record.slots,
-                price_per_hour=record.price_per_hour,
-                launched_at=record.intended_at,
-                zone=record.zone,
-                given_up=record.instance_id in self._given_up,
-                may_be_unlisted=record.instance_id not in by_id and self.may_be_unlisted(record),
-                answered=not self._fleet.is_unanswered(record.client_token),
-                last_heartbeat=record.last_heartbeat,
-                running_tasks=record.running_tasks,
-                tasks_finished=record.tasks_finished,
-                last_busy=record.last_busy,
-            )
+            self._of_record(record, by_id[record.instance_id].state if record.instance_id in by_id else None)
             for record in records
             if record.ended_at is None
         ]
@@ -191,6 +177,26 @@ class StateBuilder:
             if instance.instance_id not in known and instance.client_token not in unanswered:
                 fleet.append(_unmanaged(instance))
         return tuple(fleet)
+
+    def _of_record(self, record: InstanceRecord, state: InstanceState | None) -> FleetInstance:
+        """Return a launch as it is recorded; ``state`` is None for one that the listing does not show."""
+        return FleetInstance(
+            client_token=record.client_token,
+            instance_id=record.instance_id,
+            state=None if record.instance_id is None else state,
+            vcpus=record.vcpus,
+            slots=record.slots,
+            price_per_hour=record.price_per_hour,
+            launched_at=record.intended_at,
+            zone=record.zone,
+            given_up=record.instance_id in self._given_up,
+            may_be_unlisted=state is None and self.may_be_unlisted(record),
+            answered=not self._fleet.is_unanswered(record.client_token),
+            last_heartbeat=record.last_heartbeat,
+            running_tasks=record.running_tasks,
+            tasks_finished=record.tasks_finished,
+            last_busy=record.last_busy,
+        )
 
     def may_be_unlisted(self, record: InstanceRecord) -> bool:
         """Return whether its launch was answered so late that the last listing need not show it."""

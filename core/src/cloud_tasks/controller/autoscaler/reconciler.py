@@ -2,7 +2,8 @@
 
 Invariants, each with a test:
 
-1. Passes do not overlap; a pass requested meanwhile follows the current one.
+1. Passes do not overlap; a pass requested meanwhile follows the current one. While a pass waits for the provider,
+   limits are decided by the records at every interval.
 2. A refused launch leads to another decision from the last listing, without a new one.
 3. A warning is logged once for as long as its cause lasts.
 """
@@ -35,16 +36,20 @@ from cloud_tasks.controller.event_loop import Loop, call, sleep, start
 from cloud_tasks.controller.launch.console import last_lines
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.controller.timed_calls import TimedCalls
 from cloud_tasks.errors import NotFoundError, StoreUnavailableError
 from cloud_tasks.model import Instance, Money
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.quantities import format_span
 from cloud_tasks.store import Store
 
-__all__ = ["Reconciler"]
+__all__ = ["MAX_ABANDONED_DEPTHS", "Reconciler"]
 
 log = structlog.get_logger()
 
+_DEPTH_TIMEOUT = timedelta(minutes=1)
+MAX_ABANDONED_DEPTHS = 2
+"""Maximum number of threads that calls without an answer occupy."""
 _SHOWN_CONSOLES = 3
 """Instances that end without a heartbeat and whose last output is logged; that of others is most likely the same."""
 
@@ -91,6 +96,7 @@ class Reconciler:
         self._on_abort = on_abort
         self._on_progress = on_progress
         self._on_queue_gone = on_queue_gone
+        self._depths = TimedCalls(loop, timeout=_DEPTH_TIMEOUT, max_abandoned=MAX_ABANDONED_DEPTHS)
         self._active = False
         self._requested = False
         self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
@@ -104,6 +110,15 @@ class Reconciler:
         self._requested = True
         if not self._active:
             start(self._run_passes())
+
+    def check(self) -> None:
+        """Start a pass; decide by the records where an earlier one still waits for the provider."""
+        if self._active and self._is_running():
+            try:
+                self._decide(None, None, is_new=False)
+            except StoreUnavailableError as error:
+                self._writes.block(error)
+        self.request()
 
     async def _run_passes(self) -> None:
         self._active = True
@@ -127,8 +142,15 @@ class Reconciler:
             # The next pass decides again.
             self._writes.block(error)
 
-    def _decide(self, listing: Sequence[Instance] | None, depth: Depth | None, *, is_first: bool) -> None:
-        observation = self._states.observe(listing, depth)
+    def _decide(
+        self,
+        listing: Sequence[Instance] | None,
+        depth: Depth | None,
+        *,
+        is_first: bool = False,
+        is_new: bool = True,
+    ) -> None:
+        observation = self._states.observe(listing, depth, is_new=is_new)
         if observation.fleet == () and is_first:
             log.info("No running instances found")
         actions = decide(observation)
@@ -141,7 +163,7 @@ class Reconciler:
 
     async def _depth(self) -> Depth | None:
         try:
-            return await call(self._loop, self._queue.depth)
+            return await self._depths.call(self._queue.depth)
         except Exception as error:
             log.debug(f"Depth of the task queue unknown: {error}")
             if isinstance(error, NotFoundError):

@@ -155,11 +155,14 @@ class Observation:
     all_loaded: bool
     """Whether every task has been enqueued."""
     fleet: tuple[FleetInstance, ...] | None
-    """None if the listing failed: unknown, not empty."""
+    """None if the listing failed or is late: unknown, not empty."""
     offers: tuple[RankedOffer, ...]
     blocks: tuple[Block, ...]
     events_read_since: datetime | None
     """Time since which the event queue has been read without a gap; None while it cannot be read."""
+    recorded: tuple[FleetInstance, ...] = ()
+    """Launches that are not recorded as ended, with their last known states: without a listing, limits follow from
+    them and the clock."""
     refusals: tuple[Block, ...] = ()
     """Blocks of the last hour, expired ones included."""
     launch_failures: LaunchFailures | None = None

@@ -1,20 +1,27 @@
 """Termination of instances outside of a run, until a complete listing shows none.
 
-Invariant, with a test: instances count as terminated only when a complete listing no longer shows them. A failed
-listing proves nothing.
+Invariants, each with a test:
+
+1. Instances count as terminated only when a complete listing no longer shows them. A failed listing proves nothing.
+2. An instance that is known by its record is terminated without a listing.
+3. No error ends the attempts before their time is over, nor keeps other instances running: a call that fails is
+   divided until each instance has a call of its own.
+4. What is left is named at the end: by the listing, else by the records, else as unknown.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
 
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.model import Instance, InstanceState
-from cloud_tasks.plugin import Compute
+from cloud_tasks.plugin import Compute, LocatedCompute
+from cloud_tasks.quantities import counted
+from cloud_tasks.store import InstanceRecord
 
-__all__ = ["remaining_instances", "terminate_instances"]
+__all__ = ["divide", "note_zones", "remaining_instances", "terminate_instances"]
 
 _MIN_BACKOFF = timedelta(seconds=1)
 _MAX_BACKOFF = timedelta(seconds=15)
@@ -25,12 +32,27 @@ def remaining_instances(compute: Compute, job_id: str | None) -> tuple[Instance,
     return tuple(i for i in compute.instances(job_id) if i.state is not InstanceState.TERMINATED)
 
 
+def note_zones(compute: Compute, records: Iterable[InstanceRecord]) -> tuple[str, ...]:
+    """Return the instances that are not recorded as ended, after giving their zones to a backend that needs them."""
+    zones = {r.instance_id: r.zone for r in records if r.instance_id is not None and r.ended_at is None}
+    if isinstance(compute, LocatedCompute):
+        compute.note_zones(zones)
+    return tuple(zones)
+
+
+def divide(instance_ids: Sequence[str], failures: int) -> list[Sequence[str]]:
+    """Return the instances in as many calls as are due after this number of failed rounds: 1, 4, 16 and so on."""
+    size = max(1, -(-len(instance_ids) // 4 ** min(failures, 10)))
+    return [instance_ids[first : first + size] for first in range(0, len(instance_ids), size)]
+
+
 def terminate_instances(
     compute: Compute,
     find: Callable[[], Collection[Instance]],
     *,
     timeout: timedelta,
-    on_wait: Callable[[Sequence[Instance]], None] = lambda left: None,
+    recorded: Collection[str] = (),
+    on_wait: Callable[[str], None] = lambda text: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Instance, ...]:
@@ -39,37 +61,91 @@ def terminate_instances(
     Args:
         find: Return a complete listing, or raise.
         timeout: Maximum time until no instance is listed.
-        on_wait: Called with the remaining instances after each round.
+        recorded: Ids of instances that are terminated whether or not they are listed.
+        on_wait: Called after each round with what is waited for, in one line.
 
     Raises:
-        ProviderError: Instances may be left after ``timeout``, or a call failed permanently.
+        InputError: The configuration does not allow the calls.
+        ProviderError: Instances may be left after ``timeout``.
     """
+    termination = _Termination(compute, find, recorded)
     deadline = clock() + timeout.total_seconds()
     backoff = _MIN_BACKOFF.total_seconds()
-    found: dict[str, Instance] = {}
-    while True:
-        problem: ProviderError | None = None
-        left: Collection[Instance] = ()
-        try:
-            left = find()
-            found.update((instance.instance_id, instance) for instance in left)
-            if not left:
-                return tuple(found.values())
-            compute.terminate([instance.instance_id for instance in left])
-            left = find()
-            if not left:
-                return tuple(found.values())
-        except ProviderError as error:
-            if not error.transient:
-                raise
-            problem = error
+    while not termination.run_round():
         if clock() >= deadline:
-            names = ", ".join(instance.instance_id for instance in left) or "unknown"
-            reason = f": {problem}" if problem is not None else ""
-            raise ProviderError(
-                f"instances may still exist ({names}){reason}",
-                hint="run the command again, and check the provider's console",
-            ) from problem
-        on_wait(tuple(left))
+            raise termination.error()
+        on_wait(termination.describe())
         sleep(backoff)
         backoff = min(backoff * 1.5, _MAX_BACKOFF.total_seconds())
+    return tuple(termination.found.values())
+
+
+class _Termination:
+    def __init__(self, compute: Compute, find: Callable[[], Collection[Instance]], recorded: Collection[str]) -> None:
+        self._compute = compute
+        self._find = find
+        self._recorded = tuple(dict.fromkeys(recorded))
+        self._unrequested = self._recorded
+        """Recorded instances without a successful termination call."""
+        self._failures = 0
+        """Rounds with a failed termination call."""
+        self._left: tuple[Instance, ...] | None = None
+        """The last listing; None if it failed."""
+        self._problem: Exception | None = None
+        self.found: dict[str, Instance] = {}
+
+    def run_round(self) -> bool:
+        """Terminate what is known, by record or listing; return whether a listing shows no instance any more."""
+        self._problem = None
+        failed = self._terminate(self._unrequested)
+        self._unrequested = failed
+        if self._is_gone():
+            return True
+        listed = tuple(instance.instance_id for instance in self._left or ())
+        failed += self._terminate(listed)
+        self._failures += bool(failed)
+        return bool(listed) and self._is_gone()
+
+    def _terminate(self, instance_ids: Sequence[str]) -> tuple[str, ...]:
+        """Return the instances whose call failed."""
+        failed: list[str] = []
+        for piece in divide(instance_ids, self._failures):
+            try:
+                self._compute.terminate(piece)
+            except InputError:
+                raise
+            except Exception as error:
+                failed += piece
+                self._problem = error
+        return tuple(failed)
+
+    def _is_gone(self) -> bool:
+        try:
+            self._left = tuple(self._find())
+        except InputError:
+            raise
+        except Exception as error:
+            self._left, self._problem = None, error
+            return False
+        self.found.update((instance.instance_id, instance) for instance in self._left)
+        return not self._left
+
+    def describe(self) -> str:
+        """Return what is waited for: never "0 instances" for an unknown number."""
+        if self._left is not None:
+            reason = "" if self._problem is None else f": {self._problem}"
+            return f"Waiting for {counted(len(self._left), 'instance')} to terminate{reason}"
+        count = len(self._recorded)
+        known = f" ({counted(count, 'recorded instance')} requested to terminate)" if count else ""
+        return f"Waiting for a listing; the number of instances left is unknown{known}: {self._problem}"
+
+    def error(self) -> ProviderError:
+        """Return the error at the end of the time, with the instances that may be left."""
+        names = [i.instance_id for i in self._left] if self._left is not None else list(self._recorded)
+        reason = f": {self._problem}" if self._problem is not None else ""
+        error = ProviderError(
+            f"instances may still exist ({', '.join(names) or 'unknown'}){reason}",
+            hint="run the command again, and check the provider's console",
+        )
+        error.__cause__ = self._problem
+        return error

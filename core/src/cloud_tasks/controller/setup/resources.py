@@ -79,7 +79,7 @@ def _terminate_instances(
         compute,
         lambda: remaining_instances(compute, job_id),
         timeout=_TERMINATION_TIMEOUT,
-        on_wait=lambda left: log.info(f"Waiting for {_count(len(left))} of an earlier run to terminate"),
+        on_wait=lambda text: log.info(f"Earlier run: {text}"),
         clock=clock,
         sleep=sleep,
     )

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import structlog
 from google.api_core.exceptions import Conflict
 from google.cloud import compute_v1 as sdk
 
@@ -48,6 +49,8 @@ from cloud_tasks_gcp.credentials import credentials, project_id
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["GceCompute", "open_compute"]
+
+log = structlog.get_logger()
 
 _CONSOLE_CHARACTERS = 64 * 1024
 _LAUNCH_TIMEOUT = timedelta(minutes=10)
@@ -82,6 +85,10 @@ class GceCompute:
         self._images = ImageResolver(clients, project)
         self._lock = threading.Lock()
         self._zone_of: dict[str, str] = {}
+        self._job_zones: set[str] = set()
+        """Zones in which the job has launched instances."""
+        self._silent: frozenset[str] = frozenset()
+        """Zones that the last listing left out."""
         self._quota_lock = threading.Lock()
         self._quotas: dict[str, tuple[datetime, Mapping[str, float], Mapping[str, float]]] = {}
 
@@ -177,8 +184,7 @@ class GceCompute:
                 failure = operation_problem(done)
                 if failure is not None:
                     raise refusal(_without_retry(failure))
-            with self._lock:
-                self._zone_of[name] = zone
+            self.note_zones({name: zone})
             try:
                 with translate_errors(f"read {name}"):
                     found = clients.instances.get(
@@ -203,16 +209,38 @@ class GceCompute:
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
         unmanaged = foreign and job_id is None
-        found = all_instances(self._clients, self._project, "" if unmanaged else job_filter(job_id))
+        filter = "" if unmanaged else job_filter(job_id)
+        # The zones of a job are those of its region; without a region, it may have instances in any zone.
+        required = self._is_required if self._region or job_id is None else lambda place: True
+        found, silent = all_instances(self._clients, self._project, filter, required)
         instances = tuple(to_instance(each) for each in found)
         with self._lock:
             self._zone_of.update((each.instance_id, each.zone) for each in instances if each.job_id)
+            self._job_zones |= {each.zone for each in instances if job_id is not None}
+            is_new, self._silent = silent - self._silent, silent
+        if is_new:
+            log.warning(f"No answer from {', '.join(sorted(is_new))}: instances there are not listed")
         return instances
+
+    def _is_required(self, place: str) -> bool:
+        """Return whether a zone or region may hold instances of the job."""
+        with self._lock:
+            places = {self._region, *self._job_zones}
+        return any(
+            each == place or each.startswith(f"{place}-") or place.startswith(f"{each}-") for each in places if each
+        )
+
+    def note_zones(self, zones: Mapping[str, str]) -> None:
+        with self._lock:
+            self._zone_of.update(zones)
+            self._job_zones.update(zones.values())
 
     # -- termination and console --
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        terminate_instances(self._clients, self._project, instance_ids)
+        with self._lock:
+            zone_of = dict(self._zone_of)
+        terminate_instances(self._clients, self._project, instance_ids, zone_of, self._is_required)
 
     def console_log(self, instance_id: str) -> str:
         zone = self._zone(instance_id)

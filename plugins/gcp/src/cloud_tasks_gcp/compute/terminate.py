@@ -5,12 +5,13 @@ Invariants, each with a test:
 1. Only resources with the label of cloud-tasks are deleted.
 2. When `terminate_instances` returns, no instance and no disk of the given names exists, whatever its state was.
 3. Deletions run in parallel, and a failed one does not stop the others.
+4. An instance whose zone is known is deleted there, without a listing; other zones need not answer.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -19,10 +20,10 @@ import attrs
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients
+from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import translate_errors
-from cloud_tasks_gcp.compute.labels import job_filter
-from cloud_tasks_gcp.compute.listing import all_disks, all_instances
+from cloud_tasks_gcp.compute.labels import JOB_LABEL, job_filter
+from cloud_tasks_gcp.compute.listing import Required, all_disks, all_instances, zone_disks
 from cloud_tasks_gcp.compute.operations import operation_problem, wait_for_operation
 from cloud_tasks_gcp.compute.to_model import last_part
 
@@ -45,22 +46,60 @@ class _Resource:
     """``instance`` or ``disk``."""
     name: str
     zone: str
+    is_listed: bool = True
+    """Whether a listing of managed resources has shown it; otherwise its label is still to be checked."""
 
 
-def terminate_instances(clients: Clients, project: str, names: Sequence[str]) -> None:
-    """Delete the managed instances of these names and their disks. Raise `ProviderError` when any may remain."""
-    requested = frozenset(names)
-    if not requested:
-        return
-    managed = job_filter(None)
-    instances = [each for each in all_instances(clients, project, managed) if each.name in requested]
-    _delete_all(clients, project, [_resource("instance", each) for each in instances])
+def terminate_instances(
+    clients: Clients, project: str, names: Sequence[str], zone_of: Mapping[str, str], required: Required
+) -> None:
+    """Delete the managed instances of these names and their disks. Raise `ProviderError` when any may remain.
+
+    Args:
+        zone_of: Zones of instances, as far as they are known.
+        required: Zones that have to answer where the zone of an instance is not known.
+    """
+    located = {name: zone_of[name] for name in names if name in zone_of}
+    others = frozenset(names) - located.keys()
+    in_zones = [_Resource(kind="instance", name=name, zone=zone, is_listed=False) for name, zone in located.items()]
+    steps: list[Callable[[], None]] = [lambda: _delete_all(clients, project, in_zones)]
     # A boot disk outlives its instance when auto-delete was switched off or the instance was never created.
-    disks = [each for each in all_disks(clients, project, managed) if _belongs(each, requested)]
-    _delete_all(clients, project, [_resource("disk", each) for each in disks])
+    for zone in sorted(set(located.values())):
+        steps.append(lambda zone=zone: _delete_disks(clients, project, zone, located.keys()))  # type: ignore[misc]
+    if others:
+        steps.append(lambda: _terminate_listed(clients, project, others, required))
+    _run_all(steps)
 
 
-def _belongs(disk: sdk.Disk, names: frozenset[str]) -> bool:
+def _delete_disks(clients: Clients, project: str, zone: str, names: Collection[str]) -> None:
+    disks = zone_disks(clients, project, zone, job_filter(None))
+    _delete_all(clients, project, [_resource("disk", each) for each in disks if _belongs(each, names)])
+
+
+def _terminate_listed(clients: Clients, project: str, names: frozenset[str], required: Required) -> None:
+    managed = job_filter(None)
+    instances, silent = all_instances(clients, project, managed, required)
+    found = [each for each in instances if each.name in names]
+
+    def delete_disks() -> None:
+        disks, also_silent = all_disks(clients, project, managed, required)
+        _delete_all(clients, project, [_resource("disk", each) for each in disks if _belongs(each, names)])
+        unknown = sorted(names - {each.name for each in found})
+        if unknown and (zones := silent | also_silent):
+            problem = f"cannot find {', '.join(unknown)}: no answer from {', '.join(sorted(zones))}"
+            raise ProviderError(problem, transient=True)
+
+    _run_all([lambda: _delete_all(clients, project, [_resource("instance", each) for each in found]), delete_disks])
+
+
+def _run_all(steps: Iterable[Callable[[], None]]) -> None:
+    """Run all steps, then raise the first error."""
+    problems = [result for result in map(_attempt, steps) if isinstance(result, ProviderError)]
+    if problems:
+        raise problems[0]
+
+
+def _belongs(disk: sdk.Disk, names: Collection[str]) -> bool:
     return disk.name in names and not disk.users
 
 
@@ -110,6 +149,16 @@ def _start_deletion(clients: Clients, project: str, resource: _Resource) -> sdk.
                     project=project, zone=resource.zone, disk=resource.name, request_id=request_id
                 )
                 return one.disks.delete_unary(request=disk, timeout=ANSWER_TIMEOUT)
+            if not resource.is_listed:
+                found = one.instances.get(
+                    project=project,
+                    zone=resource.zone,
+                    instance=resource.name,
+                    retry=read_retry(),
+                    timeout=ANSWER_TIMEOUT,
+                )
+                if JOB_LABEL not in found.labels:
+                    return None
             instance = sdk.DeleteInstanceRequest(
                 project=project, zone=resource.zone, instance=resource.name, request_id=request_id
             )

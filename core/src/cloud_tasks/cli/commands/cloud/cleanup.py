@@ -97,7 +97,7 @@ def _cleanup(config: JobConfig, regions: Sequence[Compute], values: dict[str, An
     ids = frozenset(instance.instance_id for instance in chosen)
     for compute, instances in listed:
         if not ids.isdisjoint(instance.instance_id for instance in instances):
-            _terminate(compute, job_id, ids, values["wait"])
+            _terminate(compute, job_id, ids.intersection(i.instance_id for i in instances), values["wait"])
     echo(f"Terminated {counted(len(chosen), 'instance')}; verified by a complete listing", err=values["as_json"])
 
 
@@ -106,7 +106,8 @@ def _terminate(compute: Compute, job_id: str | None, ids: Collection[str], timeo
         compute,
         lambda: [i for i in remaining_instances(compute, job_id) if i.instance_id in ids],
         timeout=timeout,
-        on_wait=lambda left: echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
+        recorded=ids,
+        on_wait=lambda text: echo(text, err=True),
     )
 
 

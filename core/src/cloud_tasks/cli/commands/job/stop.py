@@ -21,8 +21,10 @@ from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import (
     check_recorded_place,
+    note_zones,
     open_compute,
     open_queue,
+    read_launches,
     remaining_instances,
     terminate_instances,
 )
@@ -74,7 +76,10 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
                 compute,
                 lambda: remaining_instances(compute, job_id),
                 timeout=values["wait"],
-                on_wait=lambda left: echo(f"Waiting for {counted(len(left), 'instance')} to terminate", err=True),
+                recorded=note_zones(
+                    compute, store.instances() if store is not None else read_launches(database, job_id)
+                ),
+                on_wait=lambda text: echo(text, err=True),
             )
         if store is not None:
             _record_terminated(store)
