@@ -6,12 +6,15 @@ import random
 from collections.abc import Sequence
 from datetime import timedelta
 
+import attrs
 import pytest
 from simulated_cloud.catalogue import catalogue, prices
-from simulated_cloud.cloud import CloudInstance, SimulatedCloud
+from simulated_cloud.cloud import CloudInstance, EndCause, SimulatedCloud
+from simulated_cloud.dials.calls import CallFaults, Obstacles
+from simulated_cloud.dials.launches import LaunchFaults
+from simulated_cloud.faults import CALM, Faults
 from simulated_cloud.loop import CrashableLoop, CrashPoints, SimulatedCrash
 from simulated_cloud.queue import SimulatedQueue
-from simulated_cloud.scenario import CALM, Faults
 from simulated_cloud.unreliable import Unreliable
 from virtual_loop import START, VirtualLoop
 
@@ -182,6 +185,66 @@ def test_simulated_broken_script_is_in_the_console_log(world):
     assert "no such command" in yard.cloud.console_log(instance.instance_id)
 
 
+def test_simulated_queue_that_appears_late_does_not_exist_before(world):
+    queue = a_queue(world, Faults(calls=CallFaults(queue_delay=LEASE)))
+    assert not queue.exists()
+    with pytest.raises(NotFoundError):
+        queue.send([b"a"])
+    world.run_for(LEASE)
+    assert queue.exists()
+    assert queue.send([b"a"]) == []
+
+
+def test_simulated_instance_ends_at_its_maximum_lifetime_whatever_runs_on_it(world):
+    yard = Yard(world, Faults(launches=LaunchFaults(hanging_script=1.0)))
+    yard.cloud.launch(attrs.evolve(yard.request(), max_lifetime=timedelta(hours=2)))
+    world.run_for(timedelta(minutes=119))
+    assert [word for program in yard.programs for word in program.history] == []
+    assert len(list(yard.cloud.existing())) == 1
+    world.run_for(timedelta(minutes=2))
+    assert [each.end_cause for each in yard.cloud.all_instances.values()] == [EndCause.LIFETIME]
+
+
+def test_simulated_instance_that_restarts_stays_without_its_worker(world):
+    yard = Yard(world, Faults(launches=LaunchFaults(restart=timedelta(minutes=1))))
+    yard.cloud.launch(yard.request())
+    world.run_for(timedelta(hours=1))
+    assert yard.programs[0].history == ["start", "kill"]
+    assert yard.cloud.instances("job")[0].state is InstanceState.RUNNING
+
+
+def test_simulated_spot_instance_is_preempted_while_it_boots(world):
+    yard = Yard(world, Faults(launches=LaunchFaults(preempted_at_boot=1.0)))
+    yard.offer = rank(catalogue(), Constraints(provisioning_model=ProvisioningModel.SPOT), Limits(), prices).offers[0]
+    yard.cloud.launch(yard.request())
+    world.run_for(timedelta(minutes=5))
+    assert yard.programs[0].history == ["kill"]
+    assert [each.end_cause for each in yard.cloud.all_instances.values()] == [EndCause.PREEMPTED]
+
+
+def test_simulated_cloud_lists_an_instance_for_a_time_after_its_end(world):
+    yard = Yard(world, Faults(calls=CallFaults(hidden_end=timedelta(hours=9))))
+    instance = yard.cloud.launch(yard.request())
+    yard.cloud.terminate([instance.instance_id])
+    world.run_for(timedelta(minutes=2))
+    assert list(yard.cloud.existing()) == []
+    assert [each.state for each in yard.cloud.instances("job")] == [InstanceState.RUNNING]
+    with pytest.raises(ProviderError, match="not ready"):
+        yard.cloud.terminate([instance.instance_id])
+    world.run_for(timedelta(hours=9))
+    assert yard.cloud.instances("job") == []
+
+
+def test_obstacles_charge_an_hour_for_a_slow_call():
+    charged: list[timedelta] = []
+    faults = CallFaults(slow_listing=1.0)
+    obstacles = Obstacles(random.Random(1), lambda: timedelta(0), lambda: faults, charged.append)
+    assert obstacles.of_controller("terminate") is None
+    assert charged == []
+    assert obstacles.of_controller("instances") is None
+    assert charged == [timedelta(hours=1)]
+
+
 class Counter:
     def __init__(self) -> None:
         self.count = 0
@@ -200,11 +263,15 @@ def test_unreliable_calls_fail_before_or_after_their_effect(faults, expected):
     assert counter.count == expected
 
 
+def unavailable(name: str) -> Exception:
+    return ProviderError(f"{name}: unavailable", transient=True)
+
+
 def test_unreliable_calls_fail_during_an_outage_unless_excluded():
     counter = Counter()
     with pytest.raises(ProviderError, match="unavailable"):
-        Unreliable(counter, random.Random(1), CALM, is_down=lambda: True).add()
-    assert Unreliable(counter, random.Random(1), CALM, is_down=lambda: True, never=("add",)).add() == 1
+        Unreliable(counter, random.Random(1), CALM, obstacle=unavailable).add()
+    assert Unreliable(counter, random.Random(1), CALM, obstacle=unavailable, never=("add",)).add() == 1
 
 
 def a_loop(world: VirtualLoop, *, crashes: int = 0, asleep: timedelta = timedelta(0)) -> CrashableLoop:

@@ -9,6 +9,7 @@ import argparse
 import logging
 import multiprocessing
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -19,9 +20,11 @@ from pathlib import Path
 import structlog
 
 from simulated_cloud import (
+    DIALS,
     InvariantViolation,
     Simulation,
     SimulationResult,
+    dial_scenario,
     draw_scenario,
     scratch_folder,
 )
@@ -29,20 +32,27 @@ from simulated_cloud import (
 _PROGRAM = "tests/soak/simulation_soak.py"
 _BATCH = 100
 """Number of seeds between two progress lines."""
+_ALL = "all"
+"""Value of ``--dial`` for all dials, those included that are off."""
 
 
-def simulate(seed: int, min_tasks: int, max_tasks: int) -> SimulationResult:
+def simulate(seed: int, options: argparse.Namespace) -> SimulationResult:
     """Simulate one seed; raise `InvariantViolation` if an invariant is violated."""
-    scenario = draw_scenario(seed, min_tasks=min_tasks, max_tasks=max_tasks)
+    if options.calm:
+        (name,) = options.dial
+        scenario = dial_scenario(name, seed, tasks=options.min_tasks)
+    else:
+        dials = [each.name for each in DIALS] if _ALL in options.dial else options.dial
+        scenario = draw_scenario(seed, min_tasks=options.min_tasks, max_tasks=options.max_tasks, dials=dials)
     with scratch_folder() as folder:
         return Simulation(scenario, Path(folder)).run()
 
 
-def problem_of(seed: int, min_tasks: int, max_tasks: int) -> tuple[int, str, int]:
+def problem_of(seed: int, options: argparse.Namespace) -> tuple[int, str, int]:
     """Return the seed, the violated invariant (empty: none), and the number of tasks."""
     _set_log_level(logging.CRITICAL)
     try:
-        return seed, "", simulate(seed, min_tasks, max_tasks).tasks
+        return seed, "", simulate(seed, options).tasks
     except (Exception, InvariantViolation) as error:
         return seed, f"{type(error).__name__}: {error}", 0
 
@@ -64,7 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="number of parallel processes")
     parser.add_argument("--min-tasks", type=int, default=200)
     parser.add_argument("--max-tasks", type=int, default=2000)
+    names = [each.name for each in DIALS]
+    parser.add_argument("--dial", action="append", default=[], choices=(*names, _ALL), help="draw this dial, too")
+    parser.add_argument("--calm", action="store_true", help="a calm cloud, with --dial only")
     options = parser.parse_args(arguments)
+    if options.calm and (len(options.dial) != 1 or _ALL in options.dial):
+        parser.error("--calm needs one --dial")
     if options.seed is not None:
         return _alone(options)
     return _many(options)
@@ -73,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _alone(options: argparse.Namespace) -> int:
     _set_log_level(logging.INFO)
     try:
-        print(simulate(options.seed, options.min_tasks, options.max_tasks))
+        print(simulate(options.seed, options))
     except (Exception, InvariantViolation) as error:
         traceback.print_exc()
         print(f"seed {options.seed} FAILED: {type(error).__name__}: {error}", flush=True)
@@ -85,14 +100,15 @@ def _many(options: argparse.Namespace) -> int:
     failed: list[int] = []
     tasks = done = 0
     began = time.monotonic()
-    sizes = f"--min-tasks {options.min_tasks} --max-tasks {options.max_tasks}"
+    given = [f"--min-tasks {options.min_tasks} --max-tasks {options.max_tasks}"]
+    given += [f"--dial {shlex.quote(name)}" for name in options.dial] + ["--calm"] * options.calm
     for seed, problem, count in _results(options):
         done += 1
         tasks += count
         if problem:
             failed.append(seed)
             print(f"seed {seed} FAILED: {problem}", flush=True)
-            print(f"  repeat: python {_PROGRAM} --seed {seed} {sizes}", flush=True)
+            print(f"  repeat: python {_PROGRAM} --seed {seed} {' '.join(given)}", flush=True)
         if done % _BATCH == 0:
             span = time.monotonic() - began
             print(
@@ -110,7 +126,7 @@ def _many(options: argparse.Namespace) -> int:
 def _results(options: argparse.Namespace) -> Iterator[tuple[int, str, int]]:
     """Yield the result of each seed, in order, until the time is over."""
     seeds = range(options.first, options.first + options.seeds)
-    run = partial(problem_of, min_tasks=options.min_tasks, max_tasks=options.max_tasks)
+    run = partial(problem_of, options=options)
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
     if options.processes == 1:
         for seed in seeds:

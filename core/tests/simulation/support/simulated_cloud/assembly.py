@@ -62,7 +62,7 @@ def make_controller(
             job_id=job_id,
             offer=ranked.offer,
             startup_script="start the worker",
-            labels={"slots": str(ranked.slots)},
+            labels={"slots": str(ranked.slots), "run": store.job.run_id, "owner": "simulated"},
             max_lifetime=scenario.max_lifetime,
         )
 
@@ -99,4 +99,5 @@ def make_controller(
         ),
         interval=scenario.scaling_check_interval,
         writes=writes,
+        event_queue=cast(Queue, world.event_calls),
     )

@@ -4,12 +4,14 @@ Invariants, each with a test:
 
 1. Two launches with one client token create one instance, even if the first answer was lost.
 2. An instance is billed from its creation to its termination, while stopped too.
+3. An instance ends at its maximum lifetime, whatever runs on it.
 """
 
 from __future__ import annotations
 
+import enum
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -30,10 +32,22 @@ from cloud_tasks.model import (
     ProvisioningModel,
     Region,
 )
+from simulated_cloud.bill import Bill
 from simulated_cloud.catalogue import ZONES, catalogue
-from simulated_cloud.scenario import Faults
+from simulated_cloud.dials.dial import Window
+from simulated_cloud.faults import Faults
 
-__all__ = ["CloudInstance", "Program", "SimulatedCloud"]
+__all__ = ["CloudInstance", "EndCause", "Program", "SimulatedCloud"]
+
+
+class EndCause(enum.Enum):
+    """Cause of the end of an instance."""
+
+    TERMINATED = "terminated"
+    POWERED_OFF = "powered off"
+    """By its script or its worker."""
+    PREEMPTED = "preempted"
+    LIFETIME = "maximum lifetime"
 
 
 class Program(Protocol):
@@ -56,13 +70,25 @@ class CloudInstance(SimulatedInstance[datetime]):
     instance_id: str
     client_token: str
     script_failed: bool = False
+    """Whether its script ended, or hangs, without a worker."""
     unmanaged: bool = False
+    is_rival: bool = False
+    """Whether another controller launched it."""
+    labels: Mapping[str, str] = attrs.field(factory=dict)
     program: Program | None = None
+    end_cause: EndCause | None = None
+    listed_until: datetime | None = None
+    """Time until which it is listed as running although it has ended."""
 
     @property
     def is_alive(self) -> bool:
         """Whether it is starting or running."""
         return self.state in (InstanceState.STARTING, InstanceState.RUNNING)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the controller under test launched it."""
+        return not self.unmanaged and not self.is_rival
 
 
 class SimulatedCloud:
@@ -72,6 +98,9 @@ class SimulatedCloud:
         make_program: Return the program of a new instance.
         on_launch: Called with a request before it creates an instance.
         on_change: Called with an instance that was created or terminated.
+        on_terminate: Called with an instance that is to be terminated.
+        is_open: Return whether a window of the faults covers the present.
+        skew: Difference of its clock from the true time.
     """
 
     def __init__(
@@ -84,6 +113,9 @@ class SimulatedCloud:
         make_program: Callable[[CloudInstance], Program],
         on_launch: Callable[[LaunchRequest], None],
         on_change: Callable[[CloudInstance], None],
+        on_terminate: Callable[[CloudInstance], None] = lambda instance: None,
+        is_open: Callable[[Window | None], bool] = lambda window: False,
+        skew: timedelta = timedelta(0),
     ) -> None:
         self.faults = faults
         self.all_instances: dict[str, CloudInstance] = {}
@@ -93,6 +125,10 @@ class SimulatedCloud:
         self._make_program = make_program
         self._on_launch = on_launch
         self._on_change = on_change
+        self._on_terminate = on_terminate
+        self._is_open = is_open
+        self._skew = skew
+        self.bill = Bill(loop.now)
         self._by_token: dict[str, CloudInstance] = {}
         self.listed_at = loop.now()
         """Time of the last listing."""
@@ -117,33 +153,43 @@ class SimulatedCloud:
         if known is None:
             self._refuse(request.offer)
             self._on_launch(request)
-            slots = int(request.labels.get("slots", "1"))
-            known = self._create(request.offer, slots, request.client_token, request.max_lifetime)
+            known = self._create(request.offer, request.client_token, request.labels, request.max_lifetime)
         return self._shown(known)
 
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        self.listed_at = self._loop.now()
-        seen_until = self._loop.now() - self.faults.listing_lag * self._rng.random()
+        self.listed_at = now = self._loop.now()
+        seen_until = now - self.faults.listing_lag * self._rng.random()
         return [
             self._shown(instance)
             for instance in self.all_instances.values()
-            if (instance.ended_at is None or include_terminated) and instance.created_at <= seen_until
+            if (instance.ended_at is None or include_terminated or self._is_hidden(instance))
+            and instance.created_at <= seen_until
         ]
+
+    def _is_hidden(self, instance: CloudInstance) -> bool:
+        """Return whether the end of an instance is not visible yet."""
+        until = instance.listed_until
+        return until is not None and self._loop.now() < until and bool(self.faults.calls.hidden_end)
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         partial = self._rng.random() < self.faults.partial
+        hidden = False
         for instance_id in instance_ids:
             instance = self.all_instances.get(instance_id)
             if instance is None or instance.is_ending:
+                hidden |= instance is not None and self._is_hidden(instance)
                 continue
+            self._on_terminate(instance)
             if partial and self._rng.random() < 0.5:
                 continue
             self._kill_program(instance)
             instance.stop()
             stop = timedelta(seconds=self.faults.draw_stop_time(self._rng))
-            self._loop.later(stop, lambda instance=instance: self.end(instance))  # type: ignore[misc]
+            self._loop.later(stop, lambda instance=instance: self.end(instance, EndCause.TERMINATED))  # type: ignore[misc]
+        if hidden:
+            raise ProviderError("the instance is not ready: another operation is in progress")
         if partial:
             raise ProviderError("some instances may remain", transient=True)
 
@@ -158,7 +204,14 @@ class SimulatedCloud:
     # -- simulation ----------------------------------------------------------------------------------------------
 
     def _refuse(self, offer: Offer) -> None:
-        now = self._loop.now()
+        now, launches = self._loop.now(), self.faults.launches
+        if self.refuses_everything:
+            raise LaunchRefusedError(
+                "this account may not launch instances",
+                scope=launches.refusal_scope,
+                retry_after=launches.refusal_pause,
+                reason="DENIED",
+            )
         key = (offer.instance_type.name, offer.zone, offer.provisioning_model)
         if self.faults.draw_refusal(self._rng):
             self._no_capacity.setdefault(key, now + timedelta(minutes=self._rng.uniform(1, 30)))
@@ -173,6 +226,11 @@ class SimulatedCloud:
         if quota is not None and self.vcpus() + offer.instance_type.vcpus > quota:
             raise self._refusal(f"quota of {quota} vCPUs exceeded", RefusalScope.REGION, "QUOTA")
 
+    @property
+    def refuses_everything(self) -> bool:
+        """Whether every launch is refused until the user repairs that."""
+        return self._is_open(self.faults.launches.refusals)
+
     def _refusal(self, message: str, scope: RefusalScope, reason: str) -> LaunchRefusedError:
         pause = timedelta(seconds=self._rng.choice((60, 300)))
         return LaunchRefusedError(message, scope=scope, retry_after=pause, reason=reason)
@@ -180,46 +238,93 @@ class SimulatedCloud:
     def vcpus(self) -> int:
         return sum(instance.offer.instance_type.vcpus for instance in self.existing())
 
+    def ours(self) -> list[CloudInstance]:
+        """Return the instances of the controller under test that are billed."""
+        return [instance for instance in self.existing() if instance.is_ours]
+
     def existing(self) -> Iterator[CloudInstance]:
         """Return the instances that are billed, stopped ones included."""
         return (instance for instance in self.all_instances.values() if instance.ended_at is None)
 
     def add_unmanaged(self, offer: Offer) -> None:
         """Create an instance with the job's label that is in no record."""
-        self._create(offer, 1, f"unmanaged{len(self.all_instances)}", None, unmanaged=True)
+        self._create(offer, f"unmanaged{len(self.all_instances)}", {"run": "run"}, None, unmanaged=True)
+
+    def add_rival(self, offer: Offer, stays: timedelta) -> None:
+        """Create an instance that another controller of the job launched, and terminates later."""
+        labels = {"run": "another", "owner": "somebody-else"}
+        instance = self._create(offer, f"rival{len(self.all_instances)}", labels, None, is_rival=True)
+        self._loop.later(stays, lambda: self.end(instance, EndCause.TERMINATED))
 
     def _create(
-        self, offer: Offer, slots: int, token: str, lifetime: timedelta | None, *, unmanaged: bool = False
+        self,
+        offer: Offer,
+        token: str,
+        labels: Mapping[str, str],
+        lifetime: timedelta | None,
+        *,
+        unmanaged: bool = False,
+        is_rival: bool = False,
     ) -> CloudInstance:
         instance = CloudInstance(
             instance_id=f"sim-{len(self.all_instances) + 1:04}",
             offer=offer,
-            slots=slots,
+            slots=int(labels.get("slots", "1")),
             client_token=token,
             created_at=self._loop.now(),
             unmanaged=unmanaged,
+            is_rival=is_rival,
+            labels=labels,
         )
         self.all_instances[instance.instance_id] = self._by_token[token] = instance
-        instance.program = self._make_program(instance)
+        if instance.is_ours:
+            self.bill.charge(instance.instance_id, offer.price_per_hour)
+        if not is_rival:
+            instance.program = self._make_program(instance)
         self._on_change(instance)
         boot = timedelta(seconds=self.faults.draw_boot_time(self._rng))
         self._loop.later(boot, lambda: self._boot(instance))
         if lifetime is not None:
-            self._loop.later(lifetime, lambda: self.end(instance))
-        span = self.faults.draw_lifetime(self._rng, offer)
+            self._loop.later(lifetime, lambda: self.end(instance, EndCause.LIFETIME))
+        if instance.is_ours:
+            self._schedule_interruptions(instance, boot)
+        return instance
+
+    def _schedule_interruptions(self, instance: CloudInstance, boot: timedelta) -> None:
+        launches = self.faults.launches
+        span = self.faults.draw_lifetime(self._rng, instance.offer)
         if span is not None:
             self._loop.later(timedelta(seconds=span), lambda: self._preempt(instance))
-        return instance
+        if launches.restart is not None:
+            after = self._rng.expovariate(1 / launches.restart.total_seconds())
+            self._loop.later(boot + timedelta(seconds=after), lambda: self._restart(instance))
+        is_spot = instance.offer.provisioning_model is ProvisioningModel.SPOT
+        if is_spot and launches.preempted_at_boot and self._is_preempted_at_boot(instance):
+            self._loop.later(boot * self._rng.uniform(0.1, 0.9), lambda: self._preempt_silently(instance))
+
+    def _is_preempted_at_boot(self, instance: CloudInstance) -> bool:
+        launches, launched = self.faults.launches, sum(each.is_ours for each in self.all_instances.values())
+        return launched <= launches.preempted_starts or self._rng.random() < launches.preempted_at_boot
+
+    def _restart(self, instance: CloudInstance) -> None:
+        """Restart an instance; nothing starts its worker again."""
+        if instance.is_alive and self.faults.launches.restart is not None:
+            self._kill_program(instance)
 
     def _boot(self, instance: CloudInstance) -> None:
         if instance.program is None or not instance.boot():
+            return
+        launches = self.faults.launches
+        without_worker = launches.hanging_script + launches.ending_script
+        if without_worker and self._rng.random() < without_worker:
+            instance.script_failed = True
             return
         if self._rng.random() >= self.faults.broken_start:
             instance.program.start()
             return
         instance.script_failed = True
         if self._rng.random() < 0.5:  # some scripts power the instance off, others leave it idle
-            self._loop.later(timedelta(seconds=20), lambda: self.end(instance))
+            self._loop.later(timedelta(seconds=20), lambda: self.end(instance, EndCause.POWERED_OFF))
 
     def _preempt(self, instance: CloudInstance) -> None:
         if not instance.is_alive or self.faults.spot_lifetime is None:
@@ -231,41 +336,48 @@ class SimulatedCloud:
             instance.program.notice(left)
             self._loop.later(left, lambda: self._interrupt(instance))
 
+    def _preempt_silently(self, instance: CloudInstance) -> None:
+        if self.faults.launches.preempted_at_boot:
+            self._interrupt(instance)
+
     def _interrupt(self, instance: CloudInstance) -> None:
         if instance.is_alive and self._rng.random() < self.faults.remains:
             self._kill_program(instance)
-            instance.state = InstanceState.STOPPED
+            instance.state, instance.end_cause = InstanceState.STOPPED, EndCause.PREEMPTED
         elif instance.is_alive:
-            self.end(instance)
+            self.end(instance, EndCause.PREEMPTED)
 
     def _kill_program(self, instance: CloudInstance) -> None:
         if instance.program is not None:
             instance.program.kill()
             instance.program = None
 
-    def end(self, instance: CloudInstance) -> None:
+    def end(self, instance: CloudInstance, cause: EndCause) -> None:
         """Terminate an instance with all its resources."""
         if instance.ended_at is not None:
             return
         self._kill_program(instance)
         instance.end(self._loop.now())
+        instance.end_cause = instance.end_cause or cause
+        if self.faults.calls.hidden_end:
+            instance.listed_until = self._loop.now() + self.faults.calls.hidden_end * self._rng.random()
+        self.bill.charge(instance.instance_id, Money.zero())
         self._on_change(instance)
 
     def cost(self) -> Money:
-        """Return the cost of all instances until now."""
-        now = self._loop.now()
-        counted = (instance for instance in self.all_instances.values() if not instance.unmanaged)
-        return sum((instance.cost(now) for instance in counted), Money.zero())
+        """Return the bill of the controller's instances until now."""
+        return self.bill.total()
 
     def _shown(self, instance: CloudInstance) -> Instance:
         return Instance(
             instance_id=instance.instance_id,
             job_id=self._job_id,
-            state=instance.state,
+            state=InstanceState.RUNNING if self._is_hidden(instance) else instance.state,
             instance_type=instance.offer.instance_type.name,
             zone=instance.offer.zone,
             provisioning_model=instance.offer.provisioning_model,
-            created_at=instance.created_at,
+            created_at=instance.created_at + self._skew,
             client_token=instance.client_token,
+            labels=instance.labels,
             boot_disk_type=instance.offer.boot_disk.disk_type,
         )

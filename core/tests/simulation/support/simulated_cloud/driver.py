@@ -20,6 +20,7 @@ from cloud_tasks.selection import RankedOffer, rank
 from cloud_tasks.store import JobRecord, Store
 from simulated_cloud.assembly import Parts, make_controller
 from simulated_cloud.catalogue import catalogue, prices
+from simulated_cloud.faults import CALM
 from simulated_cloud.loop import (
     CrashableLoop,
     CrashPoints,
@@ -30,7 +31,7 @@ from simulated_cloud.loop import (
     WorldEnded,
 )
 from simulated_cloud.monitor import InvariantViolation
-from simulated_cloud.scenario import CALM, Scenario
+from simulated_cloud.scenario import Scenario
 from simulated_cloud.unreliable import Unreliable
 from simulated_cloud.watched import WatchedStore
 from simulated_cloud.world import World
@@ -53,7 +54,9 @@ class SimulationResult:
     seed: int
     tasks: int
     outcomes: tuple[JobPhase, ...]
-    """Outcome of each run that ended; crashed runs excluded."""
+    """Outcome of each run that ended; crashed runs excluded. Empty for a controller that never came back."""
+    reasons: tuple[str, ...]
+    """Reasons of the aborted runs."""
     crashes: tuple[str, ...]
     """Crash points at which the controller was killed."""
     duration: timedelta
@@ -87,15 +90,23 @@ class Simulation:
         self._scenario = scenario
         self._path = folder / f"simulated-{scenario.seed}.db"
         self._parts = parts or Parts()
-        self._world = World(scenario, job_id=JOB_ID, on_interrupt=self._interrupt, on_unmanaged=self._add_unmanaged)
+        self._world = World(
+            scenario,
+            job_id=JOB_ID,
+            on_interrupt=self._interrupt,
+            on_unmanaged=self._add_unmanaged,
+            on_rival=self._add_rivals,
+        )
         self.monitor = self._world.monitor
-        crashes = scenario.faults.crashes if crash_after is None else 1
+        crashes = max(scenario.faults.crashes, scenario.faults.parties.dies) if crash_after is None else 1
         self._points = CrashPoints(self._world.rng("crashes"), crashes, first=crash_after)
         self._errors = ErrorPoints(self._world.rng("errors"), scenario.faults.errors)
         self._deadline = START + _FAULTY_TIME
         self._refusals: dict[int, LaunchRequest] = {}
         self._limits = scenario.limits
         self._reason = ""
+        self._reasons: list[str] = []
+        self._is_dead = False
         self.console_log = ""
         """Console log of the last aborted run."""
 
@@ -109,6 +120,15 @@ class Simulation:
         # Only while a controller can find it; later, `cleanup` does.
         if self._controller_runs:
             self._world.cloud.add_unmanaged(self._offers[0].offer)
+
+    def _add_rivals(self) -> None:
+        """Launch the instances of another controller, once the job has been created."""
+        if not self.monitor.is_set_up:
+            self._world.loop.later(timedelta(minutes=1), self._add_rivals)
+            return
+        parties = self._scenario.faults.parties
+        for _ in range(parties.rivals):
+            self._world.cloud.add_rival(self._offers[0].offer, parties.rival_stays)
 
     def _calm(self) -> None:
         """Stop all faults."""
@@ -137,7 +157,7 @@ class Simulation:
         while not self._path.exists():
             self._set_up()
         outcomes: list[JobPhase] = []
-        while not outcomes or outcomes[-1] is not JobPhase.COMPLETE:
+        while not self._is_dead and (not outcomes or outcomes[-1] is not JobPhase.COMPLETE):
             if len(outcomes) >= _RUNS:
                 raise InvariantViolation(f"1: the job did not complete in {len(outcomes)} runs: {outcomes}")
             if len(outcomes) == _RUNS - 1:
@@ -145,12 +165,14 @@ class Simulation:
             outcome = self._run_once()
             if outcome is not None:
                 outcomes.append(outcome)
-            if outcome is JobPhase.ABORTED and "max_total_cost" in self._reason:
-                self._raise_cost_limit()
+                self._world.repair()
+            if outcome is JobPhase.ABORTED:
+                self._solve_problem()
         return SimulationResult(
             seed=scenario.seed,
             tasks=scenario.tasks,
             outcomes=tuple(outcomes),
+            reasons=tuple(self._reasons),
             crashes=tuple(self._points.log),
             duration=self._world.loop.now() - START,
             cost=self._world.cloud.cost(),
@@ -195,8 +217,11 @@ class Simulation:
                     sleep=lambda seconds: loop.run_for(timedelta(seconds=seconds)),
                 )
                 self.monitor.is_set_up = True
-        except (SimulatedCrash, ProviderError):
+        except SimulatedCrash:
             pass
+        except ProviderError as error:
+            self.monitor.setup_failed(error)
+            loop.run_for(timedelta(seconds=30))
 
     def _read_tasks(self) -> Iterator[Task]:
         for n in range(self._scenario.tasks):
@@ -204,12 +229,13 @@ class Simulation:
                 self._points("while loading")
             yield Task(task_id=f"task-{n:07}", data={"n": n})
 
-    def _raise_cost_limit(self) -> None:
-        """Raise the cost limit, as a user would to complete the job."""
+    def _solve_problem(self) -> None:
+        """Solve the problem that aborted a run, as a user would to complete the job."""
         limit = self._limits.max_total_cost
-        assert limit is not None
-        self.monitor.stopped_for_money(limit)
-        self._limits = attrs.evolve(self._limits, max_total_cost=limit * 2 + self._world.cloud.cost())
+        if limit is not None and "max_total_cost" in self._reason:
+            self._limits = attrs.evolve(self._limits, max_total_cost=limit * 2 + self._world.cloud.cost())
+        elif any(instance.is_rival for instance in self._world.cloud.existing()):
+            self._world.loop.run_for(self._scenario.faults.parties.rival_stays)
 
     def _run_once(self) -> JobPhase | None:
         """Run one controller to its end; return None if it crashed."""
@@ -220,8 +246,10 @@ class Simulation:
             asleep_until=self._world.asleep_until,
             on_failure=self._call_failed,
             error_point=self._errors,
+            clock=self._world.controller_now,
         )
         self.monitor.restarted()
+        self.monitor.limit_cost(self._limits.max_total_cost)
         with Store.open(self._path, job_id=JOB_ID, durable=False) as store:
             self._controller_runs = True
             try:
@@ -240,6 +268,9 @@ class Simulation:
                 )
                 outcome = self._run_controller(controller)
                 self._reason, self.console_log = controller.reason, controller.console_log or self.console_log
+                if outcome is JobPhase.ABORTED and controller.error is None:
+                    self._reasons.append(controller.reason)
+                    self.monitor.aborted(controller.reason)
                 self.monitor.was_left |= outcome is JobPhase.LEFT
                 if outcome is not JobPhase.LEFT and controller.all_gone:
                     self.monitor.all_gone()
@@ -249,14 +280,26 @@ class Simulation:
                     self.monitor.complete(store)
                 return outcome
             except SimulatedCrash:
-                pass
+                self._is_dead = self._scenario.faults.parties.dies and self._world.faults is not CALM
             finally:
                 loop.alive = False
+                self.monitor.stopped()
                 self._controller_runs = False
                 self._controller = None
+        if self._is_dead:
+            self._outlive()
+            return None
         # The user notices after a while.
         self._world.loop.run_for(timedelta(seconds=self._world.rng(f"away/{self._world.steps}").choice((1, 60, 600))))
         return None
+
+    def _outlive(self) -> None:
+        """Let time pass without a controller until its instances are gone, or should be."""
+        world, span = self._world, self.monitor.time_to_outlive
+        until = world.loop.now() + span
+        while world.cloud.ours() and world.loop.now() < until:
+            world.loop.run_for(span / 100)
+        self.monitor.outlived()
 
     def _resume(self, store: Store) -> None:
         """Resume the queues as a run does; the user repeats it after a failed call."""

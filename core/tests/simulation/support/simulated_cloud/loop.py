@@ -118,6 +118,7 @@ class CrashableLoop:
         deadline: Virtual time at which the world ends.
         on_failure: Called with the error of each failed call before its callback.
         error_point: Called before each callback, which is then omitted if it raises.
+        clock: Return the time that the controller's clock shows; None for the true time.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class CrashableLoop:
         asleep_until: Callable[[], datetime],
         on_failure: Callable[[Exception], None] = lambda error: None,
         error_point: Callable[[], None] = lambda: None,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._world = world
         self._point = point
@@ -136,10 +138,11 @@ class CrashableLoop:
         self._asleep_until = asleep_until
         self._on_failure = on_failure
         self._error_point = error_point
+        self._clock = clock or world.now
         self.alive = True
 
     def now(self) -> datetime:
-        return self._world.now()
+        return self._clock()
 
     def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
         self._point("before a call")

@@ -2,13 +2,15 @@
 
 Numbers in messages are those of the controller's invariants: 1 no task is lost or counted twice; 2 no instance is
 orphaned; 3 limits hold at all times; 4 no more instances than the tasks can use; 5 a refused scope is avoided; 6 a
-working instance is not terminated for missing heartbeats; 7 a broken instance ends no task for good.
+working instance is not terminated for missing heartbeats; 7 a broken instance ends no task for good; 8 a run is aborted
+for a cause; 9 no instance of another owner is terminated; 10 every instance, and every run, ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from cloud_tasks.controller.autoscaler.state import Block
 from cloud_tasks.convert import decode_task_message
@@ -24,6 +26,7 @@ from cloud_tasks.model import (
     TaskStatus,
 )
 from cloud_tasks.store import Store
+from simulated_cloud.causes import has_cause
 from simulated_cloud.cloud import CloudInstance, SimulatedCloud
 from simulated_cloud.scenario import Scenario
 from simulated_cloud.worker import SimulatedWorker
@@ -42,6 +45,13 @@ _MARGIN = timedelta(seconds=5)
 _DELIVERY = timedelta(seconds=90)
 """Maximum time until an event has been applied: the maximum delay, a long call, and a reconciliation pass."""
 _TIME_TO_GO = timedelta(minutes=3)
+"""Maximum time for a termination, with its repetitions."""
+_STARTUP_TIMEOUT = timedelta(seconds=600)
+_DEFAULT_LIFETIME = timedelta(hours=24)
+_MAX_SILENCE = timedelta(minutes=30)
+"""Maximum time without a heartbeat while the controller can act on it."""
+_GIVE_UP = timedelta(hours=6)
+"""Time after which a run that could launch nothing must have ended."""
 
 
 class InvariantViolation(BaseException):
@@ -53,11 +63,15 @@ class Monitor:
 
     Args:
         now: Return the virtual time.
+        controller_now: Return the time that the controller's clock shows.
     """
 
-    def __init__(self, scenario: Scenario, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, scenario: Scenario, now: Callable[[], datetime], controller_now: Callable[[], datetime] | None = None
+    ) -> None:
         self._scenario = scenario
         self._now = now
+        self._controller_now = controller_now or now
         self.cloud: SimulatedCloud | None = None
         self.workers: dict[str, SimulatedWorker] = {}
         self._intents: set[str] = set()
@@ -68,12 +82,17 @@ class Monitor:
         self._finished = 0
         self._blocks: list[Block] = []
         self._launched: set[str] = set()
+        self._running_since: datetime | None = None
+        self._refused_since = now()
+        """Time since which no instance exists."""
         self._checked = False
         self._instances = 0
         self._vcpus = 0
         self._slots = 0
         self._price = Money.zero()
-        self._peak_price = Money.zero()
+        self._cost_limit: Money | None = None
+        self._overspent_at: datetime | None = None
+        """Time at which the bill exceeds the limit by more than a pass, if nothing changes."""
         self.is_set_up = False
         """Whether the job's database is published and its queues are new."""
         self.was_left = False
@@ -89,7 +108,7 @@ class Monitor:
 
     def changed(self, instance: CloudInstance) -> None:
         """Count an instance that was created or terminated."""
-        if instance.unmanaged:
+        if not instance.is_ours:
             return
         self._checked = False
         sign = 1 if instance.ended_at is None else -1
@@ -97,21 +116,48 @@ class Monitor:
         self._vcpus += sign * instance.offer.instance_type.vcpus
         self._slots += sign * instance.slots
         self._price += instance.offer.price_per_hour * sign
-        self._peak_price = max(self._peak_price, self._price)
+        self._foresee_bill()
         self.check_limits()
 
+    def limit_cost(self, limit: Money | None) -> None:
+        """Set the limit on the total cost of the run that starts."""
+        self._cost_limit = limit
+        self._foresee_bill()
+
+    def _foresee_bill(self) -> None:
+        """Compute when the bill exceeds the limit by more than one pass, and the termination, cost."""
+        self._overspent_at = None
+        if self.cloud is None or self._cost_limit is None:
+            return
+        slack = (self._scenario.scaling_check_interval + _TIME_TO_GO) / timedelta(hours=1)
+        self._overspent_at = self.cloud.bill.exceeds_at(self._cost_limit + Money(self.cloud.bill.peak) * slack)
+
+    @property
+    def _is_bill_bounded(self) -> bool:
+        """Whether a controller has always enforced the limit on the total cost, or the lifetimes of instances do."""
+        faults = self._scenario.faults
+        unattended = faults.crashes or faults.sleeps or faults.parties.dies or self.was_left
+        return self._scenario.bounded_lifetimes or not unattended
+
     def check_limits(self) -> None:
-        """3: check the totals of all existing instances; skipped while none changed."""
+        """3: check the bill, and the totals of all existing instances, these only after a change."""
+        if self._overspent_at is not None and self._now() > self._overspent_at and self._is_bill_bounded:
+            assert self.cloud is not None
+            allowed = self._cost_limit or Money.zero()
+            raise InvariantViolation(
+                f"3: {self.cloud.bill.total().format(4)} were spent, {allowed.format(4)} were allowed"
+            )
         if self._checked:
             return
         limits = self._scenario.limits
-        for total, limit, name in (
+        totals: tuple[tuple[Any, Any, str], ...] = (
             (self._instances, limits.max_instances, "instances"),
             (self._vcpus, limits.max_total_cpus, "vCPUs"),
             (self._slots, limits.max_simultaneous_tasks, "simultaneous tasks"),
             (self._price, limits.max_total_price_per_hour, "price per hour"),
-        ):
-            if limit is not None and total > limit:  # type: ignore[operator]
+        )
+        for total, limit, name in totals:
+            if limit is not None and total > limit:
                 raise InvariantViolation(f"3: {name} {total} > {limit}")
         self._checked = True
 
@@ -150,9 +196,32 @@ class Monitor:
     def restarted(self) -> None:
         """Forget what a controller keeps in memory only."""
         self._blocks = []
+        self._running_since = self._refused_since = self._now()
+
+    def stopped(self) -> None:
+        """Note that no controller runs."""
+        self._running_since = None
+
+    def check_silent_instances(self) -> None:
+        """10: check that instances without a heartbeat are terminated, and a run ends that can never launch one."""
+        if self._running_since is None or self.cloud is None:
+            return
+        now, calls = self._now(), self._scenario.faults.calls
+        if self.cloud.ours():
+            self._refused_since = now
+        elif now - max(self._running_since, self._refused_since) > _GIVE_UP and self.cloud.refuses_everything:
+            raise InvariantViolation(f"10: every launch is refused, and the run goes on after {_GIVE_UP}")
+        if calls.listing_outage or calls.controller_credentials or calls.slow_call or calls.slow_listing:
+            return
+        faults = self._scenario.faults
+        idle = timedelta(minutes=20 * (faults.outages + faults.database_locks) + 60 * faults.sleeps)
+        for instance in self.cloud.ours():
+            silent_since = max(self.workers[instance.instance_id].last_sent, self._running_since)
+            if now - silent_since > _MAX_SILENCE + idle:
+                raise InvariantViolation(f"10: {instance.instance_id} sent no heartbeat for {now - silent_since}")
 
     def refusal_known(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
-        until = self._now() + error.retry_after
+        until = self._controller_now() + error.retry_after
         self._blocks.append(Block(scope=error.scope, offer=request.offer, until=until, reason=error.reason))
 
     def launch_called(self, request: LaunchRequest) -> None:
@@ -161,7 +230,7 @@ class Monitor:
             return
         self._launched.add(request.client_token)
         for block in self._blocks:
-            if block.until > self._now() and block.covers(request.offer):
+            if block.until > self._controller_now() and block.covers(request.offer):
                 raise InvariantViolation(f"5: launched {request.offer.instance_type.name} despite {block.reason}")
 
     def intended(self, store: Store, requests: Sequence[LaunchRequest], slots: int) -> None:
@@ -192,16 +261,16 @@ class Monitor:
             raise InvariantViolation(f"1: {self._finished} tasks were finished, now {finished} are")
         self._finished = finished
 
-    def stopped_for_money(self, limit: Money) -> None:
-        """3: check that the cost exceeds the limit by one pass and the termination time at most."""
+    def terminated(self, instance: CloudInstance) -> None:
+        """9: check that the controller does not terminate an instance of another owner."""
+        if instance.is_rival:
+            raise InvariantViolation(f"9: {instance.instance_id}, which another controller launched, was terminated")
+
+    def aborted(self, reason: str) -> None:
+        """8: check that the world gave cause for an abort."""
         assert self.cloud is not None
-        faults = self._scenario.faults
-        if faults.crashes or faults.sleeps or self.was_left:
-            return  # no controller enforced the limit
-        slack = (self._scenario.scaling_check_interval + _TIME_TO_GO).total_seconds() / 3600
-        maximum = limit + self._peak_price * slack
-        if self.cloud.cost() > maximum:
-            raise InvariantViolation(f"3: {self.cloud.cost().format(4)} were spent, {limit.format(4)} were allowed")
+        if not has_cause(reason, self._scenario, self.cloud, self._cost_limit):
+            raise InvariantViolation(f"8: the run was aborted without a cause: {reason}")
 
     def marked_queued(self, task_ids: Collection[str]) -> None:
         unsent = set(task_ids) - self._sent_tasks
@@ -211,7 +280,12 @@ class Monitor:
     def terminating(self, instance_id: str, reason: str) -> None:
         """6: check that an instance which sends heartbeats is not terminated for missing ones."""
         worker = self.workers.get(instance_id)
-        if worker is None or not worker.is_healthy or not reason.startswith("no heartbeat"):
+        if worker is None or not reason.startswith("no heartbeat"):
+            return
+        age = self._now() - worker.created_at
+        if worker.first_sent is None and age < _STARTUP_TIMEOUT:
+            raise InvariantViolation(f"6: {instance_id} terminated for missing heartbeats {age} after its launch")
+        if not worker.is_healthy:
             return
         # Its first event may not have arrived.
         if worker.first_sent is None or self._now() - worker.first_sent < self._scenario.event_wait + _DELIVERY:
@@ -230,9 +304,26 @@ class Monitor:
         # An unmanaged instance created after the last listing, or shortly before, is in no listing and no record.
         known_by = self.cloud.listed_at - self._scenario.faults.listing_lag - _MARGIN * 12
         existing = self.cloud.existing()
-        left = [m.instance_id for m in existing if not m.unmanaged or m.created_at < known_by]
+        left = [m.instance_id for m in existing if m.is_ours or (m.unmanaged and m.created_at < known_by)]
         if left:
             raise InvariantViolation(f"2: {left} still exist after the end")
+
+    def outlived(self) -> None:
+        """10: check that no instance is left some time after the controller died."""
+        assert self.cloud is not None
+        left = [instance.instance_id for instance in self.cloud.ours()]
+        if left:
+            raise InvariantViolation(f"10: {left} still exist {self.time_to_outlive} after the controller died")
+
+    @property
+    def time_to_outlive(self) -> timedelta:
+        """Maximum time for which an instance exists without a controller."""
+        return (self._scenario.max_lifetime or _DEFAULT_LIFETIME) + _TIME_TO_GO
+
+    def setup_failed(self, error: Exception) -> None:
+        """8: check that no passing error of a termination ends the setup."""
+        if "another operation is in progress" in str(error):
+            raise InvariantViolation(f"8: the setup ended without a cause: {error}")
 
     def complete(self, store: Store) -> None:
         """1: check that every task is finished with a status that a worker reported, and is counted once."""

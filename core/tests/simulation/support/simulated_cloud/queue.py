@@ -18,7 +18,7 @@ from virtual_loop import VirtualLoop
 
 from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
-from simulated_cloud.scenario import Faults
+from simulated_cloud.faults import Faults
 
 __all__ = ["SimulatedQueue"]
 
@@ -62,8 +62,11 @@ class SimulatedQueue:
         self._hidden: set[int] = set()
         """Numbers of messages that may be invisible now: leased or delayed."""
         self._exists = False
+        self._appears_at = loop.now()
 
     def create(self) -> None:
+        if not self._exists and self.faults.calls.queue_delay:
+            self._appears_at = self._loop.now() + self.faults.calls.queue_delay * self._rng.random()
         self._exists = True
 
     def delete(self) -> None:
@@ -79,7 +82,7 @@ class SimulatedQueue:
         self._hidden.clear()
 
     def exists(self) -> bool:
-        return self._exists
+        return self._exists and (self._loop.now() >= self._appears_at or not self.faults.calls.queue_delay)
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
         self._check()
@@ -166,5 +169,5 @@ class SimulatedQueue:
         """Do nothing: no connection is open."""
 
     def _check(self) -> None:
-        if not self._exists:
+        if not self.exists():
             raise NotFoundError("the simulated queue does not exist")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cloud_tasks.errors import ProviderError
-from simulated_cloud.scenario import Faults
+from simulated_cloud.faults import Faults
 
 __all__ = ["Unreliable"]
 
@@ -16,7 +16,7 @@ class Unreliable:
     """Proxy that forwards calls to an object and lets some fail.
 
     Args:
-        is_down: Return whether all calls fail now.
+        obstacle: Return the error of a call, given the name of its method; None if it takes place.
         never: Methods that never fail.
     """
 
@@ -26,13 +26,13 @@ class Unreliable:
         rng: random.Random,
         faults: Faults,
         *,
-        is_down: Callable[[], bool] = lambda: False,
+        obstacle: Callable[[str], Exception | None] = lambda name: None,
         never: tuple[str, ...] = (),
     ) -> None:
         self.faults = faults
         self._inner = inner
         self._rng = rng
-        self._is_down = is_down
+        self._obstacle = obstacle
         self._never = never
 
     def __getattr__(self, name: str) -> Any:
@@ -41,8 +41,8 @@ class Unreliable:
         def call(*args: Any, **kwargs: Any) -> Any:
             if name in self._never:
                 return method(*args, **kwargs)
-            if self._is_down():
-                raise ProviderError(f"{name}: the service is unavailable", transient=True)
+            if (error := self._obstacle(name)) is not None:
+                raise error
             dice = self._rng.random()
             if dice < self.faults.call_fails:
                 raise ProviderError(f"{name}: too many requests", transient=True)

@@ -20,7 +20,8 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Event, EventType, TaskMessage
 from cloud_tasks.plugin import Delivery, Queue
 from simulated_cloud.cloud import CloudInstance
-from simulated_cloud.scenario import Faults, Scenario
+from simulated_cloud.faults import Faults
+from simulated_cloud.scenario import Scenario
 
 __all__ = ["SimulatedWorker"]
 
@@ -43,6 +44,7 @@ class SimulatedWorker:
             body, and the ids of all its events.
         on_start: Called with each message whose task starts.
         power_off: Terminates the instance when the worker exits.
+        skew: Difference of its clock from the true time.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class SimulatedWorker:
         on_sending: Callable[[Sequence[Event], bytes, Sequence[str]], None],
         on_start: Callable[[TaskMessage], None],
         power_off: Callable[[], None],
+        skew: timedelta = timedelta(0),
     ) -> None:
         self._loop = loop
         self._rng = rng
@@ -69,6 +72,7 @@ class SimulatedWorker:
         self._on_sending = on_sending
         self._on_start = on_start
         self._power_off = power_off
+        self._skew = skew
         self._alive = False
         self._draining = False
         self._unsent: list[tuple[str, bytes]] = []
@@ -79,6 +83,7 @@ class SimulatedWorker:
         self._count = 0
         self._running: dict[str, TaskMessage] = {}
         self._idle_since = loop.now()
+        self.created_at = loop.now()
         self.last_sent = loop.now()
         """Time of the last accepted event message."""
         self.first_sent: datetime | None = None
@@ -276,7 +281,7 @@ class SimulatedWorker:
         return Event(
             event_id=f"{self._instance.instance_id}/{self._count}",
             event_type=kind,
-            timestamp=self._loop.now(),
+            timestamp=self._loop.now() + self._skew,
             hostname=f"host-{self._instance.instance_id}",
             instance_id=self._instance.instance_id,
             task_id=None if message is None else message.task_id,

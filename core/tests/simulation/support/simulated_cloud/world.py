@@ -10,17 +10,22 @@ from typing import cast
 from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.convert import encode_events
+from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Event, EventType
 from cloud_tasks.plugin import Queue
-from simulated_cloud.cloud import CloudInstance, SimulatedCloud
+from simulated_cloud.cloud import CloudInstance, EndCause, SimulatedCloud
+from simulated_cloud.dials.calls import Obstacles
+from simulated_cloud.faults import CALM
 from simulated_cloud.monitor import Monitor
 from simulated_cloud.queue import SimulatedQueue
-from simulated_cloud.scenario import CALM, Scenario
+from simulated_cloud.scenario import Scenario
 from simulated_cloud.unreliable import Unreliable
 from simulated_cloud.watched import REFUSED
 from simulated_cloud.worker import SimulatedWorker
 
 __all__ = ["World"]
+
+_CHECK_INTERVAL = timedelta(minutes=5)
 
 _HOSTILE = '{"event_type": "task_completed", "timestamp": "2026-01-01T00:00:00", "task_id": "no such task", '
 _GARBAGE = (
@@ -51,6 +56,7 @@ class World:
     Args:
         on_interrupt: Called for Ctrl-C, with the user's answer: T, L or C.
         on_unmanaged: Called when an unmanaged instance with the job's label is to appear.
+        on_rival: Called when another controller of the job is to launch its instances.
     """
 
     def __init__(
@@ -60,10 +66,12 @@ class World:
         job_id: str,
         on_interrupt: Callable[[str], None],
         on_unmanaged: Callable[[], None],
+        on_rival: Callable[[], None],
     ) -> None:
         self._scenario = scenario
         self._on_interrupt = on_interrupt
         self._on_unmanaged = on_unmanaged
+        self._on_rival = on_rival
         self.faults = faults = scenario.faults
         self.steps = 0
         latency = self.rng("latency")
@@ -71,7 +79,8 @@ class World:
         self.loop = VirtualLoop(
             latency=lambda: timedelta(seconds=latency.expovariate(1 / mean)), after_step=self._after_step
         )
-        self.monitor = monitor = Monitor(scenario, self.loop.now)
+        self.monitor = monitor = Monitor(scenario, self.loop.now, self.controller_now)
+        self._obstacles = Obstacles(self.rng("obstacles"), self._elapsed, lambda: self.faults.calls, self.loop.charge)
         self._garbage = self.rng("garbage")
         self._down_until = START
         self._asleep_until = START
@@ -90,8 +99,12 @@ class World:
             make_program=self._make_worker,
             on_launch=monitor.launching,
             on_change=monitor.changed,
+            on_terminate=monitor.terminated,
+            is_open=self._obstacles.is_open,
+            skew=faults.clocks.cloud,
         )
         monitor.cloud = self.cloud
+        self._check_silent_instances()
         self._make_proxies()
         self._schedule_disturbances()
 
@@ -99,35 +112,68 @@ class World:
         """Return the random generator of one part, independent of the others."""
         return random.Random(f"{name}/{self._scenario.seed}")
 
+    def _elapsed(self) -> timedelta:
+        return self.loop.now() - START
+
+    def controller_now(self) -> datetime:
+        """Return the time that the controller's clock shows."""
+        return self.loop.now() + self._scenario.faults.clocks.of_controller(self._elapsed())
+
+    def repair(self) -> None:
+        """End what lasts until the user repairs it after the end of a run."""
+        self._obstacles.repair()
+
     def _after_step(self) -> None:
         self.steps += 1
         self.monitor.check_limits()
 
     def _make_proxies(self) -> None:
         """Make the proxies for the controller and for the workers; each fails independently."""
-        faults, is_down = self.faults, self._is_down
-        self.task_calls = Unreliable(self.tasks, self.rng("task calls"), faults, is_down=is_down)
-        self.event_calls = Unreliable(self.events, self.rng("event calls"), faults, is_down=is_down)
-        self.cloud_calls = Unreliable(self.cloud, self.rng("cloud calls"), faults)
+        faults, obstacles = self.faults, self._obstacles
+        of_queue, of_worker = self._queue_obstacle, self._outage_error
+        self.task_calls = Unreliable(self.tasks, self.rng("task calls"), faults, obstacle=of_queue)
+        self.event_calls = Unreliable(self.events, self.rng("event calls"), faults, obstacle=of_queue)
+        self.cloud_calls = Unreliable(self.cloud, self.rng("cloud calls"), faults, obstacle=obstacles.of_controller)
         self._worker_task_calls = Unreliable(
-            self.tasks, self.rng("worker task calls"), faults, is_down=is_down, never=("extend", "release")
+            self.tasks, self.rng("worker task calls"), faults, obstacle=of_worker, never=("extend", "release")
         )
-        self._worker_event_calls = Unreliable(self.events, self.rng("worker event calls"), faults, is_down=is_down)
+        self._worker_event_calls = Unreliable(self.events, self.rng("worker event calls"), faults, obstacle=of_worker)
+
+    def _queue_obstacle(self, name: str) -> Exception | None:
+        return self._outage_error(name) or self._obstacles.of_controller(name)
+
+    def _outage_error(self, name: str) -> Exception | None:
+        is_down = self.loop.now() < self._down_until
+        return ProviderError(f"{name}: the service is unavailable", transient=True) if is_down else None
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
     def _make_worker(self, instance: CloudInstance) -> SimulatedWorker:
+        own = self.rng(f"machine/{instance.instance_id}")
+        tasks, events, launched = self._worker_task_calls, self._worker_event_calls, self._elapsed()
+        if own.random() < self.faults.calls.worker_share:
+            tasks, events = (
+                Unreliable(
+                    inner,
+                    own,
+                    CALM,
+                    obstacle=lambda name: self._obstacles.of_worker(name, launched),
+                    never=("extend", "release"),
+                )
+                for inner in (tasks, events)
+            )
         worker = SimulatedWorker(
             self.loop,
             self.rng(f"worker/{instance.instance_id}"),
             self._scenario,
             instance,
             faults=lambda: self.faults,
-            tasks=cast(Queue, self._worker_task_calls),
-            events=cast(Queue, self._worker_event_calls),
+            tasks=cast(Queue, tasks),
+            events=cast(Queue, events),
             on_sending=self._sending,
             on_start=self.monitor.begun,
-            power_off=lambda: self.cloud.end(instance),
+            power_off=lambda: self.cloud.end(instance, EndCause.POWERED_OFF),
+            skew=self._scenario.faults.clocks.of_worker(own),
         )
         self.monitor.workers[instance.instance_id] = worker
         return worker
@@ -135,6 +181,8 @@ class World:
     def _sending(self, events: Sequence[Event], body: bytes, event_ids: Sequence[str]) -> None:
         self.monitor.sending(events)
         self.monitor.carried(body, event_ids)
+        if not self.events.exists():
+            return
         if self._garbage.random() < self.faults.garbage:
             self.events.send([self._garbage.choice(_GARBAGE)])
         if self._garbage.random() < self.faults.refused_events:
@@ -142,11 +190,15 @@ class World:
             refused = Event(event_id=f"{REFUSED}{at}", event_type=EventType.KEEP_ALIVE, timestamp=at)
             self.events.send([encode_events([refused, refused])])
 
+    def _check_silent_instances(self) -> None:
+        self.monitor.check_silent_instances()
+        self.loop.later(_CHECK_INTERVAL, self._check_silent_instances)
+
     # -- disturbances ----------------------------------------------------------------------------------------------
 
     def _schedule_disturbances(self) -> None:
         rng, faults = self.rng("disturbances"), self.faults
-        span = self._scenario.mean_task_time * (self._scenario.tasks / 20) + timedelta(minutes=10)
+        span = self._scenario.busy_time
         for _ in range(faults.outages):
             self.loop.later(span * rng.random(), lambda: self._outage(rng.uniform(1, 20)))
         for _ in range(faults.sleeps):
@@ -159,12 +211,11 @@ class World:
             self.loop.later(span * rng.random(), lambda answer=answer: self._on_interrupt(answer))  # type: ignore[misc]
         for _ in range(faults.unmanaged_instances):
             self.loop.later(span * rng.random(), self._on_unmanaged)
+        if faults.parties.rivals:
+            self.loop.later(faults.parties.rival_after, self._on_rival)
 
     def _outage(self, minutes: float) -> None:
         self._down_until = self.loop.now() + timedelta(minutes=minutes)
-
-    def _is_down(self) -> bool:
-        return self.loop.now() < self._down_until
 
     def _lock(self, minutes: float) -> None:
         self._locked_until = self.loop.now() + timedelta(minutes=minutes)

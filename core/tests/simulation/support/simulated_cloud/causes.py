@@ -1,0 +1,81 @@
+"""Causes of an aborted run: a reason that the controller gives must be true of the simulated world."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
+from cloud_tasks.model import Money
+from simulated_cloud.cloud import CloudInstance, EndCause, SimulatedCloud
+from simulated_cloud.scenario import Scenario
+
+__all__ = ["has_cause"]
+
+_COMMITMENT = timedelta(minutes=20)
+"""Time whose price may be left of a budget that pays for no more instances: start, checks, and termination."""
+_TASKS = 8
+"""Tasks in a row whose price may be left, too: the mean of the first few may be much longer than that of all."""
+
+_SLOW_CALLS = timedelta(hours=3)
+
+
+class _Causes:
+    """The world at the end of a run.
+
+    Args:
+        limit: Limit on the total cost.
+    """
+
+    def __init__(self, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None) -> None:
+        self._scenario = scenario
+        self._cloud = cloud
+        self._limit = limit
+
+    def of_budget(self) -> bool:
+        if self._limit is None:
+            return False
+        span, calls = _COMMITMENT + self._scenario.mean_task_time * _TASKS, self._scenario.faults.calls
+        if calls.slow_call or calls.slow_listing:
+            # Ends that a listing shows an hour late are booked an hour late.
+            span += _SLOW_CALLS
+        dearest = max((float(i.offer.price_per_hour.usd) for i in self._cloud.all_instances.values()), default=1.0)
+        rest = max(dearest, self._cloud.bill.peak) * (span / timedelta(hours=1))
+        return float((self._limit - self._cloud.bill.total()).usd) <= rest
+
+    def of_failed_starts(self) -> bool:
+        return self._silent_channel() or any(self._is_failed_start(i) for i in self._cloud.all_instances.values())
+
+    def _is_failed_start(self, instance: CloudInstance) -> bool:
+        slow = self._scenario.faults.slow_boot or self._scenario.faults.launches.restart
+        return instance.is_ours and (instance.script_failed or bool(slow))
+
+    def of_ends(self) -> bool:
+        ended = [i for i in self._cloud.all_instances.values() if i.is_ours and i.end_cause is not None]
+        return self._silent_channel() or any(i.end_cause is not EndCause.PREEMPTED for i in ended)
+
+    def _silent_channel(self) -> bool:
+        """Return whether heartbeats may not have arrived."""
+        faults = self._scenario.faults
+        return bool(faults.outages or faults.calls.queue_delay or faults.calls.worker_credentials)
+
+    def of_refusals(self) -> bool:
+        return self._scenario.faults.launches.refusals is not None
+
+    def of_rival(self) -> bool:
+        return any(i.is_rival for i in self._cloud.all_instances.values())
+
+
+_REASONS: tuple[tuple[re.Pattern[str], Callable[[_Causes], bool]], ...] = (
+    (re.compile("max_total_cost"), _Causes.of_budget),
+    (re.compile("exited before the worker started|no heartbeat"), _Causes.of_failed_starts),
+    (re.compile("terminated before any task finished"), _Causes.of_ends),
+    (re.compile("DENIED|may not launch|refused"), _Causes.of_refusals),
+    (re.compile("another (controller|run|owner)|taken over|somebody-else"), _Causes.of_rival),
+)
+
+
+def has_cause(reason: str, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None) -> bool:
+    """Return whether the world gave cause for an abort with this reason; False for a reason that no fault explains."""
+    causes = _Causes(scenario, cloud, limit)
+    return any(pattern.search(reason) and is_true(causes) for pattern, is_true in _REASONS)

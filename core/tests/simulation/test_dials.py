@@ -1,0 +1,275 @@
+"""Each dial of the simulated cloud: the controller holds its invariants, and the monitor detects a planted defect."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from simulated_cloud import DIALS, OFF, InvariantViolation, Parts, Simulation, dial_scenario, draw_scenario
+from simulated_cloud.bill import Bill
+from simulated_cloud.cloud import EndCause
+from simulated_cloud.dials.dial import Window
+from virtual_loop import VirtualLoop
+
+from cloud_tasks.controller.autoscaler import reconciler
+from cloud_tasks.controller.autoscaler.actions import Abort, Action, Terminate
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.observe import StateBuilder
+from cloud_tasks.controller.autoscaler.state import Observation
+from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.event_loop import sleep
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
+from cloud_tasks.controller.messaging.queue_recovery import QueueRecovery
+from cloud_tasks.model import Instance, JobPhase, Money
+from cloud_tasks.plugin import Compute
+
+HOUR = timedelta(hours=1)
+
+
+def test_dials_that_are_off_exist():
+    assert set(OFF) <= {dial.name for dial in DIALS}
+    assert len({dial.name for dial in DIALS}) == len(DIALS)
+
+
+@pytest.mark.parametrize("name", [dial.name for dial in DIALS if dial.name not in OFF])
+@pytest.mark.parametrize("seed", range(3))
+def test_controller_holds_its_invariants_with_each_dial(name, seed, tmp_path):
+    result = Simulation(dial_scenario(name, seed, tasks=100), tmp_path).run()
+    assert result.outcomes[-1:] in ((JobPhase.COMPLETE,), ())
+
+
+def test_drawn_scenario_has_no_dial_that_is_off_except_by_name():
+    drawn = [draw_scenario(seed) for seed in range(200)]
+    assert set().union(*(scenario.dials for scenario in drawn)) == {dial.name for dial in DIALS} - set(OFF)
+    for name in OFF:
+        assert any(name in draw_scenario(seed, dials=[name]).dials for seed in range(50))
+
+
+def detect(name: str, folder: Path, parts: Parts | None = None, *, seeds: int = 12) -> str:
+    """Return the violation that a defect causes in the scenarios of a dial, at the first seed that shows it."""
+    for seed in range(seeds):
+        try:
+            Simulation(dial_scenario(name, seed, tasks=100), folder, parts=parts).run()
+        except InvariantViolation as violation:
+            return str(violation)
+    raise AssertionError(f"defect not detected in {seeds} seeds")
+
+
+def replace_decision(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Observation, Sequence[Action]], Sequence[Action]]
+) -> None:
+    """Change what the controller decides."""
+    monkeypatch.setattr(reconciler, "decide", lambda seen: tuple(change(seen, decide(seen))))
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def judge_by_an_earlier_heartbeat(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
+    """Take heartbeats for older than they are, as one does who compares two clocks."""
+    original = StateBuilder.observe
+
+    def observe(self: StateBuilder, *arguments: Any, **options: Any) -> Observation:
+        seen = original(self, *arguments, **options)
+        fleet = seen.fleet and tuple(
+            attrs.evolve(i, last_heartbeat=i.last_heartbeat and i.last_heartbeat - by) for i in seen.fleet
+        )
+        return attrs.evolve(seen, fleet=fleet)
+
+    monkeypatch.setattr(StateBuilder, "observe", observe)
+    monkeypatch.setattr(EventCollector, "events_read_since", property(lambda self: self._reading_since))
+
+
+@pytest.mark.parametrize("name", ["controller clock", "worker clocks"])
+def test_monitor_detects_silence_that_is_the_difference_of_two_clocks(name, tmp_path, monkeypatch):
+    judge_by_an_earlier_heartbeat(monkeypatch, HOUR)
+    assert detect(name, tmp_path).startswith(("6:", "3:"))
+
+
+class BooksByTheCloudsClock(Fleet):
+    """Fleet that subtracts the difference of the cloud's clock from the time of an end."""
+
+    def record_ended(self, instance_id: str, when: Any, reason: str) -> None:
+        super().record_ended(instance_id, when - timedelta(seconds=50), reason)
+
+
+def test_monitor_detects_an_end_booked_by_the_clock_of_the_cloud(tmp_path):
+    assert detect("cloud clock", tmp_path, Parts(fleet=BooksByTheCloudsClock)).startswith("3:")
+
+
+def test_monitor_detects_a_jump_of_the_clock_that_counts_as_silence(tmp_path, monkeypatch):
+    monkeypatch.setattr(EventCollector, "events_read_since", property(lambda self: self._reading_since))
+    assert detect("clock jumps", tmp_path).startswith(("6:", "3:", "8:"))
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+def decide_nothing_without_a_listing(seen: Observation, actions: Sequence[Action]) -> Sequence[Action]:
+    return () if seen.fleet is None else actions
+
+
+def test_monitor_detects_a_budget_that_waits_for_a_listing(tmp_path, monkeypatch):
+    replace_decision(monkeypatch, decide_nothing_without_a_listing)
+    assert detect("listing outage", tmp_path).startswith("3:")
+
+
+class WaitsForItsCalls(Fleet):
+    """Fleet whose listings, and the decisions on them, wait for an hour, as for a slow call."""
+
+    async def list(self) -> Sequence[Instance] | None:
+        await sleep(self._loop, HOUR)
+        return await super().list()
+
+
+def test_monitor_detects_a_budget_that_waits_for_a_slow_call(tmp_path, monkeypatch):
+    replace_decision(monkeypatch, decide_nothing_without_a_listing)
+    assert detect("slow call", tmp_path, Parts(fleet=WaitsForItsCalls)).startswith("3:")
+
+
+class GivesUpAtOnce(TaskEnqueuer):
+    """Enqueuer that takes every error for a permanent one."""
+
+    def _after_error(self, error: Exception) -> None:
+        self._unsendable = f"tasks cannot be sent to the queue: {error}"
+        self._after_batch()
+
+
+def test_monitor_detects_a_run_that_expired_credentials_end(tmp_path):
+    assert detect("expired credentials", tmp_path, Parts(enqueuer=GivesUpAtOnce)).startswith("8:")
+
+
+def keep_silent_instances(seen: Observation, actions: Sequence[Action]) -> Sequence[Action]:
+    silent = (Terminate, Abort)
+    return [each for each in actions if not (isinstance(each, silent) and "no heartbeat" in each.reason)]
+
+
+@pytest.mark.parametrize("name", ["expired worker credentials", "scripts without worker", "restarts"])
+def test_monitor_detects_instances_without_heartbeat_that_are_kept(name, tmp_path, monkeypatch):
+    replace_decision(monkeypatch, keep_silent_instances)
+    assert detect(name, tmp_path).startswith("10:")
+
+
+def test_monitor_detects_a_run_that_a_late_queue_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(QueueRecovery, "request", lambda self: self._on_broken("a queue of the job was deleted"))
+    assert detect("late queues", tmp_path).startswith("8:")
+
+
+def test_monitor_detects_a_setup_that_an_error_of_a_termination_ends(tmp_path, monkeypatch):
+    def terminate_twice(
+        compute: Compute, find: Callable[[], Sequence[Instance]], *, sleep: Callable[[float], None], **_: Any
+    ) -> Sequence[Instance]:
+        found = find()
+        for _round in range(2):
+            compute.terminate([instance.instance_id for instance in found])
+            sleep(60)
+        return found
+
+    monkeypatch.setattr("cloud_tasks.controller.setup.resources.terminate_instances", terminate_twice)
+    assert detect("hidden ends", tmp_path).startswith("8:")
+
+
+# -- launches ----------------------------------------------------------------------------------------------------------
+
+
+def test_monitor_detects_a_run_that_waits_for_ever_while_every_launch_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Controller, "_abort", lambda self, abort: None)
+    assert detect("endless refusals", tmp_path).startswith("10: every launch is refused")
+
+
+def take_preemptions_for_failed_starts(seen: Observation, actions: Sequence[Action]) -> Sequence[Action]:
+    ended = [i for i in seen.fleet or () if i.recorded and i.state is None and i.last_heartbeat is None]
+    return [Abort(reason="2 instances exited before the worker started")] if len(ended) > 1 else actions
+
+
+def test_monitor_detects_preempted_instances_that_count_as_failed_starts(tmp_path, monkeypatch):
+    replace_decision(monkeypatch, take_preemptions_for_failed_starts)
+    assert detect("preemption at boot", tmp_path).startswith("8:")
+
+
+# -- parties -----------------------------------------------------------------------------------------------------------
+
+
+class LaunchesForEver(Fleet):
+    """Fleet that gives its instances no maximum lifetime."""
+
+    def __init__(self, *arguments: Any, compose: Any, **options: Any) -> None:
+        def without_lifetime(*of: Any, **by: Any) -> Any:
+            return attrs.evolve(compose(*of, **by), max_lifetime=None)
+
+        super().__init__(*arguments, compose=without_lifetime, **options)
+
+
+def test_monitor_detects_instances_that_outlive_their_controller(tmp_path):
+    assert detect("dead controller", tmp_path, Parts(fleet=LaunchesForEver)).startswith(("10:", "3:"))
+
+
+class TerminatesWhatItSees(Fleet):
+    """Fleet that terminates whatever it lists and has not launched."""
+
+    async def list(self) -> Sequence[Instance] | None:
+        listing = await super().list()
+        known = {record.client_token for record in self._store.instances()}
+        for instance in listing or ():
+            if instance.client_token not in known:
+                self.terminate(instance.instance_id, "unknown")
+        return listing
+
+
+def test_monitor_detects_the_termination_of_instances_of_another_owner(tmp_path):
+    assert detect("second controller", tmp_path, Parts(fleet=TerminatesWhatItSees)).startswith("9:")
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+def test_window_ends_after_its_length_or_with_a_repair():
+    limited, endless = Window(begin=HOUR, length=HOUR), Window(begin=HOUR)
+    zero = timedelta(0)
+    assert [limited.covers(HOUR * n, zero) for n in (0.5, 1, 1.9, 2)] == [False, True, True, False]
+    assert [endless.covers(HOUR * n, zero) for n in (0.5, 1, 99)] == [False, True, True]
+    assert not endless.covers(HOUR * 3, HOUR * 2)
+    assert endless.covers(HOUR * 3, HOUR / 2)
+
+
+def test_bill_adds_charges_from_their_beginning_to_their_end():
+    loop = VirtualLoop()
+    bill = Bill(loop.now)
+    bill.charge("machine", Money("2"))
+    loop.run_for(HOUR)
+    bill.charge("machine", Money("3"))
+    bill.charge("address", Money("1"))
+    assert bill.exceeds_at(Money("6")) == loop.now() + HOUR
+    loop.run_for(HOUR)
+    bill.charge("machine", Money.zero())
+    loop.run_for(HOUR)
+    bill.charge("address", Money.zero())
+    loop.run_for(HOUR)
+    assert bill.total() == Money("7")
+    assert bill.peak == 4.0
+    assert bill.exceeds_at(Money("8")) > loop.now() + HOUR * 1000
+
+
+def test_simulated_cloud_names_the_cause_of_each_end(tmp_path):
+    simulation = Simulation(dial_scenario("preemption at boot", 0, tasks=50), tmp_path)
+    # What the controller makes of it is another matter.
+    with contextlib.suppress(InvariantViolation):
+        simulation.run()
+    cloud = simulation.monitor.cloud
+    assert cloud is not None
+    causes = {i.end_cause for i in cloud.all_instances.values() if i.ended_at is not None}
+    assert EndCause.PREEMPTED in causes
+
+
+def test_dials_of_a_seed_do_not_depend_on_other_dials():
+    alone = draw_scenario(3, dials=["listing outage"])
+    together = draw_scenario(3, dials=[dial.name for dial in DIALS])
+    assert alone.dials <= together.dials
+    assert alone.faults.outages == together.faults.outages
