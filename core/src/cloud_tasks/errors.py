@@ -125,6 +125,10 @@ class RefusalScope(enum.Enum):
     """Every launch: missing permission, billing problem, global quota or rate limit."""
 
 
+_LONG_REFUSAL = 600.0
+"""Seconds after which a refusal for the whole account is most likely no shortage."""
+
+
 class LaunchRefusedError(ProviderError):
     """The provider refused a launch; nothing was started, and a later launch may succeed.
 
@@ -132,15 +136,27 @@ class LaunchRefusedError(ProviderError):
         scope: Launches to avoid.
         retry_after: Time for which to avoid them.
         reason: The provider's error code, e.g. ``ZONE_RESOURCE_POOL_EXHAUSTED``.
+        needs_action: Whether only a person can remove the cause, such as a missing permission, a quota or a setting; a
+            run that cannot start then ends after ``give_up_after``. None: for the whole account and ten minutes or
+            more.
     """
 
     def __init__(
-        self, message: str, *, scope: RefusalScope, retry_after: timedelta, reason: str, hint: str = ""
+        self,
+        message: str,
+        *,
+        scope: RefusalScope,
+        retry_after: timedelta,
+        reason: str,
+        hint: str = "",
+        needs_action: bool | None = None,
     ) -> None:
         super().__init__(message, transient=True, hint=hint)
         self.scope = scope
         self.retry_after = retry_after
         self.reason = reason
+        is_long = scope is RefusalScope.ACCOUNT and retry_after.total_seconds() >= _LONG_REFUSAL
+        self.needs_action = is_long if needs_action is None else needs_action
 
 
 class LaunchFailedError(ProviderError):

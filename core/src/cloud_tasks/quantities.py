@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_tasks.model import Money
@@ -13,6 +13,7 @@ __all__ = [
     "describe_result",
     "format_cost",
     "format_duration",
+    "format_moment",
     "format_span",
     "indented",
     "without_traceback",
@@ -43,6 +44,11 @@ def format_duration(span: timedelta, *, precise: bool = False) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 host``, ``2 hosts``, ``1,000 hosts``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def format_moment(moment: datetime, *, now: datetime) -> str:
+    """Return a time in UTC, with its date unless that is today's: ``10:57:14 UTC``, ``2026-11-30 10:57 UTC``."""
+    return f"{moment:%H:%M:%S} UTC" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def format_span(span: timedelta) -> str:

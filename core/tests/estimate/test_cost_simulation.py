@@ -100,7 +100,7 @@ def test_cost_simulation_starts_no_task_on_an_interrupted_instance(seed: int) ->
 def test_cost_simulation_stops_a_job_whose_instances_are_all_interrupted() -> None:
     cloud = CloudModel(spot_lifetime=timedelta(minutes=5))
     result = simulated_cost(cloud=cloud, offers=(ranked(spot=True),), durations=TaskDurations.measured({7200.0: 1}))
-    assert "terminated before any task finished" in result.stopped
+    assert "preempted before any task finished" in result.stopped
 
 
 def test_cost_simulation_stops_at_the_cost_limit() -> None:

@@ -107,6 +107,13 @@ class RunSettings(Limits, InstanceConstraints, _JobSettings):
         validator=AtLeast(0),
     )
 
+    give_up_after: Seconds = setting(
+        help="Time for which every launch is refused for causes that only a person can remove, with no instance left, "
+        "after which the run ends; 0: never",
+        default=900.0,
+        validator=AtLeast(0),
+    )
+
     # Workers
     max_runtime: Seconds = setting(help="Time limit for one attempt of a task", default=3600.0, validator=Above(0))
     max_memory_allowed_per_task: float | None = setting(

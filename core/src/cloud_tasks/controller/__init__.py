@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Drain, Finish, Launch, MarkEnded, Terminate
 from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.failed_instances import FailedInstances
 from cloud_tasks.controller.autoscaler.policy import policy_of
 from cloud_tasks.controller.autoscaler.state import Block, FleetInstance, Observation, Policy
 from cloud_tasks.controller.controller import Controller, StopMode
@@ -39,6 +40,7 @@ __all__ = [
     "Controller",
     "Drain",
     "EventCollector",
+    "FailedInstances",
     "Finish",
     "FleetInstance",
     "Job",

@@ -253,6 +253,8 @@ class Controller:
     def _warn_of_worker_errors(self, events: Sequence[Event]) -> None:
         for event in events:
             name = event.instance_id or event.hostname
+            if event.event_type is EventType.WORKER_STOPPED and event.instance_id:
+                self._states.stop_reasons[event.instance_id] = terminal_line(str(event.details.get("reason") or ""))
             if event.event_type is EventType.FATAL_EXCEPTION and name not in self._states.worker_errors:
                 reason = terminal_line(str(event.details.get("exception") or "unknown error"))
                 self._states.worker_errors[name] = reason

@@ -28,6 +28,7 @@ from cloud_tasks.controller import (
     Action,
     Block,
     Drain,
+    FailedInstances,
     Finish,
     FleetInstance,
     Launch,
@@ -133,8 +134,8 @@ class CostSimulation:
         self._alive: dict[int, _Instance] = {}
         self._blocks: list[Block] = []
         self._ended: list[float] = []
+        self._last_preemption: datetime | None = None
         """Creation times of the instances that ended since the last task was completed."""
-        self._failed_starts = 0
         self._ever_ran = False
         self._draining = False
         self._surplus_since: datetime | None = None
@@ -317,7 +318,7 @@ class CostSimulation:
             case MarkEnded(instance_id=instance_id):
                 ended = self._alive.pop(int(instance_id))
                 self._ended.append(ended.created_at)
-                self._failed_starts += not ended.has_run
+                self._last_preemption = self._datetime()
             case Drain():
                 self._draining = True
                 self._waiting = 0
@@ -351,8 +352,8 @@ class CostSimulation:
             accrued_cost=self._accrued(),
             task_time=self._mean if self._done else None,
             any_heartbeat=self._ever_ran,
-            failed_starts=self._failed_starts,
-            ended_without_progress=len(self._ended),
+            # Only preemption ends a simulated instance.
+            failed_instances=FailedInstances(preempted=len(self._ended), last_end=self._last_preemption),
             tasks_finished=self._done * self._batch_size,
             surplus_since=self._surplus_since,
             draining=self._draining,

@@ -5,6 +5,7 @@ Plugins import from here, `cloud_tasks.plugin.kit`, `cloud_tasks.model` and `clo
 
 from __future__ import annotations
 
+from cloud_tasks.plugin.boot_guard import OWN_END
 from cloud_tasks.plugin.boot_script import boot_script
 from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.descriptors import (
@@ -46,6 +47,7 @@ from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, settin
 from cloud_tasks.setting_values import Seconds
 
 __all__ = [
+    "OWN_END",
     "PROJECT_NAME",
     "Backend",
     "CheckContext",

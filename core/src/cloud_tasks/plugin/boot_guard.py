@@ -18,7 +18,10 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-__all__ = ["BOOT_GRACE", "BOOT_GUARD"]
+__all__ = ["BOOT_GRACE", "BOOT_GUARD", "OWN_END"]
+
+OWN_END = "; this instance ends"
+"""End of the last line on the console of an instance that the boot guard ends."""
 
 BOOT_GRACE = 180
 """Seconds without script and worker after which an instance ends; ``CLOUD_TASKS_BOOT_GRACE`` of the instance's
@@ -33,7 +36,7 @@ pid=$1 left=$2 end=$4
 off=${{CLOUD_TASKS_POWER_OFF_COMMAND:-$end}}
 
 leave() {{
-    echo "cloud-tasks: $1; this instance ends" >>"$r/dev/console"
+    echo "cloud-tasks: $1{OWN_END}" >>"$r/dev/console"
     while [ -z "$r" ] || [ -d "$r" ]; do
         sh -c "$2" || sh -c "$end"
         sleep 60

@@ -432,6 +432,16 @@ class Store:
             instances.mark_launch_failed(connection, client_token, reason)
         self._instances.launches_changed((client_token,))
 
+    def record_console(self, instance_id: str, log: str) -> None:
+        """Record the last output of an instance; the first record is kept."""
+        with self._writing() as connection:
+            instances.write_console(connection, instance_id, log)
+
+    def console(self, instance_id: str) -> str | None:
+        """Return the last output of an instance; None if it was not recorded."""
+        with self._file.querying() as connection:
+            return instances.console_of(connection, instance_id)
+
     def raise_prices(self, prices: Mapping[str, Money], now: datetime) -> None:
         """Book running instances at a higher price from ``now`` (UTC) on, in one transaction.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+import attrs
 import pytest
 from controller_fakes import NOW, event, make_instance, make_observation, message
 from hypothesis import given
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from cloud_tasks.controller.autoscaler.actions import Abort, Discard, Finish, Launch, Warn
 from cloud_tasks.controller.autoscaler.attempt_ends import AttemptEnds
 from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.failed_instances import FailedInstances
 from cloud_tasks.controller.autoscaler.rules.comparison import failing_instances
 from cloud_tasks.controller.autoscaler.state import InstanceEnds
 from cloud_tasks.model import EventType, JobPhase, TaskStatus
@@ -100,11 +102,15 @@ def test_decide_discards_a_failing_instance_before_the_job_is_complete() -> None
 
 
 def test_decide_aborts_a_run_whose_workers_end_with_an_error_before_any_task_finishes() -> None:
-    facts = {"failed_workers": 3, "worker_error": "no room", "ended_without_progress": 3}
-    (action,) = decide(make_observation(make_instance(1), failed_without_progress=3, **facts))
+    facts = {"failed_workers": 3, "worker_error": "no room"}
+    failed = FailedInstances(without_progress=3, with_error=3)
+    (action,) = decide(make_observation(make_instance(1), failed_instances=failed, **facts))
     assert isinstance(action, Abort)
     assert action.reason.endswith("ended with an error before any task finished: no room")
-    assert not any(isinstance(a, Abort) for a in decide(make_observation(failed_without_progress=2, **facts)))
+    assert not any(
+        isinstance(a, Abort)
+        for a in decide(make_observation(failed_instances=attrs.evolve(failed, with_error=2), **facts))
+    )
 
 
 @pytest.mark.parametrize(("working", "launches"), [(0, False), (5, False), (6, True)])

@@ -23,6 +23,7 @@ from cloud_tasks.controller.autoscaler.actions import (
     Warn,
 )
 from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.failed_instances import FailedInstances
 from cloud_tasks.controller.autoscaler.state import (
     Block,
     FleetInstance,
@@ -244,16 +245,21 @@ def test_run_is_aborted_with_a_console_log_if_no_instance_ever_sent_a_heartbeat(
 
 
 def test_instances_that_end_without_a_heartbeat_abort_the_run() -> None:
-    assert isinstance(decide(make_observation(failed_starts=3))[-1], Abort)
+    assert isinstance(decide(make_observation(failed_instances=FailedInstances(failed_starts=3)))[-1], Abort)
 
 
 def test_single_failed_start_beside_booting_instances_does_not_abort_the_run() -> None:
     young = [make_instance(n, age=10, heartbeat=None) for n in range(3)]
-    assert not any(isinstance(action, Abort) for action in decide(make_observation(*young, failed_starts=1)))
+    assert not any(
+        isinstance(action, Abort)
+        for action in decide(make_observation(*young, failed_instances=FailedInstances(failed_starts=1)))
+    )
 
 
 def test_instances_that_end_without_progress_abort_the_run() -> None:
-    assert isinstance(decide(make_observation(make_instance(1), ended_without_progress=10))[-1], Abort)
+    assert isinstance(
+        decide(make_observation(make_instance(1), failed_instances=FailedInstances(without_progress=10)))[-1], Abort
+    )
 
 
 def test_launch_avoids_a_blocked_zone() -> None:

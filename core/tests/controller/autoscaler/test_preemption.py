@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from controller_fakes import event, message
+from controller_fakes import event, message, ranked
 
 from cloud_tasks.model import EventType, JobPhase, Limits
 
@@ -18,7 +18,8 @@ from cloud_tasks.model import EventType, JobPhase, Limits
 def test_instances_that_end_without_progress_end_the_job_unless_they_were_preempted(
     loop, compute, events, make_controller, reported: EventType, outcome: JobPhase
 ) -> None:
-    controller = make_controller(limits=Limits(max_instances=1), max_instances_without_progress=5)
+    offers = (ranked(spot=True),)
+    controller = make_controller(offers=offers, limits=Limits(max_instances=1), max_instances_without_progress=5)
 
     def interrupt(number: int) -> Callable[[], None]:
         def act() -> None:

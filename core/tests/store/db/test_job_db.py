@@ -237,7 +237,10 @@ def test_discard_deletes_the_file(tmp_path: Path) -> None:
 def _as_version_2(path: Path) -> None:
     """Convert a database to schema 2, in which instances had a column ``last_seen``."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("ALTER TABLE instances ADD COLUMN last_seen REAL; PRAGMA user_version = 2;")
+        connection.executescript(
+            "ALTER TABLE instances ADD COLUMN last_seen REAL; ALTER TABLE instances DROP COLUMN rebate; "
+            "ALTER TABLE job DROP COLUMN place; DROP TABLE consoles; PRAGMA user_version = 2;"
+        )
 
 
 def test_open_migrates_a_database_of_schema_2_and_keeps_its_instances(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ class LocalCompute:
                 scope=RefusalScope.ACCOUNT,
                 retry_after=timedelta(seconds=30),
                 reason=type(error).__name__,
+                needs_action=error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR),
             ) from error
         instance = self._instance(folder)
         if instance is None:

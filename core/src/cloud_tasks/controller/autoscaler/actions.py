@@ -39,6 +39,8 @@ class Terminate:
 
     instance_id: str
     reason: str
+    has_failed_start: bool = False
+    """Whether it sent no heartbeat within the startup time-out."""
 
 
 @attrs.frozen(kw_only=True)

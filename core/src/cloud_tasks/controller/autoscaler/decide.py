@@ -24,6 +24,7 @@ from cloud_tasks.controller.autoscaler.rules.heartbeats import abort_without_hea
 from cloud_tasks.controller.autoscaler.rules.launches import launch_missing
 from cloud_tasks.controller.autoscaler.rules.progress import (
     abort_failing_workers,
+    abort_refused,
     abort_unlaunchable,
     abort_without_progress,
 )
@@ -39,6 +40,7 @@ _STAGES: tuple[tuple[Rule, ...], ...] = (
         abort_over_budget,
         abort_drained,
         abort_unlaunchable,
+        abort_refused,
         abort_without_heartbeat,
         abort_failing_workers,
         abort_without_progress,

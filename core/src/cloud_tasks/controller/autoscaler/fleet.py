@@ -145,6 +145,7 @@ class Fleet(InstanceCalls):
         self._launching.pop(order.token)
         self._writes.submit(lambda: self._store.record_launched(order.token, instance))
         self._failures = None
+        self.refused_scopes.launched()
         log.info(
             f"Started {instance.provisioning_model.value} instance '{instance.instance_id}' in zone '{instance.zone}'"
         )
@@ -190,6 +191,7 @@ class Fleet(InstanceCalls):
         """Record that a launch of unknown outcome succeeded: its instance is listed."""
         self._unknown.pop(instance.client_token, None)
         self._failures = None
+        self.refused_scopes.launched()
         self._writes.submit(lambda: self._store.record_launched(instance.client_token, instance))
 
     def forget(self, client_token: str, reason: str) -> None:

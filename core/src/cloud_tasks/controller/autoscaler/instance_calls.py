@@ -9,7 +9,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -19,6 +19,7 @@ from cloud_tasks.controller.event_loop import Loop, sleep, start
 from cloud_tasks.controller.timed_calls import CallTimeoutError, TimedCalls
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute
+from cloud_tasks.sanitize import clean_text
 from cloud_tasks.store import Store
 
 __all__ = ["MAX_ABANDONED_CALLS", "InstanceCalls"]
@@ -31,6 +32,8 @@ _TERMINATION_TIMEOUT = timedelta(minutes=3)
 """Time after which a termination is requested again. Some providers answer when the instance is gone."""
 _CONSOLE_TIMEOUT = timedelta(minutes=1)
 """The end of a run waits for a console log before it terminates the instance."""
+_KEPT_CONSOLE = 16 * 1024
+"""Characters of a console log that are saved."""
 _ABANDONED_LISTINGS, _ABANDONED_TERMINATIONS, _ABANDONED_CONSOLES = 2, 8, 2
 MAX_ABANDONED_CALLS = _ABANDONED_LISTINGS + _ABANDONED_TERMINATIONS + _ABANDONED_CONSOLES
 """Maximum number of threads that calls without an answer occupy."""
@@ -53,6 +56,8 @@ class InstanceCalls:
         self._terminations = TimedCalls(loop, timeout=_TERMINATION_TIMEOUT, max_abandoned=_ABANDONED_TERMINATIONS)
         self._consoles = TimedCalls(loop, timeout=_CONSOLE_TIMEOUT, max_abandoned=_ABANDONED_CONSOLES)
         self._listing_problem = ""
+        self._preparing: set[str] = set()
+        """Instances whose termination waits for something."""
         self._terminating: set[str] = set()
         self._reasons: dict[str, str] = {}
         self._noticed: set[str] = set()
@@ -96,10 +101,22 @@ class InstanceCalls:
         """Return whether this run requested the termination of the instance."""
         return instance_id in self._reasons
 
-    def terminate(self, instance_id: str, reason: str) -> None:
-        """Start the termination of one instance; its end is recorded when a listing no longer shows it."""
+    def terminate(
+        self, instance_id: str, reason: str, *, before: Callable[[str], Awaitable[object]] | None = None
+    ) -> None:
+        """Start the termination of one instance; its end is recorded when a listing no longer shows it.
+
+        Args:
+            before: What to wait for first, once, with the instance's id.
+        """
+        if instance_id in self._preparing:
+            return
 
         async def request() -> None:
+            if before is not None:
+                self._preparing.add(instance_id)
+                await before(instance_id)
+                self._preparing.discard(instance_id)
             await self.terminate_all([instance_id], reason)
 
         start(request())
@@ -127,11 +144,17 @@ class InstanceCalls:
         return succeeded
 
     async def console_log(self, instance_id: str) -> str:
-        """Return the console log of an instance, or why it cannot be read."""
+        """Return the console log of an instance, or why it cannot be read. It is saved: it goes with the instance."""
+        if (saved := self._store.console(instance_id)) is not None:
+            return saved
         try:
-            return await self._consoles.call(lambda: self._compute.console_log(instance_id))
+            found = await self._consoles.call(lambda: self._compute.console_log(instance_id))
         except Exception as error:
             return f"(not available: {error})"
+        kept = clean_text(found[-_KEPT_CONSOLE:])
+        if kept.strip():
+            self._writes.submit(lambda: self._store.record_console(instance_id, kept))
+        return kept
 
     def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
         """Record that an instance has ended, and requeue the tasks that it was running.

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from cloud_tasks.controller.autoscaler.attempt_ends import AttemptEnds
+from cloud_tasks.controller.autoscaler.failed_instances import failed_instances
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.rules.comparison import failing_instances
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation, Policy
@@ -23,7 +24,7 @@ from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
-from cloud_tasks.model import Instance, InstanceState, Money
+from cloud_tasks.model import Instance, InstanceState, Money, ProvisioningModel
 from cloud_tasks.plugin import Depth
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import InstanceRecord, Store
@@ -68,6 +69,12 @@ class StateBuilder:
         self.attempt_ends = AttemptEnds()
         self.discarded: set[str] = set()
         """Instances that were terminated because they failed what others complete."""
+        self.consoles: dict[str, str] = {}
+        """Last output of instances that ended before their worker started."""
+        self.timed_out: set[str] = set()
+        """Instances that sent no heartbeat within the startup time-out."""
+        self.stop_reasons: dict[str, str] = {}
+        """Reason of the last stop of a worker, by instance."""
         self.worker_errors: dict[str, str] = {}
         """Errors that ended the worker of an instance of this run, by instance."""
         self.draining = False
@@ -110,7 +117,6 @@ class StateBuilder:
             self._note_empty(depth, now)
         # A resumed run judges its startup script by its own instances.
         current = [record for record in records if record.intended_at >= self._started or record.ended_at is None]
-        ended = [record for record in current if record.ended_at is not None and record.launched_at is not None]
         return Observation(
             now=now,
             policy=self._policy,
@@ -130,15 +136,19 @@ class StateBuilder:
             requeued_at=self._requeued_at,
             idle_before=_idle_before(records, max(self._started, self._requeued_at or self._started)),
             any_heartbeat=any(record.last_heartbeat is not None for record in current),
-            failed_starts=sum(record.last_heartbeat is None for record in ended),
-            ended_without_progress=_without_progress(ended, summary.last_end),
+            failed_instances=failed_instances(
+                current,
+                last_progress=summary.last_end,
+                consoles=self.consoles,
+                timed_out=self.timed_out,
+                worker_errors=self.worker_errors,
+                stop_reasons=self.stop_reasons,
+            ),
+            refused_since=self._fleet.refused_scopes.since,
             tasks_finished=summary.finished_tasks,
             attempt_ends=self.attempt_ends.counts(),
             discarded=frozenset(self.discarded),
             failed_workers=len(self.worker_errors),
-            failed_without_progress=_without_progress(
-                [record for record in ended if record.instance_id in self.worker_errors], summary.last_end
-            ),
             worker_error=next(reversed(self.worker_errors.values()), ""),
             surplus_since=self._surplus_since,
             records_current=not self._writes.blocked,
@@ -189,6 +199,7 @@ class StateBuilder:
             price_per_hour=record.price_per_hour,
             launched_at=record.intended_at,
             zone=record.zone,
+            is_spot=record.provisioning_model is ProvisioningModel.SPOT,
             given_up=record.instance_id in self._given_up,
             may_be_unlisted=state is None and self.may_be_unlisted(record),
             answered=not self._fleet.is_unanswered(record.client_token),
@@ -216,12 +227,6 @@ class StateBuilder:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = now
-
-
-def _without_progress(ended: Sequence[InstanceRecord], last_progress: datetime | None) -> int:
-    """Return how many instances were launched and ended since a task last finished; preempted ones do not count."""
-    own = [record for record in ended if record.spot_terminated_at is None]
-    return sum(last_progress is None or record.intended_at > last_progress for record in own)
 
 
 def _idle_before(records: Sequence[InstanceRecord], since: datetime) -> timedelta:

@@ -26,6 +26,7 @@ def policy_of(config: JobConfig) -> Policy:
         termination_delay=timedelta(seconds=run.instance_termination_delay),
         listing_lag=traits.listing_lag,
         max_lifetime=None if traits.enforces_max_lifetime else _lifetime(run),
+        give_up_after=span(run.give_up_after),
         canary=run.canary,
         provider_chooses=provider_chooses(config),
         spot_fallback=run.spot_fallback,

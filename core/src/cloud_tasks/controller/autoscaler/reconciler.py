@@ -51,7 +51,7 @@ _DEPTH_TIMEOUT = timedelta(minutes=1)
 MAX_ABANDONED_DEPTHS = 2
 """Maximum number of threads that calls without an answer occupy."""
 _SHOWN_CONSOLES = 3
-"""Instances that end without a heartbeat and whose last output is logged; that of others is most likely the same."""
+"""Instances without a heartbeat whose last output is logged; that of others is most likely the same."""
 
 
 class Reconciler:
@@ -102,8 +102,6 @@ class Reconciler:
         self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
         """Listing and depth of the task queue of the last pass."""
         self._warned: set[str] = set()
-        self._failed_starts = 0
-        """Instances that ended by themselves without a heartbeat."""
 
     def request(self) -> None:
         """Start a pass now, or after the current one."""
@@ -188,8 +186,12 @@ class Reconciler:
         match action:
             case Launch(ranked=ranked, count=count, alternatives=alternatives):
                 self._fleet.launch(ranked, count, alternatives)
-            case Terminate(instance_id=instance_id, reason=reason):
-                self._fleet.terminate(instance_id, reason)
+            case Terminate(instance_id=instance_id, reason=reason, has_failed_start=has_failed_start):
+                if has_failed_start:
+                    self._states.timed_out.add(instance_id)
+                # Its console, which may explain why, goes with it.
+                is_mute = self._is_without_heartbeat(instance_id)
+                self._fleet.terminate(instance_id, reason, before=self._save_console if is_mute else None)
             case MarkEnded() | ForgetIntent() | Requeue() | Drain() | Discard() if self._writes.blocked:
                 # Decided again by each pass until it can be recorded.
                 return
@@ -203,9 +205,7 @@ class Reconciler:
                 self._fleet.record_ended(instance_id, self._loop.now(), reason)
                 self._requested = True
                 if not self._fleet.is_terminated_by_us(instance_id) and self._is_without_heartbeat(instance_id):
-                    self._failed_starts += 1
-                    if self._failed_starts <= _SHOWN_CONSOLES:
-                        start(self._show_console(instance_id))
+                    start(self._save_console(instance_id))
             case ForgetIntent(client_token=client_token, reason=reason):
                 self._fleet.forget(client_token, reason)
             case Requeue(reason=reason):
@@ -240,11 +240,15 @@ class Reconciler:
     def _is_without_heartbeat(self, instance_id: str) -> bool:
         return any(r.instance_id == instance_id and r.last_heartbeat is None for r in self._store.instances())
 
-    async def _show_console(self, instance_id: str) -> None:
-        """Log the last output of an instance that ended before its worker sent anything."""
-        lines = last_lines(await self._fleet.console_log(instance_id))
-        if lines:
-            log.warning(f"Instance '{instance_id}' ended before its worker started; its last output:")
+    async def _save_console(self, instance_id: str) -> None:
+        """Save the output of an instance whose worker never sent anything, and log its last lines."""
+        if instance_id in self._states.consoles:
+            return
+        self._states.consoles[instance_id] = console = await self._fleet.console_log(instance_id)
+        lines = last_lines(console)
+        if not lines or len(self._states.consoles) > _SHOWN_CONSOLES:
+            return
+        log.warning(f"Instance '{instance_id}' sent no heartbeat; its last output:")
         for line in lines:
             log.warning(f"  {line}")
 

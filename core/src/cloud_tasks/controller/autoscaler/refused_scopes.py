@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import attrs
+
 from cloud_tasks.controller.autoscaler.state import Block
 from cloud_tasks.errors import LaunchRefusedError, RefusalScope
 from cloud_tasks.model import LaunchRequest
@@ -30,15 +32,27 @@ class RefusedScopes:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._blocks: list[Block] = []
+        self.since: datetime | None = None
+        """Time of the first refusal since the last successful launch; None for none."""
+
+    def launched(self) -> None:
+        """Note that a launch succeeded."""
+        self.since = None
 
     def add(self, request: LaunchRequest, error: LaunchRefusedError) -> list[Block]:
         """Block the scope of a refused launch; return the new blocks."""
-        until = self._now() + error.retry_after
-        blocks = [Block(scope=error.scope, offer=request.offer, until=until, reason=error.reason)]
-        blocks += [
-            Block(scope=RefusalScope.OFFER, offer=other, until=until, reason=error.reason)
-            for other in request.alternatives
-        ]
+        now = self._now()
+        self.since = self.since or now
+        block = Block(
+            scope=error.scope,
+            offer=request.offer,
+            until=now + error.retry_after,
+            reason=error.reason,
+            message=str(error),
+            needs_action=error.needs_action,
+        )
+        others = [attrs.evolve(block, scope=RefusalScope.OFFER, offer=other) for other in request.alternatives]
+        blocks = [block, *others]
         self._blocks += blocks
         return blocks
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
+from cloud_tasks.controller.autoscaler.failed_instances import FailedInstances
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.model import InstanceState, Limits, Money, Offer
 from cloud_tasks.selection import RankedOffer
@@ -46,8 +47,14 @@ class Policy:
     depth."""
     max_failed_starts: int = 3
     """Number of instances without any heartbeat after which the startup script is taken to be broken."""
+    give_up_after: timedelta | None = timedelta(minutes=15)
+    """Time for which every launch is refused for causes that only a person can remove, with no instance left, after
+    which the run is aborted; None: no limit."""
     max_instances_without_progress: int = 10
     """Number of instances that end, one after another, before any task finishes, after which the run is aborted."""
+    max_preempted_without_progress: int = 20
+    """Number of spot instances that are preempted, one after another, before any task finishes, after which the run is
+    aborted."""
     max_failed_workers: int = 3
     """Number of instances whose worker ends with an error, one after another, before any task finishes, after which
     the run is aborted."""
@@ -78,6 +85,7 @@ class FleetInstance:
     launched_at: datetime
     """Time of the intent; for an unmanaged instance, of its creation."""
     zone: str = ""
+    is_spot: bool = False
     recorded: bool = True
     """False for an instance with the job's label that is in no record of the job."""
     given_up: bool = False
@@ -114,6 +122,10 @@ class Block:
     """Refused offer; the scope extends the block to others."""
     until: datetime
     reason: str
+    message: str = ""
+    """The whole error."""
+    needs_action: bool = False
+    """Whether only a person can remove the cause."""
 
     def covers(self, offer: Offer) -> bool:
         """Return whether the block includes ``offer``."""
@@ -180,17 +192,15 @@ class Observation:
     """Total idle time of workers that have exited since a task last ran or was re-enqueued."""
     any_heartbeat: bool = False
     """Whether any instance of the job, terminated ones included, sent an event."""
-    failed_starts: int = 0
-    """Number of instances of this run that ended without an event."""
-    ended_without_progress: int = 0
-    """Number of instances of this run that were launched and ended since a task last finished."""
+    failed_instances: FailedInstances = attrs.field(factory=FailedInstances)
+    """Instances of this run that ended."""
+    refused_since: datetime | None = None
+    """Time of the first refusal since the last successful launch; None for none."""
     tasks_finished: int = 0
     attempt_ends: Mapping[str, InstanceEnds] = attrs.field(factory=dict)
     """By instance, terminated ones included."""
     failed_workers: int = 0
     """Instances of this run whose worker ended with an error."""
-    failed_without_progress: int = 0
-    """Those of ``ended_without_progress`` whose worker ended with an error."""
     worker_error: str = ""
     """The last such error; empty for none."""
     discarded: frozenset[str] = frozenset()

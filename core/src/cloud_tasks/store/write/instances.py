@@ -26,6 +26,7 @@ from cloud_tasks.store.db.times import from_unix, from_unix_or_none, known_time,
 from cloud_tasks.store.records import InstanceRecord, TypeCost
 
 __all__ = [
+    "console_of",
     "costs",
     "count_live",
     "ended_cost",
@@ -39,6 +40,7 @@ __all__ = [
     "read_worker_totals",
     "running_cost",
     "with_worker",
+    "write_console",
     "write_intent",
 ]
 
@@ -133,6 +135,17 @@ def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime,
     )
     seconds = ended_at - row[3]
     _add_spending(connection, row[0], row[1], sign=1, seconds=seconds, cost=_cost(row[2], seconds, row[4]))
+
+
+def write_console(connection: sqlite3.Connection, instance_id: str, log: str) -> None:
+    """Write the last output of an instance; the first one counts."""
+    connection.execute("INSERT OR IGNORE INTO consoles (instance_id, log) VALUES (?, ?)", (instance_id, log))
+
+
+def console_of(connection: sqlite3.Connection, instance_id: str) -> str | None:
+    """Return the last output of an instance; None if it was not saved."""
+    row = connection.execute("SELECT log FROM consoles WHERE instance_id = ?", (instance_id,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def raise_prices(connection: sqlite3.Connection, prices: Mapping[str, Money], now: datetime) -> None:

@@ -211,6 +211,7 @@ class SimulatedCloud:
                 scope=launches.refusal_scope,
                 retry_after=launches.refusal_pause,
                 reason="DENIED",
+                needs_action=True,
             )
         key = (offer.instance_type.name, offer.zone, offer.provisioning_model)
         if self.faults.draw_refusal(self._rng):

@@ -114,9 +114,9 @@ class WatchedFleet:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._fleet, name)
 
-    def terminate(self, instance_id: str, reason: str) -> None:
+    def terminate(self, instance_id: str, reason: str, **options: Any) -> None:
         self._monitor.terminating(instance_id, reason)
-        self._fleet.terminate(instance_id, reason)
+        self._fleet.terminate(instance_id, reason, **options)
 
 
 class WatchedCompute:

@@ -43,12 +43,15 @@ def abort_without_heartbeat(view: FleetView) -> list[Action]:
     seen = view.observation
     if seen.any_heartbeat or not seen.records_current:
         return []
-    failed_now = [*(i for i in view.alive if _is_unresponsive(view, i)), *view.ended]
-    failed = seen.failed_starts + len(failed_now)
-    instances = seen.failed_starts + len(view.alive) + len(view.ended)
+    # Spot instances that have just ended were most likely preempted; `failed_instances` counts them later if not.
+    ended = [i for i in view.ended if not i.is_spot]
+    failed_now = [*(i for i in view.alive if _is_unresponsive(view, i)), *ended]
+    before = seen.failed_instances.failed_starts
+    failed = before + len(failed_now)
+    instances = before + len(view.alive) + len(ended)
     if failed < max(2, min(seen.policy.max_failed_starts, instances)):
         return []
-    exited = seen.failed_starts + len(view.ended)
+    exited = before + len(ended)
     parts = [f"{counted(exited, 'instance')} exited before the worker started"] if exited else []
     if failed > exited:
         parts.append(f"{counted(failed - exited, 'instance')} sent no heartbeat in time")
@@ -71,6 +74,7 @@ def replace_unresponsive(view: FleetView) -> list[Action]:
         Terminate(
             instance_id=i.instance_id,
             reason=f"no heartbeat for {format_span(_without_heartbeat_for(view, i) or timedelta(0))}",
+            has_failed_start=i.last_heartbeat is None,
         )
         for i in unresponsive
         if i.instance_id is not None

@@ -7,20 +7,23 @@ Invariants, each with a test:
 3. A refused scope is avoided while its block lasts; the best offer outside of it is launched at once.
 4. Where the provider selects among offers, the limits cover whichever it takes. Elsewhere, among zones that differ in
    nothing else, past refusals and the spread over zones decide.
-5. Instances are not replaced without end: not after several of their workers, and more than work, ended with an error.
-6. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
+5. After several instances in a row that achieved nothing, launches pause, for longer each time.
+6. Instances are not replaced without end: not after several of their workers, and more than work, ended with an error.
+7. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Launch, Warn
 from cloud_tasks.controller.autoscaler.rules.budget import budget_used_up, drain_time
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.controller.autoscaler.state import Observation
 from cloud_tasks.model import Money, Offer, ProvisioningModel
+from cloud_tasks.quantities import format_moment
 from cloud_tasks.selection import (
     COMMITMENT,
     FleetTotals,
@@ -34,6 +37,11 @@ from cloud_tasks.selection import (
 
 __all__ = ["launch_missing"]
 
+_MAX_FUTILE, _MAX_PREEMPTED = 3, 6
+"""Instances that end, or are preempted, in a row before any task finishes, from which on launches pause."""
+_FIRST_PAUSE = timedelta(seconds=15)
+"""Each further such instance doubles it; a cloud bills an instance for a minute at least."""
+_LONGEST_PAUSE = timedelta(minutes=10)
 _MAX_FAILED_WORKERS = 5
 """Number of workers that ended with an error up to which their instances are replaced."""
 
@@ -43,6 +51,8 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
     seen = view.observation
     if seen.draining or _waits_for_canary(view) or _waits_for_probe(view):
         return ()
+    if pause := _pause(seen):
+        return pause
     offers = same_offer_other_zones(_available(seen))
     if not offers:
         return _warn_all_refused(view)
@@ -56,6 +66,24 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
     if seen.policy.provider_chooses:
         return [Launch(ranked=offers[0], count=count_now, alternatives=_alternatives(view, offers[0], count))]
     return _spread(view, offers, count_now)
+
+
+def _pause(seen: Observation) -> Sequence[Action]:
+    """Return a warning instead of launches for a time that grows with each instance that achieved nothing."""
+    failed = seen.failed_instances
+    extra = max(failed.without_progress - _MAX_FUTILE, failed.preempted - _MAX_PREEMPTED)
+    if extra < 0 or failed.last_end is None:
+        return ()
+    until = failed.last_end + min(_FIRST_PAUSE * 2 ** min(extra, 16), _LONGEST_PAUSE)
+    if seen.now >= until:
+        return ()
+    what, count = "ended", failed.without_progress
+    if count < _MAX_FUTILE:
+        what, count = "were preempted", failed.preempted
+    why = f" ({failed.reason})" if failed.reason and what == "ended" else ""
+    moment = format_moment(until, now=seen.now)
+    message = f"{count} instances in a row {what} before any task finished{why}; next launch at {moment}"
+    return [Warn(key=f"pause-{extra}", message=message)]
 
 
 def _workers_keep_failing(seen: Observation) -> bool:
@@ -101,7 +129,8 @@ def _warn_all_refused(view: FleetView) -> Sequence[Action]:
     if not seen.offers or view.held:
         return ()
     until = min((block.until for block in seen.blocks), default=seen.now)
-    return [Warn(key="all-blocked", message=f"All offers are refused; next attempt at {until:%H:%M:%S} UTC")]
+    moment = format_moment(until, now=seen.now)
+    return [Warn(key="all-blocked", message=f"All offers are refused; next attempt at {moment}")]
 
 
 def _abort_unaffordable(view: FleetView) -> Sequence[Action]:

@@ -4,16 +4,18 @@ Invariants, each with a test:
 
 1. Launches that certainly fail end the run once no instance is left, instead of being repeated without end.
 2. Instances that end, one after another, before any task finishes end the run, after fewer of them if their workers
-   ended with an error, which the reason then quotes. Preempted ones do not count, nor does anything while the records
-   are not current.
+   ended with an error, which the reason then quotes. Preempted ones are counted apart, and more of them. Nothing counts
+   while the records are not current.
+3. Refusals that only a person can end, for every offer, end a run that has no instance left, after a time.
 """
 
 from __future__ import annotations
 
 from cloud_tasks.controller.autoscaler.actions import Abort, Action
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
+from cloud_tasks.quantities import format_span
 
-__all__ = ["abort_failing_workers", "abort_unlaunchable", "abort_without_progress"]
+__all__ = ["abort_failing_workers", "abort_refused", "abort_unlaunchable", "abort_without_progress"]
 
 
 def abort_unlaunchable(view: FleetView) -> list[Action]:
@@ -28,7 +30,7 @@ def abort_unlaunchable(view: FleetView) -> list[Action]:
 def abort_failing_workers(view: FleetView) -> list[Action]:
     """Abort a run whose workers end with an error, one after another, before any task finishes."""
     seen = view.observation
-    count = seen.failed_without_progress
+    count = seen.failed_instances.with_error
     if count < seen.policy.max_failed_workers:
         return []
     reason = f"the workers of {count} instances in a row ended with an error before any task finished"
@@ -36,8 +38,29 @@ def abort_failing_workers(view: FleetView) -> list[Action]:
 
 
 def abort_without_progress(view: FleetView) -> list[Action]:
-    """Abort a run whose last instances terminated before any task finished."""
-    count = view.observation.ended_without_progress
-    if not view.observation.records_current or count < view.observation.policy.max_instances_without_progress:
+    """Abort a run whose last instances terminated, or were preempted, before any task finished."""
+    seen = view.observation
+    if not seen.records_current:
         return []
-    return [Abort(reason=f"the last {count} instances terminated before any task finished")]
+    failed, policy = seen.failed_instances, seen.policy
+    if failed.without_progress >= policy.max_instances_without_progress:
+        why = f": {failed.reason}" if failed.reason else ""
+        reason = f"the last {failed.without_progress} instances terminated before any task finished{why}"
+        return [Abort(reason=reason)]
+    if failed.preempted >= policy.max_preempted_without_progress:
+        reason = f"the last {failed.preempted} spot instances were preempted before any task finished"
+        return [Abort(reason=f"{reason}; use on-demand instances, or other types or zones", show_console=False)]
+    return []
+
+
+def abort_refused(view: FleetView) -> list[Action]:
+    """Abort a run that cannot launch: every offer is refused, and waiting does not help."""
+    seen = view.observation
+    limit, since = seen.policy.give_up_after, seen.refused_since
+    if limit is None or since is None or view.held or not seen.offers or seen.now - since < limit:
+        return []
+    blocks = [block for block in seen.blocks if block.needs_action and block.until > seen.now]
+    if not all(any(block.covers(ranked.offer) for block in blocks) for ranked in seen.offers):
+        return []
+    reason = f"every launch has been refused for {format_span(seen.now - since)} (give_up_after)"
+    return [Abort(reason=f"{reason}: {blocks[-1].message}", show_console=False)]

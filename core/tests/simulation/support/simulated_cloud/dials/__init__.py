@@ -25,8 +25,6 @@ OFF: Mapping[str, str] = {
     "expired credentials": "tasks that are sent again after credentials expired",
     "late queues": "a new queue that does not exist yet is waited for",
     "hidden ends": "termination of an earlier run that is repeated after any error",
-    "endless refusals": "a limit on the time in which every launch is refused",
-    "preemption at boot": "spot instances that end while they boot as preempted ones",
     "dead controller": "lifetimes that follow from the limit on the total cost",
     "second controller": "instances of another owner that are left alone",
 }
