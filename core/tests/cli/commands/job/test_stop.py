@@ -90,3 +90,10 @@ def test_stop_requires_a_job(shell: CommandLine) -> None:
         2,
         ["Error: no job given; add --job-id or --config"],
     )
+
+
+def test_stop_leaves_instances_of_other_users(left: CommandLine) -> None:
+    theirs = left.launch("theirs", owner="bob").instance_id
+    stopped = left.run("stop", "--config", "config.yml")
+    assert (stopped.code, left.running()) == (0, {theirs})
+    assert "Left 1 instance of other users" in stopped.err
