@@ -138,7 +138,9 @@ class Controller:
                 events=event_queue,
                 writes=self._writes,
                 is_running=lambda: self.phase is JobPhase.RUNNING,
+                last_answers=lambda: (self._enqueuer.last_accepted, self._collector.last_answer),
                 on_requeued=lambda: self._requeued(states),
+                on_usable=self._resume_sending,
                 on_broken=self._abort_unsendable,
             )
             self._collector.on_gone = self._enqueuer.on_gone = recovery.request
@@ -256,6 +258,11 @@ class Controller:
     def _requeued(self, states: StateBuilder) -> None:
         states.requeued()
         self._enqueuer.start()
+
+    def _resume_sending(self) -> None:
+        """Send what the task queue has not accepted, unless all tasks were sent."""
+        if not self._enqueuer.done:
+            self._enqueuer.start()
 
     def _abort_unsendable(self, reason: str) -> None:
         self._abort(Abort(reason=reason, show_console=False))
