@@ -327,6 +327,48 @@ def test_unmanaged_instance_with_the_label_of_the_job_is_terminated(loop, comput
     assert gone == [True]
 
 
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_instances_of_another_controller_end_the_run_and_are_left_alone(
+    loop, compute, make_controller, is_alive
+) -> None:
+    controller = make_controller()
+
+    def intrude() -> None:
+        (known, *_) = compute.existing.values()
+        state = InstanceState.RUNNING if is_alive else InstanceState.STOPPED
+        labels = {"run": "another", "owner": "bob"}
+        compute.existing["i-99"] = attrs.evolve(
+            known, instance_id="i-99", client_token="theirs", labels=labels, state=state
+        )
+
+    loop.later(timedelta(seconds=30), intrude)
+    loop.later(timedelta(seconds=200), lambda: controller.stop(StopMode.TERMINATE))
+    assert controller.run() is (JobPhase.ABORTED if is_alive else JobPhase.STOPPED)
+    assert (set(compute.existing), controller.all_gone, len(compute.launched)) == ({"i-99"}, True, 2)
+    if is_alive:
+        assert (
+            "another controller runs a job of this name: instance i-99 of owner bob, run another" in controller.reason
+        )
+
+
+@pytest.mark.parametrize("run", ["run", "earlier", ""])
+def test_unmanaged_instance_of_a_known_run_is_terminated(loop, store, compute, make_controller, run) -> None:
+    store.note_earlier_runs(["earlier"])
+    controller = make_controller()
+
+    def intrude() -> None:
+        (known, *_) = compute.existing.values()
+        labels = {"run": run, "owner": "bob"}
+        compute.existing["i-99"] = attrs.evolve(known, instance_id="i-99", client_token="lost", labels=labels)
+
+    loop.later(timedelta(seconds=30), intrude)
+    gone: list[bool] = []
+    loop.later(timedelta(seconds=90), lambda: gone.append("i-99" not in compute.existing))
+    loop.later(timedelta(seconds=95), lambda: controller.stop(StopMode.TERMINATE))
+    assert controller.run() is JobPhase.STOPPED
+    assert gone == [True]
+
+
 def test_end_terminates_recorded_instances_while_listings_fail(loop, compute, events, make_controller) -> None:
     controller = make_controller()
     requests: list[Sequence[str]] = []

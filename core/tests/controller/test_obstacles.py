@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from controller_fakes import event, message
+from controller_fakes import FakeQueue, event, message
 from structlog.testing import capture_logs
+from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.controller.controller import StopMode
-from cloud_tasks.errors import ProviderError, StoreBusyError
+from cloud_tasks.errors import NotFoundError, ProviderError, StoreBusyError
 from cloud_tasks.model import EventType, JobPhase, Limits, Money, TaskStatus
 
 
@@ -183,6 +186,45 @@ def test_run_whose_queues_are_deleted_again_and_again_ends_with_its_instances(
     assert "deleted 4 times" in controller.reason
     assert events.created == 3
     assert (compute.existing, controller.all_gone) == ({}, True)
+
+
+class Settling:
+    """Queue whose creation takes minutes to be known: until then it is not found, by some calls or by all.
+
+    Args:
+        exists: Whether `exists` knows it all the time.
+    """
+
+    def __init__(self, queue: FakeQueue, loop: VirtualLoop, *, exists: bool) -> None:
+        self._queue, self._loop, self._exists = queue, loop, exists
+        for name in ("send", "receive", "depth"):
+            setattr(queue, name, self._unsettled(getattr(queue, name)))
+        known = queue.exists
+        queue.exists = lambda: (exists or self.is_settled) and known()  # type: ignore[method-assign]
+
+    @property
+    def is_settled(self) -> bool:
+        return self._loop.now() > START + timedelta(minutes=4)
+
+    def _unsettled(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not self.is_settled:
+                raise NotFoundError("no such queue")
+            return method(*args, **kwargs)
+
+        return call
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_new_queues_that_are_not_found_for_minutes_are_waited_for(
+    loop, store, queue, events, make_controller, exists
+) -> None:
+    for each in (queue, events):
+        Settling(each, loop, exists=exists)
+    controller = make_controller()
+    loop.later(timedelta(minutes=7), lambda: events.inbox.append(completed(0, 20)))
+    assert controller.run() is JobPhase.COMPLETE
+    assert len(queue.bodies) == 20
 
 
 # -- errors that no part handles -------------------------------------------------------------------------------------

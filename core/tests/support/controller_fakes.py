@@ -236,6 +236,11 @@ def event(kind: EventType, number: int, task: int | None = None, **changes: Any)
     return Event(**{**facts, **changes})
 
 
+def completed_by(instance: str, task: int, at: datetime) -> Event:
+    """Return the event that an instance has completed a task, by its own clock at this time."""
+    return event(EventType.TASK_COMPLETED, 5000 + task, task=task, instance_id=instance, timestamp=at)
+
+
 def message(*events: Event) -> bytes:
     return encode_events(events)
 

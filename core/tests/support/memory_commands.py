@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import cloud_tasks.builtin
 from cloud_tasks.cli.context import AppContext
 from cloud_tasks.cli.main import cli
+from cloud_tasks.controller import owner_label
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import BootDisk, Instance, LaunchRequest, Offer, PriceBreakdown, ProvisioningModel
 from cloud_tasks.plugin import (
@@ -97,6 +98,6 @@ class MemoryCommands:
             priced_at=self.provider.clock(),
         )
         request = LaunchRequest(
-            client_token=token, job_id=job_id, offer=offer, startup_script="", labels={"owner": "me"}
+            client_token=token, job_id=job_id, offer=offer, startup_script="", labels={"owner": owner_label()}
         )
         return compute.launch(request)

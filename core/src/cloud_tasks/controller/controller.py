@@ -47,6 +47,8 @@ log = structlog.get_logger()
 
 _STORE_TIMEOUT = timedelta(seconds=10)
 """Maximum time for which the end of an incomplete run waits for an unavailable store; `run --continue` catches up."""
+_BACKLOG = timedelta(minutes=1)
+"""Time after which the events that waited in the queue for this run, or for the end of an outage, have been read."""
 _MAX_ERRORS_OF_END = 20
 
 
@@ -168,7 +170,9 @@ class Controller:
             events=event_queue,
             writes=self._writes,
             is_running=lambda: self.phase is JobPhase.RUNNING,
+            last_answers=lambda: (self._enqueuer.last_accepted, self._collector.last_answer),
             on_requeued=self._requeued,
+            on_usable=self._resume_sending,
             on_broken=self._abort_unsendable,
         )
         self._collector.on_gone = self._enqueuer.on_gone = recovery.request
@@ -240,6 +244,9 @@ class Controller:
 
     def _events_committed(self, events: Sequence[Event]) -> None:
         """Pass events on; end a job whose last task they finish without waiting for the next pass."""
+        arrived, read_since = self._loop.now(), self._collector.events_read_since
+        is_current = read_since is not None and arrived - read_since > _BACKLOG
+        self._states.heartbeats.note(events, arrived, is_current=is_current)
         self._on_events(events)
         self._warn_of_worker_errors(events)
         self._compare_instances(events)
@@ -262,7 +269,7 @@ class Controller:
 
     def _compare_instances(self, events: Sequence[Event]) -> None:
         """Reconcile at once when an instance turns out to fail what others complete: it takes tasks fast."""
-        if not self._states.attempt_ends.add(events) or self.phase is not JobPhase.RUNNING:
+        if not self._states.attempt_ends.add(events, self._loop.now()) or self.phase is not JobPhase.RUNNING:
             return
         late = {e.instance_id for e in events if e.event_type in FAILURES} & self._states.discarded
         for instance_id in late:
@@ -274,6 +281,11 @@ class Controller:
     def _requeued(self) -> None:
         self._states.requeued()
         self._enqueuer.start()
+
+    def _resume_sending(self) -> None:
+        """Send what the task queue has not accepted, unless all tasks were sent."""
+        if not self._enqueuer.done:
+            self._enqueuer.start()
 
     def _abort_unsendable(self, reason: str) -> None:
         self._abort(Abort(reason=reason, show_console=False))

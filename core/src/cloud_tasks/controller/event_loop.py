@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. Every callback (result, timer, post) runs on the loop's own thread, one at a time, so the controller and its store
    need no lock. The simulated cloud has another loop with the same interface and a virtual clock.
-2. A coroutine (`start`) runs in callbacks of the loop, and pauses only at `call`, `sleep` and `Pause`.
+2. Time never runs backwards, whatever is done to the system's clock.
+3. A coroutine (`start`) runs in callbacks of the loop, and pauses only at `call`, `sleep` and `Pause`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import heapq
 import itertools
 import queue
+import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -115,11 +117,16 @@ class ThreadedLoop:
         self._threads.submit(lambda: None)
         # SimpleQueue.put is reentrant: safe in a signal handler that interrupts a get.
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._time, self._ticks = time.time(), time.monotonic()
         self._timers: list[tuple[datetime, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        """Return the time: never earlier than before, although the system's clock may be set back."""
+        ticks = time.monotonic()
+        self._time = max(time.time(), self._time + ticks - self._ticks)
+        self._ticks = ticks
+        return datetime.fromtimestamp(self._time, UTC)
 
     def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
         def run() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import structlog
 
-from cloud_tasks.controller.launch.terminate import note_zones, remaining_instances, terminate_instances
+from cloud_tasks.controller.launch.terminate import note_zones, own_instances, terminate_instances
 from cloud_tasks.errors import CloudTasksError, InputError, StoreError, StoreGoneError
 from cloud_tasks.model import Instance, Money
 from cloud_tasks.plugin import Compute
@@ -23,7 +23,15 @@ from cloud_tasks.quantities import counted
 from cloud_tasks.shortage import describe_shortage
 from cloud_tasks.store import InstanceRecord, Store, writer_of
 
-__all__ = ["InstancesLeft", "NextCommands", "end_instances", "instances_left", "read_launches", "with_instances"]
+__all__ = [
+    "InstancesLeft",
+    "NextCommands",
+    "end_instances",
+    "instances_left",
+    "read_known_runs",
+    "read_launches",
+    "with_instances",
+]
 
 log = structlog.get_logger()
 
@@ -68,10 +76,11 @@ class InstancesLeft:
 
 def end_instances(compute: Compute, job_id: str, database: Path) -> None:
     """Terminate all instances of a job without its controller; log why instances may be left."""
+    known_runs = read_known_runs(database)
     try:
         terminate_instances(
             compute,
-            lambda: remaining_instances(compute, job_id),
+            lambda: own_instances(compute, job_id, known_runs),
             timeout=_TIMEOUT,
             recorded=note_zones(compute, read_launches(database, job_id)),
             on_wait=log.info,
@@ -94,12 +103,23 @@ def instances_left(database: Path, job_id: str, *, compute: Compute | None, is_s
     listed: tuple[Instance, ...] | None = None
     if compute is not None:
         with contextlib.suppress(Exception):
-            listed = remaining_instances(compute, job_id)
+            listed = own_instances(compute, job_id, read_known_runs(database))
     ids = [record.instance_id for record in records if record.ended_at is None]
     if listed is not None:
         ids = [instance.instance_id for instance in listed]
     price = sum((prices.get(instance_id, Money.zero()) for instance_id in ids), Money.zero())
     return InstancesLeft(count=len(ids), price_per_hour=price, is_started=is_started)
+
+
+def read_known_runs(database: Path) -> frozenset[str]:
+    """Return the run of this database, and those that it replaced; empty if it cannot be read."""
+    if not database.exists():
+        return frozenset()
+    try:
+        with Store.open(database, read_only=True) as store:
+            return store.known_runs()
+    except StoreError:
+        return frozenset()
 
 
 def read_launches(database: Path, job_id: str) -> list[InstanceRecord]:

@@ -269,7 +269,7 @@ class Instance:
     provisioning_model: ProvisioningModel
     """Its provisioning model."""
     created_at: datetime
-    """Time at which the provider created it, UTC; costs count from here."""
+    """Time at which the provider created it by its own clock, UTC; for lists."""
     client_token: str = ""
     """Token of its launch request; required for managed instances: without it, an instance whose launch was not
     answered cannot be adopted and is terminated. Empty for unmanaged instances."""

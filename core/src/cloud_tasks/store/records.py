@@ -309,7 +309,7 @@ class InstanceRecord:
     intended_at: datetime
     """Time of the launch request."""
     launched_at: datetime | None
-    """Time at which the provider created it; None while the launch has not been answered."""
+    """Time at which the provider was called; None while the launch has not been answered."""
     ended_at: datetime | None
     """Time of its termination; for a failed launch, that of the request."""
     rebate: Money = Money.zero()

@@ -239,6 +239,16 @@ class Store:
             tasks.write_job(connection, job)
         self._job = job
 
+    def known_runs(self) -> frozenset[str]:
+        """Return the ids of this run, and of the runs whose database this one replaced."""
+        with self._file.querying() as connection:
+            return tasks.read_earlier_runs(connection) | {self.job.run_id}
+
+    def note_earlier_runs(self, run_ids: Iterable[str]) -> None:
+        """Record the runs whose database this one replaces: instances of theirs may appear later."""
+        with self._writing() as connection:
+            tasks.write_earlier_runs(connection, run_ids)
+
     # -- tasks -----------------------------------------------------------------------------------------------------
 
     def load_tasks(self, source: Iterable[Task], *, start: int = 0, limit: int | None = None, where: str = "") -> int:
@@ -420,10 +430,14 @@ class Store:
                 instances.write_intent(connection, request, now, slots)
         self._instances.launches_changed(request.client_token for request in requests)
 
-    def record_launched(self, client_token: str, instance: Instance) -> None:
-        """Record that a launch succeeded."""
+    def record_launched(self, client_token: str, instance: Instance, requested_at: datetime | None = None) -> None:
+        """Record that a launch succeeded.
+
+        Args:
+            requested_at: When the provider was called, from which its cost counts; None: the time of the intent.
+        """
         with self._writing() as connection:
-            instances.mark_launched(connection, client_token, instance)
+            instances.mark_launched(connection, client_token, instance, requested_at)
         self._instances.launches_changed((client_token,))
 
     def record_launch_failed(self, client_token: str, reason: str) -> None:

@@ -132,9 +132,9 @@ def test_decide_does_not_replace_workers_that_keep_ending_with_an_error(working:
 def test_attempt_ends_count_a_repeated_event_once_and_remember_the_latest() -> None:
     ends = AttemptEnds()
     failure = event(EventType.TASK_EXITED, 1, task=1, instance_id="i-1", details={"exit_code": 1})
-    assert ends.add([failure, failure])
+    assert ends.add([failure, failure], NOW)
     assert ends.counts()["i-1"].ends == 1
-    assert not ends.add([event(EventType.TASK_COMPLETED, n, task=n, instance_id="i-1") for n in range(2, 102)])
+    assert not ends.add([event(EventType.TASK_COMPLETED, n, task=n, instance_id="i-1") for n in range(2, 102)], NOW)
     assert (ends.counts()["i-1"].ends, ends.counts()["i-1"].failures) == (50, 0)
 
 
@@ -148,7 +148,8 @@ def test_attempt_ends_count_failures_of_the_worker_and_no_other_interruption() -
             event(EventType.TASK_EXCEPTION, 3, task=3, instance_id="i-1", details={"exception_type": "OSError"}),
             event(EventType.TASK_TIMED_OUT, 4, task=4, instance_id="i-1"),
             event(EventType.TASK_EXITED, 5, task=5),
-        ]
+        ],
+        NOW,
     )
     assert (ends.counts()["i-1"].ends, ends.counts()["i-1"].failures) == (3, 3)
     assert "i-2" not in ends.counts()

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from virtual_loop import VirtualLoop
 
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.plugin import SendFailure
 from cloud_tasks.store import Store
@@ -107,3 +108,51 @@ def test_enqueuer_sends_nothing_after_a_stop(loop, store, queue, monkeypatch) ->
     feed.start()
     assert len(sent(queue)) == 5
     assert store.summary().counts[TaskStatus.PENDING] == 15
+
+
+LATER = (
+    ProviderError("credentials expired"),
+    ProviderError("permission denied"),
+    NotFoundError("no such queue"),
+    KeyError("a defect of a plugin"),
+)
+
+
+@pytest.mark.parametrize("error", LATER, ids=repr)
+def test_enqueuer_continues_after_any_error_once_a_task_was_accepted(loop, store, queue, monkeypatch, error) -> None:
+    monkeypatch.setattr("cloud_tasks.controller.messaging.enqueuer._BATCH", 5)
+    broken: list[str] = []
+    queue.faults.extend([(), *[error] * 5])
+    feed = TaskEnqueuer(loop, store, queue, on_broken=broken.append, operations=5, send_batch=1)
+    feed.start()
+    loop.run(lambda: feed.done or bool(broken))
+    assert (len(sent(queue)), broken) == (20, [])
+
+
+@pytest.mark.parametrize("error", [ProviderError("permission denied"), InputError("no project"), KeyError("a defect")])
+def test_enqueuer_gives_up_after_a_first_error_that_is_not_transient(loop, store, queue, error) -> None:
+    broken: list[str] = []
+    queue.faults.append(error)
+    feeder(loop, store, queue, broken).start()
+    loop.run(lambda: bool(broken))
+    assert str(error) in broken[0]
+
+
+def test_enqueuer_gives_up_after_invalid_input_although_tasks_were_accepted(loop, store, queue, monkeypatch) -> None:
+    monkeypatch.setattr("cloud_tasks.controller.messaging.enqueuer._BATCH", 5)
+    broken: list[str] = []
+    queue.faults.extend([(), InputError("no project")])
+    TaskEnqueuer(loop, store, queue, on_broken=broken.append, operations=5, send_batch=1).start()
+    loop.run(lambda: bool(broken))
+    assert "no project" in broken[0]
+
+
+@pytest.mark.parametrize(("minutes", "is_found"), [(5, True), (15, False)])
+def test_enqueuer_waits_some_minutes_for_a_new_queue_to_be_found(loop, store, queue, minutes, is_found) -> None:
+    broken: list[str] = []
+    queue.delete_from_outside()
+    loop.later(timedelta(minutes=minutes), queue.create)
+    feed = feeder(loop, store, queue, broken)
+    feed.start()
+    loop.run(lambda: feed.done or bool(broken))
+    assert (len(sent(queue)), bool(broken)) == ((20, False) if is_found else (0, True))

@@ -79,7 +79,7 @@ def test_failures_are_grouped_with_the_latest_attempt_as_example(tmp_path: Path)
 def test_timeline_counts_tasks_and_instances_by_bucket(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.record_intents([launch_request("k1", price="2")], at(0), slots=1)
-        store.record_launched("k1", instance("i1", "k1", created=25))
+        store.record_launched("k1", instance("i1", "k1"), at(25))
         store.record_ended("i1", at(75), "done")
         store.apply_events([completed("a", timestamp=at(30)), failed("b", timestamp=at(60))])
         store.apply_events([completed("c", timestamp=at(100))])

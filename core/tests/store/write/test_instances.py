@@ -42,8 +42,22 @@ def test_record_intents_twice_adds_one_launch(store: Store) -> None:
 
 def test_record_launched_sets_the_instance_of_an_intent(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
-    store.record_launched("t1", instance("i1", "t1", created=3))
+    store.record_launched("t1", instance("i1", "t1"), at(3))
     assert (only(store).instance_id, only(store).launched_at) == ("i1", at(3))
+
+
+@pytest.mark.parametrize("skew", [-86_400, -300, 0, 300, 86_400])
+def test_cost_counts_from_the_request_to_the_recorded_end_whatever_the_clock_of_the_provider(
+    store: Store, skew: float
+) -> None:
+    for number, requested in enumerate((None, at(600))):
+        store.record_intents([launch_request(f"t{number}", price="1")], at(0))
+        store.record_launched(f"t{number}", instance(f"i{number}", f"t{number}", created=skew), requested)
+    assert store.spending(at(3600)) == Money(1) + Money("0.8333333333333333333333333333")
+    store.record_ended("i0", at(3600), "over")
+    store.record_ended("i1", at(4200), "over")
+    assert store.spending(at(99_999)) == Money(2)
+    assert store.statistics(at(99_999)).cost == Money(2)
 
 
 def test_failed_launch_has_ended_and_costs_nothing(store: Store) -> None:
@@ -66,7 +80,7 @@ def test_record_launched_revives_a_failed_launch(store: Store) -> None:
     store.record_launch_failed("t1", "timed out")
     store.record_launched("t1", instance("i1", "t1", created=2))
     record = only(store)
-    assert (record.instance_id, record.launched_at, record.ended_at) == ("i1", at(2), None)
+    assert (record.instance_id, record.launched_at, record.ended_at) == ("i1", at(0), None)
 
 
 def test_record_launched_ignores_a_launch_without_an_intent(store: Store) -> None:

@@ -40,8 +40,8 @@ class AttemptEnds:
         """Ends by the id of their event, by instance."""
         self._counted: dict[str, InstanceEnds] = {}
 
-    def add(self, events: Sequence[Event]) -> bool:
-        """Add the ends among these events; return whether there are failures."""
+    def add(self, events: Sequence[Event], arrived: datetime) -> bool:
+        """Add the ends among events that arrived at this time; return whether there are failures."""
         has_failures = False
         for event in events:
             if event.event_type not in _COUNTED or not event.instance_id:
@@ -52,7 +52,7 @@ class AttemptEnds:
                 continue
             has_failures |= failure is not None
             ends = self._by_instance.setdefault(event.instance_id, {})
-            ends[event.event_id] = _End(event.timestamp, failure)
+            ends.setdefault(event.event_id, _End(arrived, failure))
             if len(ends) > _REMEMBERED:
                 del ends[next(iter(ends))]
             self._counted.pop(event.instance_id, None)

@@ -18,7 +18,11 @@ from collections.abc import Sequence
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Drain, Finish, Warn
 from cloud_tasks.controller.autoscaler.rules.budget import abort_drained, abort_over_budget, drain, terminate_drained
 from cloud_tasks.controller.autoscaler.rules.comparison import discard_failing
-from cloud_tasks.controller.autoscaler.rules.corrections import correct_records, terminate_expired
+from cloud_tasks.controller.autoscaler.rules.corrections import (
+    abort_beside_other_run,
+    correct_records,
+    terminate_expired,
+)
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView, Rule
 from cloud_tasks.controller.autoscaler.rules.heartbeats import abort_without_heartbeat, replace_unresponsive
 from cloud_tasks.controller.autoscaler.rules.launches import launch_missing
@@ -35,6 +39,7 @@ from cloud_tasks.controller.autoscaler.state import Observation
 __all__ = ["decide"]
 
 _STAGES: tuple[tuple[Rule, ...], ...] = (
+    (abort_beside_other_run,),
     (correct_records, terminate_expired),
     (
         abort_over_budget,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+import attrs
 import structlog
 
 from cloud_tasks.controller.autoscaler.instance_calls import InstanceCalls
@@ -114,7 +115,8 @@ class Fleet(InstanceCalls):
     def _dispatch(self) -> None:
         while self._waiting and len(self._launching) < self._max_parallel:
             token = next(iter(self._waiting))
-            order = self._launching[token] = self._waiting.pop(token)
+            order = attrs.evolve(self._waiting.pop(token), called_at=self._loop.now())
+            self._launching[token] = order
             start(self._launch(order))
 
     async def _launch(self, order: LaunchOrder) -> None:
@@ -143,7 +145,7 @@ class Fleet(InstanceCalls):
     def _launched(self, order: LaunchOrder, instance: Instance) -> None:
         self._answered_at[order.token] = self._loop.now()
         self._launching.pop(order.token)
-        self._writes.submit(lambda: self._store.record_launched(order.token, instance))
+        self._writes.submit(lambda: self._store.record_launched(order.token, instance, order.called_at))
         self._failures = None
         self.refused_scopes.launched()
         log.info(

@@ -6,6 +6,7 @@ Invariants, each with a test:
 2. The instances that the records know are terminated first, without a listing.
 3. No error, and no call without an answer, ends the attempts early or keeps other instances running.
 4. Every record of an instance ends with the confirmation.
+5. Instances of another controller of the job are left alone.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class FleetTermination:
         listing = await self._fleet.list()
         if listing is not None:
             self._states.record_listing(listing)
-            self._last_listed = tuple(i.instance_id for i in listing if i.state is not InstanceState.TERMINATED)
+            own = (i for i in listing if self._states.is_own(i))
+            self._last_listed = tuple(i.instance_id for i in own if i.state is not InstanceState.TERMINATED)
         return listing
 
     def _is_final(self) -> bool:

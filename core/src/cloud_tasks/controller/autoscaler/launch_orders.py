@@ -29,6 +29,8 @@ class LaunchOrder:
     ranked: RankedOffer
     request: LaunchRequest
     ordered_at: datetime
+    called_at: datetime | None = None
+    """Time of the first call of the provider."""
 
     @property
     def token(self) -> str:

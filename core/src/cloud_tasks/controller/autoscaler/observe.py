@@ -6,6 +6,7 @@ Invariants, each with a test:
    settles it.
 2. An instance that the listing need not show yet does not count as gone.
 3. The state that a complete listing shows for a known, living instance is recorded.
+4. Times of workers and providers are compared with none of the controller's (`Heartbeats`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from cloud_tasks.controller.autoscaler.rules.comparison import failing_instances
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation, Policy
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
+from cloud_tasks.controller.launch.labels import belongs_to_other_run, describe_owner
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
+from cloud_tasks.controller.messaging.heartbeats import Heartbeats
 from cloud_tasks.model import Instance, InstanceState, Money, ProvisioningModel
 from cloud_tasks.plugin import Depth
 from cloud_tasks.selection import RankedOffer
@@ -62,11 +65,13 @@ class StateBuilder:
         self._offers = offers
         self._policy = policy
         self._started = self._listing_requested_at = loop.now()
+        self._known_runs = store.known_runs()
         self._given_up: set[str] = set()
         self._surplus_since: datetime | None = None
         self._empty_since: datetime | None = None
         self._requeued_at: datetime | None = None
         self.attempt_ends = AttemptEnds()
+        self.heartbeats = Heartbeats(self._started)
         self.discarded: set[str] = set()
         """Instances that were terminated because they failed what others complete."""
         self.consoles: dict[str, str] = {}
@@ -123,6 +128,7 @@ class StateBuilder:
             remaining=summary.remaining,
             all_loaded=self._enqueuer.done,
             fleet=fleet,
+            other_runs=tuple(describe_owner(i) for i in listing or () if i.is_alive and not self.is_own(i)),
             recorded=tuple(self._of_record(r, r.state or InstanceState.RUNNING) for r in records if r.ended_at is None),
             offers=self._offers,
             blocks=self._fleet.refused_scopes.current(),
@@ -134,11 +140,11 @@ class StateBuilder:
             queue_empty_since=self._empty_since,
             queue_visible=None if depth is None else depth.visible,
             requeued_at=self._requeued_at,
-            idle_before=_idle_before(records, max(self._started, self._requeued_at or self._started)),
+            idle_before=self._idle_before(records, max(self._started, self._requeued_at or self._started)),
             any_heartbeat=any(record.last_heartbeat is not None for record in current),
             failed_instances=failed_instances(
                 current,
-                last_progress=summary.last_end,
+                last_progress=self.heartbeats.progress_at,
                 consoles=self.consoles,
                 timed_out=self.timed_out,
                 worker_errors=self.worker_errors,
@@ -184,7 +190,8 @@ class StateBuilder:
         ]
         unanswered = {record.client_token for record in records if record.instance_id is None}
         for instance in listing:
-            if instance.instance_id not in known and instance.client_token not in unanswered:
+            is_known = instance.instance_id in known or instance.client_token in unanswered
+            if not is_known and self.is_own(instance):
                 fleet.append(_unmanaged(instance))
         return tuple(fleet)
 
@@ -203,16 +210,31 @@ class StateBuilder:
             given_up=record.instance_id in self._given_up,
             may_be_unlisted=state is None and self.may_be_unlisted(record),
             answered=not self._fleet.is_unanswered(record.client_token),
-            last_heartbeat=record.last_heartbeat,
+            last_heartbeat=self.heartbeats.last_heartbeat(record),
             running_tasks=record.running_tasks,
             tasks_finished=record.tasks_finished,
-            last_busy=record.last_busy,
+            last_busy=self.heartbeats.last_busy(record),
         )
+
+    def is_own(self, instance: Instance) -> bool:
+        """Return whether no other controller launched this listed instance of the job."""
+        return not belongs_to_other_run(instance, self._known_runs)
 
     def may_be_unlisted(self, record: InstanceRecord) -> bool:
         """Return whether its launch was answered so late that the last listing need not show it."""
         answered_at = self._fleet.answered_at(record.client_token) or self._started
         return self._listing_requested_at <= answered_at + self._policy.listing_lag
+
+    def _idle_before(self, records: Sequence[InstanceRecord], since: datetime) -> timedelta:
+        """Return the idle time of workers that have exited, since ``since`` and since any worker last had a task."""
+        busy = [found for record in records if (found := self.heartbeats.last_busy(record)) is not None]
+        covered, idle = max([since, *busy]), timedelta(0)
+        for record in sorted(records, key=lambda record: record.intended_at):
+            last = self.heartbeats.last_heartbeat(record)
+            if record.ended_at is not None and last is not None and last > covered:
+                idle += last - max(record.intended_at, covered)
+                covered = last
+        return idle
 
     def _note_surplus(self, fleet: Sequence[FleetInstance] | None, remaining: int, now: datetime) -> None:
         slots = sum(instance.slots for instance in fleet or ())
@@ -227,17 +249,6 @@ class StateBuilder:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = now
-
-
-def _idle_before(records: Sequence[InstanceRecord], since: datetime) -> timedelta:
-    """Return the total idle time of workers that have exited, since ``since`` and since any worker last had a task."""
-    idle_since = max([since, *(record.last_busy for record in records if record.last_busy is not None)])
-    covered, idle = idle_since, timedelta(0)
-    for record in sorted(records, key=lambda record: record.intended_at):
-        if record.ended_at is not None and record.last_heartbeat is not None and record.last_heartbeat > covered:
-            idle += record.last_heartbeat - max(record.intended_at, covered)
-            covered = record.last_heartbeat
-    return idle
 
 
 def _unmanaged(instance: Instance) -> FleetInstance:

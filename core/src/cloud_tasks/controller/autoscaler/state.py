@@ -175,6 +175,8 @@ class Observation:
     recorded: tuple[FleetInstance, ...] = ()
     """Launches that are not recorded as ended, with their last known states: without a listing, limits follow from
     them and the clock."""
+    other_runs: tuple[str, ...] = ()
+    """Descriptions of running instances of this job that another controller launched."""
     refusals: tuple[Block, ...] = ()
     """Blocks of the last hour, expired ones included."""
     launch_failures: LaunchFailures | None = None

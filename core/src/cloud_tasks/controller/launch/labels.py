@@ -5,11 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from cloud_tasks.model import Instance
 
-__all__ = ["expiry", "owner_label", "ownership_labels"]
+__all__ = ["belongs_to_other_run", "describe_owner", "expiry", "owner_label", "ownership_labels"]
 
 
 def ownership_labels(*, run_id: str, expires: datetime) -> dict[str, str]:
@@ -28,6 +29,18 @@ def owner_label() -> str:
     except (KeyError, OSError):
         name = f"uid-{os.getuid()}"
     return re.sub("[^a-z0-9]", "-", name.lower())[:63]
+
+
+def belongs_to_other_run(instance: Instance, known_runs: Collection[str]) -> bool:
+    """Return whether the instance was launched by a run that a job's database does not know: another controller's."""
+    run = instance.labels.get("run")
+    return bool(run) and run not in known_runs
+
+
+def describe_owner(instance: Instance) -> str:
+    """Return whose instance it is, in one line."""
+    owner, run = (instance.labels.get(key) or "unknown" for key in ("owner", "run"))
+    return f"{instance.instance_id} of owner {owner}, run {run}, created {instance.created_at:%Y-%m-%d %H:%M} UTC"
 
 
 def expiry(instance: Instance) -> datetime | None:

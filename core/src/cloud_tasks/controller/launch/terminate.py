@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
 
+from cloud_tasks.controller.launch.labels import belongs_to_other_run
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute, LocatedCompute
 from cloud_tasks.quantities import counted
 from cloud_tasks.store import InstanceRecord
 
-__all__ = ["divide", "note_zones", "remaining_instances", "terminate_instances"]
+__all__ = ["divide", "note_zones", "own_instances", "remaining_instances", "terminate_instances"]
 
 _MIN_BACKOFF = timedelta(seconds=1)
 _MAX_BACKOFF = timedelta(seconds=15)
@@ -30,6 +31,11 @@ _MAX_BACKOFF = timedelta(seconds=15)
 def remaining_instances(compute: Compute, job_id: str | None) -> tuple[Instance, ...]:
     """Return the instances of a job (None: of all jobs) that are not terminated or have resources left."""
     return tuple(i for i in compute.instances(job_id) if i.state is not InstanceState.TERMINATED)
+
+
+def own_instances(compute: Compute, job_id: str, known_runs: Collection[str]) -> tuple[Instance, ...]:
+    """Return the remaining instances of a job without those that another controller launched."""
+    return tuple(i for i in remaining_instances(compute, job_id) if not belongs_to_other_run(i, known_runs))
 
 
 def note_zones(compute: Compute, records: Iterable[InstanceRecord]) -> tuple[str, ...]:

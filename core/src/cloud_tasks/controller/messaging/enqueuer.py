@@ -5,19 +5,22 @@ Invariants, each with a test:
 1. A task is marked as queued only after the queue accepted it: a crash between the two sends it twice, never not at
    all.
 2. A message that the queue did not accept is sent again; one that can never be sent (too large) aborts the run.
+3. An error that may pass does not abort it: any error once a message was accepted (credentials that expired, a
+   permission that is being changed), and that of a new queue which is not found yet. Final are a first error that the
+   provider does not mark as transient, and invalid input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.convert import encode_task_message
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import Queue, SendFailure
 from cloud_tasks.quantities import format_span
@@ -31,6 +34,8 @@ _BATCH = 1000
 MAX_PARALLEL_SENDS = 8
 _MIN_BACKOFF = timedelta(seconds=1)
 _MAX_BACKOFF = timedelta(seconds=60)
+_NEW_QUEUE = timedelta(minutes=10)
+"""Time after which a queue that is not found does not exist: a new one may be unknown for minutes."""
 
 
 class TaskEnqueuer:
@@ -72,6 +77,9 @@ class TaskEnqueuer:
         self._unsendable = ""
         self._is_gone = False
         self._sent = 0
+        self._missing_since: datetime | None = None
+        self.last_accepted: datetime | None = None
+        """Time at which the queue last accepted a message of this run."""
         self.done = False
         """Whether every task has been sent, or sending has been stopped."""
 
@@ -118,6 +126,9 @@ class TaskEnqueuer:
         )
 
     def _after_send(self, task_ids: Sequence[str], failures: Sequence[SendFailure]) -> None:
+        self._missing_since = None
+        if len(failures) < len(task_ids):
+            self.last_accepted = self._loop.now()
         unsent = {failure.index for failure in failures}
         sent = [task_id for index, task_id in enumerate(task_ids) if index not in unsent]
         self._writes.submit(lambda: self._store.mark_queued(sent), lambda _: self._marked(task_ids, failures))
@@ -134,11 +145,20 @@ class TaskEnqueuer:
     def _after_error(self, error: Exception) -> None:
         if isinstance(error, NotFoundError) and self.on_gone is not None:
             self._is_gone = True
-        elif isinstance(error, ProviderError) and error.transient:
+        elif self._may_pass(error):
             self._problem = f"Tasks could not be sent to the queue ({error})"
         else:
             self._unsendable = f"tasks cannot be sent to the queue: {error}"
         self._after_batch()
+
+    def _may_pass(self, error: Exception) -> bool:
+        if isinstance(error, NotFoundError):
+            now = self._loop.now()
+            self._missing_since = self._missing_since or now
+            return now - self._missing_since < _NEW_QUEUE
+        if isinstance(error, ProviderError) and error.transient:
+            return True
+        return self.last_accepted is not None and not isinstance(error, InputError)
 
     def _after_batch(self) -> None:
         """After the last open batch, send the next ones, now or after a pause, or report an unsendable task."""

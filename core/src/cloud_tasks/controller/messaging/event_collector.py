@@ -115,6 +115,11 @@ class EventCollector:
         has_gap = self._last_answer is None or self._loop.now() - self._last_answer > _GAP
         return None if self._behind or has_gap or self._writes.blocked else self._reading_since
 
+    @property
+    def last_answer(self) -> datetime | None:
+        """Time at which the queue last answered."""
+        return self._last_answer
+
     def start(self) -> None:
         """Start receiving."""
         self._reading = True

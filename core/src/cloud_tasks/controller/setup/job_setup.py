@@ -14,6 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,12 +25,14 @@ from cloud_tasks.builtin import check_length, open_task_source
 from cloud_tasks.command_template import CheckedTasks, sample_values
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.deferred_writes import wait_for_store
+from cloud_tasks.controller.failed_run import read_known_runs
+from cloud_tasks.controller.launch.labels import belongs_to_other_run, describe_owner, owner_label
 from cloud_tasks.controller.launch.terminate import remaining_instances
 from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
 from cloud_tasks.controller.setup.place import check_recorded_place, place_of
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, StoreError
-from cloud_tasks.model import Task
+from cloud_tasks.model import Instance, Task
 from cloud_tasks.plugin import Compute, OwnedQueue, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.sanitize import clean_text
@@ -184,10 +187,22 @@ class JobSetup:
                 if held:
                     found.append(f"the {kind} queue{self._of_other_job(queue)} with {_count(held, 'message')}")
         if self._may_have_instances():
-            running = sum(instance.is_alive for instance in remaining_instances(self.compute, self.job_id))
+            running = [i for i in remaining_instances(self.compute, self.job_id) if i.is_alive]
+            self._check_owner(running)
             if running:
-                found.append(_count(running, "running instance"))
+                found.append(f"{_count(len(running), 'running instance')} ({describe_owner(running[0])})")
         return tuple(found)
+
+    def _check_owner(self, running: Sequence[Instance]) -> None:
+        """Raise `InputError` for an instance of another user, or of a run that the database does not know."""
+        known_runs = read_known_runs(self._given.db_file)
+        for instance in running:
+            owner = instance.labels.get("owner") or owner_label()
+            if owner != owner_label() or belongs_to_other_run(instance, known_runs):
+                raise InputError(
+                    f"job {self.job_id} is running elsewhere: instance {describe_owner(instance)}",
+                    hint="use another job_id, or end that run first (cloud-tasks stop), which --force does not do",
+                )
 
     def create(self) -> JobResources:
         """Publish the loaded database, and create new queues. Call after `load`.
@@ -199,6 +214,7 @@ class JobSetup:
         store, (tasks, events) = self._loaded, self._open_queues()
         _claim(tasks)
         compute = self.compute if self._may_have_instances() else None
+        store.note_earlier_runs(read_known_runs(self._given.db_file))
         create_resources(store, self._given.db_file, job_id=self.job_id, compute=compute, tasks=tasks, events=events)
         self._scratch.close()
         return JobResources(store=store, tasks=tasks, events=events)

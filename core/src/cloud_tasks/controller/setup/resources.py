@@ -11,13 +11,13 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 
-from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
+from cloud_tasks.controller.launch.terminate import own_instances, terminate_instances
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.store import JobState, Store
 
@@ -52,7 +52,7 @@ def create_resources(
     """
     loaded.claim(path)
     if compute is not None:
-        _terminate_instances(compute, job_id, clock=clock, sleep=sleep)
+        _terminate_instances(compute, job_id, loaded.known_runs(), clock=clock, sleep=sleep)
     if (kept := loaded.publish(path)) is not None:
         log.info(f"The earlier database was kept as {kept}")
     _recreate_queues(loaded, tasks=tasks, events=events)
@@ -72,12 +72,17 @@ def resume_resources(store: Store, *, tasks: Queue, events: Queue) -> None:
 
 
 def _terminate_instances(
-    compute: Compute, job_id: str, *, clock: Callable[[], float], sleep: Callable[[float], None]
+    compute: Compute,
+    job_id: str,
+    known_runs: Collection[str],
+    *,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
 ) -> None:
     """Terminate the earlier job's instances first: their workers would take new tasks, and report old ones."""
     ended = terminate_instances(
         compute,
-        lambda: remaining_instances(compute, job_id),
+        lambda: own_instances(compute, job_id, known_runs),
         timeout=_TERMINATION_TIMEOUT,
         on_wait=lambda text: log.info(f"Earlier run: {text}"),
         clock=clock,

@@ -9,6 +9,7 @@ from collections import Counter
 from cloud_tasks.store.db.quantile_sketch import bucket_of
 
 __all__ = [
+    "EARLIER_RUN",
     "FINISHED_BEFORE",
     "RECENT_ENDS",
     "RECENT_SECONDS",
@@ -34,6 +35,8 @@ RECENT_SECONDS = 30
 _RECENT_KEPT = 240
 FINISHED_BEFORE = "run:finished_before"
 """Tasks that had finished by then."""
+EARLIER_RUN = "earlier_run:"
+"""Prefix of the ids of runs whose database this one replaced."""
 
 _ADD = (
     "INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
@@ -68,7 +71,8 @@ class CounterUpdates:
 
     Names of counters: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``,
     ``duplicates``, ``late``, ``unknown_task``, ``set_aside`` (dead-lettered messages), ``run:started``, ``run:alive``,
-    ``run:ended``, ``run:finished_before``, ``recent:<interval>``, ``earlier_attempts``, ``withdrawn``, ``first_start``,
+    ``run:ended``, ``run:finished_before``, ``recent:<interval>``, ``earlier_run:<id>``, ``earlier_attempts``,
+    ``withdrawn``, ``first_start``,
     ``last_end``, ``elapsed:count``, ``elapsed:mean``, ``elapsed:m2``, ``elapsed:min``, ``elapsed:max``.
     """
 

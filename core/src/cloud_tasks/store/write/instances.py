@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. Money is exact: prices are stored as decimal text and added as decimals.
 2. A launch for which the provider selects the offer costs as much as the most expensive one, until the offer is known.
-3. A launch without an answer yet is charged from its intent; a failed launch costs nothing.
+3. A launch is charged from its request (without an answer yet, from its intent) to its recorded end, by the clock of
+   the controller alone; a failed launch costs nothing.
 4. The cost of a terminated instance is added to the spending once, and removed if the instance is found running again.
 5. The price of a running instance only rises, and the higher price holds from then on: what it has cost stays the same.
 6. A listed state is written for known instances that have not terminated: it ends, revives and adopts none.
@@ -77,15 +78,26 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
     )
 
 
-def mark_launched(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
+def mark_launched(
+    connection: sqlite3.Connection, token: str, instance: Instance, requested_at: datetime | None = None
+) -> None:
     """Record that a launch succeeded: it was answered, or its instance was found in a listing.
+
+    It is charged from its request, by the clock that also records its end; None: from its intent.
 
     A launch that was recorded as failed or terminated runs again. A launch without an intent is ignored.
     """
     _revive(connection, token)
     changed = connection.execute(
-        "UPDATE instances SET instance_id = ?, launched_at = ?, zone = ?, state = ? WHERE client_token = ?",
-        (instance.instance_id, to_unix(instance.created_at), instance.zone, instance.state.value, token),
+        "UPDATE instances SET instance_id = ?, launched_at = coalesce(?, intended_at), zone = ?, state = ? "
+        "WHERE client_token = ?",
+        (
+            instance.instance_id,
+            None if requested_at is None else to_unix(requested_at),
+            instance.zone,
+            instance.state.value,
+            token,
+        ),
     ).rowcount
     if changed:
         _set_selected_offer(connection, token, instance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from cloud_tasks.convert import EncodedData
@@ -22,6 +22,7 @@ from cloud_tasks.store.db.reading import decode_object, whole
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import AttemptRecord, JobRecord, JobState
 from cloud_tasks.store.write.counters import (
+    EARLIER_RUN,
     FINISHED_BEFORE,
     RECENT_ENDS,
     RUN_ALIVE,
@@ -38,6 +39,7 @@ __all__ = [
     "lose_instance",
     "mark_queued",
     "read_attempts",
+    "read_earlier_runs",
     "read_job",
     "read_pending",
     "read_task",
@@ -46,6 +48,7 @@ __all__ = [
     "reopen_failed",
     "reset_for_requeue",
     "withdraw",
+    "write_earlier_runs",
     "write_job",
 ]
 
@@ -181,6 +184,22 @@ def record_alive(connection: sqlite3.Connection, at: float, *, is_end: bool = Fa
     connection.executemany(
         "INSERT OR REPLACE INTO counters (name, value) VALUES (?, ?)", [(name, at) for name in names]
     )
+
+
+def write_earlier_runs(connection: sqlite3.Connection, run_ids: Iterable[str]) -> None:
+    """Record the runs whose database this one replaces."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO counters (name, value) VALUES (?, 1)",
+        [(f"{EARLIER_RUN}{run_id}",) for run_id in run_ids],
+    )
+
+
+def read_earlier_runs(connection: sqlite3.Connection) -> frozenset[str]:
+    """Return the runs whose database this one replaced."""
+    rows = connection.execute(
+        "SELECT name FROM counters WHERE name > ? AND name < ?", (EARLIER_RUN, f"{EARLIER_RUN}\x7f")
+    )
+    return frozenset(str(name).removeprefix(EARLIER_RUN) for (name,) in rows)
 
 
 def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:

@@ -33,8 +33,9 @@ _LONG_TASK = 2.0
 _MIN_BACKOFF, _MAX_BACKOFF = 0.2, 10.0
 _HOLD_SECONDS = 1.0
 """Delay of a task up to which it is held here instead of being released to the queue."""
-_MISSING_QUEUE_TIMEOUT = 60.0
-"""Seconds for which the queue may be missing before the consumer fails."""
+_MISSING_QUEUE_TIMEOUT = 600.0
+"""Seconds for which the queue may be missing before the consumer fails: some providers refuse to create a deleted queue
+again for a minute, and a new queue may not be found for minutes."""
 
 
 class QueueConsumer:
@@ -143,7 +144,9 @@ class QueueConsumer:
                     min(requested, self._traits.receive_batch), wait=timedelta(seconds=wait)
                 )
             except NotFoundError as error:
-                missing_since = missing_since or time.monotonic()
+                if missing_since is None:
+                    missing_since = time.monotonic()
+                    self._log.warning(f"The task queue does not exist, waiting for it: {error}")
                 if time.monotonic() - missing_since > _MISSING_QUEUE_TIMEOUT:
                     self._fail(f"the task queue does not exist: {error}")
                     return

@@ -87,3 +87,32 @@ def test_forced_load_keeps_the_earlier_database_with_its_results(existing: Comma
     assert f"The earlier database was kept as {copy.name}" in done.err
     with Store.open(copy, read_only=True) as store:
         assert store.summary().counts[TaskStatus.QUEUED] == 2
+
+
+@pytest.mark.parametrize("labels", [{"run": "elsewhere"}, {"owner": "bob", "run": "elsewhere"}, {"owner": "bob"}])
+def test_run_does_not_overwrite_a_job_that_runs_elsewhere_even_with_force(
+    existing: CommandLine, labels: dict[str, str]
+) -> None:
+    name = existing.launch("theirs", **labels).instance_id
+    refused = existing.run(*RUN, "--force")
+    assert refused.code == 2
+    owner, run = labels.get("owner", "unknown"), labels.get("run", "unknown")
+    assert f"job job is running elsewhere: instance {name} of owner {owner}, run {run}, created 2" in refused.err
+    assert "use another job_id" in refused.err
+    assert (existing.running(), tasks(existing.folder / "job.db"), copies(existing.folder)) == ({name}, 2, [])
+
+
+def test_run_with_force_overwrites_a_job_of_its_own_database(existing: CommandLine) -> None:
+    with Store.open(existing.folder / "job.db", read_only=True) as store:
+        earlier = store.job.run_id
+    name = existing.launch("earlier", run=earlier).instance_id
+    asked = existing.run(*RUN)
+    assert (asked.code, f"1 running instance ({name} of owner unknown, run {earlier}" in asked.err) == (2, True)
+    run = existing.start(*RUN, "--force", "--on-interrupt", "terminate")
+    wait_until(lambda: existing.running() - {name})
+    assert name not in existing.running()
+    run.terminate()
+    run.communicate(timeout=60)
+    with Store.open(existing.folder / "job.db", read_only=True) as store:
+        assert store.job.run_id != earlier
+        assert store.known_runs() == {earlier, store.job.run_id}

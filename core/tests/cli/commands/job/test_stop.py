@@ -120,3 +120,10 @@ def test_other_task_file_does_not_resume_a_job(left: CommandLine) -> None:
     refused = left.run("run", "--config", "config.yml", "--continue", "--task-file", "others.json")
     assert (refused.code, len(left.running("job"))) == (2, 1)
     assert "--task-file: the tasks of the job are those of tasks.json, not of others.json" in refused.err
+
+
+def test_stop_leaves_instances_of_other_users(left: CommandLine) -> None:
+    theirs = left.launch("theirs", owner="bob").instance_id
+    stopped = left.run("stop", "--config", "config.yml")
+    assert (stopped.code, left.running()) == (0, {theirs})
+    assert "Left 1 instance of other users" in stopped.err

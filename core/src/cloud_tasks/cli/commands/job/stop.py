@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,14 @@ from cloud_tasks.controller import (
     note_zones,
     open_compute,
     open_queue,
+    owner_label,
     read_launches,
     remaining_instances,
     terminate_instances,
 )
 from cloud_tasks.errors import InputError, StoreError
+from cloud_tasks.model import Instance
+from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 from cloud_tasks.store import Store
@@ -71,31 +74,47 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
     database = database_of(config)
     check_recorded_place(database, config)
     with _records(database, job_id, force=values["force"]) as store:
+        launches = store.instances() if store is not None else read_launches(database, job_id)
         with open_compute(config, job_id) as compute:
-            terminated = terminate_instances(
+            recorded = note_zones(compute, launches)
+            listed = terminate_instances(
                 compute,
-                lambda: remaining_instances(compute, job_id),
+                lambda: _own(compute, job_id, recorded),
                 timeout=values["wait"],
-                recorded=note_zones(
-                    compute, store.instances() if store is not None else read_launches(database, job_id)
-                ),
+                recorded=recorded,
                 on_wait=lambda text: echo(text, err=True),
             )
+            others = len(remaining_instances(compute, job_id))
+        # Recorded instances may have terminated before the first listing.
+        terminated = {r.instance_id: f"{r.instance_type} in {r.zone}" for r in launches if r.instance_id in recorded}
+        terminated |= {i.instance_id: f"{i.instance_type} in {i.zone}" for i in listed}
         if store is not None:
             _record_terminated(store)
         # With --json, standard output is JSON only.
         as_json: bool = values["as_json"]
-        for instance in terminated:
-            place = f"{instance.instance_type} in {instance.zone}"
-            echo(f"Terminated {instance.instance_id} ({place})", err=as_json)
+        for instance_id, place in terminated.items():
+            echo(f"Terminated {instance_id} ({place})", err=as_json)
+        if others:
+            echo(
+                f"Left {counted(others, 'instance')} of other users; terminate them with "
+                f"`cloud-tasks cleanup --job-id {job_id} --all --any-owner`",
+                err=True,
+            )
         result = f"Terminated {counted(len(terminated), 'instance')} of job" if terminated else "No instances of job"
         echo(f"{result} {job_id}", err=as_json)
         purged = values["purge_queue"] and _remove_queue(config, job_id)
         if values["purge_queue"]:
             echo("Removed the queued tasks" if purged else "The job has no task queue", err=as_json)
         if as_json:
-            names = [instance.instance_id for instance in terminated]
-            echo(json.dumps({"job_id": job_id, "terminated": names, "queue_removed": bool(purged)}, indent=2))
+            facts = {"job_id": job_id, "terminated": list(terminated), "queue_removed": bool(purged)}
+            echo(json.dumps(facts, indent=2))
+
+
+def _own(compute: Compute, job_id: str, recorded: Collection[str]) -> list[Instance]:
+    """Return the remaining instances that are recorded, or not of another user."""
+    owners = ("", owner_label())
+    found = remaining_instances(compute, job_id)
+    return [i for i in found if i.instance_id in recorded or i.labels.get("owner", "") in owners]
 
 
 def _record_terminated(store: Store) -> None:

@@ -2,19 +2,30 @@
 
 Invariants, each with a test:
 
-1. An instance that carries the job's label and is in no record of the job is terminated.
+1. An instance that carries the job's label and is in no record of the job is terminated, unless another controller
+   launched it: then the run ends, with its own instances only.
 2. An instance beyond the maximum lifetime is terminated where the provider does not do it.
 """
 
 from __future__ import annotations
 
-from cloud_tasks.controller.autoscaler.actions import Action, ForgetIntent, MarkEnded, Terminate
+from cloud_tasks.controller.autoscaler.actions import Abort, Action, ForgetIntent, MarkEnded, Terminate
 from cloud_tasks.controller.autoscaler.rules.fleet_view import GONE, FleetView
 from cloud_tasks.controller.autoscaler.state import FleetInstance
 from cloud_tasks.model import InstanceState
 from cloud_tasks.quantities import format_span
 
-__all__ = ["correct_records", "terminate_expired"]
+__all__ = ["abort_beside_other_run", "correct_records", "terminate_expired"]
+
+
+def abort_beside_other_run(view: FleetView) -> list[Action]:
+    """Abort a run whose job another controller runs, too: each would terminate the instances of the other."""
+    others = view.observation.other_runs
+    if not others:
+        return []
+    more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+    reason = f"another controller runs a job of this name: instance {others[0]}{more}; use another job_id"
+    return [Abort(reason=reason, show_console=False)]
 
 
 def correct_records(view: FleetView) -> list[Action]:
