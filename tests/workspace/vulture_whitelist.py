@@ -56,12 +56,6 @@ _.min_cpu_rank
 _.max_cpu_rank
 _.min_gpus
 _.max_gpus
-_.min_total_memory
-_.max_total_memory
-_.min_memory_per_cpu
-_.max_memory_per_cpu
-_.min_memory_per_task
-_.max_memory_per_task
 _.min_local_ssd
 _.max_local_ssd
 _.min_local_ssd_per_cpu
