@@ -50,7 +50,7 @@ _.pricing_endpoint
 _.interrupted_instances  # `CostResult`, by `simulate`, which computes quantiles of a field
 _.interrupted_attempts
 _.completed_tasks  # `WorkerRecord`, written to the database field by field
-_.min_cpu  # `InstanceConstraints`, by `selection` and the text report, as are the next 17
+_.min_cpu  # `InstanceConstraints`, by `selection` and the text report, as are the next 11
 _.max_cpu
 _.min_cpu_rank
 _.max_cpu_rank

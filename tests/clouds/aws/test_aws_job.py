@@ -75,9 +75,9 @@ def test_aws_job_completes_every_task_once_and_leaves_no_resources(job_folder: A
     assert_complete(job_folder, cloud, 300)
     log = job_folder.log()
     assert "Selected instance type: c5.large (gp3)" in log
-    assert "at $0.091096/hour" in log, (
-        "0.085 for the instance, 10 GB of gp3 at 0.08 for 730 hours, 0.005 for the address"
-    )
+    price = "0.085 for the instance, 15 GB of gp3, as large as the image, at 0.08 for 730 hours, 0.005 for the address"
+    assert "at $0.091644/hour" in log, price
+    assert "Boot disk of 15 GB instead of 10 GB (total_boot_disk_size): image ami-" in log
     assert job_folder.status()["attempts"] == 300
     assert "CreateFleet" in cloud.overlay.state()["actions"], "several zones are available"
     assert_least_permissions(cloud)
