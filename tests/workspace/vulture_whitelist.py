@@ -50,18 +50,12 @@ _.pricing_endpoint
 _.interrupted_instances  # `CostResult`, by `simulate`, which computes quantiles of a field
 _.interrupted_attempts
 _.completed_tasks  # `WorkerRecord`, written to the database field by field
-_.min_cpu  # `InstanceConstraints`, by `selection` and the text report, as are the next 17
+_.min_cpu  # `InstanceConstraints`, by `selection` and the text report, as are the next 11
 _.max_cpu
 _.min_cpu_rank
 _.max_cpu_rank
 _.min_gpus
 _.max_gpus
-_.min_total_memory
-_.max_total_memory
-_.min_memory_per_cpu
-_.max_memory_per_cpu
-_.min_memory_per_task
-_.max_memory_per_task
 _.min_local_ssd
 _.max_local_ssd
 _.min_local_ssd_per_cpu

@@ -193,7 +193,7 @@ TYPE = st.builds(
 
 
 @given(st.lists(TYPE, max_size=8, unique_by=lambda each: each.name), st.data())
-def test_a_named_type_is_never_left_out(types, data):
+def test_rank_never_leaves_out_a_named_type(types, data):
     named = data.draw(st.sampled_from(types)) if types else STANDARD
     exact = data.draw(st.sampled_from([named.name, re.escape(named.name), f"^{re.escape(named.name)}$"]))
     ranking = ranked(exact, types=[*types, named] if named not in types else types)
@@ -202,7 +202,7 @@ def test_a_named_type_is_never_left_out(types, data):
 
 
 @given(st.lists(TYPE, max_size=8, unique_by=lambda each: each.name))
-def test_what_rank_selects_unasked_has_its_cores_and_memory_for_every_slot(types):
+def test_rank_without_names_selects_types_with_cores_and_memory_for_every_slot(types):
     ranking = ranked(types=types)
     for each in ranking.offers:
         instance_type = each.offer.instance_type

@@ -17,7 +17,7 @@ from cloud_tasks.model import Architecture, BootDisk, LaunchRequest, Provisionin
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.testing import eventually
 from cloud_tasks_aws.compute.backend import open_compute
-from cloud_tasks_aws.compute.fleets import places_for
+from cloud_tasks_aws.compute.fleets import fleet_arguments, places_for
 from cloud_tasks_aws.settings import AwsSettings
 
 PLACES = (("m5.large", "us-east-1c"), ("m5.large", "us-east-1a"), ("c5.large", "us-east-1b"))
@@ -70,6 +70,21 @@ def test_fleet_instance_has_imdsv2_and_deletes_its_volume(
     (volume,) = ec2.describe_volumes(VolumeIds=[mapping["Ebs"]["VolumeId"]])["Volumes"]
     assert mapping["Ebs"]["DeleteOnTermination"] is True
     assert {"Key": "cloud-tasks-job", "Value": job} in volume["Tags"]
+
+
+def test_fleet_limits_the_price_of_each_spot_offer() -> None:
+    places = [(offer(name, zone, ProvisioningModel.SPOT), f"subnet-{zone}") for name, zone in PLACES]
+    fleet = fleet_arguments("template", "token", places, max_price="0.0392")
+    (configs,) = fleet["LaunchTemplateConfigs"]
+    assert [each["MaxPrice"] for each in configs["Overrides"]] == ["0.0392"] * 3
+    unlimited = fleet_arguments("template", "token", places, max_price=None)
+    assert not any("MaxPrice" in each for each in unlimited["LaunchTemplateConfigs"][0]["Overrides"])
+
+
+def test_places_of_a_fleet_have_one_credit_mode(request_of_many: RequestOfMany) -> None:
+    request = request_of_many(("t3.large", "us-east-1a"), ("m5.large", "us-east-1a"), ("t3a.large", "us-east-1a"))
+    places = places_for(request, {"us-east-1a": "subnet-1"})
+    assert [each.instance_type.name for each, _ in places] == ["t3.large", "t3a.large"]
 
 
 def test_power_off_terminates_a_fleet_instance(compute: Compute, request_of_many: RequestOfMany, job: str) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import attrs
 import pytest
-from ec2_launches import RequestOf, described
+from ec2_launches import RequestOf, described, offer, request_for
 from ec2_process import OverlayProcess
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, RefusalScope
-from cloud_tasks.model import Instance, LaunchRequest, ProvisioningModel
+from cloud_tasks.model import Instance, LaunchRequest, Money, ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.compute.build import launch_arguments
@@ -63,6 +63,33 @@ def test_launch_arguments_include_fields_that_emulators_ignore(request_of: Reque
         "network-interface",
     }
     assert arguments["ClientToken"] == request.client_token
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("t3.medium", {"CpuCredits": "unlimited"}),
+        ("t4g.nano", {"CpuCredits": "unlimited"}),
+        ("t2.large", {"CpuCredits": "standard"}),
+        ("m5.large", None),
+    ],
+)
+def test_launch_arguments_have_the_credit_mode_of_the_price(name: str, expected: dict[str, str] | None) -> None:
+    arguments = arguments_of(request_for("job", offer(name)))
+    assert arguments.get("CreditSpecification") == expected
+
+
+def test_launch_arguments_limit_the_price_of_a_spot_instance(request_of: RequestOf) -> None:
+    spot = request_of(provisioning_model=ProvisioningModel.SPOT)
+    assert "MaxPrice" not in arguments_of(spot)["InstanceMarketOptions"]["SpotOptions"]
+    limited = attrs.evolve(spot, max_price_per_hour=Money("0.03912345"))
+    assert arguments_of(limited)["InstanceMarketOptions"]["SpotOptions"]["MaxPrice"] == "0.0392"
+    assert "InstanceMarketOptions" not in arguments_of(attrs.evolve(request_of(), max_price_per_hour=Money("0.1")))
+
+
+def arguments_of(request: LaunchRequest) -> dict[str, Any]:
+    image = BootImage(image_id="ami-1", root_device="/dev/sda1", size_gb=8)
+    return launch_arguments(request, AwsSettings(), user_data=b"#!", image=image, interface={"SubnetId": "subnet-1"})
 
 
 def test_client_token_with_other_arguments_returns_the_same_instance(compute: Compute, request_of: RequestOf) -> None:

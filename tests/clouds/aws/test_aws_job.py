@@ -7,7 +7,7 @@ import signal
 from datetime import timedelta
 from typing import Any
 
-from aws_cloud import CONTROLLER_KEY, SECRET, AwsCloud, AwsJobFolder
+from aws_cloud import CONTROLLER_KEY, PROFILE, SECRET, AwsCloud, AwsJobFolder
 from pubsub_emulator import leftovers, pubsub_emulator
 
 from cloud_tasks.testing import eventually
@@ -75,9 +75,9 @@ def test_aws_job_completes_every_task_once_and_leaves_no_resources(job_folder: A
     assert_complete(job_folder, cloud, 300)
     log = job_folder.log()
     assert "Selected instance type: c5.large (gp3)" in log
-    assert "at $0.091096/hour" in log, (
-        "0.085 for the instance, 10 GB of gp3 at 0.08 for 730 hours, 0.005 for the address"
-    )
+    price = "0.085 for the instance, 15 GB of gp3, as large as the image, at 0.08 for 730 hours, 0.005 for the address"
+    assert "at $0.091644/hour" in log, price
+    assert "Boot disk of 15 GB instead of 10 GB (total_boot_disk_size): image ami-" in log
     assert job_folder.status()["attempts"] == 300
     assert "CreateFleet" in cloud.overlay.state()["actions"], "several zones are available"
     assert_least_permissions(cloud)
@@ -102,6 +102,18 @@ def test_aws_spot_job_survives_interruption_and_controller_kill(job_folder: AwsJ
     assert "us-east-1a" not in {each["zone"] for each in first}
     assert "in us-east-1a was refused: " in job_folder.log()
     assert f"Spot terminations: {len(first)} hosts" in (job_folder.folder / "out.log").read_text()
+
+
+def test_aws_spot_prices_are_requested_again_while_the_job_runs(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
+    settings = {"instance_profile": PROFILE, "spot_price_max_age_minutes": 0.02}
+    job_folder.configure(
+        sections={"aws": settings}, environment="export ADDITION_TASK_DELAY=2", use_spot=True, max_instances=1
+    )
+    job_folder.tasks(8)
+    before = cloud.overlay.state()["actions"].count("DescribeSpotPriceHistory")
+    assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
+    assert_complete(job_folder, cloud, 8)
+    assert cloud.overlay.state()["actions"].count("DescribeSpotPriceHistory") >= before + 3
 
 
 def test_aws_queue_serves_local_instances(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:

@@ -20,7 +20,7 @@ from cloud_requests import insistently
 from fake_server import Fault
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
-from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, ProvisioningModel
+from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, Money, ProvisioningModel
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
@@ -43,7 +43,7 @@ ABANDONED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableException
 # Creation
 
 
-def test_spot_vm_is_deleted_on_eviction_without_price_cap(fake: ArmFake) -> None:
+def test_spot_vm_is_deleted_on_eviction_and_limited_by_the_on_demand_price(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted(offer(spot=True))).instance_id
         properties = body_of(fake, name)["properties"]
@@ -54,6 +54,14 @@ def test_spot_vm_is_deleted_on_eviction_without_price_cap(fake: ArmFake) -> None
         )
         on_demand = compute.launch(wanted()).instance_id
         assert not {"priority", "evictionPolicy", "billingProfile"} & body_of(fake, on_demand)["properties"].keys()
+
+
+def test_spot_vm_has_the_maximum_price_of_its_request(fake: ArmFake) -> None:
+    with opened(fake) as compute:
+        name = compute.launch(wanted(offer(spot=True), max_price_per_hour=Money("0.0253441"))).instance_id
+        assert body_of(fake, name)["properties"]["billingProfile"] == {"maxPrice": 0.02535}
+        on_demand = compute.launch(wanted(max_price_per_hour=Money("0.1"))).instance_id
+        assert "billingProfile" not in body_of(fake, on_demand)["properties"]
 
 
 def test_vm_resources_carry_its_tags_and_are_deleted_with_it(fake: ArmFake) -> None:

@@ -164,7 +164,7 @@ class CommandsOfAProvider:
             assert "Left out, burstable or shared cores: " in text
             assert f"Price per hour of {plan['offers'][0]['instance_type']}: " in text
 
-    def test_a_named_burstable_type_is_priced_with_what_it_can_be_charged(self, call: Call, site: Site) -> None:
+    def test_named_burstable_type_is_priced_with_what_it_can_be_charged(self, call: Call, site: Site) -> None:
         if site.burstable == "$^":
             assert call("plan", "--json", "--num-tasks", "2").data["notes"] == []
             return

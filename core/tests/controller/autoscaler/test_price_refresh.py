@@ -84,7 +84,7 @@ def test_prices_are_requested_at_the_interval_with_the_running_instances(market,
     assert [[record.instance_id for record in running] for running in market.requests] == [["i-1", "i-2"]] * 4
 
 
-def test_a_higher_price_is_booked_from_then_on(loop, store, market, run_for) -> None:
+def test_higher_price_is_booked_from_then_on(loop, store, market, run_for) -> None:
     def rise() -> None:
         market.price = "0.75"
 
@@ -102,7 +102,7 @@ def test_a_higher_price_is_booked_from_then_on(loop, store, market, run_for) -> 
     assert 0.25 * hours < cost < 0.75 * hours
 
 
-def test_a_resumed_run_books_its_instances_at_current_prices_at_once(
+def test_resumed_run_books_its_instances_at_current_prices_at_once(
     loop, store, compute, events, make_controller, market
 ) -> None:
     first = make_controller()
@@ -116,7 +116,7 @@ def test_a_resumed_run_books_its_instances_at_current_prices_at_once(
     assert {record.price_per_hour for record in store.instances()} == {Money("0.75")}
 
 
-def test_a_lower_price_changes_the_offers_only(loop, store, compute, market, run_for) -> None:
+def test_lower_price_changes_the_offers_only(loop, store, compute, market, run_for) -> None:
     def fall() -> None:
         market.price = "0.10"
 
@@ -135,7 +135,7 @@ def test_total_cost_is_limited_at_the_price_that_holds(loop, store, market, run_
     assert Money(2) <= store.spending(loop.now()) < Money(2) + Money(8) / 60 * 1.1
 
 
-def test_a_failed_request_keeps_the_offers_with_one_warning(store, compute, market, run_for) -> None:
+def test_failed_request_keeps_the_offers_with_one_warning(store, compute, market, run_for) -> None:
     def set_error(error: Exception | None) -> None:
         market.error = error
 
@@ -154,7 +154,7 @@ def test_a_failed_request_keeps_the_offers_with_one_warning(store, compute, mark
     assert warnings == ["Prices could not be read again; the earlier ones are used: prices are not available"] * 2
 
 
-def test_without_an_offer_at_current_prices_nothing_is_launched(store, compute, market, run_for) -> None:
+def test_prices_above_the_limits_stop_launches_with_one_warning(store, compute, market, run_for) -> None:
     def set_reason(reason: str) -> None:
         market.reason = reason
 

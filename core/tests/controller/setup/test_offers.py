@@ -71,12 +71,12 @@ def test_boot_disk_is_the_larger_of_configuration_and_image(
     assert rank_offers(images.config(image="big", **run)).notes == ((note,) if expected == size else ())
 
 
-def test_an_unknown_image_is_bad_input() -> None:
+def test_unknown_image_is_bad_input() -> None:
     with pytest.raises(InputError, match="not found"):
         rank_offers(Images(InputError('image "x" not found', where="run.image")).config(image="x"))
 
 
-def test_an_image_that_cannot_be_described_is_a_warning() -> None:
+def test_image_that_cannot_be_described_is_a_warning() -> None:
     with capture_logs() as logs:
         assert disks(Images(ProviderError("no answer", transient=True))) == {10.0}
     assert [line["log_level"] for line in logs if "boot image could not be read" in line["event"]] == ["warning"]
@@ -129,7 +129,7 @@ def test_current_prices_have_a_reason_without_offers() -> None:
     assert "max_total_price_per_hour" in found.reason
 
 
-def test_an_unpriced_instance_keeps_its_price() -> None:
+def test_current_prices_leave_out_an_unpriced_instance() -> None:
     class NoPrices:
         def price(self, requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
             return [Unpriced(request=request, reason="none today") for request in requests]

@@ -47,7 +47,7 @@ def test_raise_prices_never_lowers_a_price(store: Store) -> None:
     assert store.spending(at(3 * HOUR)) == Money(1 + 2 + 2)
 
 
-def test_the_end_of_an_instance_books_each_price_for_its_time(store: Store) -> None:
+def test_record_ended_books_each_price_for_its_time(store: Store) -> None:
     store.raise_prices({"t1": Money(2)}, at(HOUR))
     store.raise_prices({"t1": Money(4)}, at(2 * HOUR))
     store.record_ended("i1", at(3 * HOUR), "done")
@@ -79,7 +79,7 @@ def test_cost_breakdown_and_timeline_add_up_to_the_cost(store: Store) -> None:
     assert sum(bucket.price_per_hour * hours for bucket in timeline.buckets) == pytest.approx(5)
 
 
-def test_a_database_of_schema_3_is_read_without_migration(store: Store, tmp_path: Path) -> None:
+def test_database_of_schema_3_is_read_without_migration(store: Store, tmp_path: Path) -> None:
     store.close()
     with closing(sqlite3.connect(store.path)) as connection:
         connection.executescript("ALTER TABLE instances DROP COLUMN rebate; PRAGMA user_version = 3;")

@@ -104,7 +104,7 @@ class AwsJobFolder(LoggingJobFolder):
         """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others."""
         settings: dict[str, object] = {
             "job_id": "addition",
-            "instance_types": ["^t3.medium$", "^c5.large$", "^m5.large$"],
+            "instance_types": ["^c5.large$", "^m5.large$", "^r5.large$"],
             "boot_disk_types": ["gp3"],
             "max_instances": 2,
             "scaling_check_interval": 1,

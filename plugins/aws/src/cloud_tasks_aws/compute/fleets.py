@@ -35,7 +35,7 @@ from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.compute.retries import retry_call
 from cloud_tasks_aws.errors import code_of
 
-__all__ = ["launch_from_fleet", "places_for"]
+__all__ = ["fleet_arguments", "launch_from_fleet", "places_for"]
 
 _LAUNCH_ARGUMENTS = ("ClientToken", "MinCount", "MaxCount", "Placement", "InstanceType", "InstanceMarketOptions")
 _SUBNET_ARGUMENTS = ("SubnetId", "NetworkInterfaces")
@@ -118,7 +118,7 @@ class _Fleets:
         token = self._request.client_token
         try:
             response = self._ec2.create_fleet(
-                **_fleet(
+                **fleet_arguments(
                     self._template,
                     f"{token}-{self._number}" if self._number else token,
                     self._places,
@@ -205,7 +205,12 @@ def _create_template(ec2: Any, name: str, arguments: Mapping[str, Any]) -> None:
             raise
 
 
-def _fleet(template: str, token: str, places: Sequence[Place], *, max_price: str | None) -> dict[str, Any]:
+def fleet_arguments(template: str, token: str, places: Sequence[Place], *, max_price: str | None) -> dict[str, Any]:
+    """Return the arguments of `CreateFleet` for one instance.
+
+    Args:
+        max_price: Maximum spot price in US dollars per hour; None for the on-demand price.
+    """
     spot = places[0][0].provisioning_model is ProvisioningModel.SPOT
     overrides: list[dict[str, Any]] = [
         {"InstanceType": offer.instance_type.name, "SubnetId": subnet} for offer, subnet in places
