@@ -17,8 +17,6 @@ _COMMITMENT = timedelta(minutes=20)
 _TASKS = 8
 """Tasks in a row whose price may be left, too: the mean of the first few may be much longer than that of all."""
 
-_SLOW_CALLS = timedelta(hours=3)
-
 
 class _Causes:
     """The world at the end of a run.
@@ -35,13 +33,17 @@ class _Causes:
     def of_budget(self) -> bool:
         if self._limit is None:
             return False
-        span, calls = _COMMITMENT + self._scenario.mean_task_time * _TASKS, self._scenario.faults.calls
-        if calls.slow_call or calls.slow_listing:
-            # Ends that a listing shows an hour late are booked an hour late.
-            span += _SLOW_CALLS
+        span = _COMMITMENT + self._scenario.mean_task_time * _TASKS + self._unseen()
         dearest = max((float(i.offer.price_per_hour.usd) for i in self._cloud.all_instances.values()), default=1.0)
         rest = max(dearest, self._cloud.bill.peak) * (span / timedelta(hours=1))
         return float((self._limit - self._cloud.bill.total()).usd) <= rest
+
+    def _unseen(self) -> timedelta:
+        """Return the time for which ends of instances may have been booked late, since no controller saw them."""
+        faults = self._scenario.faults
+        hours = faults.sleeps + 3 * bool(faults.calls.slow_call or faults.calls.slow_listing)
+        hours += 24 * bool(faults.calls.listing_outage) + 3 * bool(faults.calls.controller_credentials)
+        return timedelta(hours=hours, minutes=20 * faults.database_locks + 11 * faults.crashes)
 
     def of_failed_starts(self) -> bool:
         return self._silent_channel() or any(self._is_failed_start(i) for i in self._cloud.all_instances.values())
