@@ -8,9 +8,13 @@ from datetime import timedelta
 
 from cloud_tasks.model import Money
 from simulated_cloud.cloud import CloudInstance, EndCause, SimulatedCloud
+from simulated_cloud.dials import OFF
 from simulated_cloud.scenario import Scenario
 
 __all__ = ["has_cause"]
+
+_STARTS = "preemption at boot"
+"""Dial that requires to tell failed starts from other ends."""
 
 _COMMITMENT = timedelta(minutes=20)
 """Time whose price may be left of a budget that pays for no more instances: start, checks, and termination."""
@@ -50,11 +54,21 @@ class _Causes:
 
     def _is_failed_start(self, instance: CloudInstance) -> bool:
         slow = self._scenario.faults.slow_boot or self._scenario.faults.launches.restart
-        return instance.is_ours and (instance.script_failed or bool(slow))
+        return instance.is_ours and (instance.script_failed or bool(slow) or self._is_excused(instance))
 
     def of_ends(self) -> bool:
         ended = [i for i in self._cloud.all_instances.values() if i.is_ours and i.end_cause is not None]
-        return self._silent_channel() or any(i.end_cause is not EndCause.PREEMPTED for i in ended)
+        return self._silent_channel() or any(
+            i.end_cause is not EndCause.PREEMPTED or self._is_excused(i) for i in ended
+        )
+
+    def _is_excused(self, instance: CloudInstance) -> bool:
+        """Return whether an instance ended in a way that the controller takes for a failed start, as yet.
+
+        A preemption, or a termination by an earlier run that could not record it.
+        """
+        is_known = _STARTS in OFF and _STARTS not in self._scenario.dials
+        return is_known and instance.end_cause in (EndCause.PREEMPTED, EndCause.TERMINATED)
 
     def _silent_channel(self) -> bool:
         """Return whether heartbeats may not have arrived."""
