@@ -143,7 +143,7 @@ class CrashableLoop:
         self.alive = True
 
     def now(self) -> datetime:
-        """Return the time of the controller's clock, but never one earlier than before, as the controller's own loop."""
+        """Return the time of the clock, never earlier than before, as the real loop does."""
         ticks = self._world.now()
         self._time, self._ticks = max(self._clock(), self._time + (ticks - self._ticks)), ticks
         return self._time
