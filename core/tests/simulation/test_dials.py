@@ -29,6 +29,7 @@ from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.queue_recovery import QueueRecovery
 from cloud_tasks.model import Instance, JobPhase, Money
 from cloud_tasks.plugin import Compute
+from cloud_tasks.store import Store
 
 HOUR = timedelta(hours=1)
 
@@ -192,6 +193,36 @@ def take_preemptions_for_failed_starts(seen: Observation, actions: Sequence[Acti
 def test_monitor_detects_preempted_instances_that_count_as_failed_starts(tmp_path, monkeypatch):
     replace_decision(monkeypatch, take_preemptions_for_failed_starts)
     assert detect("preemption at boot", tmp_path).startswith("8:")
+
+
+# -- money -------------------------------------------------------------------------------------------------------------
+
+
+def book_the_first_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decide as if the instances cost what they cost at the start."""
+    monkeypatch.setattr(Store, "raise_prices", lambda *of, **by: None, raising=False)
+
+
+def test_monitor_detects_a_budget_that_is_kept_at_the_prices_of_the_start(tmp_path, monkeypatch):
+    book_the_first_prices(monkeypatch)
+    assert detect("moving prices", tmp_path).startswith("3:")
+
+
+def test_monitor_detects_a_budget_without_the_charges_beside_the_machine(tmp_path, monkeypatch):
+    address = Money("0.05")
+    original = Store.spending
+
+    def spending(self: Store, now: Any) -> Money:
+        hours = sum(((r.ended_at or now) - r.intended_at for r in self.instances()), timedelta(0)) / HOUR
+        return original(self, now) - address * hours
+
+    monkeypatch.setattr(Store, "spending", spending)
+    assert detect("addresses", tmp_path).startswith("3:")
+
+
+def test_monitor_detects_a_burstable_type_that_nobody_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("cloud_tasks.selection.filter._left_out", lambda *of: None, raising=False)
+    assert detect("burstable types", tmp_path).startswith("3: burst-")
 
 
 # -- parties -----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ class Bill:
         self._at = now()
         self._spent = 0.0
         self._rates: dict[str, float] = {}
-        self._rate = 0.0
+        self.rate = 0.0
+        """All present charges, in US dollars per hour."""
         self.peak = 0.0
         """Highest charge per hour of all at once, in US dollars."""
 
@@ -32,8 +33,8 @@ class Bill:
         before, after = self._rates.pop(name, 0.0), float(per_hour.usd)
         if after:
             self._rates[name] = after
-        self._rate = self._rate + after - before if self._rates else 0.0
-        self.peak = max(self.peak, self._rate)
+        self.rate = self.rate + after - before if self._rates else 0.0
+        self.peak = max(self.peak, self.rate)
 
     def total(self) -> Money:
         """Return the sum until now."""
@@ -46,11 +47,11 @@ class Bill:
         left = float(amount.usd) - self._spent
         if left <= 0:
             return self._at
-        if self._rate <= 0:
+        if self.rate <= 0:
             return datetime.max.replace(tzinfo=self._at.tzinfo)
-        return self._at + timedelta(hours=min(left / self._rate, 1e6))
+        return self._at + timedelta(hours=min(left / self.rate, 1e6))
 
     def _settle(self) -> None:
         now = self._now()
-        self._spent += self._rate * ((now - self._at).total_seconds() / 3600)
+        self._spent += self.rate * ((now - self._at).total_seconds() / 3600)
         self._at = now

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import attrs
-from virtual_loop import VirtualLoop
+from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.estimate import SimulatedInstance
@@ -31,9 +31,10 @@ from cloud_tasks.model import (
     Offer,
     ProvisioningModel,
     Region,
+    Unpriced,
 )
 from simulated_cloud.bill import Bill
-from simulated_cloud.catalogue import ZONES, catalogue
+from simulated_cloud.catalogue import ZONES, catalogue, make_prices, request_of
 from simulated_cloud.dials.dial import Window
 from simulated_cloud.faults import Faults
 
@@ -132,6 +133,7 @@ class SimulatedCloud:
         self._by_token: dict[str, CloudInstance] = {}
         self.listed_at = loop.now()
         """Time of the last listing."""
+        self._prices = make_prices(faults.money, lambda: loop.now() - START)
         self._no_capacity: dict[tuple[str, str, ProvisioningModel], datetime] = {}
 
     # -- the Protocol ----------------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ class SimulatedCloud:
         return ()
 
     def instance_types(self) -> Sequence[InstanceType]:
-        return catalogue()
+        return catalogue(self.faults.money.sustained_cpu)
 
     def headroom(self, offer: Offer) -> Headroom | None:
         return None
@@ -278,8 +280,7 @@ class SimulatedCloud:
             labels=labels,
         )
         self.all_instances[instance.instance_id] = self._by_token[token] = instance
-        if instance.is_ours:
-            self.bill.charge(instance.instance_id, offer.price_per_hour)
+        self.charge(instance)
         if not is_rival:
             instance.program = self._make_program(instance)
         self._on_change(instance)
@@ -364,6 +365,19 @@ class SimulatedCloud:
             instance.listed_until = self._loop.now() + self.faults.calls.hidden_end * self._rng.random()
         self.bill.charge(instance.instance_id, Money.zero())
         self._on_change(instance)
+
+    def charge(self, instance: CloudInstance) -> None:
+        """Charge an instance its present price."""
+        if not instance.is_ours or instance.ended_at is not None:
+            return
+        (current,) = self._prices([request_of(instance.offer)])
+        price = instance.offer.price if isinstance(current, Unpriced) else current.price
+        self.bill.charge(instance.instance_id, price.total)
+
+    def prices_moved(self) -> None:
+        """Charge all instances their present prices."""
+        for instance in self.ours():
+            self.charge(instance)
 
     def cost(self) -> Money:
         """Return the bill of the controller's instances until now."""

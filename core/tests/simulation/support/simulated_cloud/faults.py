@@ -11,6 +11,7 @@ from cloud_tasks.estimate import CloudModel
 from simulated_cloud.dials.calls import CallFaults
 from simulated_cloud.dials.clocks import Clocks
 from simulated_cloud.dials.launches import LaunchFaults
+from simulated_cloud.dials.money import MoneyFaults
 from simulated_cloud.dials.parties import PartyFaults
 
 __all__ = ["CALM", "Faults"]
@@ -82,6 +83,7 @@ class Faults(CloudModel):
     calls: CallFaults = attrs.field(factory=CallFaults)
     clocks: Clocks = attrs.field(factory=Clocks)
     launches: LaunchFaults = attrs.field(factory=LaunchFaults)
+    money: MoneyFaults = attrs.field(factory=MoneyFaults)
     parties: PartyFaults = attrs.field(factory=PartyFaults)
 
     def draw_boot_time(self, rng: random.Random) -> float:

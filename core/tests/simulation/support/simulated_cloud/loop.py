@@ -139,10 +139,14 @@ class CrashableLoop:
         self._on_failure = on_failure
         self._error_point = error_point
         self._clock = clock or world.now
+        self._time, self._ticks = self._clock(), world.now()
         self.alive = True
 
     def now(self) -> datetime:
-        return self._clock()
+        """Return the time of the clock, never earlier than before, as the real loop does."""
+        ticks = self._world.now()
+        self._time, self._ticks = max(self._clock(), self._time + (ticks - self._ticks)), ticks
+        return self._time
 
     def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
         self._point("before a call")

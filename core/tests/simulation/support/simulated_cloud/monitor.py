@@ -28,6 +28,7 @@ from cloud_tasks.model import (
 from cloud_tasks.store import Store
 from simulated_cloud.causes import has_cause
 from simulated_cloud.cloud import CloudInstance, SimulatedCloud
+from simulated_cloud.dials.money import is_named
 from simulated_cloud.scenario import Scenario
 from simulated_cloud.worker import SimulatedWorker
 
@@ -47,6 +48,10 @@ _DELIVERY = timedelta(seconds=90)
 _TIME_TO_GO = timedelta(minutes=3)
 """Maximum time for a termination, with its repetitions."""
 _STARTUP_TIMEOUT = timedelta(seconds=600)
+_MAX_WAIT = timedelta(minutes=2)
+"""Maximum time for which a launch waits for others after its intent."""
+_PRICE_MARGIN = 1.2
+"""Rise of a spot price that may be charged before it is booked."""
 _DEFAULT_LIFETIME = timedelta(hours=24)
 _MAX_SILENCE = timedelta(minutes=30)
 """Maximum time without a heartbeat while the controller can act on it."""
@@ -89,7 +94,6 @@ class Monitor:
         self._instances = 0
         self._vcpus = 0
         self._slots = 0
-        self._price = Money.zero()
         self._cost_limit: Money | None = None
         self._overspent_at: datetime | None = None
         """Time at which the bill exceeds the limit by more than a pass, if nothing changes."""
@@ -105,6 +109,10 @@ class Monitor:
         """2: check that the intent of a launch is committed before it takes effect."""
         if request.client_token not in self._intents:
             raise InvariantViolation(f"2: launched {request.client_token} without a committed intent")
+        name = request.offer.instance_type.name
+        is_burstable = self._scenario.faults.money.sustained(name) < 1
+        if is_burstable and not is_named(name, self._scenario.constraints):
+            raise InvariantViolation(f"3: {name} was launched, which sustains a share of its CPUs and was not named")
 
     def changed(self, instance: CloudInstance) -> None:
         """Count an instance that was created or terminated."""
@@ -115,7 +123,6 @@ class Monitor:
         self._instances += sign
         self._vcpus += sign * instance.offer.instance_type.vcpus
         self._slots += sign * instance.slots
-        self._price += instance.offer.price_per_hour * sign
         self._foresee_bill()
         self.check_limits()
 
@@ -130,7 +137,13 @@ class Monitor:
         if self.cloud is None or self._cost_limit is None:
             return
         slack = (self._scenario.scaling_check_interval + _TIME_TO_GO) / timedelta(hours=1)
-        self._overspent_at = self.cloud.bill.exceeds_at(self._cost_limit + Money(self.cloud.bill.peak) * slack)
+        margin = _PRICE_MARGIN if self._scenario.faults.money.price_interval is not None else 1
+        allowed = self._cost_limit * margin + Money(self.cloud.bill.peak) * slack
+        self._overspent_at = self.cloud.bill.exceeds_at(allowed)
+
+    def prices_moved(self) -> None:
+        """Note that the bill has other prices from now on."""
+        self._foresee_bill()
 
     @property
     def _is_bill_bounded(self) -> bool:
@@ -154,12 +167,18 @@ class Monitor:
             (self._instances, limits.max_instances, "instances"),
             (self._vcpus, limits.max_total_cpus, "vCPUs"),
             (self._slots, limits.max_simultaneous_tasks, "simultaneous tasks"),
-            (self._price, limits.max_total_price_per_hour, "price per hour"),
+            (self._price_per_hour(), limits.max_total_price_per_hour, "price per hour"),
         )
         for total, limit, name in totals:
             if limit is not None and total > limit:
                 raise InvariantViolation(f"3: {name} {total} > {limit}")
         self._checked = True
+
+    def _price_per_hour(self) -> Money:
+        """Return what is charged per hour; zero where prices move, since nobody foresees them."""
+        if self.cloud is None or self._scenario.faults.money.price_interval is not None:
+            return Money.zero()
+        return Money(round(self.cloud.bill.rate, 6))
 
     def sending(self, events: Sequence[Event]) -> None:
         """Note the events of a message before it is sent: the queue may accept it although the call fails."""
@@ -283,7 +302,7 @@ class Monitor:
         if worker is None or not reason.startswith("no heartbeat"):
             return
         age = self._now() - worker.created_at
-        if worker.first_sent is None and age < _STARTUP_TIMEOUT:
+        if worker.first_sent is None and age < _STARTUP_TIMEOUT - _MAX_WAIT:
             raise InvariantViolation(f"6: {instance_id} terminated for missing heartbeats {age} after its launch")
         if not worker.is_healthy:
             return

@@ -177,7 +177,8 @@ class SimulatedWorker:
             return
         self._on_start(message)
         self._running[delivery.lease_id] = message
-        span = timedelta(seconds=self._rng.lognormvariate(0, 0.7) * self._scenario.mean_task_time.total_seconds())
+        mean = self._scenario.mean_task_time.total_seconds() * self._slowness()
+        span = timedelta(seconds=self._rng.lognormvariate(0, 0.7) * mean)
         if self._is_broken:
             span = _BROKEN_SPAN
         lease = span + self._scenario.lease
@@ -186,6 +187,12 @@ class SimulatedWorker:
         self._tasks.extend([delivery.lease_id], lease=lease)
         self._send_soon(self._event(EventType.TASK_STARTED, message))
         self._loop.later(span, lambda: self._end(delivery.lease_id, span))
+
+    def _slowness(self) -> float:
+        """Return by how much the tasks of an instance slow each other down that sustains a share of its CPUs."""
+        kind = self._instance.offer.instance_type
+        sustained = kind.vcpus * self._scenario.faults.money.sustained(kind.name)
+        return max(1.0, self._instance.slots * self._scenario.constraints.cpus_per_task / sustained)
 
     def _end(self, lease_id: str, span: timedelta) -> None:
         if not self._alive or lease_id not in self._running:

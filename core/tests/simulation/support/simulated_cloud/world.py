@@ -107,6 +107,8 @@ class World:
         self._check_silent_instances()
         self._make_proxies()
         self._schedule_disturbances()
+        if (interval := faults.money.price_interval) is not None:
+            self.loop.later(interval, lambda: self._move_prices(interval))
 
     def rng(self, name: str) -> random.Random:
         """Return the random generator of one part, independent of the others."""
@@ -189,6 +191,11 @@ class World:
             at = self.loop.now()
             refused = Event(event_id=f"{REFUSED}{at}", event_type=EventType.KEEP_ALIVE, timestamp=at)
             self.events.send([encode_events([refused, refused])])
+
+    def _move_prices(self, interval: timedelta) -> None:
+        self.cloud.prices_moved()
+        self.monitor.prices_moved()
+        self.loop.later(interval, lambda: self._move_prices(interval))
 
     def _check_silent_instances(self) -> None:
         self.monitor.check_silent_instances()

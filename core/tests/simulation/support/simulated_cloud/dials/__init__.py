@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from simulated_cloud.dials import calls, clocks, launches, parties
+from simulated_cloud.dials import calls, clocks, launches, money, parties
 from simulated_cloud.dials.dial import Dial
 
 __all__ = ["DIALS", "OFF", "Dial", "dial"]
 
-DIALS: tuple[Dial, ...] = (*clocks.DIALS, *calls.DIALS, *launches.DIALS, *parties.DIALS)
+DIALS: tuple[Dial, ...] = (*clocks.DIALS, *calls.DIALS, *launches.DIALS, *money.DIALS, *parties.DIALS)
 
 OFF: Mapping[str, str] = {
     "controller clock": "silence and cost by the arrival of events, and the time of requests, at the controller",
@@ -25,6 +25,8 @@ OFF: Mapping[str, str] = {
     "expired credentials": "tasks that are sent again after credentials expired",
     "late queues": "a new queue that does not exist yet is waited for",
     "hidden ends": "termination of an earlier run that is repeated after any error",
+    "moving prices": "prices that are requested again while a job runs, and a maximum price of spot instances",
+    "burstable types": "types that sustain a share of their CPUs, left out unless they are named",
     "dead controller": "lifetimes that follow from the limit on the total cost",
     "second controller": "instances of another owner that are left alone",
 }

@@ -1,0 +1,91 @@
+"""Money: spot prices that move, charges beside the machine, instance types that sustain a share of their CPUs."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import attrs
+
+from cloud_tasks.model import Constraints, Money, Offer, ProvisioningModel
+from simulated_cloud.dials.dial import Dial, with_budget, with_group
+
+if TYPE_CHECKING:
+    from simulated_cloud.scenario import Scenario
+
+__all__ = ["BURSTABLE", "DIALS", "MoneyFaults", "is_named"]
+
+BURSTABLE = "burst"
+"""Family of types that sustain a share of their CPUs."""
+
+
+@attrs.frozen(kw_only=True)
+class MoneyFaults:
+    """What instances cost beside a constant price of the machine, and what they are worth."""
+
+    seed: int = 0
+    price_interval: timedelta | None = None
+    """Time between two changes of the spot prices; None: they do not change."""
+    max_rise: float = 1.0
+    """Highest spot price, as a multiple of that of the catalogue."""
+    address: Money = Money.zero()
+    """Price of the public address of an instance, per hour."""
+    sustained_cpu: float = 1.0
+    """Share of their CPUs that the burstable types of the catalogue sustain; 1: the catalogue has none."""
+
+    def rise(self, offer: Offer, elapsed: timedelta) -> float:
+        """Return the present price of the machine as a multiple of that of the catalogue.
+
+        Args:
+            elapsed: Time since the start of the simulation.
+        """
+        if self.price_interval is None or offer.provisioning_model is not ProvisioningModel.SPOT:
+            return 1.0
+        step = elapsed // self.price_interval
+        own = random.Random(f"price/{self.seed}/{offer.instance_type.name}/{offer.zone}/{step}")
+        return own.uniform(1, self.max_rise) if step else 1.0
+
+    def sustained(self, type_name: str) -> float:
+        """Return the share of its CPUs that a type sustains."""
+        return self.sustained_cpu if type_name.startswith(BURSTABLE) else 1.0
+
+
+def is_named(type_name: str, constraints: Constraints) -> bool:
+    """Return whether the constraints name an instance type."""
+    return any(pattern.search(type_name) for pattern in constraints.instance_types)
+
+
+def _moving_prices(rng: random.Random, scenario: Scenario) -> Scenario:
+    interval, rise = timedelta(minutes=rng.choice((5, 20))), rng.uniform(2, 4)
+    # A job of hours, so that prices change often.
+    scenario = with_budget(rng, attrs.evolve(scenario, mean_task_time=scenario.mean_task_time * 3))
+    return with_group(scenario, "money", seed=scenario.seed, price_interval=interval, max_rise=rise)
+
+
+def _addresses(rng: random.Random, scenario: Scenario) -> Scenario:
+    scenario = with_budget(rng, attrs.evolve(scenario, mean_task_time=scenario.mean_task_time * 3))
+    return with_group(scenario, "money", address=Money(rng.choice(("0.005", "0.05"))))
+
+
+def _burstable(rng: random.Random, scenario: Scenario) -> Scenario:
+    return with_group(with_budget(rng, scenario), "money", sustained_cpu=rng.choice((0.05, 0.2, 0.4)))
+
+
+DIALS = (
+    Dial(
+        name="moving prices",
+        shows="the limit on the total cost holds for the prices that are charged, not for those of the start",
+        turn_on=_moving_prices,
+    ),
+    Dial(
+        name="addresses",
+        shows="the limits cover what is charged beside the machine and its disk",
+        turn_on=_addresses,
+    ),
+    Dial(
+        name="burstable types",
+        shows="a type that sustains a share of its CPUs is used only by name, with fewer slots",
+        turn_on=_burstable,
+    ),
+)
