@@ -311,6 +311,8 @@ class InstanceRecord:
     ended_at: datetime | None
     """Time of its termination; for a failed launch, that of the request."""
     end_reason: str = ""
+    deadline: datetime | None = None
+    """Time at which the instance ends itself, also without a controller; None: never."""
     state: InstanceState | None = None
     """From the answer to the launch, then from the latest listing; None while the launch has not been answered."""
     hostname: str = ""

@@ -171,6 +171,8 @@ class StateBuilder:
                 price_per_hour=record.price_per_hour,
                 launched_at=record.intended_at,
                 zone=record.zone,
+                deadline=record.deadline,
+                from_earlier_run=record.intended_at < self._started,
                 given_up=record.instance_id in self._given_up,
                 may_be_unlisted=record.instance_id not in by_id and self.may_be_unlisted(record),
                 answered=not self._fleet.is_unanswered(record.client_token),

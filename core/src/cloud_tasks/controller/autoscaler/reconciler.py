@@ -164,8 +164,8 @@ class Reconciler:
 
     def _act(self, action: Action) -> None:
         match action:
-            case Launch(ranked=ranked, count=count, alternatives=alternatives):
-                self._fleet.launch(ranked, count, alternatives)
+            case Launch(ranked=ranked, count=count, alternatives=alternatives, lifetime=lifetime):
+                self._fleet.launch(ranked, count, alternatives, lifetime=lifetime)
             case Terminate(instance_id=instance_id, reason=reason):
                 self._fleet.terminate(instance_id, reason)
             case MarkEnded() | ForgetIntent() | Requeue() | Drain() | Discard() if self._writes.blocked:

@@ -157,12 +157,16 @@ ALTER TABLE instances_3 RENAME TO instances;
 CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
 """
 
-_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+# deadline: time at which the instance ends itself.
+_VERSION_4 = "ALTER TABLE instances ADD COLUMN deadline REAL;"
+
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """The script at index i migrates version i to version i + 1."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)
 READABLE_SINCE = 2
-"""The oldest version that can be read without migration: later ones removed only what nothing reads."""
+"""The oldest version that can be read without migration: later ones removed only what nothing reads, and what they
+added is optional."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:

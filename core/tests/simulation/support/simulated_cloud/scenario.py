@@ -121,7 +121,8 @@ class Scenario:
     keepalive_interval: timedelta = timedelta(seconds=60)
     lease: timedelta = timedelta(seconds=60)
     idle_limit: timedelta = timedelta(minutes=10)
-    max_lifetime: timedelta | None = None
+    max_lifetime: timedelta | None = timedelta(days=1)
+    max_runtime: timedelta = timedelta(hours=1)
     latency: timedelta = timedelta(milliseconds=200)
     """Mean duration of a call."""
     max_parallel_launches: int = 4
@@ -199,7 +200,7 @@ def draw_scenario(seed: int, *, min_tasks: int = 200, max_tasks: int = 2000) -> 
         exact_depth=rng.random() < 0.5,
         scaling_check_interval=timedelta(seconds=rng.choice((10, 60))),
         idle_limit=timedelta(minutes=rng.choice((5, 15, 60))),
-        max_lifetime=rng.choice((None, None, timedelta(hours=rng.randint(1, 6)))),
+        max_lifetime=rng.choice((None, timedelta(days=1), timedelta(hours=rng.randint(1, 6)))),
         latency=timedelta(milliseconds=rng.choice((50, 500, 2000))),
         max_parallel_launches=rng.randint(1, 10),
         event_wait=timedelta(seconds=rng.choice((1, 10, 20))),
