@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +21,11 @@ from cloud_tasks.retry_rule import parse_rules
 from cloud_tasks.worker.options import OPTIONS, PREFIXES, apply_options
 
 _SHARED = sorted(
-    ({field.name for field in attrs.fields(RunSettings)} & {option.name for option in OPTIONS}) - {"accept_failures"}
+    ({field.name for field in attrs.fields(RunSettings)} & {option.name for option in OPTIONS})
+    - {"accept_failures", "max_lifetime"}
 )
-"""Without `accept_failures`, which concerns the exit code of the job, not of an instance's worker."""
+"""Without `accept_failures`, which concerns the exit code of the job, not of an instance's worker, and `max_lifetime`,
+which differs for each launch."""
 _PRINT = "#!/bin/bash\nexec python3 -c 'import json, os; print(json.dumps(dict(os.environ)))'\n"
 _SECONDS = st.floats(0.001, 1e9) | st.integers(1, 10**9).map(float)
 _TEXT = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -41,7 +44,7 @@ def exported(run: dict[str, Any]) -> dict[str, str]:
     config: JobConfig = load(options={"provider": "gcp", "gcp.project_id": "p"})
     config = attrs.evolve(config, run=attrs.evolve(config.run, **run))
     builder = LaunchRequestBuilder(config, _PRINT, job_id="job", queue_name="job", run_id="r", earlier_attempts=0)
-    script = builder.compose(ranked(), (), "token").startup_script
+    script = builder.compose(ranked(), (), "token", config.max_lifetime).startup_script
     environ = {"PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"}
     ended = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(ended.stdout)
@@ -51,7 +54,7 @@ def exported(run: dict[str, Any]) -> dict[str, str]:
 def test_attempts_of_earlier_runs_are_exported_to_the_worker() -> None:
     config: JobConfig = load(options={"provider": "gcp", "gcp.project_id": "p"})
     builder = LaunchRequestBuilder(config, _PRINT, job_id="job", queue_name="job", run_id="r", earlier_attempts=7)
-    script = builder.compose(ranked(), (), "token").startup_script
+    script = builder.compose(ranked(), (), "token", config.max_lifetime).startup_script
     environ = {"PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"}
     ended = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=True)
     options = options_of(json.loads(ended.stdout))
@@ -86,8 +89,13 @@ def test_worker_reads_every_exported_run_setting(prefix: str, data: st.DataObjec
 
 
 def test_worker_reads_zero_limits_as_no_limit() -> None:
-    read = options_of(exported({"idle_limit": 0.0, "max_lifetime": 0.0, "keepalive_interval": 0.0}))
-    assert (read.idle_limit, read.max_lifetime, read.keepalive_interval) == (None, None, 0.0)
+    read = options_of(exported({"idle_limit": 0.0, "max_lifetime": math.inf, "keepalive_interval": 0.0}))
+    assert (read.idle_limit, read.max_lifetime, read.drain_after, read.keepalive_interval) == (None, None, None, 0.0)
+
+
+def test_worker_drains_before_its_tasks_would_be_cut_and_ends_before_its_instance() -> None:
+    read = options_of(exported({"max_lifetime": 7200.0, "shutdown_grace_period": 20.0}))
+    assert (read.drain_after, read.max_lifetime) == (3600.0, 7170.0)
 
 
 def test_worker_reads_retry_rules_and_command() -> None:

@@ -49,6 +49,7 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
         "int": ([flag, "3"], 3),
         "float": ([flag, "2.5"], 2.5),
         "Seconds": ([flag, "1m 30s"], 90.0),
+        "SecondsOrUnlimited": ([flag, "unlimited"], "unlimited"),
         "str": ([flag, "abc"], "abc"),
         "CountOrShare": ([flag, "2.5%"], "2.5%"),
         "Money": ([flag, "4.5"], 4.5),

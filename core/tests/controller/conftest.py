@@ -64,8 +64,15 @@ def make_controller(
 ) -> Callable[..., Controller]:
     """Return a function that makes a controller over the fakes; keyword arguments go to its policy."""
 
-    def compose(offer: RankedOffer, others: object, token: str) -> LaunchRequest:
-        return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
+    def compose(offer: RankedOffer, others: object, token: str, lifetime: timedelta | None) -> LaunchRequest:
+        return LaunchRequest(
+            client_token=token,
+            job_id="job",
+            offer=offer.offer,
+            startup_script="",
+            labels={},
+            max_lifetime=lifetime,
+        )
 
     def make(
         on_progress: Callable[[Progress], None] = lambda _: None,

@@ -77,7 +77,8 @@ def test_no_instance_is_launched_during_a_lock_and_vanished_ones_are_replaced_af
 
 
 def test_cost_limit_holds_while_the_database_is_locked(loop, lock, compute, make_controller) -> None:
-    controller = make_controller(limits=Limits(max_instances=2, max_total_cost=Money("1.00")))
+    limits = Limits(max_instances=2, max_total_cost=Money("1.00"))
+    controller = make_controller(limits=limits, max_runtime=timedelta(minutes=10))
     loop.later(timedelta(seconds=30), lock.hold)
     started = loop.now()
     assert controller.run() is JobPhase.ABORTED

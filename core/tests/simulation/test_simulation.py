@@ -206,9 +206,18 @@ def test_monitor_detects_a_failed_listing_taken_as_empty(tmp_path):
 class LaunchesFirst(Fleet):
     """Fleet that writes the intent after the launch."""
 
-    def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
+    def launch(
+        self,
+        ranked: RankedOffer,
+        count: int,
+        alternatives: Sequence[RankedOffer] = (),
+        *,
+        lifetime: timedelta | None = None,
+    ) -> None:
         for number in range(count):
-            request = self._compose(ranked, alternatives, f"token{number}at{self._loop.now().timestamp():.0f}")
+            request = self._compose(
+                ranked, alternatives, f"token{number}at{self._loop.now().timestamp():.0f}", lifetime
+            )
             self._compute.launch(request)
             self._store.record_intents([request], self._loop.now(), slots=ranked.slots)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from cloud_tasks.setting_values import field_types, format_setting
 __all__ = ["Entry", "JobConfig"]
 
 _DEFAULT = Provenance(layer=Layer.DEFAULT)
+_LONGEST = 3e9
+"""Seconds, about a century: a longer lifetime is none."""
 
 
 def _without_credentials(value: Any) -> Any:
@@ -123,6 +126,12 @@ class JobConfig:
             instance_types=tuple(re.compile(pattern) for pattern in self.run.instance_types),
             **{field.name: getattr(self.run, field.name) for field in attrs.fields(InstanceConstraints)},
         )
+
+    @property
+    def max_lifetime(self) -> timedelta | None:
+        """Maximum lifetime of an instance; None: no limit."""
+        seconds = self.run.max_lifetime
+        return None if seconds > _LONGEST else timedelta(seconds=seconds)
 
     def limits(self) -> Limits:
         """Return the limits on the size and cost of the fleet."""

@@ -14,7 +14,7 @@ from cloud_tasks.config.checks import AcceptedFailuresLike, EachAbove, NameLike,
 from cloud_tasks.model import Above, AtLeast, InstanceConstraints, Limits, constraint_info
 from cloud_tasks.plugin import Seconds, setting
 from cloud_tasks.retry_rule import RetryRule
-from cloud_tasks.setting_values import CountOrShare
+from cloud_tasks.setting_values import CountOrShare, SecondsOrUnlimited
 
 __all__ = ["RunSettings"]
 
@@ -139,15 +139,15 @@ class RunSettings(Limits, InstanceConstraints, _JobSettings):
     shutdown_grace_period: Seconds = setting(
         help="Time for running tasks to finish when a worker stops", default=30.0, validator=AtLeast(0)
     )
-    idle_limit: Seconds | None = setting(
+    idle_limit: Seconds = setting(
         help="Time without a task after which an instance terminates itself; 0: never",
         default=900.0,
         validator=AtLeast(0),
     )
-    max_lifetime: Seconds | None = setting(
-        help="Maximum lifetime of an instance, after which it terminates itself (default: no limit)",
-        default=None,
-        validator=AtLeast(0),
+    max_lifetime: SecondsOrUnlimited = setting(
+        help="Maximum lifetime of an instance, after which it terminates itself; unlimited: no limit",
+        default=86_400.0,
+        validator=Above(0),
     )
     max_result_bytes: int | None = setting(
         help="Maximum size of a task's result in bytes (default: the queue's message limit)",

@@ -17,7 +17,7 @@ from cloud_tasks.duration_text import DURATION_PATTERN
 from cloud_tasks.model import Money
 from cloud_tasks.plugin import Seconds
 from cloud_tasks.registry import Registry
-from cloud_tasks.setting_values import CountOrShare, element_type, strip_optional
+from cloud_tasks.setting_values import CountOrShare, SecondsOrUnlimited, element_type, strip_optional
 
 __all__ = ["json_schema"]
 
@@ -118,6 +118,9 @@ def _required(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": _SIMPLE[kind], **checks}
     if kind in (Seconds, timedelta):
         text = {"type": "string", "pattern": f"^(?=.*[0-9]){DURATION_PATTERN}$"}
+        return {"anyOf": [{"type": "number", **checks}, text]}
+    if kind == SecondsOrUnlimited:
+        text = {"type": "string", "pattern": f"^(?:unlimited|(?=.*[0-9]){DURATION_PATTERN})$"}
         return {"anyOf": [{"type": "number", **checks}, text]}
     if kind is CountOrShare:
         return {"type": ["integer", "string"], **checks}

@@ -7,6 +7,7 @@ Both ways of writing a value give the same value.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from cloud_tasks.config.yaml_reader import parse_yaml_text
 from cloud_tasks.duration_text import format_seconds
 from cloud_tasks.model import Money
 from cloud_tasks.plugin import Seconds
-from cloud_tasks.setting_values import item_kinds, parse_setting, strip_optional, structure_setting
+from cloud_tasks.setting_values import SecondsOrUnlimited, item_kinds, parse_setting, strip_optional, structure_setting
 
 __all__ = ["plain", "show", "typed"]
 
@@ -49,6 +50,9 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if attrs.has(type(value)):
         return {name: plain(item) for name, item in attrs.asdict(value, recurse=False).items()}
+    if value == math.inf:
+        # JSON has no infinity.
+        return "unlimited"
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
@@ -61,7 +65,7 @@ def show(value: Any, kind: Any = None) -> str:
         return "nothing"
     if isinstance(value, list):
         return " ".join(map(show, value)) or "nothing"
-    if isinstance(value, int | float) and strip_optional(kind) in (Seconds, timedelta):
+    if isinstance(value, int | float) and strip_optional(kind) in (Seconds, SecondsOrUnlimited, timedelta):
         return format_seconds(value)
     if isinstance(value, float):
         return f"{value:.12g}"

@@ -85,6 +85,9 @@ class _Instance(SimulatedInstance[float]):
     has_run: bool = False
     finished: int = 0
     idle_since: float | None = None
+    drains_at: float = float("inf")
+    """Time from which on its worker takes no more tasks; it ends when the running ones are completed."""
+    deadline: float = float("inf")
 
 
 class CostSimulation:
@@ -186,7 +189,7 @@ class CostSimulation:
             self._done += 1
             instance.finished += 1
             self._now = self._last_end = end
-            if self._waiting and instance.state is _RUNNING:
+            if self._waiting and instance.state is _RUNNING and end < instance.drains_at:
                 self._waiting -= 1
                 duration = self._interrupted.pop() if self._interrupted else self._draw()
                 instance.running[slot] = duration
@@ -197,12 +200,16 @@ class CostSimulation:
             instance.free.append(slot)
             if not instance.running:
                 instance.idle_since = end
+                if end >= instance.drains_at:
+                    self._end(instance, end)
             if stop_when_idle or self._done == self._total:
                 return stop_when_idle
         return False
 
     def _start_tasks(self, instance: _Instance) -> None:
         """Start tasks on its free slots."""
+        if self._now >= instance.drains_at:
+            return
         while self._waiting and instance.free:
             self._waiting -= 1
             slot = instance.free.pop()
@@ -215,7 +222,7 @@ class CostSimulation:
     def _later(self, delay: float, callback: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (self._now + delay, next(self._sequence), callback))
 
-    def _launch(self, ranked: RankedOffer, count: int) -> bool:
+    def _launch(self, ranked: RankedOffer, count: int, lifetime: timedelta | None) -> bool:
         """Launch instances until one is refused; return whether one was."""
         for index in range(count):
             if self._cloud.draw_refusal(self._rng):
@@ -235,9 +242,15 @@ class CostSimulation:
             self._instances.append(instance)
             self._alive[instance.number] = instance
             self._later(wait + boot, lambda instance=instance: self._boot(instance))  # type: ignore[misc]
-            lifetime = self._cloud.draw_lifetime(self._rng, ranked.offer)
+            interruption = self._cloud.draw_lifetime(self._rng, ranked.offer)
+            if interruption is not None:
+                self._later(wait + interruption, lambda instance=instance: self._interrupt(instance))  # type: ignore[misc]
             if lifetime is not None:
-                self._later(wait + lifetime, lambda instance=instance: self._interrupt(instance))  # type: ignore[misc]
+                instance.deadline = self._now + lifetime.total_seconds()
+                age = self._policy.drain_after(lifetime).total_seconds()
+                instance.drains_at = self._now + age
+                self._later(age, lambda instance=instance: self._drain(instance))  # type: ignore[misc]
+                self._later(lifetime.total_seconds(), lambda instance=instance: self._end(instance, self._now))  # type: ignore[misc]
         return False
 
     def _boot(self, instance: _Instance) -> None:
@@ -245,6 +258,11 @@ class CostSimulation:
             instance.has_run = self._ever_ran = True
             instance.idle_since = self._now
             self._start_tasks(instance)
+
+    def _drain(self, instance: _Instance) -> None:
+        """End an instance whose worker takes no more tasks, once it has none."""
+        if instance.state is _RUNNING and not instance.running:
+            self._end(instance, self._now)
 
     def _interrupt(self, instance: _Instance) -> None:
         if instance.ended_at is None:
@@ -311,8 +329,8 @@ class CostSimulation:
     def _act(self, action: Action) -> bool:
         """Carry out an action; return whether a launch was refused."""
         match action:
-            case Launch(ranked=ranked, count=count):
-                return self._launch(ranked, count)
+            case Launch(ranked=ranked, count=count, lifetime=lifetime):
+                return self._launch(ranked, count, lifetime)
             case Terminate(instance_id=instance_id):
                 self._terminate(self._instances[int(instance_id)])
             case MarkEnded(instance_id=instance_id):
@@ -378,6 +396,7 @@ class CostSimulation:
             price_per_hour=offer.price_per_hour,
             launched_at=self._datetime(instance.created_at),
             zone=offer.zone,
+            deadline=None if instance.deadline == _NEVER else self._datetime(instance.deadline),
             last_heartbeat=self._datetime() if instance.has_run else None,
             running_tasks=len(instance.running),
             tasks_finished=instance.finished * self._batch_size,

@@ -10,6 +10,7 @@ from cloud_tasks.selection.instance_count import (
     allowed_instances,
 )
 from cloud_tasks.selection.job_forecast import Forecast, forecast
+from cloud_tasks.selection.lifetime import drain_after
 from cloud_tasks.selection.offer_alternatives import alternatives, most_expensive
 from cloud_tasks.selection.ranking import Prefer, PriceFunction, RankedOffer, Ranking, rank
 from cloud_tasks.selection.sizing import boot_disk_gb, slots
@@ -30,6 +31,7 @@ __all__ = [
     "allowed_instances",
     "alternatives",
     "boot_disk_gb",
+    "drain_after",
     "filter_types",
     "forecast",
     "most_expensive",

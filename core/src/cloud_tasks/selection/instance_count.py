@@ -42,6 +42,8 @@ class FleetTotals:
     vcpus: int = 0
     slots: int = 0
     """Task slots."""
+    draining_slots: int = 0
+    """Those of them that take no more tasks."""
     price_per_hour: Money = _NOTHING
 
 
@@ -104,7 +106,7 @@ def additional_instances(
         accrued: Cost of the job until now.
         commitment: Time that the whole fleet must be affordable for after the launch, with a limit on the total cost.
     """
-    missing = max(remaining_tasks - current.slots, 0)
+    missing = max(remaining_tasks - current.slots + current.draining_slots, 0)
     fill = -(-missing // ranked.slots)
     allowed = [fill, *_allowed(limits, ranked, current)]
     if limits.max_total_cost is not None:

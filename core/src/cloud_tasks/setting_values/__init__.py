@@ -8,6 +8,7 @@ from __future__ import annotations
 from cloud_tasks.setting_values.kinds import (
     CountOrShare,
     Seconds,
+    SecondsOrUnlimited,
     check_settings_class,
     describe,
     element_type,
@@ -25,6 +26,7 @@ __all__ = [
     "INTEGER",
     "CountOrShare",
     "Seconds",
+    "SecondsOrUnlimited",
     "check_settings_class",
     "describe",
     "element_type",

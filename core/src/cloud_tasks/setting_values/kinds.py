@@ -20,6 +20,7 @@ __all__ = [
     "SUPPORTED_KINDS",
     "CountOrShare",
     "Seconds",
+    "SecondsOrUnlimited",
     "check_settings_class",
     "choices",
     "describe",
@@ -34,6 +35,10 @@ __all__ = [
 
 Seconds = Annotated[float, "cloud_tasks.seconds"]
 """Number of seconds; as text also with a unit, such as ``10m``."""
+
+
+SecondsOrUnlimited = Annotated[float, "cloud_tasks.seconds_or_unlimited"]
+"""A duration as `Seconds`, or infinity: as text, ``unlimited``."""
 
 
 class CountOrShare(str):
@@ -56,12 +61,14 @@ _SCALARS: Mapping[Any, str] = {
     Money: "an amount in US dollars",
     timedelta: "a duration",
     Seconds: "a duration",
+    SecondsOrUnlimited: "a duration or unlimited",
 }
 _EXAMPLES: Mapping[Any, str] = {
     CountOrShare: "such as 5 or 2%",
     Money: "such as 25 or 0.5",
     timedelta: "such as 90s, 10m or 2h",
     Seconds: "such as 90s, 10m or 2h",
+    SecondsOrUnlimited: "such as 12h, 2d or unlimited",
 }
 
 
@@ -82,7 +89,7 @@ def _field_types(cls: Any) -> Mapping[str, Any]:
 
 def _has_other_annotations(hint: Any) -> bool:
     if typing.get_origin(hint) is Annotated:
-        return bool(hint != Seconds)
+        return hint not in (Seconds, SecondsOrUnlimited)
     return any(map(_has_other_annotations, typing.get_args(hint)))
 
 

@@ -26,6 +26,7 @@ from cloud_tasks.sanitize import MAX_DIGITS
 from cloud_tasks.setting_values.kinds import (
     CountOrShare,
     Seconds,
+    SecondsOrUnlimited,
     base_of,
     choices,
     expected,
@@ -42,6 +43,8 @@ __all__ = ["FLOAT", "INTEGER", "quote_value", "split_words", "structure_setting"
 INTEGER = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*\Z")
 FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
 
+UNLIMITED = "unlimited"
+"""The text of an infinite duration."""
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST = Decimal(timedelta.max.days * 86_400)
 
@@ -128,7 +131,9 @@ def _structure_scalar(value: Any, base: Any, from_text: bool) -> Any:
         return Path(value) if isinstance(value, str | Path) and str(value) else _refuse(base, value)
     if base is timedelta and isinstance(value, timedelta):
         return value
-    if base in (Seconds, timedelta):
+    if base == SecondsOrUnlimited and isinstance(value, str) and value.strip().lower() == UNLIMITED:
+        return math.inf
+    if base in (Seconds, SecondsOrUnlimited, timedelta):
         return _structure_duration(value, base, from_text)
     return _structure_number(value, base, from_text) if base in (int, float, Decimal, Money) else value
 
@@ -142,7 +147,7 @@ def _structure_duration(value: Any, base: Any, from_text: bool) -> Any:
             raise _refusal(base, value) from None
     number = _number(value, base, from_text)
     real = _real(number, base)
-    if base == Seconds:
+    if base in (Seconds, SecondsOrUnlimited):
         return real
     if abs(real) > _LONGEST:
         raise _too_large(base)
@@ -230,7 +235,9 @@ def _unstructure_scalar(value: Any, base: Any) -> Any:
         text = str(value.total_seconds())
         # A float cannot hold the microseconds of several centuries.
         return text if _timedelta(Decimal(text)) == value else _exact(Decimal(value // _MICROSECOND).scaleb(-6))
-    if base in (float, Seconds):
+    if base == SecondsOrUnlimited and value == math.inf:
+        return UNLIMITED
+    if base in (float, Seconds, SecondsOrUnlimited):
         if not math.isfinite(value):
             raise ValueError(f"{value} cannot be written as a number")
         return float(value)

@@ -315,6 +315,8 @@ class InstanceRecord:
     rebate: Money = Money.zero()
     """Difference between uptime times price and its cost: its price was lower before."""
     end_reason: str = ""
+    deadline: datetime | None = None
+    """Time at which the instance ends itself, also without a controller; None: never."""
     state: InstanceState | None = None
     """From the answer to the launch, then from the latest listing; None while the launch has not been answered."""
     hostname: str = ""

@@ -84,8 +84,8 @@ def test_decide_drains_without_a_listing() -> None:
 
 
 def test_decide_ends_instances_beyond_their_lifetime_without_a_listing() -> None:
-    policy = Policy(limits=Limits(max_instances=5), max_lifetime=timedelta(hours=1))
-    (action,) = without_listing(make_instance(1, age=3700), make_instance(2, age=3500), policy=policy)
+    old = make_instance(1, deadline=NOW - timedelta(hours=1))
+    (action,) = without_listing(old, make_instance(2, deadline=NOW + timedelta(minutes=5)))
     assert (type(action), action.instance_id) == (Terminate, "i-1")
 
 
@@ -113,32 +113,6 @@ def test_decide_does_not_finish_a_job_before_all_tasks_are_enqueued() -> None:
 def test_unanswered_intents_count_towards_the_limit() -> None:
     intents = [make_instance(n, heartbeat=None, instance_id=None, state=None, answered=False) for n in range(5)]
     assert decide(make_observation(*intents)) == ()
-
-
-def test_instance_beyond_the_maximum_lifetime_is_terminated() -> None:
-    policy = Policy(limits=Limits(max_instances=3), max_lifetime=timedelta(hours=1))
-    young, old, starting = (
-        make_instance(1, age=3600),
-        make_instance(2, age=3601),
-        make_instance(3, age=3700, state=InstanceState.STARTING, heartbeat=3),
-    )
-    reason = "maximum lifetime of 1h exceeded (max_lifetime)"
-    assert decide(make_observation(young, old, starting, policy=policy)) == (
-        Terminate(instance_id="i-2", reason=reason),
-        Terminate(instance_id="i-3", reason=reason),
-    )
-    assert decide(make_observation(young, old, starting, policy=Policy(limits=Limits(max_instances=3)))) == ()
-
-
-def test_instance_beyond_the_maximum_lifetime_is_terminated_once_and_only_while_listed_alive() -> None:
-    policy = Policy(limits=Limits(max_instances=1), max_lifetime=timedelta(hours=1))
-    for state in (None, InstanceState.TERMINATED, InstanceState.STOPPED):
-        actions = decide(make_observation(make_instance(1, age=4000, heartbeat=5000, state=state), policy=policy))
-        assert len([action for action in actions if isinstance(action, (Terminate, MarkEnded))]) == 1
-    silent = decide(make_observation(make_instance(1, age=9000, heartbeat=8000), make_instance(2), policy=policy))
-    assert [type(action) for action in silent] == [Terminate]
-    intent = make_instance(1, age=4000, heartbeat=None, instance_id=None, state=None, answered=False)
-    assert decide(make_observation(intent, policy=policy)) == ()
 
 
 def test_instance_missing_from_the_listing_is_recorded_as_ended_and_replaced() -> None:

@@ -23,7 +23,7 @@ def refused() -> list[str]:
 
 @pytest.fixture
 def fleet(loop, store, compute, refused) -> Fleet:
-    def compose(offer, others, token) -> LaunchRequest:
+    def compose(offer, others, token, lifetime) -> LaunchRequest:
         return LaunchRequest(
             client_token=token,
             job_id="job",

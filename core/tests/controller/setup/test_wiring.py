@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from cloud_tasks.config import load_config
 from cloud_tasks.controller.autoscaler.policy import policy_of
 from cloud_tasks.controller.controller import StopMode
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
+from cloud_tasks.errors import InputError
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin import ComputeTraits
 
@@ -32,7 +34,7 @@ def test_parallel_launches_are_the_minimum_of_setting_and_trait(
     started: Counter[datetime] = Counter()
     compute.before_launch = lambda request: started.update([loop.now()])
 
-    def compose(offer, others, token) -> LaunchRequest:
+    def compose(offer, others, token, lifetime) -> LaunchRequest:
         return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
 
     controller = assemble_controller(
@@ -54,12 +56,38 @@ def test_parallel_launches_are_the_minimum_of_setting_and_trait(
 
 
 @pytest.mark.parametrize(
-    ("enforces", "lifetime", "expected"),
-    [(False, 3600.0, timedelta(seconds=3630)), (True, 3600.0, None), (False, 0.0, None), (False, None, None)],
+    ("given", "expected"),
+    [
+        (3600.0, timedelta(hours=1)),
+        (None, timedelta(days=1)),
+        ("unlimited", None),
+        ("Unlimited ", None),
+        (1e300, None),
+    ],
 )
-def test_policy_has_the_maximum_lifetime_where_compute_does_not_enforce_it(
-    enforces: bool, lifetime: float | None, expected: timedelta | None
+@pytest.mark.parametrize(("enforces", "grace"), [(False, 30), (True, 330)])
+def test_policy_has_the_lifetime_and_the_time_after_which_the_controller_ends_it(
+    given: float | str | None, expected: timedelta | None, enforces: bool, grace: float
 ) -> None:
     registry = MemoryCommands(compute={"traits": ComputeTraits(enforces_max_lifetime=enforces)}).registry
-    options = {"provider": "memory", "run.max_lifetime": lifetime}
-    assert policy_of(load_config(registry, file=None, options=options, environ={})).max_lifetime == expected
+    options = {"provider": "memory", "run.max_lifetime": given}
+    policy = policy_of(load_config(registry, file=None, options=options, environ={}))
+    assert (policy.max_lifetime, policy.deadline_grace) == (expected, timedelta(seconds=grace))
+
+
+@pytest.mark.parametrize("given", ["0", "0s", "-1", "none", "never", "inf", "unlimited 1h"])
+def test_only_the_word_unlimited_removes_the_limit_on_the_lifetime(given: str) -> None:
+    options = {"provider": "memory", "run.max_lifetime": given}
+    with pytest.raises(InputError):
+        load_config(MemoryCommands().registry, file=None, options=options, environ={})
+
+
+@pytest.mark.parametrize("blank", ["", " null", " ~"])
+def test_blank_lifetime_counts_as_not_given(blank: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text(f"provider: memory\nrun:\n  max_lifetime:{blank}\n  idle_limit:{blank}\n")
+    config = load_config(MemoryCommands().registry, file=file, options={}, environ={"CLOUD_TASKS_MAX_LIFETIME": " "})
+    assert (config.max_lifetime, config.run.idle_limit) == (timedelta(days=1), 900.0)
+    file.write_text("provider: memory\nrun:\n  max_lifetime: unlimited\n")
+    config = load_config(MemoryCommands().registry, file=file, options={}, environ={})
+    assert (config.max_lifetime, config.as_dict()["run"]["max_lifetime"]) == (None, "unlimited")

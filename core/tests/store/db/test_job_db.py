@@ -239,6 +239,7 @@ def _as_version_2(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
             "ALTER TABLE instances ADD COLUMN last_seen REAL; ALTER TABLE instances DROP COLUMN rebate; "
+            "ALTER TABLE instances DROP COLUMN deadline; "
             "ALTER TABLE job DROP COLUMN place; DROP TABLE consoles; PRAGMA user_version = 2;"
         )
 

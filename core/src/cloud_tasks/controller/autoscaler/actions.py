@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TypeAlias
 
 import attrs
@@ -31,6 +32,8 @@ class Launch:
     count: int
     alternatives: tuple[RankedOffer, ...] = ()
     """Offers of which the provider may select one instead, for each instance."""
+    lifetime: timedelta | None = None
+    """Time after which each instance ends itself; None: never."""
 
 
 @attrs.frozen(kw_only=True)

@@ -18,14 +18,11 @@ from collections.abc import Sequence
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Drain, Finish, Warn
 from cloud_tasks.controller.autoscaler.rules.budget import abort_drained, abort_over_budget, drain, terminate_drained
 from cloud_tasks.controller.autoscaler.rules.comparison import discard_failing
-from cloud_tasks.controller.autoscaler.rules.corrections import (
-    abort_beside_other_run,
-    correct_records,
-    terminate_expired,
-)
+from cloud_tasks.controller.autoscaler.rules.corrections import abort_beside_other_run, correct_records
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView, Rule
 from cloud_tasks.controller.autoscaler.rules.heartbeats import abort_without_heartbeat, replace_unresponsive
 from cloud_tasks.controller.autoscaler.rules.launches import launch_missing
+from cloud_tasks.controller.autoscaler.rules.lifetimes import terminate_expired, terminate_unaffordable
 from cloud_tasks.controller.autoscaler.rules.progress import (
     abort_failing_workers,
     abort_refused,
@@ -40,7 +37,7 @@ __all__ = ["decide"]
 
 _STAGES: tuple[tuple[Rule, ...], ...] = (
     (abort_beside_other_run,),
-    (correct_records, terminate_expired),
+    (correct_records, terminate_expired, terminate_unaffordable),
     (
         abort_over_budget,
         abort_drained,

@@ -48,7 +48,7 @@ class Fleet(InstanceCalls):
     """Operations on the instances of a job.
 
     Args:
-        compose: Return the launch request for an offer, its alternatives and a client token.
+        compose: Return the launch request for an offer, its alternatives, a client token and a lifetime.
         max_parallel: Maximum number of launch calls at a time.
         on_refused: Called after a launch was refused.
         writes: Changes to the store; own ones by default.
@@ -61,7 +61,7 @@ class Fleet(InstanceCalls):
         compute: Compute,
         *,
         job_id: str,
-        compose: Callable[[RankedOffer, Sequence[RankedOffer], str], LaunchRequest],
+        compose: Callable[[RankedOffer, Sequence[RankedOffer], str, timedelta | None], LaunchRequest],
         max_parallel: int,
         on_refused: Callable[[], None],
         writes: DeferredWrites | None = None,
@@ -94,13 +94,21 @@ class Fleet(InstanceCalls):
         """Return the certain failures since the last successful launch; None if there are none."""
         return self._failures
 
-    def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
+    def launch(
+        self,
+        ranked: RankedOffer,
+        count: int,
+        alternatives: Sequence[RankedOffer] = (),
+        *,
+        lifetime: timedelta | None = None,
+    ) -> None:
         """Commit ``count`` intents, then launch as many at a time as is allowed; none while the store is unavailable.
 
         Args:
             alternatives: Offers of which the provider may select one instead.
+            lifetime: Time after which each instance ends itself; None: never.
         """
-        requests = [self._compose(ranked, alternatives, new_token()) for _ in range(count)]
+        requests = [self._compose(ranked, alternatives, new_token(), lifetime) for _ in range(count)]
         now = self._loop.now()
         if not self._writes.attempt(lambda: self._store.record_intents(requests, now, slots=ranked.slots)):
             return

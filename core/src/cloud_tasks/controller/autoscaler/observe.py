@@ -207,6 +207,8 @@ class StateBuilder:
             launched_at=record.intended_at,
             zone=record.zone,
             is_spot=record.provisioning_model is ProvisioningModel.SPOT,
+            deadline=record.deadline,
+            from_earlier_run=record.intended_at < self._started,
             given_up=record.instance_id in self._given_up,
             may_be_unlisted=state is None and self.may_be_unlisted(record),
             answered=not self._fleet.is_unanswered(record.client_token),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cloud_tasks.config import JobConfig, RunSettings
+from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.autoscaler.state import Policy
-from cloud_tasks.controller.launch.launch_request import provider_chooses
+from cloud_tasks.controller.launch.launch_request import provider_chooses, seconds_of
 
 __all__ = ["policy_of"]
+
+_OWN_END = timedelta(minutes=5)
+"""Time within which an instance ends itself after its deadline, which counts from its request."""
 
 
 def policy_of(config: JobConfig) -> Policy:
@@ -25,14 +28,13 @@ def policy_of(config: JobConfig) -> Policy:
         keepalive_timeout=span(run.keepalive_timeout) if run.keepalive_interval else None,
         termination_delay=timedelta(seconds=run.instance_termination_delay),
         listing_lag=traits.listing_lag,
-        max_lifetime=None if traits.enforces_max_lifetime else _lifetime(run),
+        max_lifetime=config.max_lifetime,
+        max_runtime=seconds_of(run.max_runtime),
+        max_runtime_is_given="run.max_runtime" in config.origins,
+        deadline_grace=seconds_of(run.shutdown_grace_period)
+        + (_OWN_END if traits.enforces_max_lifetime else timedelta(0)),
         give_up_after=span(run.give_up_after),
         canary=run.canary,
         provider_chooses=provider_chooses(config),
         spot_fallback=run.spot_fallback,
     )
-
-
-def _lifetime(run: RunSettings) -> timedelta | None:
-    """Return the maximum lifetime plus the grace period for running tasks; None: no limit."""
-    return timedelta(seconds=run.max_lifetime + run.shutdown_grace_period) if run.max_lifetime else None

@@ -184,8 +184,8 @@ class Reconciler:
 
     def _act(self, action: Action) -> None:
         match action:
-            case Launch(ranked=ranked, count=count, alternatives=alternatives):
-                self._fleet.launch(ranked, count, alternatives)
+            case Launch(ranked=ranked, count=count, alternatives=alternatives, lifetime=lifetime):
+                self._fleet.launch(ranked, count, alternatives, lifetime=lifetime)
             case Terminate(instance_id=instance_id, reason=reason, has_failed_start=has_failed_start):
                 if has_failed_start:
                     self._states.timed_out.add(instance_id)

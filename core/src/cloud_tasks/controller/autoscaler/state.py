@@ -10,7 +10,7 @@ import attrs
 from cloud_tasks.controller.autoscaler.failed_instances import FailedInstances
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.model import InstanceState, Limits, Money, Offer
-from cloud_tasks.selection import RankedOffer
+from cloud_tasks.selection import RankedOffer, drain_after
 
 __all__ = [
     "Block",
@@ -36,7 +36,13 @@ class Policy:
     listing_lag: timedelta = timedelta(0)
     """Maximum time for which a listing may not show a launched instance."""
     max_lifetime: timedelta | None = None
-    """Maximum age of an instance; None: no limit, or the provider enforces it."""
+    """Maximum lifetime of a new instance; None: no limit."""
+    max_runtime: timedelta = timedelta(hours=1)
+    """Time limit for one attempt of a task."""
+    max_runtime_is_given: bool = False
+    """Whether the user set it; the default is longer than most tasks take."""
+    deadline_grace: timedelta = timedelta(0)
+    """Time after its deadline at which the controller terminates an instance."""
     intent_timeout: timedelta = timedelta(minutes=3)
     """Time after which a launch of unknown outcome, missing from complete listings, counts as failed. Where listings
     do not lag, the first complete listing after the launch decides."""
@@ -69,6 +75,15 @@ class Policy:
     spot_fallback: bool = False
     """Whether on-demand instances may be launched while every spot offer is refused."""
 
+    def drain_after(self, lifetime: timedelta) -> timedelta:
+        """Return the age at which the worker of an instance takes no more tasks."""
+        return drain_after(
+            lifetime,
+            max_runtime=self.max_runtime,
+            is_given=self.max_runtime_is_given,
+            startup_timeout=self.startup_timeout,
+        )
+
 
 @attrs.frozen(kw_only=True)
 class FleetInstance:
@@ -86,6 +101,10 @@ class FleetInstance:
     """Time of the intent; for an unmanaged instance, of its creation."""
     zone: str = ""
     is_spot: bool = False
+    deadline: datetime | None = None
+    """Time at which the instance ends itself; None: never."""
+    from_earlier_run: bool = False
+    """Whether an earlier run of the job launched it, under other limits maybe."""
     recorded: bool = True
     """False for an instance with the job's label that is in no record of the job."""
     given_up: bool = False

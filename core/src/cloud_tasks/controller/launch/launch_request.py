@@ -11,15 +11,19 @@ from cloud_tasks.controller.launch.labels import ownership_labels
 from cloud_tasks.controller.launch.startup_script import compose_startup_script
 from cloud_tasks.model import LaunchRequest, Money, ProvisioningModel
 from cloud_tasks.retry_rule import RetryRule, format_rules
-from cloud_tasks.selection import Prefer, RankedOffer, alternatives
+from cloud_tasks.selection import Prefer, RankedOffer, alternatives, drain_after
 
-__all__ = ["LaunchRequestBuilder", "check_launch", "provider_chooses"]
+__all__ = ["LaunchRequestBuilder", "check_launch", "provider_chooses", "seconds_of"]
 
+_LONGEST = 3e9
+"""Seconds, about a century."""
 _FALLBACK_LIFETIME = timedelta(days=7)
 _TOKEN_LENGTH = 25
 _SPOT_MARGIN = Decimal("1.2")
 """Rise of a spot price that is paid: the books follow at the next request for prices. Above it, the provider reclaims
 the instance, so that no unnoticed rise exceeds the limits by more, even without a controller."""
+_LAST_REPORTS = timedelta(seconds=10)
+"""Time between the end of a worker's grace period and that of its instance, for its last events."""
 
 
 class LaunchRequestBuilder:
@@ -40,15 +44,17 @@ class LaunchRequestBuilder:
         self._run_id = run_id
         self._earlier_attempts = earlier_attempts
 
-    def compose(self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str) -> LaunchRequest:
+    def compose(
+        self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str, lifetime: timedelta | None
+    ) -> LaunchRequest:
         """Return the request for one instance.
 
         Args:
             others: Offers of which the provider may select one instead.
             token: Client token; a repeated request with the same token launches nothing new.
+            lifetime: Time after which the instance ends itself; None: never.
         """
         run = self._config.run
-        lifetime = timedelta(seconds=run.max_lifetime) if run.max_lifetime else None
         expires = datetime.now(UTC) + (lifetime or _FALLBACK_LIFETIME)
         return LaunchRequest(
             client_token=token,
@@ -56,14 +62,32 @@ class LaunchRequestBuilder:
             offer=ranked.offer,
             alternatives=tuple(other.offer for other in others),
             startup_script=compose_startup_script(
-                self._script, self._job_environment(), (ranked, *others), self._config.worker_environment()
+                self._script,
+                self._job_environment() | self._lifetimes(lifetime),
+                (ranked, *others),
+                self._config.worker_environment(),
             ),
             labels=ownership_labels(run_id=self._run_id, expires=expires),
             image=run.image,
             max_lifetime=lifetime,
             max_price_per_hour=_max_spot_price((ranked, *others)),
-            startup_timeout=timedelta(seconds=run.keepalive_startup_timeout) if run.keepalive_startup_timeout else None,
+            startup_timeout=seconds_of(run.keepalive_startup_timeout) or None,
         )
+
+    def _lifetimes(self, lifetime: timedelta | None) -> dict[str, str]:
+        """Return the variables of the end of a worker: before that of its instance, and early enough for its tasks."""
+        if lifetime is None:
+            return {}
+        run = self._config.run
+        age = drain_after(
+            lifetime,
+            max_runtime=seconds_of(run.max_runtime),
+            is_given="run.max_runtime" in self._config.origins,
+            startup_timeout=seconds_of(run.keepalive_startup_timeout) or None,
+        )
+        rest = min(seconds_of(run.shutdown_grace_period) + _LAST_REPORTS, lifetime / 4)
+        ends = {"DRAIN_AFTER": age, "MAX_LIFETIME": lifetime - rest}
+        return {name: _environment_text(round(span.total_seconds(), 3)) for name, span in ends.items()}
 
     def _job_environment(self) -> dict[str, str]:
         """Return the variables of every worker of the job, by name without prefix."""
@@ -92,7 +116,6 @@ class LaunchRequestBuilder:
             "SHUTDOWN_GRACE_PERIOD": run.shutdown_grace_period,
             # 0 means "no limit" in the configuration and "at once" to a worker.
             "IDLE_LIMIT": run.idle_limit or None,
-            "MAX_LIFETIME": run.max_lifetime or None,
             "RETRY_RULES": _rules(run.retry, self._earlier_attempts),
             "MAX_RESULT_BYTES": run.max_result_bytes,
             "RESULT_STORE": run.result_store,
@@ -113,6 +136,11 @@ def _max_spot_price(offers: Sequence[RankedOffer]) -> Money | None:
     if offers[0].offer.provisioning_model is not ProvisioningModel.SPOT:
         return None
     return max(ranked.offer.price.machine for ranked in offers) * _SPOT_MARGIN or None
+
+
+def seconds_of(value: float) -> timedelta:
+    """Return a number of seconds, at most about a century, as a duration."""
+    return timedelta(seconds=min(value, _LONGEST))
 
 
 def provider_chooses(config: JobConfig) -> bool:
@@ -147,7 +175,7 @@ def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: st
         earlier_attempts=0,
     )
     others = alternatives(offers) if provider_chooses(config) else ()
-    request = builder.compose(offers[0], others, "0" * _TOKEN_LENGTH)
+    request = builder.compose(offers[0], others, "0" * _TOKEN_LENGTH, config.max_lifetime)
     check(config.settings_for("compute", config.compute), request)
 
 

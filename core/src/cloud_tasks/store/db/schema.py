@@ -160,9 +160,11 @@ CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
 # place: what decides where the job's queues and instances are, a JSON object of texts.
 # consoles: the last output of instances that ended, or were terminated, before their worker started.
 # rebate: how much less than uptime times price an instance costs, because its price was lower before.
+# deadline: time at which the instance ends itself.
 _VERSION_4 = """
 ALTER TABLE job ADD COLUMN place TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE instances ADD COLUMN rebate TEXT NOT NULL DEFAULT '0';
+ALTER TABLE instances ADD COLUMN deadline REAL;
 CREATE TABLE consoles (instance_id TEXT PRIMARY KEY, log TEXT NOT NULL) WITHOUT ROWID;
 """
 

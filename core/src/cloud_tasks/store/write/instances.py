@@ -60,7 +60,7 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
     choices = [[each.instance_type.name, each.zone, str(each.price_per_hour.usd)] for each in offers]
     connection.execute(
         "INSERT INTO instances (client_token, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, "
-        "slots, price_per_hour, intended_at, choices) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "slots, price_per_hour, intended_at, deadline, choices) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (client_token) DO NOTHING",
         (
             request.client_token,
@@ -73,6 +73,7 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
             slots,
             str(max(each.price_per_hour for each in offers).usd),
             to_unix(now),
+            None if request.max_lifetime is None else to_unix(now + request.max_lifetime),
             json.dumps(choices) if request.alternatives else "[]",
         ),
     )
@@ -345,6 +346,7 @@ def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceReco
         launched_at=record.launched_at,
         ended_at=record.ended_at,
         end_reason=record.end_reason,
+        deadline=record.deadline,
         state=record.state,
         hostname=hostname or "",
         last_heartbeat=from_unix_or_none(last_heartbeat),
@@ -378,5 +380,7 @@ def _record(row: Mapping[str, Any]) -> InstanceRecord:
         launched_at=from_unix_or_none(row["launched_at"]),
         ended_at=from_unix_or_none(row["ended_at"]),
         end_reason=row["end_reason"],
+        # Databases of earlier versions, opened for reading, have none.
+        deadline=from_unix_or_none(row.get("deadline")),
         state=next((state for state in InstanceState if state.value == row["state"]), None),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import cast
 
 import attrs
@@ -56,14 +57,27 @@ def make_controller(
     tasks = cast(Queue, WatchedTasks(world.task_calls, world.monitor))
     compute = cast(Compute, WatchedCompute(world.cloud_calls, world.monitor, refusals))
 
-    def compose(ranked: RankedOffer, others: Sequence[RankedOffer], token: str) -> LaunchRequest:
+    policy = Policy(
+        limits=limits,
+        termination_delay=scenario.instance_termination_delay,
+        listing_lag=scenario.faults.listing_lag,
+        canary=scenario.canary,
+        spot_fallback=scenario.spot_fallback,
+        max_lifetime=scenario.max_lifetime,
+        max_runtime=scenario.max_runtime,
+    )
+
+    def compose(
+        ranked: RankedOffer, others: Sequence[RankedOffer], token: str, lifetime: timedelta | None
+    ) -> LaunchRequest:
+        drain = {} if lifetime is None else {"drain": str(policy.drain_after(lifetime).total_seconds())}
         return LaunchRequest(
             client_token=token,
             job_id=job_id,
             offer=ranked.offer,
             startup_script="start the worker",
-            labels={"slots": str(ranked.slots), "run": store.job.run_id, "owner": "simulated"},
-            max_lifetime=scenario.max_lifetime,
+            labels={"slots": str(ranked.slots), "run": store.job.run_id, "owner": "simulated", **drain},
+            max_lifetime=lifetime,
         )
 
     def make_fleet(on_refused: Callable[[], None]) -> Fleet:
@@ -90,13 +104,7 @@ def make_controller(
         ),
         make_fleet=make_fleet,
         offers=offers,
-        policy=Policy(
-            limits=limits,
-            termination_delay=scenario.instance_termination_delay,
-            listing_lag=scenario.faults.listing_lag,
-            canary=scenario.canary,
-            spot_fallback=scenario.spot_fallback,
-        ),
+        policy=policy,
         interval=scenario.scaling_check_interval,
         writes=writes,
         event_queue=cast(Queue, world.event_calls),

@@ -33,6 +33,7 @@ from cloud_tasks.model import (
     Region,
     Unpriced,
 )
+from cloud_tasks.plugin.boot_guard import BOOT_GRACE
 from simulated_cloud.bill import Bill
 from simulated_cloud.catalogue import ZONES, catalogue, make_prices, request_of
 from simulated_cloud.dials.dial import Window
@@ -59,6 +60,9 @@ class Program(Protocol):
 
     def notice(self, left: timedelta) -> None:
         """Handle a termination notice."""
+
+    def drain(self) -> None:
+        """Take no more tasks, and end when the running ones are finished."""
 
     def kill(self) -> None:
         """Stop at once."""
@@ -156,6 +160,9 @@ class SimulatedCloud:
             self._refuse(request.offer)
             self._on_launch(request)
             known = self._create(request.offer, request.client_token, request.labels, request.max_lifetime)
+            program = known.program
+            if "drain" in request.labels and program is not None:
+                self._loop.later(timedelta(seconds=float(request.labels["drain"])), program.drain)
         return self._shown(known)
 
     def instances(
@@ -325,8 +332,9 @@ class SimulatedCloud:
             instance.program.start()
             return
         instance.script_failed = True
-        if self._rng.random() < 0.5:  # some scripts power the instance off, others leave it idle
-            self._loop.later(timedelta(seconds=20), lambda: self.end(instance, EndCause.POWERED_OFF))
+        # Some scripts power the instance off; after the others, the boot guard does.
+        span = timedelta(seconds=20 if self._rng.random() < 0.5 else BOOT_GRACE)
+        self._loop.later(span, lambda: self.end(instance, EndCause.POWERED_OFF))
 
     def _preempt(self, instance: CloudInstance) -> None:
         if not instance.is_alive or self.faults.spot_lifetime is None:

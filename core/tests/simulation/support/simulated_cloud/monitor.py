@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloud_tasks.controller.autoscaler.state import Block
+from cloud_tasks.controller.autoscaler.state import Block, Policy
 from cloud_tasks.convert import decode_task_message
 from cloud_tasks.errors import LaunchRefusedError
 from cloud_tasks.model import (
@@ -25,7 +25,7 @@ from cloud_tasks.model import (
     TaskMessage,
     TaskStatus,
 )
-from cloud_tasks.store import Store
+from cloud_tasks.store import InstanceRecord, Store
 from simulated_cloud.causes import has_cause
 from simulated_cloud.cloud import CloudInstance, SimulatedCloud
 from simulated_cloud.dials.money import is_named
@@ -254,13 +254,23 @@ class Monitor:
 
     def intended(self, store: Store, requests: Sequence[LaunchRequest], slots: int) -> None:
         """4: check that the tasks need each new instance, before its intent is written."""
-        open_slots = sum(record.slots for record in store.instances() if record.ended_at is None)
+        open_slots = sum(
+            record.slots for record in store.instances() if record.ended_at is None and not self._is_draining(record)
+        )
         remaining = store.remaining()
         for request in requests:
             if open_slots >= remaining:
                 raise InvariantViolation(f"4: another instance for {remaining} tasks with {open_slots} slots")
             open_slots += slots
             self._intents.add(request.client_token)
+
+    def _is_draining(self, record: InstanceRecord) -> bool:
+        """Return whether the worker of an instance takes no more tasks."""
+        if record.deadline is None:
+            return False
+        policy = Policy(limits=self._scenario.limits, max_runtime=self._scenario.max_runtime)
+        age = policy.drain_after(record.deadline - record.intended_at)
+        return self._now() >= record.intended_at + age
 
     def applied(self, events: Sequence[Event]) -> None:
         """Note committed events."""

@@ -47,7 +47,8 @@ class Scenario:
     keepalive_interval: timedelta = timedelta(seconds=60)
     lease: timedelta = timedelta(seconds=60)
     idle_limit: timedelta = timedelta(minutes=10)
-    max_lifetime: timedelta | None = None
+    max_lifetime: timedelta | None = timedelta(days=1)
+    max_runtime: timedelta = timedelta(hours=1)
     latency: timedelta = timedelta(milliseconds=200)
     """Mean duration of a call."""
     max_parallel_launches: int = 4

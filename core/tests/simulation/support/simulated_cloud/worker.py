@@ -75,6 +75,8 @@ class SimulatedWorker:
         self._skew = skew
         self._alive = False
         self._draining = False
+        self._is_last_round = False
+        """Whether the worker ends when its running tasks are finished."""
         self._unsent: list[tuple[str, bytes]] = []
         self._new_events: list[Event] = []
         self._flushing = False
@@ -118,6 +120,11 @@ class SimulatedWorker:
             self._send_event(EventType.SPOT_TERMINATION)
             self._loop.later(left / 2, self._release_all)
 
+    def drain(self) -> None:
+        self._is_last_round = True
+        if self._alive:
+            self._poll()
+
     def kill(self) -> None:
         """Stop at once; leased messages are redelivered after a lease."""
         if self._alive:
@@ -134,6 +141,10 @@ class SimulatedWorker:
     def _poll(self) -> None:
         self._polling = False
         if not self._alive or self._draining:
+            return
+        if self._is_last_round:
+            if not self._running:
+                self._exit()
             return
         free = self._instance.slots - len(self._running)
         if free <= 0:

@@ -37,13 +37,13 @@ def _compute_warnings(config: JobConfig) -> Iterator[str]:
             "max_parallel_instance_creations",
             f'{wanted} is more than compute "{config.compute}" supports; {launches} are launched at a time',
         )
-    lifetime = config.run.max_lifetime
+    lifetime = config.max_lifetime
     if lifetime and not config.registry.compute(config.compute).traits.enforces_max_lifetime:
         yield _warning(
             config,
             "max_lifetime",
             f'compute "{config.compute}" does not enforce it; '
-            f"instances older than {format_duration(_span(lifetime))} are terminated only while `run` is running",
+            f"instances older than {format_duration(lifetime)} are terminated only while `run` is running",
         )
 
 

@@ -1,10 +1,7 @@
 """Rules that bring records and listing into agreement.
 
-Invariants, each with a test:
-
-1. An instance that carries the job's label and is in no record of the job is terminated, unless another controller
-   launched it: then the run ends, with its own instances only.
-2. An instance beyond the maximum lifetime is terminated where the provider does not do it.
+Invariant, with a test: an instance that carries the job's label and is in no record of the job is terminated, unless
+another controller launched it: then the run ends, with its own instances only.
 """
 
 from __future__ import annotations
@@ -13,9 +10,8 @@ from cloud_tasks.controller.autoscaler.actions import Abort, Action, ForgetInten
 from cloud_tasks.controller.autoscaler.rules.fleet_view import GONE, FleetView
 from cloud_tasks.controller.autoscaler.state import FleetInstance
 from cloud_tasks.model import InstanceState
-from cloud_tasks.quantities import format_span
 
-__all__ = ["abort_beside_other_run", "correct_records", "terminate_expired"]
+__all__ = ["abort_beside_other_run", "correct_records"]
 
 
 def abort_beside_other_run(view: FleetView) -> list[Action]:
@@ -63,17 +59,3 @@ def _undesired(instance: FleetInstance) -> str:
     if instance.state is InstanceState.STOPPED:
         return "stopped; its disks and addresses are removed"
     return ""
-
-
-def terminate_expired(view: FleetView) -> list[Action]:
-    """Terminate instances that are older than the maximum lifetime."""
-    limit, now = view.observation.policy.max_lifetime, view.observation.now
-    if limit is None:
-        return []
-    reason = f"maximum lifetime of {format_span(limit)} exceeded (max_lifetime)"
-    return [
-        Terminate(instance_id=i.instance_id, reason=reason)
-        for i in view.fleet
-        if i.instance_id is not None and i.recorded and not i.given_up and view.is_alive(i)
-        if now - i.launched_at > limit
-    ]

@@ -21,6 +21,7 @@ from datetime import timedelta
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Launch, Warn
 from cloud_tasks.controller.autoscaler.rules.budget import budget_used_up, drain_time
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
+from cloud_tasks.controller.autoscaler.rules.lifetimes import is_draining, lifetime_of
 from cloud_tasks.controller.autoscaler.state import Observation
 from cloud_tasks.model import Money, Offer, ProvisioningModel
 from cloud_tasks.quantities import format_moment
@@ -61,11 +62,15 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
         return _abort_unaffordable(view)
     if _workers_keep_failing(seen):
         return _without_replacement(view)
+    others = _alternatives(view, offers[0], count) if seen.policy.provider_chooses else ()
+    count, lifetime = lifetime_of(view, most_expensive(offers[0], others).offer.price_per_hour, count)
+    if count <= 0:
+        return _abort_unaffordable(view)
     is_single = _is_canary_phase(seen) or seen.launch_failures is not None
     count_now = 1 if is_single else count
     if seen.policy.provider_chooses:
-        return [Launch(ranked=offers[0], count=count_now, alternatives=_alternatives(view, offers[0], count))]
-    return _spread(view, offers, count_now)
+        return [Launch(ranked=offers[0], count=count_now, alternatives=others, lifetime=lifetime)]
+    return _spread(view, offers, count_now, lifetime)
 
 
 def _pause(seen: Observation) -> Sequence[Action]:
@@ -150,6 +155,7 @@ def _missing(view: FleetView, ranked: RankedOffer) -> int:
             instances=len(held),
             vcpus=sum(i.vcpus for i in held),
             slots=sum(i.slots for i in held),
+            draining_slots=sum(i.slots for i in held if is_draining(seen, i)),
             price_per_hour=sum((i.price_per_hour for i in held), Money.zero()),
         ),
         accrued=seen.accrued_cost,
@@ -165,7 +171,7 @@ def _alternatives(view: FleetView, best: RankedOffer, count: int) -> tuple[Ranke
     return others
 
 
-def _spread(view: FleetView, offers: Sequence[RankedOffer], count: int) -> Sequence[Action]:
+def _spread(view: FleetView, offers: Sequence[RankedOffer], count: int, lifetime: timedelta | None) -> Sequence[Action]:
     """Return launches of one offer in several zones: those with fewer refusals first, evenly among them."""
     refusals = view.observation.refusals
 
@@ -173,4 +179,4 @@ def _spread(view: FleetView, offers: Sequence[RankedOffer], count: int) -> Seque
         return sum(block.covers(offer) for block in refusals)
 
     by_zone = spread_over_zones(offers, count, held=Counter(i.zone for i in view.held), refusals=refusals_of)
-    return [Launch(ranked=ranked, count=number) for ranked, number in by_zone]
+    return [Launch(ranked=ranked, count=number, lifetime=lifetime) for ranked, number in by_zone]

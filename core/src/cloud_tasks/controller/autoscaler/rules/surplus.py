@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cloud_tasks.controller.autoscaler.actions import Action, Terminate
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
+from cloud_tasks.controller.autoscaler.rules.lifetimes import is_draining
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation
 
 __all__ = ["is_idle", "terminate_surplus"]
@@ -18,8 +19,10 @@ def terminate_surplus(view: FleetView) -> list[Action]:
     if seen.draining or seen.surplus_since is None or seen.now - seen.surplus_since < seen.policy.termination_delay:
         return []
     actions: list[Action] = []
-    capacity = sum(i.slots for i in view.alive)
-    for instance in sorted(view.alive, key=lambda i: (i.price_per_hour / max(i.slots, 1)).usd, reverse=True):
+    # Draining instances end themselves.
+    candidates = [i for i in view.alive if not is_draining(seen, i)]
+    capacity = sum(i.slots for i in candidates)
+    for instance in sorted(candidates, key=lambda i: (i.price_per_hour / max(i.slots, 1)).usd, reverse=True):
         if instance.instance_id is None or capacity - instance.slots < seen.remaining:
             continue
         if is_idle(seen, instance):
