@@ -22,6 +22,7 @@ from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.controller.setup.job_setup import JobInput, JobResources, JobSetup
+from cloud_tasks.controller.setup.lifetime_check import check_max_runtime
 from cloud_tasks.controller.setup.offers import ask_headroom, rank_offers, require_offer
 from cloud_tasks.controller.setup.open_backends import (
     cache_dir,
@@ -63,6 +64,7 @@ __all__ = [
     "ask_headroom",
     "cache_dir",
     "check_launch",
+    "check_max_runtime",
     "check_recorded_place",
     "decide",
     "expiry",

@@ -40,10 +40,11 @@ from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
+from cloud_tasks.controller.setup.lifetime_check import check_max_runtime
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
 from cloud_tasks.errors import StoreError
-from cloud_tasks.model import JobPhase, TaskStatus
+from cloud_tasks.model import JobPhase, Money, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
@@ -133,12 +134,25 @@ class Job:
         return self._setup.load()
 
     def choose(self) -> Ranking:
-        """Rank the offers. Raises `InputError` when none satisfies the constraints, or the best cannot be launched."""
+        """Rank the offers.
+
+        Raises:
+            InputError: None satisfies the constraints, the best cannot be launched, or no instance lives for one task.
+        """
         if self._request.resume:
             self._setup.check_resumable()
         ranking = require_offer(rank_offers(self._config, self.job_id))
         check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
+        if warning := check_max_runtime(self._config, ranking.offers, spent=self._spent()):
+            log.warning(warning)
         return ranking
+
+    def _spent(self) -> Money:
+        """Return the cost of the job that is resumed; zero for a new one."""
+        if self._request.resume and self._request.db_file.exists():
+            with contextlib.suppress(StoreError), Store.open(self._request.db_file, read_only=True) as store:
+                return store.spending(datetime.now(UTC))
+        return Money.zero()
 
     def obstacles(self) -> tuple[str, ...]:
         """Describe what a new run would overwrite (`JobSetup.obstacles`)."""

@@ -18,6 +18,8 @@ from cloud_tasks.model import InstanceState, Limits, Money
 from cloud_tasks.selection import drain_after
 
 HOUR = timedelta(hours=1)
+ROUNDING = Decimal("1e-9")
+"""Decimals have 28 digits."""
 LIVING = [InstanceState.STARTING, InstanceState.RUNNING, InstanceState.STOPPING, InstanceState.STOPPED]
 
 
@@ -120,7 +122,7 @@ def test_launches_keep_the_committed_cost_within_the_budget(
     assert limit is not None
     if after == seen:
         return
-    assert committed(after) <= limit.usd
+    assert committed(after) <= limit.usd + ROUNDING
     assert all(i.deadline is not None for i in after.fleet or () if i.price_per_hour)
     if policy.max_lifetime is not None:
         assert all(launch.lifetime is not None and launch.lifetime <= policy.max_lifetime for launch in launches(seen))
@@ -137,7 +139,7 @@ def test_committed_cost_stays_within_the_budget_whenever_the_controller_dies(
     seen = make_observation(policy=policy, offers=(ranked(price="0.25"), ranked("n-8", price="0.40")))
     for _ in range(8):
         seen = with_launches(seen)
-        assert committed(seen) <= limit.usd
+        assert committed(seen) <= limit.usd + ROUNDING
         step = data.draw(st.timedeltas(timedelta(seconds=1), timedelta(hours=12)))
         fleet, cost = [], seen.accrued_cost
         for number, instance in enumerate(seen.fleet or ()):
@@ -155,7 +157,7 @@ def test_committed_cost_stays_within_the_budget_whenever_the_controller_dies(
             events_read_since=seen.now,
             any_heartbeat=True,
         )
-    assert seen.accrued_cost.usd <= limit.usd + Decimal("1e-9")
+    assert seen.accrued_cost.usd <= limit.usd + ROUNDING
 
 
 # -- lifetimes --

@@ -38,7 +38,8 @@ def _compute_warnings(config: JobConfig) -> Iterator[str]:
             f'{wanted} is more than compute "{config.compute}" supports; {launches} are launched at a time',
         )
     lifetime = config.max_lifetime
-    if lifetime and not config.registry.compute(config.compute).traits.enforces_max_lifetime:
+    is_relied_on = "run.max_lifetime" in config.origins or config.run.max_total_cost is not None
+    if lifetime and is_relied_on and not config.registry.compute(config.compute).traits.enforces_max_lifetime:
         yield _warning(
             config,
             "max_lifetime",

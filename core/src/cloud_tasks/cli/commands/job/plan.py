@@ -17,7 +17,7 @@ from cloud_tasks.cli.options.listing import output_width
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller import ask_headroom, check_launch, rank_offers, require_offer
+from cloud_tasks.controller import ask_headroom, check_launch, check_max_runtime, rank_offers, require_offer
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
@@ -74,6 +74,8 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     job_id = config.run.job_id or ""
     ranking = rank_offers(config, job_id)
     check_launch(config, ranking.offers, job_id=job_id, queue_name=config.run.queue_name or job_id)
+    if warning := check_max_runtime(config, ranking.offers):
+        echo(f"Warning: {warning}", err=True)
     limits, now = config.limits(), datetime.now(UTC)
     found = (
         forecast(ranking.offers[0], limits, tasks=tasks, task_time=task_time, boot_time=values["boot_time"])

@@ -1,0 +1,75 @@
+"""A time limit for tasks that no instance lives for is refused at the start; the default only causes a warning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from memory_commands import Answer, MemoryCommands
+
+from cloud_tasks.errors import InputError
+
+COMMANDS = [("plan",), ("run", "--dry-run"), ("run", "--force")]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryCommands:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "start.sh").write_text("#!/bin/bash\necho worker\n", encoding="utf-8")
+    (tmp_path / "tasks.json").write_text(json.dumps([{"task_id": "a", "data": {}}]), encoding="utf-8")
+    return MemoryCommands()
+
+
+def call(commands: MemoryCommands, command: tuple[str, ...], *arguments: str) -> Answer:
+    name, *options = command
+    job = () if name == "plan" else ("--job-id", "job")
+    given = ("--task-file", "tasks.json", "--startup-script-file", "start.sh", "--max-instances", "1")
+    return commands.call(name, *job, *options, *given, *arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ("--max-runtime", "2h", "--max-lifetime", "1h"),
+            "2h and up to 10m for the start (keepalive_startup_timeout) are more than an instance lives, 1h",
+        ),
+        (("--max-runtime", "24h"), "are more than an instance lives, "),
+        (
+            ("--max-runtime", "100h", "--max-lifetime", "unlimited", "--max-total-cost", "0.01"),
+            "$0.01 (max_total_cost)",
+        ),
+    ],
+)
+def test_max_runtime_that_no_instance_lives_for_is_refused(
+    commands: MemoryCommands, tmp_path: Path, command: tuple[str, ...], options: tuple[str, ...], expected: str
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    answer = call(commands, command, *options)
+    assert isinstance(answer.error, InputError)
+    assert str(answer.error).startswith("--max-runtime: run.max_runtime: ")
+    assert expected in str(answer.error)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not commands.provider.instances.ours()
+
+
+@pytest.mark.parametrize("command", COMMANDS[:2])
+def test_default_max_runtime_that_no_instance_lives_for_causes_a_warning(
+    commands: MemoryCommands, command: tuple[str, ...]
+) -> None:
+    answer = call(commands, command, "--max-lifetime", "30m")
+    assert answer.code == 0
+    assert "longer tasks may be interrupted at the end of an instance" in answer.err
+
+
+@pytest.mark.parametrize("command", COMMANDS[:2])
+@pytest.mark.parametrize(
+    "options", [(), ("--max-lifetime", "unlimited", "--max-runtime", "300d"), ("--max-runtime", "23h 50m")]
+)
+def test_max_runtime_within_the_lifetime_is_accepted(
+    commands: MemoryCommands, command: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    answer = call(commands, command, *options)
+    assert (answer.code, "max_runtime" in answer.err) == (0, False)
