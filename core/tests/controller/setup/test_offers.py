@@ -27,11 +27,11 @@ class Images:
         self.asked: list[tuple[str | None, Architecture]] = []
         original = MemoryCommands().provider.compute
         self.commands = MemoryCommands(
-            compute={"open": self._open, "traits": ComputeTraits(**traits) if traits else original.traits}
+            compute={"open": self.open, "traits": ComputeTraits(**traits) if traits else original.traits}
         )
 
     @contextmanager
-    def _open(self, settings: object, context: Any) -> Iterator[Any]:
+    def open(self, settings: object, context: Any) -> Iterator[Any]:
         with self.commands.provider.compute.open(settings, context) as compute:
             compute.find_image = self._find_image
             yield compute
@@ -80,6 +80,19 @@ def test_image_that_cannot_be_described_is_a_warning() -> None:
     with capture_logs() as logs:
         assert disks(Images(ProviderError("no answer", transient=True))) == {10.0}
     assert [line["log_level"] for line in logs if "boot image could not be read" in line["event"]] == ["warning"]
+
+
+@pytest.mark.parametrize("transient", [True, False])
+def test_current_prices_keep_the_size_of_an_image_during_an_outage(transient: bool) -> None:
+    images = Images(ProviderError("no answer", transient=transient))
+    config = images.config()
+    with capture_logs() as logs, images.open(None, None) as compute:
+        if transient:
+            with pytest.raises(ProviderError):
+                current_prices(config, compute, ())
+        else:
+            assert current_prices(config, compute, ()).offers
+    assert [line for line in logs if line["log_level"] == "warning"] == []
 
 
 # Current prices

@@ -28,11 +28,16 @@ _REQUESTS_PER_AGE = 4
 def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
     """Rank the provider's offers by the constraints, limits and preference of a configuration."""
     with open_compute(config, job_id) as compute, open_pricing(config) as pricing:
-        return _rank(config, compute, compute.instance_types(), pricing)
+        try:
+            image = _find_image(config, compute)
+        except ProviderError as error:
+            log.warning(f"The size of the boot image could not be read, so the boot disk may be too small: {error}")
+            image = None
+        return _rank(config, compute.instance_types(), pricing, image)
 
 
-def _rank(config: JobConfig, compute: Compute, types: Sequence[InstanceType], pricing: Pricing) -> Ranking:
-    image, wanted = _image(config, compute), config.constraints()
+def _rank(config: JobConfig, types: Sequence[InstanceType], pricing: Pricing, image: Image | None) -> Ranking:
+    wanted = config.constraints()
     size = None if image is None else image.min_disk_gb
     fitting = attrs.evolve(wanted, total_boot_disk_size=max(wanted.total_boot_disk_size or 0.0, size or 0.0))
     ranking = rank(
@@ -50,15 +55,11 @@ def _rank(config: JobConfig, compute: Compute, types: Sequence[InstanceType], pr
     return attrs.evolve(ranking, notes=(*ranking.notes, note)) if note else ranking
 
 
-def _image(config: JobConfig, compute: Compute) -> Image | None:
+def _find_image(config: JobConfig, compute: Compute) -> Image | None:
     """Return the boot image; None where the provider does not describe it. Raises `InputError` if there is none."""
     if not isinstance(compute, ImageLookup):
         return None
-    try:
-        return compute.find_image(config.run.image, config.constraints().architecture)
-    except ProviderError as error:
-        log.warning(f"The size of the boot image could not be read, so the boot disk may be too small: {error}")
-        return None
+    return compute.find_image(config.run.image, config.constraints().architecture)
 
 
 def _disk_note(ranking: Ranking, wanted: Constraints, image: Image) -> str | None:
@@ -76,8 +77,15 @@ def current_prices(config: JobConfig, compute: Compute, running: Sequence[Instan
     """Rank the offers again, and return the current prices of running instances."""
     types = compute.instance_types()
     requests = _requests(config.constraints(), types, running)
+    try:
+        image = _find_image(config, compute)
+    except ProviderError as error:
+        # An outage must not make the disks smaller; what was unknown at the start is unknown now.
+        if error.transient:
+            raise
+        image = None
     with open_pricing(config) as pricing:
-        ranking = _rank(config, compute, types, pricing)
+        ranking = _rank(config, types, pricing, image)
         answers = pricing.price(tuple(requests.values())) if requests else ()
     return CurrentPrices(
         offers=ranking.offers,

@@ -1,0 +1,55 @@
+"""Launch requests: the maximum price of spot instances."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import attrs
+import pytest
+from controller_fakes import ranked
+from hypothesis import given
+from hypothesis import strategies as st
+from memory_commands import MemoryCommands
+
+from cloud_tasks.config import load_config
+from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder
+from cloud_tasks.model import LaunchRequest, Money, PriceBreakdown
+from cloud_tasks.selection import RankedOffer
+
+
+@functools.cache
+def builder() -> LaunchRequestBuilder:
+    registry = MemoryCommands().registry
+    options: dict[str, Any] = {"provider": "memory"}
+    config = load_config(registry, file=None, options=options, environ={})
+    return LaunchRequestBuilder(config, "true", job_id="job", queue_name="job", run_id="run", earlier_attempts=0)
+
+
+def compose(*offers: RankedOffer) -> LaunchRequest:
+    return builder().compose(offers[0], offers[1:], "token")
+
+
+def test_compose_limits_the_price_of_a_spot_instance_with_a_margin() -> None:
+    price = PriceBreakdown(cpu=Money("0.1"), memory=Money("0.05"), boot_disk=Money(7), address=Money("0.005"))
+    spot = ranked(spot=True)
+    request = compose(attrs.evolve(spot, offer=attrs.evolve(spot.offer, price=price)))
+    assert request.max_price_per_hour == Money("0.18")
+
+
+def test_compose_limits_the_price_to_that_of_the_most_expensive_alternative() -> None:
+    assert compose(ranked(price="0.2", spot=True), ranked(zone="z-b", price="0.21", spot=True)).max_price_per_hour == (
+        Money("0.252")
+    )
+
+
+@pytest.mark.parametrize("offer", [ranked(), ranked(price="0", spot=True)])
+def test_compose_sets_no_maximum_price_on_demand_or_without_a_price(offer: RankedOffer) -> None:
+    assert compose(offer).max_price_per_hour is None
+
+
+@given(st.decimals("0.0001", 50, places=4))
+def test_compose_never_sets_a_maximum_below_the_price(price) -> None:
+    maximum = compose(ranked(price=str(price), spot=True)).max_price_per_hour
+    assert maximum is not None
+    assert maximum >= Money(price)
