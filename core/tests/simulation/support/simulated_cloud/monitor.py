@@ -28,7 +28,7 @@ from cloud_tasks.model import (
 from cloud_tasks.store import InstanceRecord, Store
 from simulated_cloud.causes import has_cause
 from simulated_cloud.cloud import CloudInstance, SimulatedCloud
-from simulated_cloud.dials.money import is_named
+from simulated_cloud.dials.money import allowed_slots
 from simulated_cloud.scenario import Scenario
 from simulated_cloud.worker import SimulatedWorker
 
@@ -109,10 +109,10 @@ class Monitor:
         """2: check that the intent of a launch is committed before it takes effect."""
         if request.client_token not in self._intents:
             raise InvariantViolation(f"2: launched {request.client_token} without a committed intent")
-        name = request.offer.instance_type.name
-        is_burstable = self._scenario.faults.money.sustained(name) < 1
-        if is_burstable and not is_named(name, self._scenario.constraints):
-            raise InvariantViolation(f"3: {name} was launched, which sustains a share of its CPUs and was not named")
+        kind, slots = request.offer.instance_type, int(request.labels["slots"])
+        sustained = self._scenario.faults.money.sustained(kind.name)
+        if sustained < 1 and slots > allowed_slots(kind.vcpus, sustained, self._scenario.constraints, kind.name):
+            raise InvariantViolation(f"3: {kind.name} was launched with {slots} slots and sustains {sustained:.0%}")
 
     def changed(self, instance: CloudInstance) -> None:
         """Count an instance that was created or terminated."""

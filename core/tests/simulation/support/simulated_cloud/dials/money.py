@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from simulated_cloud.dials.dial import Dial, with_budget, with_group
 if TYPE_CHECKING:
     from simulated_cloud.scenario import Scenario
 
-__all__ = ["BURSTABLE", "DIALS", "MoneyFaults", "is_named"]
+__all__ = ["BURSTABLE", "DIALS", "MoneyFaults", "allowed_slots"]
 
 BURSTABLE = "burst"
 """Family of types that sustain a share of their CPUs."""
@@ -51,9 +52,11 @@ class MoneyFaults:
         return self.sustained_cpu if type_name.startswith(BURSTABLE) else 1.0
 
 
-def is_named(type_name: str, constraints: Constraints) -> bool:
-    """Return whether the constraints name an instance type."""
-    return any(pattern.search(type_name) for pattern in constraints.instance_types)
+def allowed_slots(vcpus: int, sustained_cpu: float, constraints: Constraints, type_name: str) -> int:
+    """Return the maximum number of task slots of an instance of a burstable type: none unless it is named."""
+    if not any(pattern.search(type_name) for pattern in constraints.instance_types):
+        return 0
+    return max(1, int(vcpus * sustained_cpu / constraints.cpus_per_task + 1e-9))
 
 
 def _moving_prices(rng: random.Random, scenario: Scenario) -> Scenario:
@@ -69,6 +72,9 @@ def _addresses(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _burstable(rng: random.Random, scenario: Scenario) -> Scenario:
+    if rng.random() < 0.3:
+        named = attrs.evolve(scenario.constraints, instance_types=(re.compile(f"^{BURSTABLE}-"),))
+        scenario = attrs.evolve(scenario, constraints=named)
     return with_group(with_budget(rng, scenario), "money", sustained_cpu=rng.choice((0.05, 0.2, 0.4)))
 
 
