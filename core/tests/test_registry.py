@@ -38,7 +38,7 @@ def queue_backend(name: str) -> QueueBackend:
 
 def plugin(**hooks: Callable[..., Any]) -> SimpleNamespace:
     """Return a plugin in memory that implements these hooks, named without ``cloud_tasks_register_``."""
-    return SimpleNamespace(**{f"cloud_tasks_register_{axis}": hookimpl(hook) for axis, hook in hooks.items()})
+    return SimpleNamespace(**{f"cloud_tasks_register_{kind}": hookimpl(hook) for kind, hook in hooks.items()})
 
 
 def offering(name: str) -> SimpleNamespace:

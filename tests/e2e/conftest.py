@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "parallel_addition"
-PROGRAM = Path(sys.executable).with_name("cloud-tasks")
+from job_folder import JobFolder, processes_in
 
 
-def processes_in(folder: Path) -> list[int]:
-    """Return the processes whose working directory is in a folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            directory = Path(os.readlink(entry / "cwd").removesuffix(" (deleted)"))
-        except OSError:
-            continue
-        if directory.is_relative_to(folder) and int(entry.name) != os.getpid():
-            found.append(int(entry.name))
-    return found
-
-
-class Desk:
+class Desk(JobFolder):
     """A folder with the example's programs, in which the command line runs."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.results = folder / "results"
-        self._started: list[subprocess.Popen[str]] = []
-        for program in EXAMPLE.glob("worker_*.py"):
-            shutil.copy(program, folder)
+        super().__init__(folder, {})
 
     def configure(self, *, worker: str = "worker_addition.py", environment: str = "", **run: object) -> Path:
         """Write `config.yml` for the local provider; ``run`` adds or replaces keys (None removes one)."""
@@ -58,49 +36,11 @@ class Desk:
             **run,
         }
         present = {key: value for key, value in settings.items() if value is not None}
-        file = self.folder / "config.yml"
-        # JSON is YAML.
-        file.write_text(json.dumps({"provider": "local", "run": present}))
-        return file
+        return self.write_config({"provider": "local", "run": present})
 
-    def tasks(self, count: int) -> Path:
-        """Write `tasks.json`; task n adds n and 1."""
-        numbers = range(1, count + 1)
-        content = [{"id": f"task-{number:05d}", "data": {"num1": number, "num2": 1}} for number in numbers]
-        file = self.folder / "tasks.json"
-        file.write_text(json.dumps(content))
-        return file
-
-    def sums(self) -> dict[str, int]:
-        """Return the results by task."""
-        return {file.stem: int(file.read_text()) for file in self.results.glob("*.txt")}
-
-    def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `cloud-tasks` and wait for its exit."""
-        process = self.start(*arguments, env=env)
-        output, errors = process.communicate(timeout=240)
-        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
-
-    def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `cloud-tasks` without waiting."""
-        process = subprocess.Popen(
-            [str(PROGRAM), *arguments],
-            cwd=self.folder,
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._started.append(process)
-        return process
-
-    def status(self, database: str = "addition.db") -> dict[str, Any]:
-        """Return the output of `cloud-tasks status --json`."""
-        answer = self.run("status", "--db-file", database, "--json")
-        assert answer.returncode == 0, answer.stderr
-        found: dict[str, Any] = json.loads(answer.stdout)
-        return found
+        return self.begin(*arguments)
 
     def processes(self) -> list[int]:
         """Return the processes in the folder."""
@@ -116,13 +56,7 @@ class Desk:
 
     def close(self) -> None:
         """End all processes."""
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            for stream in (process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
+        super().close()
         deadline = time.monotonic() + 20
         while left := self.processes():
             assert time.monotonic() < deadline, f"processes still running: {left}"

@@ -14,7 +14,7 @@ import cloud_tasks.plugin
 from cloud_tasks.deprecation import Renamed, fields_deprecated_by
 from cloud_tasks.model import JobProgress
 from cloud_tasks.plugin import hooks
-from cloud_tasks.registry import AXES, DISABLE_VARIABLE, STRICT_VARIABLE
+from cloud_tasks.registry import BACKEND_KINDS, DISABLE_VARIABLE, STRICT_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "plugins"
@@ -29,19 +29,19 @@ PROTOCOLS = {
 }
 
 
-def axis_of(hook: str) -> str:
+def kind_of(hook: str) -> str:
     return hook.removeprefix("cloud_tasks_register_")
 
 
 def page_of(hook: str) -> str:
-    return (DOCS / "hooks" / f"{axis_of(hook).replace('_', '-')}.md").read_text(encoding="utf-8")
+    return (DOCS / "hooks" / f"{kind_of(hook).replace('_', '-')}.md").read_text(encoding="utf-8")
 
 
-def classes_of(axis: str) -> list[type]:
+def classes_of(kind: str) -> list[type]:
     """Return the descriptor of a kind of backend, with its traits and contexts."""
-    stem = AXES[axis].__name__.removesuffix("Backend")
+    stem = BACKEND_KINDS[kind].__name__.removesuffix("Backend")
     related = [getattr(cloud_tasks.plugin, stem + suffix, None) for suffix in ("Traits", "Context")]
-    return [AXES[axis], *(each for each in related if each is not None)]
+    return [BACKEND_KINDS[kind], *(each for each in related if each is not None)]
 
 
 def unindented(text: str) -> str:
@@ -50,7 +50,7 @@ def unindented(text: str) -> str:
 
 
 def test_hooks_are_those_of_the_kinds_of_backends() -> None:
-    assert {axis_of(hook) for hook in hook_names()} == set(AXES) == set(PROTOCOLS)
+    assert {kind_of(hook) for hook in hook_names()} == set(BACKEND_KINDS) == set(PROTOCOLS)
 
 
 @pytest.mark.parametrize("hook", hook_names())
@@ -62,13 +62,13 @@ def test_hook_page_has_its_signature(hook: str) -> None:
 def test_hook_page_has_every_method_of_its_protocols(hook: str) -> None:
     blocks = re.findall(r"```python\nclass (\w+)\(Protocol\):\n(.*?)```", page_of(hook), re.S)
     documented = {name: [line.strip().removeprefix("def ") for line in body.splitlines()] for name, body in blocks}
-    assert documented == {name: methods_of(getattr(cloud_tasks.plugin, name)) for name in PROTOCOLS[axis_of(hook)]}
+    assert documented == {name: methods_of(getattr(cloud_tasks.plugin, name)) for name in PROTOCOLS[kind_of(hook)]}
 
 
 @pytest.mark.parametrize("hook", hook_names())
 def test_hook_page_has_every_field_with_its_type(hook: str) -> None:
     page = page_of(hook).replace("\\|", "|")
-    for kind in classes_of(axis_of(hook)):
+    for kind in classes_of(kind_of(hook)):
         assert f"`{kind.__name__}`" in page
         for field in attrs.fields(kind):
             assert f"| `{field.name}` | `{field.type}` |" in page, f"{kind.__name__}.{field.name}"
@@ -103,7 +103,7 @@ def test_hook_has_a_docstring(hook: str) -> None:
 
 @pytest.mark.parametrize("hook", hook_names())
 def test_index_links_every_hook_page(hook: str) -> None:
-    assert f"(hooks/{axis_of(hook).replace('_', '-')}.md)" in (DOCS / "index.md").read_text()
+    assert f"(hooks/{kind_of(hook).replace('_', '-')}.md)" in (DOCS / "index.md").read_text()
 
 
 def test_index_explains_every_argument_of_setting_and_both_variables() -> None:

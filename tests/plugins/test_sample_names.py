@@ -65,10 +65,10 @@ def test_sample_readme_has_valid_sections(sample: str, package: str, monkeypatch
 
 def test_samples_share_no_name_with_core(monkeypatch: pytest.MonkeyPatch) -> None:
     from cloud_tasks import builtin
-    from cloud_tasks.registry import AXES, Registry
+    from cloud_tasks.registry import BACKEND_KINDS, Registry
 
     registry = Registry(builtins=[("builtin", builtin)], only=[])
-    of_core = {name for axis in AXES for name in registry.names(axis)}
+    of_core = {name for kind in BACKEND_KINDS for name in registry.names(kind)}
     assert "grid" in of_core
     for sample, package in BACKENDS:
         assert of_core.isdisjoint(backends_of(sample, package, monkeypatch))

@@ -10,21 +10,17 @@ task is counted once, no instance runs and no queue is left.
 from __future__ import annotations
 
 import random
-import signal
 import sys
-import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 _CLOUDS = Path(__file__).resolve().parents[1] / "clouds"
 sys.path[:0] = [str(_CLOUDS / "support"), str(_CLOUDS / "aws" / "support")]
 
 from aws_cloud import AwsCloud, AwsJobFolder, aws_cloud  # noqa: E402 - on the path set above
+from soak_job import FAULTY_RUN, TIMEOUT, completed, run_and_kill, run_scenarios  # noqa: E402
 
-_TIMEOUT = 1800.0
-_KILLS = 2
 _THROTTLED = 0.05
 _CUT = 0.01
 _BROKEN = 0.005
@@ -39,7 +35,7 @@ def run_normally(folder: Path, tasks: int, seed: int) -> bool:
         job_folder.configure(max_instances=5, min_instances=5)
         job_folder.tasks(tasks)
         started = time.monotonic()
-        code = job_folder.run_job("--task-file", "tasks.json", timeout=_TIMEOUT)
+        code = job_folder.run_job("--task-file", "tasks.json", timeout=TIMEOUT)
         return _judge("normal", job_folder, cloud, tasks, code, time.monotonic() - started)
 
 
@@ -51,81 +47,26 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
         aws_cloud(folder, options) as cloud,
         closing(AwsJobFolder(folder / "job_folder", cloud.environment(folder / "cache"))) as job_folder,
     ):
-        job_folder.configure(
-            max_instances=5,
-            min_instances=5,
-            use_spot=True,
-            max_losses=200,
-            shutdown_grace_period=1,
-            keepalive_interval=2,
-            keepalive_timeout=30,
-        )
+        job_folder.configure(**FAULTY_RUN)
         job_folder.tasks(tasks)
         cloud.overlay.control("stock-out", zone="us-east-1a", provisioning_model="spot")
         cloud.overlay.control("faults", throttle=_THROTTLED, error=_BROKEN, reset=_BROKEN, cut=_CUT)
         started = time.monotonic()
-        code = _run_and_kill(job_folder, source)
+        code = run_and_kill(
+            lambda *arguments: job_folder.start(*job_folder.run_arguments(*arguments)), job_folder, source
+        )
         cloud.overlay.control("faults")
         return _judge("faults", job_folder, cloud, tasks, code, time.monotonic() - started)
 
 
-def _run_and_kill(job_folder: AwsJobFolder, source: random.Random) -> int:
-    """Run the job while killing and resuming its controller; return the final exit code."""
-    deadline = time.monotonic() + _TIMEOUT
-    process = job_folder.start(*job_folder.run_arguments("--task-file", "tasks.json"))
-    for _ in range(_KILLS):
-        time.sleep(source.uniform(8, 15))  # the controller launches instances meanwhile
-        done = job_folder.result_count()
-        while process.poll() is None and job_folder.result_count() < done + source.randint(200, 600):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.2)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            process = job_folder.start(*job_folder.run_arguments("--continue"))
-    return process.wait(max(1.0, deadline - time.monotonic()))
-
-
-def _judge(scenario: str, job_folder: AwsJobFolder, cloud: AwsCloud, tasks: int, code: int, elapsed: float) -> bool:
-    status = job_folder.status()
+def _judge(scenario: str, job_folder: AwsJobFolder, cloud: AwsCloud, tasks: int, code: int, seconds: float) -> bool:
     state = cloud.overlay.state()
-    counts: dict[str, Any] = {name: count for name, count in status["counts"].items() if count}
-    print(
-        f"{scenario}: {tasks} tasks in {elapsed:.0f} s ({tasks / elapsed:.0f}/s): {counts}, exit code {code}; "
-        f"attempts {status['attempts']}, interruptions {status['losses']}, {len(state['instances'])} instances, "
-        f"{state['interruptions']} reclaimed instances, faults {state['injected']}",
-        flush=True,
+    faults = (
+        f"{len(state['instances'])} instances, {state['interruptions']} reclaimed instances, faults {state['injected']}"
     )
-    problems = {
-        "exit code": code,
-        "counts": counts if counts != {"completed": tasks} else None,
-        "wrong sums": _wrong_sums(job_folder, tasks),
-        "running instances": cloud.overlay.alive(),
-        "queues left": cloud.queues(),
-    }
-    found = {name: problem for name, problem in problems.items() if problem}
-    if found:
-        print(f"FAILED: {found}; end of the log:")
-        print(job_folder.log()[-6000:])
-    return not found
-
-
-def _wrong_sums(job_folder: AwsJobFolder, tasks: int) -> int:
-    """Return the number of tasks without a result or with a wrong one."""
-    sums = job_folder.sums()
-    return sum(sums.get(f"task-{number:05d}") != number + 1 for number in range(1, tasks + 1))
-
-
-def main(tasks: int = 10_000, scenario: str = "both", seed: int = 1) -> int:
-    passed = True
-    for name, run in (("normal", run_normally), ("faults", run_with_faults)):
-        if scenario in (name, "both"):
-            with tempfile.TemporaryDirectory(prefix=f"cloud-tasks-aws-{name}-") as folder:
-                passed &= run(Path(folder).resolve(), tasks, seed)
-    return 0 if passed else 1
+    left = [*cloud.overlay.alive(), *cloud.queues()]
+    return completed(scenario, job_folder, tasks=tasks, code=code, seconds=seconds, faults=faults, left=left)
 
 
 if __name__ == "__main__":
-    given = [*sys.argv[1:4], *("10000", "both", "1")[len(sys.argv) - 1 :]]
-    sys.exit(main(int(given[0]), given[1], int(given[2])))
+    sys.exit(run_scenarios({"normal": run_normally, "faults": run_with_faults}))

@@ -7,7 +7,6 @@ completed and counted once, and no process is left.
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -15,6 +14,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clouds" / "support"))
+
+from job_folder import processes_in
 
 PROGRAM = """
 import os, sys, time
@@ -54,19 +57,6 @@ def run(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 def status(folder: Path) -> dict[str, object]:
     command = [str(Path(sys.executable).with_name("cloud-tasks")), "status", "--db-file", "kill-soak.db", "--json"]
     return dict(json.loads(subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout))
-
-
-def processes_in(folder: Path) -> list[int]:
-    """Return the processes whose working directory is in the folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            directory = Path(os.readlink(entry / "cwd"))
-        except OSError:
-            continue
-        if directory.is_relative_to(folder):
-            found.append(int(entry.name))
-    return found
 
 
 def main(kills: int = 50, tasks: int = 2000, seed: int = 1) -> int:

@@ -35,12 +35,12 @@ from cloud_tasks.plugin import (
 from cloud_tasks.plugin import hooks as hook_specifications
 from cloud_tasks.setting_values import check_settings_class
 
-__all__ = ["AXES", "EXTRAS", "REMOVED_SINKS", "Plugin", "Registry"]
+__all__ = ["BACKEND_KINDS", "EXTRAS", "REMOVED_SINKS", "Plugin", "Registry"]
 
 DISABLE_VARIABLE = "CLOUD_TASKS_DISABLE_PLUGINS"
 STRICT_VARIABLE = "CLOUD_TASKS_STRICT_PLUGINS"
 
-AXES: dict[str, type[Any]] = {
+BACKEND_KINDS: dict[str, type[Any]] = {
     "queue": QueueBackend,
     "compute": ComputeBackend,
     "pricing": PricingBackend,
@@ -110,18 +110,18 @@ class Registry:
         """Return one line for each broken plugin."""
         return tuple(_describe(plugin) for plugin in self.plugins() if plugin.problem)
 
-    def all(self, axis: str) -> tuple[tuple[Plugin, Any], ...]:
+    def all(self, kind: str) -> tuple[tuple[Plugin, Any], ...]:
         """Return every descriptor of a backend kind, with its plugin."""
         return tuple(
             (plugin, descriptor)
             for plugin in self.plugins()
-            for registered_axis, descriptor in plugin.registered
-            if registered_axis == axis
+            for registered_kind, descriptor in plugin.registered
+            if registered_kind == kind
         )
 
-    def names(self, axis: str) -> tuple[str, ...]:
+    def names(self, kind: str) -> tuple[str, ...]:
         """Return the names of a backend kind that users may write, sorted."""
-        return tuple(sorted({descriptor.name for _, descriptor in self.all(axis)}))
+        return tuple(sorted({descriptor.name for _, descriptor in self.all(kind)}))
 
     def queue(self, name: str) -> QueueBackend:
         """Return the queue backend of this name.
@@ -148,9 +148,9 @@ class Registry:
         """Return the task source of this name; errors as for `queue`."""
         return self._resolve("task_source", name, TaskSourceBackend)
 
-    def _resolve(self, axis: str, name: str, kind: type[_B]) -> _B:
-        noun = axis.replace("_", " ") if "_" in axis else f"{axis} backend"
-        found = [(plugin, item) for plugin, item in self.all(axis) if item.name == name]
+    def _resolve(self, kind: str, name: str, descriptor_class: type[_B]) -> _B:
+        noun = kind.replace("_", " ") if "_" in kind else f"{kind} backend"
+        found = [(plugin, item) for plugin, item in self.all(kind) if item.name == name]
         if len(found) > 1:
             owners = " and ".join(f"{plugin.name} ({plugin.distribution})" for plugin, _ in found)
             raise PluginError(f'two plugins register the {noun} "{name}": {owners}', hint="uninstall one of them")
@@ -165,15 +165,15 @@ class Registry:
         if extra is not None and not any(plugin.name == extra for plugin in self.plugins()):
             hint = f"install it with: pip install 'cloud-tasks[{extra}]'"
             raise InputError(f'plugin "{extra}" is not installed', hint=hint)
-        raise InputError(f'unknown {noun} "{name}"', hint=self._suggested_fix(axis, name))
+        raise InputError(f'unknown {noun} "{name}"', hint=self._suggested_fix(kind, name))
 
-    def _suggested_fix(self, axis: str, name: str) -> str:
-        if axis == "event_sink" and name in REMOVED_SINKS:
+    def _suggested_fix(self, kind: str, name: str) -> str:
+        if kind == "event_sink" and name in REMOVED_SINKS:
             return REMOVED_SINKS[name]
         if extra := EXTRAS.get(name):
-            owned = [descriptor.name for plugin, descriptor in self.all(axis) if plugin.name == extra]
+            owned = [descriptor.name for plugin, descriptor in self.all(kind) if plugin.name == extra]
             return f'the plugin "{extra}" registers {", ".join(owned) or "none"}'
-        names = self.names(axis)
+        names = self.names(kind)
         close = difflib.get_close_matches(name, names, n=1)
         if close:
             return f'did you mean "{close[0]}"?'
@@ -233,14 +233,14 @@ def _inspect(name: str, distribution: str, version: str, module: object) -> Plug
     try:
         manager.register(module, name=name)
         manager.check_pending()
-        for axis, kind in AXES.items():
-            for descriptors in getattr(manager.hook, f"cloud_tasks_register_{axis}")():
+        for kind, descriptor_class in BACKEND_KINDS.items():
+            for descriptors in getattr(manager.hook, f"cloud_tasks_register_{kind}")():
                 for descriptor in descriptors:
-                    if not isinstance(descriptor, kind):
-                        raise TypeError(f"the {axis} hook returned {descriptor!r}, not a {kind.__name__}")
+                    if not isinstance(descriptor, descriptor_class):
+                        raise TypeError(f"the {kind} hook returned {descriptor!r}, not a {descriptor_class.__name__}")
                     if isinstance(descriptor, Backend):
                         check_settings_class(descriptor.settings)
-                    registered.append((axis, descriptor))
+                    registered.append((kind, descriptor))
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:

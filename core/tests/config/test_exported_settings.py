@@ -15,9 +15,9 @@ from controller_fakes import ranked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_tasks.config import JobConfig, RetryRule, RunSettings
+from cloud_tasks.config import JobConfig, RunSettings
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder
-from cloud_tasks.retry_rule import parse_rules
+from cloud_tasks.retry_rule import RetryRule, parse_rules
 from cloud_tasks.worker.options import OPTIONS, PREFIXES, apply_options
 
 _SHARED = sorted(

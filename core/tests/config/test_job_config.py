@@ -13,10 +13,11 @@ import attrs
 import pytest
 from configuration_fakes import GcpComputeSettings, GcpQueueSettings, load
 
-from cloud_tasks.config import JobConfig, RetryRule, RunSettings
+from cloud_tasks.config import JobConfig, RunSettings
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Constraints, Limits, Money, ProvisioningModel
 from cloud_tasks.plugin import setting_info
+from cloud_tasks.retry_rule import RetryRule
 
 Read = Callable[..., JobConfig]
 

@@ -12,10 +12,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXAMPLE", "JobFolder", "LoggingJobFolder"]
+__all__ = ["EXAMPLE", "JobFolder", "LoggingJobFolder", "processes_in"]
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "parallel_addition"
 _PROGRAM = Path(sys.executable).with_name("cloud-tasks")
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Return the processes whose working directory is in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            directory = Path(os.readlink(entry / "cwd").removesuffix(" (deleted)"))
+        except OSError:
+            continue
+        if directory.is_relative_to(folder) and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
 
 
 class JobFolder:
@@ -56,12 +69,19 @@ class JobFolder:
         file.write_text(json.dumps(content))
         return file
 
-    def begin(self, *arguments: str, out: Path | None = None, errors: Path | None = None) -> subprocess.Popen[str]:
+    def begin(
+        self,
+        *arguments: str,
+        out: Path | None = None,
+        errors: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
         """Start `cloud-tasks` without waiting.
 
         Args:
             out: File that stdout is appended to; None for a pipe.
             errors: File that stderr is appended to; None for a pipe.
+            env: Further variables.
         """
         with ExitStack() as stack:
             streams = [
@@ -70,7 +90,7 @@ class JobFolder:
             process = subprocess.Popen(
                 [str(_PROGRAM), *arguments],
                 cwd=self.folder,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=streams[0],
                 stderr=streams[1],
@@ -79,9 +99,11 @@ class JobFolder:
         self._started.append(process)
         return process
 
-    def run(self, *arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, timeout: float = 240.0, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run `cloud-tasks` and wait for its exit."""
-        process = self.begin(*arguments)
+        process = self.begin(*arguments, env=env)
         output, errors = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 

@@ -11,7 +11,6 @@ from cloud_tasks.config.sections import Key, default_of, find_sections, run_sect
 from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.trait_checks import parallel_launches
 from cloud_tasks.config.values import plain
-from cloud_tasks.retry_rule import RetryRule
 
 __all__ = [
     "ConfigurationError",
@@ -21,7 +20,6 @@ __all__ = [
     "Layer",
     "Override",
     "Provenance",
-    "RetryRule",
     "RunSettings",
     "default_of",
     "find_sections",

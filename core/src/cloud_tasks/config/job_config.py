@@ -13,7 +13,7 @@ import attrs
 from cloud_tasks.command_template import CommandTemplate
 from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
-from cloud_tasks.config.sections import BACKEND_AXES, TOP_LEVEL, Section, default_of, variable_name
+from cloud_tasks.config.sections import PROVIDER_KINDS, TOP_LEVEL, Section, default_of, variable_name
 from cloud_tasks.config.startup_script import COMMAND_SCRIPT, check_script, read_script, script_path
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
@@ -85,24 +85,24 @@ class JobConfig:
     def pricing(self) -> str:
         return self._backend("pricing")
 
-    def _backend(self, axis: str) -> str:
-        if axis not in self.backends:
+    def _backend(self, kind: str) -> str:
+        if kind not in self.backends:
             hint = "set provider in the configuration, or add --provider"
             raise InputError("no provider given", where=str(self.file or ""), hint=hint)
-        return self.backends[axis]
+        return self.backends[kind]
 
-    def settings_for(self, axis: str, name: str) -> Any:
+    def settings_for(self, kind: str, name: str) -> Any:
         """Return the settings of a backend.
 
         Args:
-            axis: ``queue``, ``compute``, ``pricing``, ``event_sink`` or ``task_source``.
+            kind: ``queue``, ``compute``, ``pricing``, ``event_sink`` or ``task_source``.
             name: The backend's name.
 
         Raises:
             InputError: The backend does not exist, a required setting is missing, or settings contradict each other.
             PluginError: The plugin is broken.
         """
-        cls = getattr(self.registry, axis)(name).settings
+        cls = getattr(self.registry, kind)(name).settings
         given = {key: value for key, value in self.values.get(name, {}).items() if key in attrs.fields_dict(cls)}
         where = str(self.file or "")
         for field in attrs.fields(cls):
@@ -171,10 +171,10 @@ class JobConfig:
 
         None is exported unless it is the default, so that variables of the instance cannot replace it.
         """
-        chosen = [(axis, self.backends[axis]) for axis in ("queue", "compute") if axis in self.backends]
+        chosen = [(kind, self.backends[kind]) for kind in ("queue", "compute") if kind in self.backends]
         variables: dict[str, str] = {}
-        for axis, name in (*chosen, *(("event_sink", sink) for sink in self.event_sinks)):
-            settings = self.settings_for(axis, name)
+        for kind, name in (*chosen, *(("event_sink", sink) for sink in self.event_sinks)):
+            settings = self.settings_for(kind, name)
             kinds = field_types(type(settings))
             for field in attrs.fields(type(settings)):
                 info, value = setting_info(field), getattr(settings, field.name)
@@ -218,10 +218,10 @@ class JobConfig:
 
     def entries(self) -> Iterator[Entry]:
         """Yield every value with defaults, in the order of the schema: top, ``run``, sections in use."""
-        top: dict[str, Any] = {"provider": self.provider, **{axis: self.backends.get(axis) for axis in BACKEND_AXES}}
+        top: dict[str, Any] = {"provider": self.provider, **{kind: self.backends.get(kind) for kind in PROVIDER_KINDS}}
         top |= {"event_sinks": self.event_sinks, "task_source": self.task_source}
         for key, value in top.items():
-            implied = self.origins.get("provider", _DEFAULT) if key in BACKEND_AXES and value else _DEFAULT
+            implied = self.origins.get("provider", _DEFAULT) if key in PROVIDER_KINDS and value else _DEFAULT
             yield Entry(key=key, value=plain(value), origin=self.origins.get(key, implied), help=TOP_LEVEL[key])
         for field in attrs.fields(RunSettings):
             text = setting_info(field).help

@@ -19,7 +19,7 @@ from cloud_tasks.config.layers import Layers
 from cloud_tasks.config.merge import Merged, check_section
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import (
-    BACKEND_AXES,
+    PROVIDER_KINDS,
     Section,
     advice,
     find_sections,
@@ -116,9 +116,9 @@ def _lower(name: str | None) -> str | None:
 
 
 def _backends(top: Merged) -> dict[str, str]:
-    """Return the name of the chosen plugin of each axis."""
-    chosen = {axis: _lower(top.values.get(axis) or top.values.get("provider")) for axis in BACKEND_AXES}
-    return {axis: name for axis, name in chosen.items() if name}
+    """Return the name of the chosen backend of each kind."""
+    chosen = {kind: _lower(top.values.get(kind) or top.values.get("provider")) for kind in PROVIDER_KINDS}
+    return {kind: name for kind, name in chosen.items() if name}
 
 
 def _line(problem: InputError) -> tuple[str, int]:
@@ -171,10 +171,10 @@ def _check_secrecy(merged: Merged, file: Path) -> Iterable[InputError]:
 def _check_backends(merged: Merged, registry: Registry) -> Iterable[InputError]:
     """Yield a problem for each unknown name. A missing or broken plugin fails in the commands that need it."""
     absent = {name for name, section in merged.sections.items() if section.is_open and section.takes_run_keys}
-    for key in ("provider", *BACKEND_AXES):
+    for key in ("provider", *PROVIDER_KINDS):
         name = _lower(merged.values.get(key))
-        axes = BACKEND_AXES if key == "provider" else (key,)
-        known = {name for axis in axes for name in registry.names(axis)}
+        kinds = PROVIDER_KINDS if key == "provider" else (key,)
+        known = {name for kind in kinds for name in registry.names(kind)}
         if name is not None and name not in known | absent:
             hint = advice(name, known | absent) or f"installed: {', '.join(sorted(known)) or 'none'}"
             message = f'{key}: unknown {"provider" if key == "provider" else key + " plugin"} "{name}"'

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import attrs
 
-from cloud_tasks.config.sections import BACKEND_AXES, TOP_LEVEL, Key, Section, default_of, find_sections, run_section
+from cloud_tasks.config.sections import PROVIDER_KINDS, TOP_LEVEL, Key, Section, default_of, find_sections, run_section
 from cloud_tasks.config.values import plain
 from cloud_tasks.duration_text import DURATION_PATTERN
 from cloud_tasks.model import Money
@@ -58,9 +58,9 @@ def _top_level(key: str, registry: Registry) -> dict[str, Any]:
     if key == "event_sinks":
         names = {"type": "string", "examples": list(registry.names("event_sink"))}
         return {**schema, "anyOf": [{"type": "string"}, {"type": "array", "items": names}, {"type": "null"}]}
-    axes = BACKEND_AXES if key == "provider" else (key,)
+    kinds = PROVIDER_KINDS if key == "provider" else (key,)
     # Names are accepted in any case, so they are examples, not an enumeration.
-    examples = sorted({name for axis in axes if axis in BACKEND_AXES for name in registry.names(axis)})
+    examples = sorted({name for kind in kinds if kind in PROVIDER_KINDS for name in registry.names(kind)})
     return {**schema, "type": ["string", "null"], **({"examples": examples} if examples else {})}
 
 

@@ -15,7 +15,7 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.setting_values import field_types
 
 __all__ = [
-    "BACKEND_AXES",
+    "PROVIDER_KINDS",
     "TOP_LEVEL",
     "Key",
     "Section",
@@ -36,8 +36,9 @@ TOP_LEVEL: Mapping[str, str] = {
 }
 """Keys beside the sections, with one line of help."""
 
-BACKEND_AXES = ("queue", "compute", "pricing")
-_SIDE_AXES = ("event_sink", "task_source")
+PROVIDER_KINDS = ("queue", "compute", "pricing")
+"""Backend kinds that ``provider`` selects."""
+_OTHER_KINDS = ("event_sink", "task_source")
 _OFFICIAL = ("local", "gcp", "aws", "azure")
 _OFFICIAL_SINKS = ("otel", "webhook", "notify")
 """Sinks with a distribution of their own."""
@@ -88,12 +89,12 @@ def find_sections(registry: Registry) -> dict[str, Section]:
     """Return the sections of all plugins, by name, without ``run``."""
     classes: dict[str, list[type[Any]]] = {}
     providers: set[str] = set()
-    for axis in (*BACKEND_AXES, *_SIDE_AXES):
-        for _, descriptor in registry.all(axis):
+    for kind in (*PROVIDER_KINDS, *_OTHER_KINDS):
+        for _, descriptor in registry.all(kind):
             known = classes.setdefault(descriptor.name, [])
             if attrs.has(descriptor.settings) and descriptor.settings not in known:
                 known.append(descriptor.settings)
-            if axis in BACKEND_AXES:
+            if kind in PROVIDER_KINDS:
                 providers.add(descriptor.name)
     found = {
         name: Section(name=name, keys=_keys(known), takes_run_keys=name in providers) for name, known in classes.items()

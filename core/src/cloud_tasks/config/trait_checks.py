@@ -20,7 +20,7 @@ class _Need:
     """A switch of ``run`` that only works with a trait."""
 
     key: str
-    axis: str
+    kind: str
     trait: str
     ability: str
     """Name of the trait, after "does not support"."""
@@ -37,20 +37,20 @@ def check_traits(
 ) -> Iterator[InputError]:
     """Yield a problem for each switch that a chosen backend does not support."""
     for need in _NEEDS:
-        name = backends.get(need.axis)
+        name = backends.get(need.kind)
         if name is None or not getattr(run, need.key):
             continue
         try:
-            backend = getattr(registry, need.axis)(name)
+            backend = getattr(registry, need.kind)(name)
         except CloudTasksError:
             # A missing or broken plugin is an error of the command that needs it.
             continue
         if not getattr(backend.traits, need.trait):
-            able = {found.name for _, found in registry.all(need.axis) if getattr(found.traits, need.trait)}
+            able = {found.name for _, found in registry.all(need.kind) if getattr(found.traits, need.trait)}
             yield InputError(
-                f'run.{need.key}: {need.axis} "{name}" does not support {need.ability}',
+                f'run.{need.key}: {need.kind} "{name}" does not support {need.ability}',
                 where=merged.place(f"run.{need.key}"),
-                hint="remove it" + (f", or use {need.axis}: {' or '.join(sorted(able))}" if able else ""),
+                hint="remove it" + (f", or use {need.kind}: {' or '.join(sorted(able))}" if able else ""),
             )
 
 

@@ -21,7 +21,7 @@ from cloud_tasks.report.text.plan import (
     render_price,
     render_rejected,
 )
-from cloud_tasks.report.text.summary import render_activity, render_elapsed, render_summary, status_counts
+from cloud_tasks.report.text.summary import render_activity, render_summary, status_counts
 from cloud_tasks.report.text.task_log import render_task_log, task_log_dict
 from cloud_tasks.store import Throughput, throughput
 
@@ -38,7 +38,6 @@ __all__ = [
     "plan_dict",
     "render_activity",
     "render_command",
-    "render_elapsed",
     "render_final_report",
     "render_forecast",
     "render_headroom",

@@ -5,7 +5,7 @@ Uses the standard library only (fsspec for URLs), so that a worker with a local 
 
 from __future__ import annotations
 
-from cloud_tasks.taskfile.entry import check_data, fields_of_entry, kind_of
+from cloud_tasks.taskfile.entry import check_data, fields_of_entry
 from cloud_tasks.taskfile.json_stream import JsonList
 from cloud_tasks.taskfile.open_file import (
     COMPRESSIONS,
@@ -30,7 +30,6 @@ __all__ = [
     "fast_scan",
     "fields_of_entry",
     "is_url",
-    "kind_of",
     "locate_problem",
     "may_repeat_keys",
     "not_utf8",

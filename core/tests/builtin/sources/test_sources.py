@@ -282,7 +282,7 @@ def test_source_of_a_plugin_is_chosen_by_name_or_suffix(tmp_path: Path, spec: st
 def test_source_receives_its_settings(tmp_path: Path) -> None:
     registry = registry_with(numbers("numbers"))
     with open_task_source(
-        registry, "numbers:x", base_dir=tmp_path, settings_for=lambda axis, name: f"{axis} {name}"
+        registry, "numbers:x", base_dir=tmp_path, settings_for=lambda kind, name: f"{kind} {name}"
     ) as source:
         assert [task.task_id for task in source] == ["'task_source numbers' x"]
 

@@ -45,7 +45,7 @@ def open_task_source(
     Args:
         registry: None: only the built-in sources.
         base_dir: Base of relative paths; None: the current directory.
-        settings_for: Returns the settings of an (axis, name); None: default settings.
+        settings_for: Returns the settings of a (backend kind, name); None: default settings.
 
     Raises:
         InputError: ``spec`` denotes no source. Raised on entering or on iterating.

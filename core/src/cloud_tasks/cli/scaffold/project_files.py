@@ -76,9 +76,9 @@ class Project:
 def asked_settings(registry: Registry, provider: str) -> dict[str, Asked]:
     """Return the settings of a provider to prompt for: required or commonly set, without secrets."""
     found: dict[str, Asked] = {}
-    for axis in ("queue", "compute", "pricing"):
-        kind = getattr(registry, axis)(provider).settings
-        for field in attrs.fields(kind):
+    for kind in ("queue", "compute", "pricing"):
+        settings = getattr(registry, kind)(provider).settings
+        for field in attrs.fields(settings):
             info = setting_info(field)
             required = field.default is attrs.NOTHING
             if (required or info.asked) and not info.secret:
@@ -88,15 +88,15 @@ def asked_settings(registry: Registry, provider: str) -> dict[str, Asked]:
 
 def secret_settings(registry: Registry, provider: str) -> frozenset[str]:
     """Return the settings of a provider that are secrets."""
-    kinds = (getattr(registry, axis)(provider).settings for axis in ("queue", "compute", "pricing"))
-    return frozenset(field.name for kind in kinds for field in attrs.fields(kind) if setting_info(field).secret)
+    classes = (getattr(registry, kind)(provider).settings for kind in ("queue", "compute", "pricing"))
+    return frozenset(field.name for each in classes for field in attrs.fields(each) if setting_info(field).secret)
 
 
 def provider_packages(registry: Registry, provider: str) -> tuple[str, ...]:
     """Return the provider's distributions at the installed versions, without the controller's extras."""
     found = [f"cloud-tasks=={cloud_tasks.__version__}"]
-    for axis in ("queue", "compute"):
-        for plugin, backend in registry.all(axis):
+    for kind in ("queue", "compute"):
+        for plugin, backend in registry.all(kind):
             if backend.name == provider and plugin.version:
                 found.append(f"{plugin.distribution}=={plugin.version}")
     return tuple(dict.fromkeys(found))

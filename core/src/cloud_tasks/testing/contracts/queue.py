@@ -22,6 +22,8 @@ from cloud_tasks.testing.fakes.faults import Fault, When, inject
 
 __all__ = ["QueueContract", "QueueSubject"]
 
+Receive = Callable[[], Delivery]
+OpenConsumer = Callable[[], Queue]
 _AT_ONCE = timedelta(0)
 
 
@@ -70,7 +72,7 @@ class QueueContract(Contract):
         return f"contract-{uuid4().hex[:12]}"
 
     @pytest.fixture
-    def consumers(self, subject: QueueSubject, name: str) -> Iterator[Callable[[], Queue]]:
+    def consumers(self, subject: QueueSubject, name: str) -> Iterator[OpenConsumer]:
         """Return a function that opens further consumers of the queue, as other processes would."""
         with ExitStack() as stack:
             yield lambda: stack.enter_context(subject.open(name))
@@ -83,7 +85,7 @@ class QueueContract(Contract):
             queue.delete()
 
     @pytest.fixture
-    def one(self, queue: Queue, subject: QueueSubject) -> Callable[[], Delivery]:
+    def one(self, queue: Queue, subject: QueueSubject) -> Receive:
         """Return a function that receives one message, and fails without one."""
 
         def receive() -> Delivery:
@@ -118,7 +120,7 @@ class QueueContract(Contract):
                 queue.purge()
 
     def test_delete_and_create_start_with_an_empty_queue(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+        self, queue: Queue, subject: QueueSubject, one: Receive
     ) -> None:
         queue.send([b"leased", b"waiting"])
         old = one()
@@ -131,9 +133,7 @@ class QueueContract(Contract):
         assert one().body == b"new"
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
-    def test_purge_removes_visible_and_leased_messages(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
-    ) -> None:
+    def test_purge_removes_visible_and_leased_messages(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         queue.send([b"leased", b"waiting"])
         one()
         queue.purge()
@@ -142,15 +142,13 @@ class QueueContract(Contract):
         queue.send([b"after"])
         assert one().body == b"after"
 
-    def test_send_outlives_its_object(
-        self, queue: Queue, subject: QueueSubject, name: str, one: Callable[[], Delivery]
-    ) -> None:
+    def test_send_outlives_its_object(self, queue: Queue, subject: QueueSubject, name: str, one: Receive) -> None:
         with subject.open(name) as sender:
             assert list(sender.send([b"durable"])) == []
         assert one().body == b"durable"
 
     def test_queues_of_different_names_are_separate(
-        self, queue: Queue, subject: QueueSubject, name: str, one: Callable[[], Delivery]
+        self, queue: Queue, subject: QueueSubject, name: str, one: Receive
     ) -> None:
         with subject.open(name + "-events") as other:
             other.create()
@@ -165,7 +163,7 @@ class QueueContract(Contract):
     @pytest.mark.parametrize(
         "body", [b'{"task_id": "t"}', '{"name": "λ ≠ 木"}'.encode(), b" \n<&>'\"\t ", bytes(range(256))]
     )
-    def test_send_keeps_the_body_unchanged(self, queue: Queue, one: Callable[[], Delivery], body: bytes) -> None:
+    def test_send_keeps_the_body_unchanged(self, queue: Queue, one: Receive, body: bytes) -> None:
         assert list(queue.send([body])) == []
         assert one().body == body
 
@@ -208,7 +206,7 @@ class QueueContract(Contract):
         assert list(queue.extend([], lease=timedelta(seconds=10))) == []
 
     def test_send_with_a_delay_is_not_early_if_supported(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+        self, queue: Queue, subject: QueueSubject, one: Receive
     ) -> None:
         delay = min(subject.lease * 2, subject.traits.delay)
         queue.send([b"delayed"], delay=subject.lease * 2)
@@ -228,7 +226,7 @@ class QueueContract(Contract):
         assert len(queue.receive(2, wait=subject.patience)) in (1, 2)
 
     def test_receive_returns_a_message_sent_while_waiting(
-        self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject
+        self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject
     ) -> None:
         consumer = consumers()
         started = threading.Event()
@@ -287,7 +285,7 @@ class QueueContract(Contract):
     # Leases
 
     def test_lease_hides_a_message_until_it_expires(
-        self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Delivery]
+        self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject, one: Receive
     ) -> None:
         queue.send([b"task"])
         first = one()
@@ -297,9 +295,7 @@ class QueueContract(Contract):
         assert second.body == b"task"
         assert second.lease_id != first.lease_id
 
-    def test_delivery_count_is_reported_if_supported(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
-    ) -> None:
+    def test_delivery_count_is_reported_if_supported(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         queue.send([b"task"])
         counts = [one().delivery_count]
         subject.advance(subject.lease * 1.5)
@@ -309,17 +305,13 @@ class QueueContract(Contract):
         else:
             assert all(count is None or count >= 1 for count in counts)
 
-    def test_ack_removes_a_message_for_good(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
-    ) -> None:
+    def test_ack_removes_a_message_for_good(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         queue.send([b"task"])
         assert list(queue.ack([one().lease_id])) == []
         subject.advance(subject.lease * 1.5)
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
-    def test_calls_can_be_repeated_after_a_lost_answer(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
-    ) -> None:
+    def test_calls_can_be_repeated_after_a_lost_answer(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         first = frozenset({1})
         unreliable = inject(queue, [Fault(method=name, calls=first, when=When.AFTER) for name in ("send", "ack")])
         with pytest.raises(ProviderError):
@@ -332,9 +324,7 @@ class QueueContract(Contract):
         subject.advance(subject.lease * 1.5)
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
-    def test_calls_can_be_repeated_after_throttling(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
-    ) -> None:
+    def test_calls_can_be_repeated_after_throttling(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         throttled = inject(queue, [Fault(method=name, calls=frozenset({1})) for name in ("send", "extend", "release")])
         with pytest.raises(ProviderError):
             throttled.send([b"task"])
@@ -350,7 +340,7 @@ class QueueContract(Contract):
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
     def test_expired_lease_is_reported_and_has_no_effect(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+        self, queue: Queue, subject: QueueSubject, one: Receive
     ) -> None:
         queue.send([b"task"])
         lost = one().lease_id
@@ -370,7 +360,7 @@ class QueueContract(Contract):
         assert sorted(queue.ack(leases)) == sorted(leases[5:8])
 
     def test_extend_prolongs_a_lease(
-        self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Delivery]
+        self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject, one: Receive
     ) -> None:
         queue.send([b"task"])
         first = one()
@@ -381,7 +371,7 @@ class QueueContract(Contract):
         assert one().body == b"task"
 
     def test_release_makes_a_message_visible_at_once(
-        self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject
+        self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject
     ) -> None:
         with_long_lease = subject.lease * 60
         queue.send([b"task"])
@@ -393,7 +383,7 @@ class QueueContract(Contract):
         assert list(queue.ack([first.lease_id])) == [first.lease_id]
 
     def test_release_with_a_delay_is_not_early_if_supported(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+        self, queue: Queue, subject: QueueSubject, one: Receive
     ) -> None:
         delay = min(subject.lease * 2, subject.traits.delay)
         queue.send([b"task"])
@@ -405,9 +395,7 @@ class QueueContract(Contract):
 
     # Depth
 
-    def test_depth_follows_messages_if_exact(
-        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
-    ) -> None:
+    def test_depth_follows_messages_if_exact(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         def check_depth(visible: int, in_flight: int) -> None:
             depth = queue.depth()
             assert depth.as_of.tzinfo is not None

@@ -179,8 +179,8 @@ class QueueConsumer:
             work = self._decode(delivery)
             if work is not None:
                 self._sort(work, due, later)
-        for seconds, works in later.items():
-            self._release(works, seconds)
+        for seconds, attempts in later.items():
+            self._release(attempts, seconds)
         if due and not self._buffer.add(due):
             self._release(due, 0.0)
         with self._lock:
@@ -221,12 +221,12 @@ class QueueConsumer:
         elif not self._buffer.hold(work, seconds):
             later.setdefault(0.0, []).append(work)
 
-    def _release(self, works: Sequence[PendingAttempt], seconds: float) -> None:
+    def _release(self, attempts: Sequence[PendingAttempt], seconds: float) -> None:
         if self._traits.reports_delivery_count:
             # A release would count as an interrupted attempt, and a task with a long delay would become dead.
-            self._on_unused(works)
+            self._on_unused(attempts)
             return
-        lease_ids = [work.lease_id for work in works if work.lease_id is not None]
+        lease_ids = [work.lease_id for work in attempts if work.lease_id is not None]
         try:
             self._queue.release(lease_ids, delay=timedelta(seconds=seconds))
         except Exception as error:

@@ -51,11 +51,11 @@ class TaskBuffer:
         with self._lock:
             return len(self._ready)
 
-    def add(self, works: Sequence[PendingAttempt]) -> bool:
+    def add(self, attempts: Sequence[PendingAttempt]) -> bool:
         """Add due tasks; return False if the buffer is closed."""
         with self._lock:
             if not self._is_closed:
-                self._ready.extend(works)
+                self._ready.extend(attempts)
             return not self._is_closed
 
     def hold(self, work: PendingAttempt, seconds: float) -> bool:

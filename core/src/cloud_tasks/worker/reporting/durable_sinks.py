@@ -19,11 +19,11 @@ from cloud_tasks.worker.common.formatting import counted
 if TYPE_CHECKING:
     from cloud_tasks.plugin import Queue
 
-__all__ = ["EventFile", "EventQueue", "MainSink", "pack"]
+__all__ = ["DurableSink", "EventFile", "EventQueue", "pack"]
 
 
-class MainSink(Protocol):
-    """A sink that has the events of a task before it is acked."""
+class DurableSink(Protocol):
+    """A sink that has the events of a task on disk, or at a queue service, before the task is acked."""
 
     def write(self, events: Sequence[bytes]) -> None:
         """Make events durable; raise an exception if they may not be."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.common.formatting import counted, format_bytes
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.reporting.durable_sinks import MainSink
+from cloud_tasks.worker.reporting.durable_sinks import DurableSink
 from cloud_tasks.worker.reporting.report import Report
 from cloud_tasks.worker.reporting.spool import Spool
 
@@ -59,7 +59,7 @@ class Reporter:
 
     def __init__(
         self,
-        sinks: Sequence[MainSink],
+        sinks: Sequence[DurableSink],
         *,
         tasks: Queue | None,
         max_delay: float,

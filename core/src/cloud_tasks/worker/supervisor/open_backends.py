@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker.common.formatting import format_bytes
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.reporting.durable_sinks import EventFile, EventQueue, MainSink
+from cloud_tasks.worker.reporting.durable_sinks import DurableSink, EventFile, EventQueue
 from cloud_tasks.worker.reporting.spool import Spool
 from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.worker_config import WorkerConfig
@@ -197,8 +197,8 @@ class OpenBackends:
         settings = settings_from_environment(backend.settings, backend.name, self._environ)
         return self._stack.enter_context(backend.open(settings, context))
 
-    def _open_sinks(self) -> Sequence[MainSink]:
-        sinks: list[MainSink] = []
+    def _open_sinks(self) -> Sequence[DurableSink]:
+        sinks: list[DurableSink] = []
         if self._config.events_to_file:
             sinks.append(EventFile(self._data.event_log_file))
             self._stack.callback(sinks[-1].close)
@@ -208,7 +208,7 @@ class OpenBackends:
             sinks.append(EventQueue(queue, max_message_bytes=backend.traits.max_message_bytes))
         return [*sinks, *self._open_forwarders()]
 
-    def _open_forwarders(self) -> Sequence[MainSink]:
+    def _open_forwarders(self) -> Sequence[DurableSink]:
         names = [name.strip() for name in (self._data.event_sinks or "").split(",") if name.strip()]
         if not names:
             return ()

@@ -63,7 +63,7 @@ class Supervisor:
         self._forkserver_deaths = 0
         self._forkserver_failure = ""
         """Error that the fork server reported before it died."""
-        self._forkserver_losses = 0
+        self._forkserver_interruptions = 0
         """Tasks that the deaths in a row interrupted."""
         self._breaker = CircuitBreaker()
         self._is_shutting_down = False
@@ -224,7 +224,7 @@ class Supervisor:
         self._submitter.ran(seconds)
         self._breaker.succeeded()
         if kind is _COMPLETED or kind in _RAN:
-            self._forkserver_deaths = self._forkserver_losses = 0
+            self._forkserver_deaths = self._forkserver_interruptions = 0
 
     def _on_start_failed(self, reason: str) -> None:
         # While tasks run, processes or files run short because of them.
@@ -247,14 +247,14 @@ class Supervisor:
         if self._forkserver_failure:
             cause, self._forkserver_failure = f"the fork server failed: {self._forkserver_failure}", ""
         interrupted = self._executor.on_forkserver_died(cause)
-        self._forkserver_losses += interrupted
+        self._forkserver_interruptions += interrupted
         self._parts.log.warning(f"{cause[:1].upper()}{cause[1:]}, which interrupted {counted(interrupted, 'task')}")
         if not self._submitter.is_accepting:
             return
         if not self._forkserver.can_start_forkserver:
             self.fail("the fork server and the zygote died, so that no task can be started", "")
         elif self._forkserver_deaths > _MAX_FORKSERVER_DEATHS:
-            lost = counted(self._forkserver_losses, "task")
+            lost = counted(self._forkserver_interruptions, "task")
             self.fail(
                 f"no fork server ran a task in {self._forkserver_deaths} starts ({lost} interrupted): {cause}", ""
             )

@@ -34,7 +34,7 @@ from cloud_tasks.plugin import (
     hookimpl,
     setting,
 )
-from cloud_tasks.registry import AXES, Registry
+from cloud_tasks.registry import BACKEND_KINDS, Registry
 
 
 @attrs.frozen(kw_only=True)
@@ -250,9 +250,9 @@ def test_skeleton_has_every_method_of_the_contract(call: Call, tmp_path: Path, k
     import cloud_tasks.plugin
 
     call("new", "depot", "--kind", kind, "--directory", str(tmp_path / "made"))
-    axis = kind.replace("-", "_")
-    written = (tmp_path / "made" / "src" / "cloud_tasks_depot" / f"{axis}.py").read_text()
-    protocol = getattr(cloud_tasks.plugin, AXES[axis].__name__.removesuffix("Backend"))
+    kind = kind.replace("-", "_")
+    written = (tmp_path / "made" / "src" / "cloud_tasks_depot" / f"{kind}.py").read_text()
+    protocol = getattr(cloud_tasks.plugin, BACKEND_KINDS[kind].__name__.removesuffix("Backend"))
     # Named by the class itself: what every Protocol has starts with an underscore, but for the iteration.
     methods = {name for name in vars(protocol) if name == "__iter__" or not name.startswith("_")}
     assert methods

@@ -77,7 +77,7 @@ class Watched:
             EventLoop(),
             on_started=lambda attempt: self.started.append(attempt.work.task_id),
             on_ended=lambda attempt, outcome, *_: self.ended.append((attempt.work.task_id, outcome.kind.value)),
-            on_returned=lambda works: self.returned.extend(work.task_id for work in works),
+            on_returned=lambda attempts: self.returned.extend(each.task_id for each in attempts),
             on_start_failed=self.failures.append,
         )
         self.attempts.expect(0.005)

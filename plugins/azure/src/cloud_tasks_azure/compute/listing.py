@@ -12,7 +12,7 @@ from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.tags import JOB_TAG
 from cloud_tasks_azure.compute.to_model import power_state
 
-__all__ = ["list_vms", "power_states", "tagged_groups", "tagged_resources"]
+__all__ = ["list_vms", "power_states", "tagged_resources"]
 
 
 def list_vms(clients: Clients, job_id: str | None, *, foreign: bool = False) -> tuple[Any, ...]:
@@ -38,12 +38,6 @@ def tagged_resources(clients: Clients, job_id: str | None = None) -> tuple[Any, 
     """Return the resources with the job tag: VMs, disks, network interfaces, addresses, networks."""
     with translate_errors("list the resources of jobs"):
         return tuple(clients.resources.resources.list(filter=_filter(job_id)))
-
-
-def tagged_groups(clients: Clients, job_id: str | None = None) -> tuple[Any, ...]:
-    """Return the resource groups created for jobs."""
-    with translate_errors("list resource groups"):
-        return tuple(clients.resources.resource_groups.list(filter=_filter(job_id)))
 
 
 def _filter(job_id: str | None) -> str:

@@ -48,11 +48,11 @@ def _compute_warnings(config: JobConfig) -> Iterator[str]:
         )
 
 
-def _traits(config: JobConfig, axis: str) -> Any:
+def _traits(config: JobConfig, kind: str) -> Any:
     """Return the traits of the chosen backend; None where none was chosen or its plugin cannot be used."""
-    name = config.backends.get(axis)
+    name = config.backends.get(kind)
     try:
-        return None if name is None else getattr(config.registry, axis)(name).traits
+        return None if name is None else getattr(config.registry, kind)(name).traits
     except CloudTasksError:
         return None
 

@@ -40,9 +40,9 @@ def find_plugin(plugins: Sequence[Plugin], name: str) -> Plugin:
     raise InputError(f'unknown plugin "{name}"', hint=advice)
 
 
-def backend_facts(axis: str, descriptor: Any) -> dict[str, Any]:
+def backend_facts(kind: str, descriptor: Any) -> dict[str, Any]:
     """Return a descriptor as JSON values; durations in seconds, missing defaults and secrets null."""
-    facts: dict[str, Any] = {"axis": axis, "name": descriptor.name, "summary": descriptor.summary}
+    facts: dict[str, Any] = {"axis": kind, "name": descriptor.name, "summary": descriptor.summary}
     if isinstance(descriptor, CommandDescriptor):
         return facts
     traits = getattr(descriptor, "traits", None)

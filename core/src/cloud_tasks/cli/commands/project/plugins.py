@@ -12,7 +12,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.output import echo
-from cloud_tasks.registry import AXES, Plugin
+from cloud_tasks.registry import BACKEND_KINDS, Plugin
 from cloud_tasks.tables import Column
 
 __all__ = ["plugins"]
@@ -62,7 +62,7 @@ def show_plugin(app: AppContext, name: str, as_json: bool) -> None:
     from cloud_tasks.cli.commands.project._plugin_facts import backend_facts, find_plugin, render_plugin
 
     plugin = find_plugin(app.registry.plugins(), name)
-    facts = {**_identity(plugin), "backends": [backend_facts(axis, item) for axis, item in plugin.registered]}
+    facts = {**_identity(plugin), "backends": [backend_facts(kind, item) for kind, item in plugin.registered]}
     echo(json.dumps(facts, indent=2) if as_json else render_plugin(facts))
 
 
@@ -115,7 +115,7 @@ _COLUMNS: tuple[Column[Plugin], ...] = (
 
 def _provides(plugin: Plugin) -> dict[str, list[str]]:
     return {
-        axis: names
-        for axis in AXES
-        if (names := [item.name for registered_axis, item in plugin.registered if registered_axis == axis])
+        kind: names
+        for kind in BACKEND_KINDS
+        if (names := [item.name for registered_kind, item in plugin.registered if registered_kind == kind])
     }

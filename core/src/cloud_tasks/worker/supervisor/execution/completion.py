@@ -222,12 +222,12 @@ class CompletionHandler:
         event = self._events.encode("non_fatal_exception", exception=f"a message of the task queue is {reason}")
         self._reporter.put(Report((event,), lease_id=lease_id))
 
-    def release_unstarted(self, works: Sequence[PendingAttempt]) -> None:
+    def release_unstarted(self, attempts: Sequence[PendingAttempt]) -> None:
         """Release tasks that were not started, without counting an interrupted attempt.
 
         A queue that counts deliveries gets each of them as a new message.
         """
-        for work in works:
+        for work in attempts:
             if work.lease_id is None or work.lease_lost:
                 continue
             if self._counts_deliveries:
