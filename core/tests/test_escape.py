@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from cloud_tasks.errors import InputError
 from cloud_tasks.escape import (
     csv_cell,
     file_name,
@@ -140,6 +141,15 @@ def test_html_text_has_no_markup(text: str) -> None:
         ("redis://:p@ss@host:6379/0 and https://u:p@h/x", "redis://host:6379/0 and https://h/x"),
         ("git@github.com:me/x.git", "git@github.com:me/x.git"),
         ("https://host/path@v1?q=a@b", "https://host/path@v1?q=a@b"),
+        ("HTTPS://u:SECRET@host/x", "HTTPS://host/x"),
+        ("https://h/x?a=1&token=SECRET&b=2", "https://h/x?a=1&token=***&b=2"),
+        ("https://h/x?X-Amz-Date=2&X-Amz-Signature=SECRET", "https://h/x?X-Amz-Date=***&X-Amz-Signature=***"),
+        ("https://h/x?sv=1&sig=a%2Fb%3D", "https://h/x?sv=1&sig=***"),
+        ('"https://h/x?api_key=SECRET"', '"https://h/x?api_key=***"'),
+        ("https://h/x?sig=SECRET: file not found", "https://h/x?sig=***: file not found"),
+        ("https://h/x#access_token=SECRET", "https://h/x#access_token=***"),
+        ("https://h/x?page=2&sort=name", "https://h/x?page=2&sort=name"),
+        ("program --x=?token=a", "program --x=?token=a"),
     ],
 )
 def test_credentials_are_removed_from_urls(text: str, shown: str) -> None:
@@ -149,3 +159,11 @@ def test_credentials_are_removed_from_urls(text: str, shown: str) -> None:
 @given(st.text("abc:@%", max_size=10))
 def test_credentials_are_removed_whatever_they_are(userinfo: str) -> None:
     assert urlsplit(without_credentials(f"https://{userinfo}@host/x")).username is None
+
+
+@given(st.text(max_size=8), st.text(max_size=8))
+def test_lines_and_errors_show_no_credentials(before: str, after: str) -> None:
+    url = "http://user:SECRETPW@host/404.json?token=SECRETPW"
+    error = InputError(f"{before}{url} {after}", where=url, hint=url)
+    for text in (terminal_line(f"{before}{url} {after}"), str(error), error.message, error.hint, error.where):
+        assert "SECRETPW" not in text

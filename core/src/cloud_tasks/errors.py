@@ -2,12 +2,16 @@
 
 A message has the location and the problem, ``hint`` the remedy. The command line prints both on one line and sets the
 exit code: 2 for `InputError`, 1 for other errors.
+
+Invariant, with a test: no message and no remedy has a URL with credentials.
 """
 
 from __future__ import annotations
 
 import enum
 from typing import TYPE_CHECKING, Any
+
+from cloud_tasks.escape import without_credentials
 
 if TYPE_CHECKING:
     # Every task process loads this module; it must not import more for a type.
@@ -41,9 +45,9 @@ class CloudTasksError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = without_credentials(message)
+        self.hint = without_credentials(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
@@ -58,7 +62,7 @@ class InputError(CloudTasksError):
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(f"{where}: {message}" if where else message, hint=hint)
-        self.where = where
+        self.where = without_credentials(where)
 
 
 class PluginError(CloudTasksError):

@@ -8,7 +8,7 @@ Invariants, each with a test over arbitrary text:
 
 1. A shell reads `shell_word` as one word with exactly the characters of the text.
 2. Two identifiers never have one file name, and a file name fits every file system.
-3. Text for a terminal has no control character, and text in one line has no line break.
+3. Text for a terminal has no control character, and text in one line has no line break and no URL with credentials.
 4. A cell of a CSV file is no formula; HTML text has no markup; a URL segment has no delimiter.
 """
 
@@ -37,7 +37,14 @@ _CONTROLS = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufef
 _IN_A_LINE = re.compile(f"[{_CONTROLS}]")
 _IN_TEXT = re.compile(f"(?![\n\t])[{_CONTROLS}]")
 _NAMED = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*:[^/?#\s]*@|(?<=https://)[^/?#\s]*@|(?<=http://)[^/?#\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*:[^/?#\s]*@|(?<=https://)[^/?#\s]*@|(?<=http://)[^/?#\s]*@", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"([?&;#]"
+    r"(?:[\w.%-]*(?:token|secret|signature|credential|passw|pwd|auth|key|session|jwt)[\w.%-]*|sig|code|x-(?:amz|goog)-[\w-]*)"
+    r")=[^&#\s\"'<>`\\;]+?(?=[:,.)]*(?:[&#\s\"'<>`\\;]|\Z))",
+    re.IGNORECASE,
+)
+"""A parameter of a URL with a secret; of a signed URL also those that differ each time it is signed."""
 
 
 def shell_word(text: str) -> str:
@@ -72,7 +79,11 @@ def file_name(identifier: str, suffix: str = "") -> str:
 
 
 def terminal_line(text: str) -> str:
-    r"""Return text for one line of a terminal or log: control characters and line breaks as ``\x1b``, ``\n``."""
+    r"""Return text for one line of a terminal or log: control characters and line breaks as ``\x1b``, ``\n``.
+
+    URLs are shown without credentials.
+    """
+    text = without_credentials(text)
     return text if text.isprintable() else _IN_A_LINE.sub(_escaped, text)
 
 
@@ -114,6 +125,8 @@ def html_text(text: str) -> str:
 def without_credentials(text: str) -> str:
     """Return text in which no URL has credentials: ``https://user:token@host`` becomes ``https://host``.
 
-    A user name alone stays, as in ``ssh://git@host``, unless the scheme is HTTP, where it may be a token.
+    Parameters with a secret keep their name: ``?token=***``. A user name alone stays, as in ``ssh://git@host``, unless the scheme is HTTP, where it may be a token.
     """
-    return _CREDENTIALS.sub("", text)
+    if "://" not in text:
+        return text
+    return _SECRET_PARAMETER.sub(r"\1=***", _CREDENTIALS.sub("", text))

@@ -17,7 +17,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from cloud_tasks.escape import terminal_line, terminal_text
+from cloud_tasks.escape import terminal_line, terminal_text, without_credentials
 
 __all__ = ["configure_logging", "write_text"]
 
@@ -49,7 +49,14 @@ def _text(_logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
     trace = entry.pop("exception", None)
     facts = terminal_line(" ".join(f"{name}={value}" for name, value in entry.items()))
     line = f"{moment} {level} - {message}" + (f" [{facts}]" if facts else "")
-    return f"{line}\n{terminal_text(trace)}" if trace else line
+    return f"{line}\n{terminal_text(without_credentials(trace))}" if trace else line
+
+
+def _without_credentials(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in entry.items():
+        if isinstance(value, str):
+            entry[name] = without_credentials(value)
+    return entry
 
 
 def configure_logging(*, log_format: str = "text", verbosity: int = 0) -> None:
@@ -65,6 +72,7 @@ def configure_logging(*, log_format: str = "text", verbosity: int = 0) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _without_credentials,
             structlog.processors.JSONRenderer(),
         ]
     else:

@@ -19,7 +19,7 @@ from cloud_tasks import exit_codes
 from cloud_tasks.cli.failures import describe_failure, prepare_streams, silence_stdout
 from cloud_tasks.cli.output import echo
 from cloud_tasks.errors import CloudTasksError, InputError
-from cloud_tasks.escape import terminal_line
+from cloud_tasks.escape import terminal_line, without_credentials
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -235,5 +235,5 @@ def _print_error(message: str, debug: bool) -> None:
         if debug:
             import traceback
 
-            traceback.print_exc()
+            echo(without_credentials(traceback.format_exc()), err=True, nl=False)
         echo(f"Error: {message}", err=True)

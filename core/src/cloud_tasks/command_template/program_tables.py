@@ -16,6 +16,7 @@ __all__ = [
     "FILE_READERS",
     "FILTERS",
     "FIRST_ARGUMENT",
+    "INTEGER_VARIABLES",
     "INTERPRETERS",
     "JOINING",
     "MAKE_OPTIONS",
@@ -188,6 +189,8 @@ EVALUATING = {
 }
 """Built-in commands that evaluate their arguments, with what to write instead."""
 DECLARING = frozenset({"export", "declare", "typeset", "local", "readonly"})
+INTEGER_VARIABLES = _names("RANDOM SRANDOM OPTIND HISTCMD SECONDS LINENO BASHPID EPOCHSECONDS")
+"""Variables of shells whose values are evaluated as arithmetic when they are assigned."""
 BUILT_INS = frozenset({"eval", "source", ".", "builtin", "command", "exec", "printf", "test", "[", "set", "shopt"}) | (
     frozenset(EVALUATING) | DECLARING
 )

@@ -100,7 +100,7 @@ def _examine_declared(rest: Sequence[Word], problem: str) -> None:
         is_array = word.text.endswith("=()")
         if "A" in options and not is_array:
             _refuse([word], problem, f"separate commands, as in: declare -A {name}; {name}[key]={{field}}")
-        elif options & set("in") or ("a" in options and not is_array) or not (word.assigned or word.assigns):
+        elif "n" in options or ("a" in options and not is_array) or not (word.assigned or word.assigns):
             _refuse([word], problem, tables.VALUE_REMEDY)
 
 

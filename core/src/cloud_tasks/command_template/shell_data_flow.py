@@ -11,7 +11,14 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 from cloud_tasks.command_template.fields import MARK, Field
-from cloud_tasks.command_template.program_tables import DECLARING, FILE_READERS, FILTERS, NUMERIC, WRAPPERS
+from cloud_tasks.command_template.program_tables import (
+    DECLARING,
+    FILE_READERS,
+    FILTERS,
+    INTEGER_VARIABLES,
+    NUMERIC,
+    WRAPPERS,
+)
 from cloud_tasks.command_template.programs import INPUT, base_name, examine, plain_word
 from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, NAME, WordReader
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
@@ -106,6 +113,9 @@ class CommandExaminer(WordReader):
         self, text: str, fields: Sequence[Field], *, is_bash: bool, before: CommandExaminer | None = None
     ) -> None:
         super().__init__(text, fields, is_bash=is_bash)
+        self._evaluated += INTEGER_VARIABLES
+        self._references: set[str] = set()
+        """Variables whose values are names of other variables."""
         self._literals: dict[str, list[str]] = {"SHELL": ["bash"], "BASH": ["bash"]}
         """Values of variables that are written in the text."""
         self._depth = 0
@@ -121,6 +131,9 @@ class CommandExaminer(WordReader):
         """Variables that are read from standard input."""
         if before is not None:
             self._assigned += before._assigned
+            self._assigned_texts += before._assigned_texts
+            self._evaluated = list(dict.fromkeys(before._evaluated))
+            self._references |= before._references
             self._functions |= before._functions
             self._read_names |= before._read_names
         self._inner_program = ""
@@ -131,10 +144,17 @@ class CommandExaminer(WordReader):
     def read(self) -> None:
         """Read the text to its end, and raise `UnsafePlaceError` for a value that would not be data."""
         self._commands("")
-        if self._read_names.intersection(name for text in self._evaluated for name in self._names_in(text)):
+        if self._read_names & self._evaluated_names():
             for field in self._input:
                 field.is_integer = True
         self._mark_evaluated()
+        for field in (
+            *self._fields_of(self._references),
+            *(self._input if self._read_names & self._references else ()),
+        ):
+            raise UnsafePlaceError(
+                field, "the shell evaluates it as the name of a variable", "use a variable that is not declared with -n"
+            )
 
     @abstractmethod
     def _commands(self, closing: str) -> str:
@@ -145,11 +165,12 @@ class CommandExaminer(WordReader):
         words, pipeline = command.words, self._pipeline
         if command.is_loop and words:
             values = [field for word in words for field in word.fields]
-            self._assign(words[0].text, values if len(words) > 1 else self._fields_of([ALL_POSITIONAL]))
+            texts = " ".join(word.text for word in words[1:])
+            self._assign(words[0].text, values if len(words) > 1 else self._fields_of([ALL_POSITIONAL]), texts)
             return
         for word in words:
             if word.assigned:
-                self._assign(word.assigned, word.fields)
+                self._assign(word.assigned, word.fields, " ".join((word.value, *word.names)))
                 if not word.fields:
                     self._literals.setdefault(word.assigned, []).append(word.value)
         words = list(itertools.dropwhile(lambda word: word.assigned, words))
@@ -185,7 +206,9 @@ class CommandExaminer(WordReader):
         self._inner_program = ""
         try:
             programs = [examine(each, self._code) for each in self._with_literals(words)]
-            command.program = next(filter(None, programs), self._inner_program) or self._functions.get(name, "")
+            command.program = (
+                command.program or next(filter(None, programs), self._inner_program) or self._functions.get(name, "")
+            )
         except UnsafePlaceError as error:
             if error.field is not INPUT:
                 raise
@@ -206,20 +229,33 @@ class CommandExaminer(WordReader):
 
     def _arguments(self, name: str, words: Sequence[Word]) -> None:
         """Note assignments in arguments: of variables, and of positional parameters."""
+        if name in DECLARING:
+            self._attributes(words[1:])
         if name in DECLARING or name in WRAPPERS:
             for word in words[1:]:
                 if word.assigns and not word.assigned:
                     if name in DECLARING or name in ("env", "sudo", "doas"):
-                        self._assign(word.assigns, word.fields)
+                        self._assign(word.assigns, word.fields, word.text.partition("=")[2])
                     else:
                         # In a container, a variable may have another meaning.
                         self._assigned.append((word.assigns, word.fields))
         if name == "printf" and len(words) > 2 and words[1].text == "-v":
-            self._assign(words[2].text, [field for word in words[3:] for field in word.fields])
-        if name in self._functions:
+            values = [field for word in words[3:] for field in word.fields]
+            self._assign(words[2].text, values, " ".join(word.text for word in words[3:]))
+        if name in self._functions or (not name and self._functions):
             self._positional(words)
         elif name == "set":
             self._positional([words[0], *(word for word in words[1:] if not word.text.startswith(("-", "+")))])
+
+    def _attributes(self, words: Sequence[Word]) -> None:
+        """Note the variables that a command declares as integers or as references."""
+        options = {letter for word in words if word.text.startswith("-") for letter in word.text}
+        # An option may be the value of a variable.
+        options |= {"i" for word in words if word.text.startswith("$")}
+        for word in words:
+            if (name := NAME.match(word.text)) is not None:
+                self._evaluated += [word.text] if "i" in options else []
+                self._references |= {name[0]} if "n" in options else set()
 
     def _positional(self, words: Sequence[Word]) -> None:
         """Note the values of ``$0`` and the positional parameters."""
@@ -228,7 +264,9 @@ class CommandExaminer(WordReader):
             is_wide = not word.is_quoted and (word.text == MARK or word.text.startswith("$"))
             last = _MAX_POSITIONAL if is_wide else number
             names = [ALL_POSITIONAL, *(f"${each}" for each in range(number, last + 1))]
-            self._assigned += [(name, word.fields) for name in names if number or name != ALL_POSITIONAL]
+            for name in names:
+                if number or name != ALL_POSITIONAL:
+                    self._assign(name, word.fields, word.text)
 
     def _with_literals(self, words: Sequence[Word]) -> Iterator[list[Word]]:
         """Yield the words with the values of variables that are written in the text."""
@@ -255,7 +293,7 @@ class CommandExaminer(WordReader):
             # Without a field, the code is malformed.
             if error.field.name:
                 raise
-        self._evaluated += inner._evaluated
+        self._evaluated = inner._evaluated
         self._inner_program = self._inner_program or inner._program
 
 

@@ -22,7 +22,8 @@ __all__ = ["read_places"]
 
 _REDIRECTION = re.compile(r"&>>|&>|<<<|<<-|<<|<&|<>|>>|>&|>\||<|>")
 _CLOSING = {"{": "}", "if": "fi", "while": "done", "until": "done", "for": "done", "select": "done"}
-_CONTINUING = ("then", "else", "elif", "do", "!", "time", "coproc")
+_CONTINUING = ("then", "else", "elif", "do", "!", "coproc")
+_TIME_OPTIONS = re.compile(r"[ \t]*(?:-p|--)(?=[ \t])(?:[ \t]+--(?=[ \t]))?")
 _COMPARISONS = ("-eq", "-ne", "-lt", "-le", "-gt", "-ge")
 
 
@@ -84,6 +85,7 @@ class _Reader(CommandExaminer):
         text, command = self._text, self._new_command()
         command.is_loop = closing == "done" and self._is_loop_head
         self._is_loop_head = False
+        descriptor = ""
         while self._at < len(text):
             letter = text[self._at]
             if letter in " \t":
@@ -113,12 +115,14 @@ class _Reader(CommandExaminer):
                     return closing
                 command = self._new_command()
             elif letter in "<>&" and not text.startswith("(", self._at + 1):
-                self._redirection(command)
+                self._redirection(command, descriptor)
+                descriptor = ""
             else:
                 start = self._at
                 word = self._word(may_assign=command.expects_name or command.declares)
                 self._at = max(self._at, start + 1)
-                if text.startswith(("<", ">"), self._at) and (word.text.isdigit() or _is_descriptor(word)):
+                descriptor = self._descriptor(word) if text.startswith(("<", ">"), self._at) else ""
+                if descriptor:
                     continue
                 is_reserved = command.expects_name and not command.words and word.is_plain
                 if is_reserved and closing and word.text == closing:
@@ -156,6 +160,8 @@ class _Reader(CommandExaminer):
         if word in _CLOSING:
             self.has_jumps |= _CLOSING[word] == "done"
             self._is_loop_head = word in ("for", "select")
+            if word == "select":
+                self._read_names.add("REPLY")
             self._compound(command, lambda: self._nested(_CLOSING[word]))
         elif word == "case":
             self._compound(command, self._case)
@@ -165,6 +171,8 @@ class _Reader(CommandExaminer):
         elif word == "function":
             self._skip(BLANKS)
             command.function = self._word().text
+        elif word == "time":
+            self._skip(_TIME_OPTIONS)
         else:
             return word in _CONTINUING
         return True
@@ -221,7 +229,16 @@ class _Reader(CommandExaminer):
 
     # -- redirections and here-documents ----------------------------------------------------------------------------
 
-    def _redirection(self, command: Command) -> None:
+    def _descriptor(self, word: Word) -> str:
+        """Return the descriptor, or the variable for it (``{name}>file``), that a word before a redirection names."""
+        if word.text.startswith("{") and word.text.endswith("}"):
+            self._evaluated.append(word.text)
+            for field in word.fields:
+                field.is_integer = True
+            return word.text
+        return word.text if word.is_plain and word.text.isdigit() else ""
+
+    def _redirection(self, command: Command, descriptor: str) -> None:
         match = _REDIRECTION.match(self._text, self._at)
         if match is None:
             self._at += 1
@@ -235,6 +252,12 @@ class _Reader(CommandExaminer):
             self._here_documents.append(HereDocument(word, match[0] == "<<-", command, self._pipeline))
         elif match[0] == "<<<" or (match[0] == "<" and word.has_process):
             command.input_fields += word.fields
+        elif match[0] == ">&" and (not descriptor or (descriptor.isdigit() and int(descriptor) == 1)):
+            for field in word.fields:
+                instead = f"&> {field.text}" if self._is_bash else f"> {field.text} 2>&1"
+                raise UnsafePlaceError(field, "the shell evaluates the word after >& twice", f"write {instead}")
+            if self._read_names & word.names:
+                command.program = "the shell"
 
     def _read_here_documents(self) -> None:
         pending, self._here_documents = self._here_documents, []
@@ -280,8 +303,3 @@ class _Reader(CommandExaminer):
                 refuse_input(field, program)
         self._input += self._since(first)
         self._assigned += [(read, self._since(first)) for read in document.command.read_names]
-
-
-def _is_descriptor(word: Word) -> bool:
-    """Return whether a word before a redirection names the variable for its descriptor: ``{name}>file``."""
-    return word.text.startswith("{") and word.text.endswith("}")

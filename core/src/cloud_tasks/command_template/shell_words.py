@@ -47,6 +47,8 @@ class WordReader(ABC):
         self._arithmetic = 0
         """Number of arithmetic expressions around the current position."""
         self._assigned: list[tuple[str, Sequence[Field]]] = []
+        self._assigned_texts: list[tuple[str, str]] = []
+        """Texts that are assigned to variables as they are written."""
         self._expanded: list[str] = []
         """Names of the variables that were expanded."""
         self._evaluated: list[str] = []
@@ -58,9 +60,19 @@ class WordReader(ABC):
 
     def _mark_evaluated(self) -> None:
         """Mark the fields that are assigned to variables which the shell evaluates as arithmetic."""
-        evaluated = {name for text in self._evaluated for name in self._names_in(text)}
-        for field in self._fields_of(evaluated):
+        for field in self._fields_of(self._evaluated_names()):
             field.is_integer = True
+
+    def _evaluated_names(self) -> frozenset[str]:
+        """Return the variables that the shell evaluates as arithmetic, also by way of the text of another one."""
+        names: frozenset[str] = frozenset()
+        found = frozenset(name for text in self._evaluated for name in self._names_in(text))
+        while found - names:
+            names |= found
+            found = frozenset(
+                inner for name, text in self._assigned_texts if name in names for inner in self._names_in(text)
+            )
+        return names
 
     # -- fields ----------------------------------------------------------------------------------------------------
 
@@ -92,8 +104,8 @@ class WordReader(ABC):
         """Return the variables in text that the shell evaluates as arithmetic."""
         return [*NAME.findall(text), *map(self._positional_name, _POSITIONAL_IN_TEXT.findall(text))]
 
-    def _assign(self, name: str, fields: Sequence[Field]) -> None:
-        """Note the assignment of fields to a variable."""
+    def _assign(self, name: str, fields: Sequence[Field], text: str = "") -> None:
+        """Note the assignment of fields, and of text around them, to a variable."""
         if fields and name in CODE_VARIABLES:
             raise UnsafePlaceError(
                 fields[0],
@@ -101,6 +113,7 @@ class WordReader(ABC):
                 "use a variable of another name, or a fixed value",
             )
         self._assigned.append((name, fields))
+        self._assigned_texts.append((name, text))
 
     def _refuse_since(self, first: int, problem: str, remedy: str) -> None:
         if self._count > first:

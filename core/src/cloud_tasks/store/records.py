@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks.escape import without_credentials
 from cloud_tasks.model import (
     FINAL_STATUSES,
     AttemptOutcome,
@@ -61,8 +62,8 @@ class JobRecord:
     """Name of the queue backend; likewise ``compute`` and ``pricing``."""
     compute: str = ""
     pricing: str = ""
-    task_source: str = ""
-    """As the user wrote it: a file, a URL, ``module:function``."""
+    task_source: str = attrs.field(default="", converter=without_credentials)
+    """As the user wrote it: a file, a URL without credentials, ``module:function``."""
     tool_version: str = ""
     """Version of cloud-tasks."""
     config: Mapping[str, Any] = attrs.field(factory=dict)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,3 +119,22 @@ def test_recorded_place_holds_no_credentials(account: str, folder: str) -> None:
     from cloud_tasks.controller.setup.place import _text
 
     assert "secret" not in _text(f"https://user:secret@host/{folder}#{account}")
+
+
+def test_task_file_with_credentials_is_neither_shown_nor_recorded(commands: Located, tmp_path: Path) -> None:
+    with fsspec.open("memory://user:SECRETPW@host/tasks.json", "w") as file:
+        file.write('[{"task_id": "a", "data": {}}]')
+    url = "memory://user:SECRETPW@host/tasks.json"
+
+    def load(*arguments: str) -> Any:
+        done = commands.call("load-queue", "--job-id", "other", *arguments)
+        assert "SECRETPW" not in f"{done.out}{done.err}{done.error}"
+        return done
+
+    missing = load("--task-file", "memory://user:SECRETPW@host/404.json?X-Amz-Signature=SECRETPW&token=SECRETPW")
+    assert isinstance(missing.error, InputError)
+    assert load("--task-file", url).code == 0
+    assert b"SECRETPW" not in (tmp_path / "other.db").read_bytes()
+    config = ("run", "--job-id", "other", "--continue", "--startup-script", "true", "--task-file")
+    other = commands.call(*config, "memory://user:SECRETPW@host/b.json").error
+    assert "are those of memory://host/tasks.json, not of memory://host/b.json" in str(other)

@@ -32,6 +32,7 @@ from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
 from cloud_tasks.controller.setup.place import check_recorded_place, place_of
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, StoreError
+from cloud_tasks.escape import without_credentials
 from cloud_tasks.model import Instance, Task
 from cloud_tasks.plugin import Compute, OwnedQueue, Queue
 from cloud_tasks.registry import Registry
@@ -157,7 +158,7 @@ class JobSetup:
         if job is None:
             # `resume` reports why.
             return
-        if spec is not None and clean_text(spec) != job.task_source:
+        if spec is not None and without_credentials(clean_text(spec)) != job.task_source:
             raise InputError(
                 f"the tasks of the job are those of {job.task_source}, not of {spec}",
                 where="--task-file",
