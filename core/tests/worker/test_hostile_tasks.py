@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -12,9 +14,12 @@ from hypothesis import strategies as st
 from worker_harness import Harness, modes, run_program
 
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
 from cloud_tasks.worker.reporting.reporter import Report
+from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import Completion
 from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind, read_outcome
+from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool
 from cloud_tasks.worker.supervisor.task_log import end_lines
 from cloud_tasks.worker.task_process import result_file
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, encode_report, split_report
@@ -281,3 +286,178 @@ def test_every_event_line_is_valid(worker) -> None:
     run(worker, FORKS.format(child="return 'child' * 9"))
     lines = (worker.folder / "events.log").read_text().splitlines()
     assert all(json.loads(line)["event_type"] for line in lines)
+
+
+FORGER = """
+import sys
+def forge(*messages):
+    frame = sys._getframe()
+    while frame.f_code.co_name != "run_many":
+        frame = frame.f_back
+    end, number = frame.f_locals["end"], frame.f_locals["assignment"].number
+    for message in messages:
+        end.put(tuple(number if field == "N" else field for field in message) if type(message) is tuple else message)
+    end.flush()
+    time.sleep(0.3)
+"""
+FORGED = [
+    "()",
+    "('N',)",
+    "5",
+    "[1]",
+    "('N', 0.1, False, b'', b'', 1, 2)",
+    "(True, 0.1, False, b'', b'')",
+    "('a', 0.1, False, b'', b'')",
+    "([], 0.1, False, b'', b'')",
+    "(10**30, 0.1, False, b'', b'')",
+    "('N', 'x', False, b'', b'')",
+    "('N', None, False, b'', b'')",
+    "('N', True, False, b'', b'')",
+    "('N', 0.1, 'zz', b'', b'')",
+    "('N', 0.1, False, 'x', b'')",
+    "('N', 0.1, False, b'z' * 5_000_000, b'')",
+    "('N', 0.1, False, b'', None)",
+    "('N', 0.1, False, b'', 5)",
+    "('N', 0.1, False, b'', 'text')",
+]
+DAMAGED = "the report of the task is damaged: the task wrote to a descriptor of the worker"
+
+
+@pytest.mark.parametrize("message", FORGED)
+def test_message_of_a_task_that_is_no_report_affects_that_task_only(worker, message) -> None:
+    (event,) = run(worker, f"forge({message}); return 8", "--reuse-processes", "10", before=FORGER, tasks=4)
+    assert (event["event_type"], event.get("cause")) == ("task_exited", DAMAGED)
+
+
+@pytest.mark.parametrize("content", [r"b''", r"b'{}'", r"b'\xff' * 50"])
+def test_report_of_other_bytes_is_damaged(worker, content) -> None:
+    body = f"forge(('N', 0.1, False, b'', {content})); return 8"
+    (event,) = run(worker, body, "--reuse-processes", "10", before=FORGER, tasks=4)
+    assert event["event_type"] == "task_exited"
+
+
+REPORT = "(2).to_bytes(8, 'little') + bytes(8) + b'17'"
+
+
+@pytest.mark.parametrize("slots", ["1", "2"])
+@pytest.mark.parametrize("count", [1, 50])
+def test_second_report_of_a_task_is_not_charged_to_the_next_task(worker, count, slots) -> None:
+    body = f"forge(*[('N', 0.0, False, b'', {REPORT})] * {count}); return 8"
+    options = ("--reuse-processes", "10", "--num-simultaneous-tasks", slots)
+    (event,) = run(worker, body, *options, before=FORGER, tasks=5)
+    assert (event["event_type"], event["result"]) == ("task_completed", 17)
+
+
+def test_report_about_an_earlier_task_fails_the_task_that_sends_it(worker) -> None:
+    body = "forge((worker_data.earlier, 0.1, False, b'', b'')); return 8"
+    before = (
+        FORGER
+        + """
+def f(task_id, data, worker_data):
+    frame = sys._getframe()
+    while frame.f_code.co_name != "run_many":
+        frame = frame.f_back
+    worker_data.earlier = frame.f_locals["assignment"].number - 1
+    return inner(task_id, data, worker_data)
+"""
+    )
+    code = (
+        f"{before}\ndef inner(task_id, data, worker_data):\n    if task_id == 'task-1':\n        {body}\n    return 7\n"
+    )
+    run_program(worker, code, "--reuse-processes", "10", "--num-simultaneous-tasks", "1", tasks=4)
+    ends = {event["task_id"]: event["event_type"] for event in worker.events(*ENDS)}
+    assert ends == {
+        "task-0": "task_completed",
+        "task-1": "task_exited",
+        "task-2": "task_completed",
+        "task-3": "task_completed",
+    }
+
+
+CLOCKS = """
+import json, marshal, gc
+def freeze(value, *modules):
+    for module in modules:
+        for name in [name for name in dir(module) if callable(getattr(module, name)) and name[0] != "_"]:
+            setattr(module, name, lambda *args, **kwargs: value)
+"""
+SECONDS = ["float('nan')", "float('inf')", "1e300", "-1e300", "-2208988800.0", "10**400", "0.0", "'x'", "None"]
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+@pytest.mark.parametrize("value", SECONDS)
+def test_clock_that_a_task_replaces_changes_no_time_of_an_event(worker, options, value) -> None:
+    start = time.time()
+    (event,) = run(worker, f"freeze({value}, time); return 8", *options, before=CLOCKS)
+    assert (event["event_type"], event["result"]) == ("task_completed", 8)
+    for each in worker.events("task_started", *ENDS):
+        assert 0.0 <= each.get("elapsed_time", 0.0) <= time.time() - start
+        assert start - 1 <= datetime.fromisoformat(each["timestamp"]).timestamp() <= time.time() + 1
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+def test_functions_that_a_task_replaces_are_not_those_of_its_report(worker, options) -> None:
+    body = "freeze(None, os, json, marshal, gc, time); return {'a': ['x' * 40_000]}"
+    (event,) = run(worker, body, *options, before=CLOCKS)
+    assert (event["event_type"], event["result"]) == ("task_completed", {"a": ["x" * 40_000]})
+
+
+@pytest.mark.parametrize(
+    "seconds", [float("nan"), float("inf"), float("-inf"), -1e18, -0.001, 1e300, 2e9, 1.7976931348623157e308]
+)
+def test_pool_measures_seconds_itself_that_no_clock_shows(seconds) -> None:
+    loop, measured = EventLoop(), []
+    pool = ProcessPool(
+        loop,
+        slots=1,
+        reuse=2,
+        start_process=lambda slot: None,
+        on_started=lambda attempt: None,
+        on_ended=lambda *fields: measured.append(fields[4]),
+        kill=lambda pid: None,
+    )
+    ours, theirs = socket_pair()
+    end = Channel(theirs, blocking=False)
+    pool.submit(RunningAttempt(PendingAttempt("a", {}), 0, ""))
+    pool.connect(0, 1000, ours.detach())
+    end.put((0, seconds, False, b"", b""))
+    end.flush()
+    loop.run_once(1.0)
+    assert len(measured) == 1
+    assert 0.0 <= measured[0] <= 60.0
+    pool.close()
+    end.close()
+
+
+_json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()), lambda inner: st.lists(inner)
+)
+_FIELDS = [
+    *("error", "message", "trace", "own_failure", "kinds", "errno", "forked", "exited", "exit_code", "retry"),
+    *("reason", "after", "notice", "warning", "result_address", "result_bytes", "result_pickle", "result_repr"),
+]
+
+
+@given(head=st.dictionaries(st.sampled_from([*_FIELDS, "other"]), _json_values, min_size=1))
+def test_read_outcome_of_any_head_has_fields_for_events(head) -> None:
+    outcome = read_outcome(status=0, content=encode_report(head, b"7"), cause="")
+    text = json.dumps(dict(outcome.details), allow_nan=False, ensure_ascii=False).encode()
+    assert json.loads(text) == outcome.details
+    assert outcome.after is None or 0 <= outcome.after < 1e19
+    list(end_lines(Completion(Report(()), "task", outcome, False), 1, 0.5, is_alone=True))
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/", "fifo"])
+def test_receive_result_of_another_file_is_damaged(tmp_path, path) -> None:
+    if path == "fifo":
+        os.mkfifo(tmp_path / path)
+    descriptor = os.open(tmp_path / path, os.O_RDONLY | os.O_NONBLOCK)
+    assert split_report(receive_result(lambda: descriptor)) == (None, b"")
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files on disk may be compressed")
+def test_receive_result_reads_no_file_that_was_only_extended() -> None:
+    descriptor, size = result_file.open_result_file(), 1 << 45
+    os.pwrite(descriptor, (size - HEADER_LENGTH).to_bytes(8, "little"), 0)
+    os.ftruncate(descriptor, size)
+    assert len(receive_result(lambda: descriptor)) == HEADER_LENGTH

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import marshal
 import os
 import sys
+from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker.common.private_api import sockets
@@ -25,12 +25,14 @@ from cloud_tasks.worker.common.private_api import sockets
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Channel", "ChannelClosedError", "socket_pair"]
+__all__ = ["MAX_MESSAGE", "Channel", "ChannelClosedError", "socket_pair"]
 
 _MARK = b"\xf5\xc7\x91\xfe"
 """First bytes of each message."""
 _LENGTH = 4
 _HEADER = len(_MARK) + _LENGTH
+MAX_MESSAGE = (1 << 8 * _LENGTH) - 1
+"""Bytes of a message that its length can express."""
 _CHUNK = 1 << 16
 _LOST = -1
 """Stands for a descriptor that could not be received."""
@@ -54,10 +56,12 @@ class Channel:
 
     Args:
         blocking: Whether `flush` and `get` wait for the socket.
+        max_message: Bytes of an incoming message at most.
     """
 
-    def __init__(self, end: socket.socket, *, blocking: bool) -> None:
+    def __init__(self, end: socket.socket, *, blocking: bool, max_message: int = MAX_MESSAGE) -> None:
         end.setblocking(blocking)
+        self._max_message = max_message
         self._end = end
         self._out = bytearray()
         self._in = bytearray()
@@ -76,7 +80,7 @@ class Channel:
 
     def put(self, message: Any) -> None:
         """Buffer a message for the next `flush`."""
-        body = marshal.dumps(message)
+        body = dumps(message)
         self._out += _MARK + len(body).to_bytes(_LENGTH, "little")
         self._out += body
 
@@ -130,6 +134,11 @@ class Channel:
             raise ChannelClosedError
         return messages
 
+    @property
+    def has_descriptor(self) -> bool:
+        """Whether `take_descriptor` has a received descriptor, or one that could not be received."""
+        return bool(self._descriptors)
+
     def take_descriptor(self) -> int:
         """Return the next received descriptor; the caller closes it.
 
@@ -158,12 +167,16 @@ class Channel:
             if not waiting.startswith(_MARK, start):
                 self._break()
                 break
-            end = content + int.from_bytes(waiting[content - _LENGTH : content], "little")
+            length = int.from_bytes(waiting[content - _LENGTH : content], "little")
+            end = content + length
+            if length > self._max_message:
+                self._break()
+                break
             if len(waiting) < end:
                 break
             try:
-                messages.append(marshal.loads(waiting[content:end]))
-            except (ValueError, TypeError, EOFError):
+                messages.append(loads(waiting[content:end]))
+            except (ValueError, TypeError, EOFError, MemoryError, OverflowError, SystemError):
                 self._break()
                 break
             start = end

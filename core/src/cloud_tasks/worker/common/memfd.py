@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
+from os import SEEK_SET, close, lseek
 
 __all__ = ["GUARDED_OFFSETS", "anonymous_file", "guard_offset", "read_only", "release"]
 
 GUARDED_OFFSETS = (0x7FFF_FFFF_FFFF_FFFF, 0x5EED_0FC7_A5C5)
 """Offsets of guarded files. At the first one every write fails; some file systems have smaller offsets only."""
+
+_memfd_create: Callable[[str, int], int] | None = getattr(os, "memfd_create", None)
+_MFD_CLOEXEC: int = getattr(os, "MFD_CLOEXEC", 0)
 
 
 def anonymous_file(name: str, *, in_memory: bool = True) -> int:
@@ -18,8 +23,8 @@ def anonymous_file(name: str, *, in_memory: bool = True) -> int:
         name: Shown in listings of a process's open files.
         in_memory: Whether memory may hold the file.
     """
-    if in_memory and hasattr(os, "memfd_create"):
-        return os.memfd_create(name, os.MFD_CLOEXEC)
+    if in_memory and _memfd_create is not None:
+        return _memfd_create(name, _MFD_CLOEXEC)
     if hasattr(os, "O_TMPFILE"):
         try:
             return os.open(os.environ.get("TMPDIR") or "/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -40,9 +45,9 @@ def guard_offset(descriptor: int) -> None:
     Every process that inherits the descriptor shares the offset.
     """
     try:
-        os.lseek(descriptor, GUARDED_OFFSETS[0], os.SEEK_SET)
+        lseek(descriptor, GUARDED_OFFSETS[0], SEEK_SET)
     except OSError:
-        os.lseek(descriptor, GUARDED_OFFSETS[1], os.SEEK_SET)
+        lseek(descriptor, GUARDED_OFFSETS[1], SEEK_SET)
 
 
 def read_only(descriptor: int) -> int:
@@ -51,7 +56,7 @@ def read_only(descriptor: int) -> int:
         replacement = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return descriptor
-    os.close(descriptor)
+    close(descriptor)
     return replacement
 
 
@@ -62,4 +67,4 @@ def release(descriptor: int) -> None:
     except OSError:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
-    os.close(descriptor)
+    close(descriptor)

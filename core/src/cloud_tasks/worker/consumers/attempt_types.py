@@ -78,7 +78,19 @@ _WAITING = AttemptState.WAITING
 class RunningAttempt:
     """An attempt that was submitted to a launcher."""
 
-    __slots__ = ("cause", "kill_at", "memory_gb", "number", "pid", "scratch", "slot", "started", "state", "work")
+    __slots__ = (
+        "cause",
+        "kill_at",
+        "memory_gb",
+        "number",
+        "pid",
+        "scratch",
+        "slot",
+        "started",
+        "state",
+        "submitted",
+        "work",
+    )
 
     def __init__(self, work: PendingAttempt, number: int, scratch: str) -> None:
         self.work = work
@@ -91,8 +103,8 @@ class RunningAttempt:
         """None until a slot is assigned."""
         self.pid: int | None = None
         """None until a process is assigned."""
-        self.started = time.monotonic()
-        """Time of submission, then of the start in a process (`time.monotonic`)."""
+        self.submitted = self.started = time.monotonic()
+        """Time of submission; ``started`` is then that of the start in a process (`time.monotonic`)."""
         self.cause = ""
         """Reason for which the worker ends it: ``timeout``, ``memory`` or ``shutdown``; empty for none."""
         self.memory_gb = 0.0

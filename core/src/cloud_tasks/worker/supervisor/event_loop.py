@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cloud_tasks.worker.common import process_tree
-from cloud_tasks.worker.common.ipc import Channel
+from cloud_tasks.worker.common.ipc import MAX_MESSAGE, Channel
 
 if TYPE_CHECKING:
     import socket
@@ -119,10 +119,18 @@ class LoopChannel(Channel):
 
     Args:
         on_readable: Called whenever messages may have arrived.
+        max_message: Bytes of a message at most.
     """
 
-    def __init__(self, end: socket.socket, loop: EventLoop, on_readable: Callable[[], None]) -> None:
-        super().__init__(end, blocking=False)
+    def __init__(
+        self,
+        end: socket.socket,
+        loop: EventLoop,
+        on_readable: Callable[[], None],
+        *,
+        max_message: int = MAX_MESSAGE,
+    ) -> None:
+        super().__init__(end, blocking=False, max_message=max_message)
         self._loop = loop
         self.is_watched = True
         loop.add_reader(end.fileno(), on_readable)

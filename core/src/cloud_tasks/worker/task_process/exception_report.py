@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sys
 from collections.abc import Iterator
+from os import write
 from typing import Any
 
 from cloud_tasks.errors import InputError, Retry
@@ -109,7 +109,7 @@ def _is_output_broken() -> bool:
     """Return whether standard output or error takes no more data: a stream may have dropped what it could not write."""
     for descriptor in (1, 2):
         try:
-            os.write(descriptor, b"\n")
+            write(descriptor, b"\n")
         except OSError as error:
             if error.errno not in _OF_TASK:
                 return True

@@ -11,11 +11,10 @@ Every successful task passes `call_function`: see `runner` for what that means.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Callable
-from os import getpid
+from json import loads
+from os import environ, getpid
 from typing import Any
 
 from cloud_tasks.compact_json import compact_encoder
@@ -50,9 +49,9 @@ def call_function(
         data.slot = assignment.slot
         data._scratch = assignment.scratch
         if assignment.environment:
-            os.environ.update(assignment.environment)
+            environ.update(assignment.environment)
         payload: Any = assignment.payload
-        task_data = json.loads(payload).get("data", {}) if type(payload) is bytes else payload
+        task_data = loads(payload).get("data", {}) if type(payload) is bytes else payload
         returned = function(assignment.task_id, task_data, data)
     except BaseException as error:
         return exception_head(error, is_fork=getpid() != pid), b""

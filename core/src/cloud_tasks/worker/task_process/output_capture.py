@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from os import fstat, ftruncate, pread
 
 from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.common.os_errors import os_error_text
 
-__all__ = ["Outputs", "log_path", "tail_of", "take_output"]
+__all__ = ["MAX_TAIL", "Outputs", "log_path", "tail_of", "take_output"]
 
-_TAIL = 8 * 1024
+MAX_TAIL = 8 * 1024
 """Bytes of a task's output in the event of its end."""
 _NEW_LOG = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 """The name of a log is predictable, so a link that another user planted there is not followed."""
@@ -106,8 +107,8 @@ class Outputs:
 def tail_of(output: int) -> bytes:
     """Return the end of an output file; nothing if it cannot be read."""
     try:
-        size = os.fstat(output).st_size
-        return os.pread(output, _TAIL, max(0, size - _TAIL))
+        size = fstat(output).st_size
+        return pread(output, MAX_TAIL, max(0, size - MAX_TAIL))
     except OSError:
         return b""
 
@@ -115,10 +116,10 @@ def tail_of(output: int) -> bytes:
 def take_output(*, is_wanted: bool) -> bytes:
     """Empty the file that is this process's standard output; return its end if ``is_wanted``, else nothing."""
     try:
-        if not os.fstat(1).st_size:
+        if not fstat(1).st_size:
             return b""
         tail = tail_of(1) if is_wanted else b""
-        os.ftruncate(1, 0)
+        ftruncate(1, 0)
     except OSError:
         # The task's function has replaced its standard output.
         return b""

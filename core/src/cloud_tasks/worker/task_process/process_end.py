@@ -15,13 +15,13 @@ Every task process has this module in memory, so its imports are light.
 
 from __future__ import annotations
 
-import gc
 import io
-import os
-import signal
 import sys
-import time
 from collections.abc import Iterator
+from gc import get_objects, get_referents
+from os import _exit, write
+from signal import SIG_DFL, SIG_UNBLOCK, SIGALRM, alarm, pthread_sigmask, signal
+from time import monotonic, sleep
 from types import FunctionType
 from typing import Any, NoReturn
 
@@ -67,7 +67,7 @@ _deadline = float("inf")
 def flush_files() -> None:
     """Flush all open files and buffering log handlers, and remember them. Call before a fork."""
     standard = {*map(id, _standard_streams())}
-    found = [each for each in gc.get_objects() if type(each) in _BUFFERED and id(each) not in standard]
+    found = [each for each in get_objects() if type(each) in _BUFFERED and id(each) not in standard]
     # A text file first, then the buffer that it writes to.
     found.sort(key=lambda each: _BUFFERED.index(type(each)))
     found[:0] = [handler for handler in log_handlers() if hasattr(handler, "buffer")]
@@ -116,7 +116,7 @@ def end_interpreter(code: int, *, thread_timeout: float | None = None) -> NoRetu
         end_process(code, thread_timeout=thread_timeout)
         ctypes.pythonapi.Py_Exit(code)
     finally:
-        os._exit(code)
+        _exit(code)
 
 
 def _unfinished() -> list[Any]:
@@ -127,7 +127,7 @@ def _unfinished() -> list[Any]:
     standard = {*map(id, _standard_streams())}
     ends: dict[type[Any], bool] = {}
     found: list[Any] = []
-    for each in gc.get_objects():
+    for each in get_objects():
         kind = type(each)
         if kind not in ends:
             ends[kind] = issubclass(kind, _BASE) or type(getattr(kind, "__del__", None)) is FunctionType
@@ -135,8 +135,8 @@ def _unfinished() -> list[Any]:
             found.append(each)
     inner: set[int] = set()
     for each in found:
-        for part in gc.get_referents(each):
-            inner.update(map(id, gc.get_referents(part) if type(part) is dict else (part,)))
+        for part in get_referents(each):
+            inner.update(map(id, get_referents(part) if type(part) is dict else (part,)))
     found.sort(key=lambda each: id(each) in inner)
     return found
 
@@ -162,10 +162,10 @@ def _limit(code: int, seconds: float) -> None:
     """Exit with a code after so many seconds; a second call replaces the limit of the first."""
     global _deadline
     is_first = _deadline == float("inf")
-    _deadline = time.monotonic() + seconds
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
-    signal.alarm(int(min(seconds, 1e8)) + _ALARM_DELAY)
+    _deadline = monotonic() + seconds
+    signal(SIGALRM, SIG_DFL)
+    pthread_sigmask(SIG_UNBLOCK, (SIGALRM,))
+    alarm(int(min(seconds, 1e8)) + _ALARM_DELAY)
     if is_first:
         try:
             start_thread(_exit_late, (code,))
@@ -174,14 +174,14 @@ def _limit(code: int, seconds: float) -> None:
 
 
 def _exit_late(code: int) -> None:
-    while (left := _deadline - time.monotonic()) > 0:
-        time.sleep(min(left, 1e6))
+    while (left := _deadline - monotonic()) > 0:
+        sleep(min(left, 1e6))
     _print("threads or exit functions of the task took too long and were ended")
-    os._exit(code & 0xFF)
+    _exit(code & 0xFF)
 
 
 def _print(text: str) -> None:
     try:
-        os.write(2, f"{text}\n".encode("utf-8", "replace"))
+        write(2, f"{text}\n".encode("utf-8", "replace"))
     except OSError:
         return

@@ -6,7 +6,7 @@ says so takes the place of the result. Every task process has this module in mem
 Invariants, each with a test:
 
 1. What a task does to its process, its streams or its limits is no failure of our own means.
-2. Of a file that is no report, whatever its length, only the header is read.
+2. Of a file that is no report, whatever its kind and length, only the header is read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
-from os import SEEK_CUR, lseek, pwrite
+from os import SEEK_CUR, ftruncate, lseek, pwrite, write
 
 from cloud_tasks.worker.common.memfd import GUARDED_OFFSETS, anonymous_file, guard_offset, release
 from cloud_tasks.worker.task_process.exception_report import describe, own_failure, report_problem
@@ -38,6 +38,9 @@ SMALL_RESULT = 32 * 1024
 REACHED = b"\1"
 """Content of the result file of a fresh interpreter from the time at which the program has reached its worker."""
 _NAME = "cloud-tasks-result"
+_IS_IN_MEMORY = hasattr(os, "memfd_create")
+"""Whether result files are in memory, where each byte that was written has a block."""
+_BLOCK = 512
 
 
 def open_result_file() -> int:
@@ -100,7 +103,7 @@ def _rewrite(result: int, report: bytes) -> None:
     try:
         if lseek(result, 0, SEEK_CUR) in GUARDED_OFFSETS:
             # An empty file would mean that a fresh interpreter has not reached its worker.
-            os.ftruncate(result, len(REACHED))
+            ftruncate(result, len(REACHED))
             write_all(result, report)
     except OSError:
         return
@@ -109,25 +112,32 @@ def _rewrite(result: int, report: bytes) -> None:
 def print_failure(what: str, error: BaseException) -> None:
     """Print that our own code failed, with the error."""
     try:
-        os.write(2, f"{what}: {describe(error)}\n".encode("utf-8", "replace"))
+        write(2, f"{what}: {describe(error)}\n".encode("utf-8", "replace"))
     except OSError:
         return
 
 
 def receive_result(take_descriptor: Callable[[], int]) -> bytes:
-    """Return the report in a received result file; if it cannot be read, a report of that failure."""
+    """Return the report in a received result file; if it cannot be received or read, a report of that failure."""
     try:
         return _read(take_descriptor())
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         return own_failure_report("cannot read the result", error)
 
 
 def _read(descriptor: int) -> bytes:
-    """Return the content of a result file, its header if that is damaged, and close it."""
+    """Return the content of a result file, its header if that is damaged, and close it.
+
+    A task may have sent the descriptor of another file, or have extended this one without writing to it.
+    """
     try:
-        header = os.pread(descriptor, HEADER_LENGTH, 0)
-        size = os.fstat(descriptor).st_size
-        if size != report_size(header):
+        found = os.fstat(descriptor)
+        size = found.st_size
+        try:
+            header = os.pread(descriptor, HEADER_LENGTH, 0)
+        except OSError:
+            return bytes(HEADER_LENGTH)
+        if size != report_size(header) or (_IS_IN_MEMORY and found.st_blocks * _BLOCK < size):
             return header
         parts = []
         while size > 0 and (part := os.pread(descriptor, size, -size + report_size(header))):

@@ -17,11 +17,10 @@ task passes few functions, and their callees are imported by name.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from gc import get_objects
-from os import SEEK_CUR, _exit, dup2, getppid, lseek, pwrite, read
+from os import SEEK_CUR, _exit, close, dup2, getppid, lseek, pwrite, read
 from sys import byteorder, modules
 from typing import Any, NoReturn
 
@@ -64,7 +63,7 @@ def warm_up(limits: ResultLimits) -> None:
             len(get_objects())
         getppid()
         dup2(result, result)
-    os.close(result)
+    close(result)
 
 
 def run_attempt(
@@ -103,7 +102,7 @@ def run_attempt(
 def _pass_gate(assignment: Assignment, gate: int, environments: Sequence[dict[str, str]]) -> None:
     assignment.slot = int.from_bytes(read(gate, 8), byteorder) - 1
     assignment.environment = environments[assignment.slot]
-    os.close(gate)
+    close(gate)
 
 
 def run_one(
@@ -159,7 +158,7 @@ def end_forked_child(code: int, *, is_spawned: bool) -> NoReturn:
         (end_interpreter if is_spawned else end_process)(code)
         flush_output()
     finally:
-        os._exit(code)
+        _exit(code)
 
 
 def flush_output() -> None:

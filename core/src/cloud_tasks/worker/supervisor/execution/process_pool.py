@@ -7,7 +7,8 @@ Invariants, each with a test:
 
 1. A process runs its tasks in the order in which they were sent; its death fails only the task that it was running.
 2. Tasks that were sent to a process and not started when it died are returned, as if they had never been sent.
-3. A process whose task has written to its connection is killed; that task has exited without a result.
+3. A process whose task has written to its connection is killed; that task has exited without a result. A second report
+   about an earlier task does not count against the task that was sent next.
 4. Tasks wait for a process only if they take a few milliseconds at most.
 """
 
@@ -24,6 +25,7 @@ from cloud_tasks.worker.common.private_api import open_socket
 from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
 from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
+from cloud_tasks.worker.task_process.output_capture import MAX_TAIL
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH
 from cloud_tasks.worker.task_process.result_file import receive_result
 
@@ -33,6 +35,8 @@ _DAMAGED_REPORT = bytes(HEADER_LENGTH)
 """Report of an attempt whose process was killed because its connection was broken."""
 _FIELDS = 5
 """Fields of the message about the end of an attempt."""
+_MAX_MESSAGE = 1 << 20
+"""Bytes of such a message at most."""
 
 
 class _Process:
@@ -45,6 +49,7 @@ class _Process:
         "is_broken",
         "pid",
         "remaining",
+        "reported",
         "signalled_for",
         "slot",
         "unsent",
@@ -62,6 +67,8 @@ class _Process:
         """The attempt that it runs."""
         self.waiting: deque[RunningAttempt] = deque()
         """Attempts that it will run next."""
+        self.reported = -1
+        """Number of the last attempt that it has reported."""
         self.unsent: list[Any] = []
         """Messages from before it was started."""
         self.signalled_for: RunningAttempt | None = None
@@ -107,6 +114,8 @@ class ProcessPool:
         self._with_room: deque[_Process] = deque()
         self._to_flush: set[_Process] = set()
         self._prefetch = 0
+        self._spared: set[str] = set()
+        """Tasks that were returned because an earlier task of their process had written to its connection."""
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
@@ -186,7 +195,9 @@ class ProcessPool:
         """Use the process that the fork server has started for a slot."""
         process = self._processes[slot]
         process.pid = pid
-        process.channel = LoopChannel(open_socket(descriptor), self._loop, lambda: self._on_readable(process))
+        process.channel = LoopChannel(
+            open_socket(descriptor), self._loop, lambda: self._on_readable(process), max_message=_MAX_MESSAGE
+        )
         for attempt in process.waiting:
             attempt.pid = pid
         for message in process.unsent:
@@ -248,17 +259,21 @@ class ProcessPool:
             messages = channel.get()
         except ChannelClosedError:
             if channel.is_broken:
-                self._kill_broken(process)
+                self._kill_broken(process, None)
             return False
         for message in messages:
             if process.current is None:
                 self._start_next(process)
             attempt = process.current
-            if attempt is None or type(message) is not tuple or len(message) != _FIELDS or message[0] != attempt.number:
-                self._kill_broken(process)
+            if attempt is None or not _is_report(message, channel) or message[0] != attempt.number:
+                self._kill_broken(process, message)
                 return False
-            _, seconds, has_scratch, tail, content = message
+            process.reported, seconds, has_scratch, tail, content = message
             process.current = None
+            now = time.monotonic()
+            # The clock of the process may be one that a task has replaced.
+            if not 0.0 <= seconds <= now - attempt.submitted:
+                seconds = now - attempt.started
             if content is None:
                 content = receive_result(channel.take_descriptor)
             self._on_ended(attempt, 0, content, tail, seconds, has_scratch)
@@ -274,10 +289,18 @@ class ProcessPool:
                 self._offer(process)
         return True
 
-    def _kill_broken(self, process: _Process) -> None:
-        """Kill a process whose messages cannot be understood; it gets no more tasks."""
+    def _kill_broken(self, process: _Process, message: Any) -> None:
+        """Kill a process that has sent no report, or that of another attempt; it gets no more tasks."""
         process.is_broken = True
         process.remaining = 0
+        attempt = process.current
+        if attempt is not None and type(message) is tuple and message[:1] == (process.reported,):
+            # The earlier attempt's own report, after one that its task has written. Once, for this may be such a task.
+            task_id = attempt.work.task_id
+            if task_id not in self._spared:
+                self._spared.add(task_id)
+                process.waiting.appendleft(attempt)
+                process.current = None
         if process in self._idle:
             self._idle.remove(process)
         self._kill(process.pid)
@@ -303,3 +326,18 @@ class ProcessPool:
         if process.channel is not None:
             process.channel.close()
             process.channel = None
+
+
+def _is_report(message: Any, channel: LoopChannel) -> bool:
+    """Return whether a message has the fields of a report, of their types: a task may have written it."""
+    if type(message) is not tuple or len(message) != _FIELDS:
+        return False
+    number, seconds, has_scratch, tail, content = message
+    return (
+        type(number) is int
+        and type(seconds) is float
+        and type(has_scratch) is bool
+        and type(tail) is bytes
+        and len(tail) <= MAX_TAIL
+        and (type(content) is bytes or (content is None and channel.has_descriptor))
+    )
