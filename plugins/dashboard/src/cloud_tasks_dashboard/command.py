@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from cloud_tasks.errors import InputError
-from cloud_tasks_dashboard.database import is_job_database, open_reader
+from cloud_tasks.store import is_job_database
+from cloud_tasks_dashboard.database import open_reader
 
 __all__ = ["dashboard"]
 
