@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -40,9 +41,9 @@ def test_output_file_that_exists_is_replaced_with_its_permissions(tmp_path: Path
 def test_output_file_stays_as_it_was_after_an_error(tmp_path: Path) -> None:
     file = tmp_path / "out.csv"
     file.write_bytes(b"old")
-    with pytest.raises(ValueError, match="stop"), output_file(file) as out:
+    with contextlib.suppress(ValueError), output_file(file) as out:
         out.write(b"half")
-        raise ValueError("stop")
+        raise ValueError
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
 

@@ -41,9 +41,7 @@ def check_output_path(
         raise InputError(f"{output}: cannot overwrite {kind}", where=option, hint="choose another path")
 
 
-def _own_files(
-    config: JobConfig, database: Path, task_sources: tuple[str | None, ...]
-) -> Iterator[tuple[str, Path]]:
+def _own_files(config: JobConfig, database: Path, task_sources: tuple[str | None, ...]) -> Iterator[tuple[str, Path]]:
     yield "the job database", database
     for path in (*side_files(database), database.with_name(f"{database.name}.lock")):
         yield "a file of the job database", path
