@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -196,11 +197,112 @@ def test_installed_plugin_with_import_error_is_reported_with_its_distribution(
         registry.compute("foggy")
 
 
-def test_installed_plugin_that_exits_at_import_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "rude", "raise SystemExit(1)\n")
+RUDE = {
+    "exit": ("raise SystemExit(1)", "SystemExit: 1"),
+    "usage": ("import argparse; argparse.ArgumentParser().error('no')", "SystemExit: 2"),
+    "interrupt": ("raise KeyboardInterrupt", "KeyboardInterrupt: no message"),
+    "generator": ("raise GeneratorExit", "GeneratorExit: no message"),
+    "stop": ("raise StopIteration(5)", "StopIteration: 5"),
+    "no_text": (
+        "class Mute(Exception):\n    def __str__(self): raise ValueError('no')\nraise Mute",
+        "Mute: its message cannot be shown",
+    ),
+    "exits_as_text": (
+        "class Mute(BaseException):\n    def __str__(self): raise SystemExit(3)\nraise Mute",
+        "Mute: its message cannot be shown",
+    ),
+    "long": ("raise ValueError('a\\n' * 100_000)", "ValueError: a a a"),
+    "group": ("raise ExceptionGroup('two', [ValueError('a'), OSError('b')])", "ExceptionGroup: two"),
+    "closes_output": ("import sys; sys.stdout.close()", "closed sys.stdout"),
+    "closes_errors": ("import sys; sys.stderr.close()", "closed sys.stderr"),
+    "closes_all": ("import sys\nfor each in (sys.stdin, sys.stdout, sys.stderr): each.close()", "closed sys.stdin and"),
+}
+
+
+@pytest.mark.parametrize(("code", "cause"), RUDE.values(), ids=RUDE.keys())
+def test_installed_plugin_that_fails_in_an_unusual_way_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, cause: str
+) -> None:
+    install(tmp_path, "rude", code + "\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "plugin_rude", raising=False)
     (problem,) = Registry(only=["rude"]).problems()
-    assert "SystemExit: 1" in problem
+    assert cause in problem
+    assert len(problem) < 700
+    print("still open")
+
+
+MEDDLES = """
+import os, signal, subprocess, sys
+print("printed")
+print("to errors", file=sys.stderr)
+sys.stdout.write("unfinished")
+os.write(1, b"by descriptor\\n")
+subprocess.run(["echo", "by child"])
+sys.stdout.reconfigure(encoding="utf-8")
+sys.stdout.buffer.write(b"bytes\\n")
+os.chdir("/")
+os.close(1)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.stdout = None
+"""
+USE = """
+import os, signal, sys
+from cloud_tasks.registry import Registry
+plugins = Registry(only=["meddling"]).plugins()
+os.write(1, b"by descriptor, later\\n")
+print([(plugin.name, plugin.problem) for plugin in plugins], os.getcwd(), signal.getsignal(signal.SIGINT).__name__)
+"""
+
+
+def test_installed_plugin_that_prints_at_import_leaves_standard_output_to_the_command(tmp_path: Path) -> None:
+    install(tmp_path, "meddling", MEDDLES)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, "-c", USE], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    assert done.stdout == f"by descriptor, later\n[('meddling', '')] {tmp_path} default_int_handler\n"
+    for text in ("printed", "to errors", "unfinished", "by descriptor", "by child", "bytes"):
+        assert text in done.stderr
+
+
+def test_installed_plugin_never_takes_a_ctrl_c_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "slow", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        Registry(only=["slow"]).plugins()
+
+
+def test_two_plugins_of_one_name_are_an_error_with_both_distributions_when_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offers = (
+        "from backends_of_this_test import queue_backend\nfrom cloud_tasks.plugin import hookimpl\n"
+        "@hookimpl\ndef cloud_tasks_register_queue():\n    return (queue_backend('{name}'),)\n"
+    )
+    for name in ("first", "second", "third"):
+        install(tmp_path, name, offers.format(name=name))
+    backends = SimpleNamespace(queue_backend=queue_backend)
+    monkeypatch.setitem(sys.modules, "backends_of_this_test", backends)  # type: ignore[arg-type]
+    described = tmp_path / "cloud_tasks_second-3.1.dist-info" / "entry_points.txt"
+    described.write_text("[cloud_tasks]\nfirst = plugin_second\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry(only=["first", "third"])
+    assert registry.queue("third").name == "third"
+    for name in ("first", "second"):
+        with pytest.raises(
+            PluginError, match=r'plugins are named "first": cloud-tasks-\w+ 3\.1 and cloud-tasks-\w+ 3\.1'
+        ):
+            registry.queue(name)
+
+
+def test_installed_plugin_with_the_name_of_core_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "builtin", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry(builtins=[("builtin", offering("json"))], only=["builtin"])
+    (problem,) = registry.problems()
+    assert problem == 'plugin "builtin" (cloud-tasks-builtin 3.1) is broken: the name "builtin" belongs to cloud-tasks'
+    assert registry.queue("json").name == "json"
 
 
 def test_registry_loads_only_the_named_plugins(tmp_path: Path) -> None:

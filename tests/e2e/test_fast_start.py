@@ -27,7 +27,7 @@ def modules_loaded_by(python: Any, *arguments: str) -> set[str]:
 def test_help_and_version_import_no_plugin_no_controller_and_only_click(python: Any, option: str) -> None:
     loaded = modules_loaded_by(python, option)
     packages = {name.split(".")[1] for name in loaded if name.startswith("cloud_tasks.")}
-    assert packages <= {"cli", "errors", "escape", "exit_codes", "sanitize", "shortage"}
+    assert packages <= {"cli", "errors", "escape", "exit_codes", "sanitize", "shortage", "standard_streams"}
     assert not {name for name in loaded if name.startswith("cloud_tasks_")}
     heavy = {"attrs", "fsspec", "ijson", "pluggy", "rich", "sqlite3", "structlog", "yaml"}
     assert not loaded & heavy

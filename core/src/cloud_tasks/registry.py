@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. A broken plugin (import error, unknown hook, wrong argument, a hook that raises or returns an invalid value) does not
    affect commands that do not need it; those that do get one error with plugin, distribution and cause.
 2. A settings class with a type that cannot be passed to a worker as text makes its plugin broken.
-3. Two plugins that register one name for one backend kind are an error, with both distributions, when it is used.
+3. Two plugins that register one name for one backend kind, or have one name, are an error, with both distributions,
+   when it is used. An installed plugin with the name of core's own is broken.
 4. There is no global registry: entry points create and pass it; tests register plugins in memory.
 """
 
@@ -33,6 +34,7 @@ from cloud_tasks.plugin import (
     TaskSourceBackend,
 )
 from cloud_tasks.plugin import hooks as hook_specifications
+from cloud_tasks.plugin_isolation import BrokenPluginError, isolated
 from cloud_tasks.setting_values import check_settings_class
 
 __all__ = ["BACKEND_KINDS", "EXTRAS", "REMOVED_SINKS", "Plugin", "Registry"]
@@ -155,6 +157,7 @@ class Registry:
             owners = " and ".join(f"{plugin.name} ({plugin.distribution})" for plugin, _ in found)
             raise PluginError(f'two plugins register the {noun} "{name}": {owners}', hint="uninstall one of them")
         if found:
+            self._check_unique(found[0][0])
             return cast(_B, found[0][1])
         for plugin in self.plugins():
             if plugin.name in (name, EXTRAS.get(name)) and plugin.problem:
@@ -166,6 +169,13 @@ class Registry:
             hint = f"install it with: pip install 'cloud-tasks[{extra}]'"
             raise InputError(f'plugin "{extra}" is not installed', hint=hint)
         raise InputError(f'unknown {noun} "{name}"', hint=self._suggested_fix(kind, name))
+
+    def _check_unique(self, plugin: Plugin) -> None:
+        """Raise `PluginError` if two working plugins have the name of this one."""
+        twins = [each for each in self.plugins() if each.name == plugin.name and not each.problem]
+        if len(twins) > 1:
+            owners = " and ".join(f"{each.distribution} {each.version}".strip() for each in twins)
+            raise PluginError(f'two plugins are named "{plugin.name}": {owners}', hint="uninstall one of them")
 
     def _suggested_fix(self, kind: str, name: str) -> str:
         if kind == "event_sink" and name in REMOVED_SINKS:
@@ -191,14 +201,15 @@ class Registry:
                 continue
             distribution = entry_point.dist.name if entry_point.dist is not None else "(unknown)"
             version = entry_point.dist.version if entry_point.dist is not None else ""
+            found = Plugin(name=entry_point.name, distribution=distribution, version=version)
+            if entry_point.name in {name for name, _ in self._builtins}:
+                yield attrs.evolve(found, problem=f'the name "{entry_point.name}" belongs to cloud-tasks')
+                continue
             try:
-                module = entry_point.load()
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
-            except BaseException as error:  # a plugin may even call sys.exit() at import
-                yield Plugin(
-                    name=entry_point.name, distribution=distribution, version=version, problem=_cause("import", error)
-                )
+                with isolated("import"):
+                    module = entry_point.load()
+            except BrokenPluginError as error:
+                yield attrs.evolve(found, problem=str(error))
             else:
                 yield _inspect(entry_point.name, distribution, version, module)
 
@@ -208,11 +219,6 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _cause(stage: str, error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return f"{stage} failed: {type(error).__name__}: {text}"
 
 
 def _disabled() -> set[str]:
@@ -231,18 +237,19 @@ def _inspect(name: str, distribution: str, version: str, module: object) -> Plug
     manager.add_hookspecs(hook_specifications)
     registered: list[tuple[str, Any]] = []
     try:
-        manager.register(module, name=name)
-        manager.check_pending()
-        for kind, descriptor_class in BACKEND_KINDS.items():
-            for descriptors in getattr(manager.hook, f"cloud_tasks_register_{kind}")():
-                for descriptor in descriptors:
-                    if not isinstance(descriptor, descriptor_class):
-                        raise TypeError(f"the {kind} hook returned {descriptor!r}, not a {descriptor_class.__name__}")
-                    if isinstance(descriptor, Backend):
-                        check_settings_class(descriptor.settings)
-                    registered.append((kind, descriptor))
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        return attrs.evolve(found, problem=_cause("registration", error))
+        with isolated("registration"):
+            manager.register(module, name=name)
+            manager.check_pending()
+            for kind, descriptor_class in BACKEND_KINDS.items():
+                for descriptors in getattr(manager.hook, f"cloud_tasks_register_{kind}")():
+                    for descriptor in descriptors:
+                        if not isinstance(descriptor, descriptor_class):
+                            raise TypeError(
+                                f"the {kind} hook returned {descriptor!r}, not a {descriptor_class.__name__}"
+                            )
+                        if isinstance(descriptor, Backend):
+                            check_settings_class(descriptor.settings)
+                        registered.append((kind, descriptor))
+    except BrokenPluginError as error:
+        return attrs.evolve(found, problem=str(error))
     return attrs.evolve(found, registered=tuple(registered))

@@ -172,14 +172,6 @@ def test_full_standard_output_is_reported_in_one_line(folder: Path, arguments: l
     assert (done.returncode, done.stderr) == (1, expected)
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-def test_closed_standard_streams_harm_nothing(folder: Path, closed: str) -> None:
-    new_store(folder, ["a"]).close()
-    line = f"exec '{sys.executable}' -c '{RUN}' status --db-file job.db {closed}"
-    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_output_in_another_encoding_is_escaped(folder: Path) -> None:
     new_store(folder, ["é"]).close()
     done = subprocess.run(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import re
 import signal
@@ -62,6 +65,60 @@ def test_command_prints_the_url_serves_the_page_and_exits_on_a_signal(tmp_path: 
     assert (process.returncode, out) == (0, "")
     assert "Traceback" not in err
     assert address not in err
+
+
+PROGRAM = """
+import sys, threading
+from cloud_tasks_dashboard.jobs import Jobs
+def listing(self):
+    print("reading", flush=True)
+    threading.Event().wait()
+Jobs.listing = listing if "stalled" in sys.argv else Jobs.listing
+from cloud_tasks.cli.main import main
+main(["dashboard", "--no-open"])
+"""
+
+
+def ask(address: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException), urllib.request.urlopen(address, timeout=30):
+        pass
+
+
+@pytest.mark.parametrize("way", ["pipe", "stalled"])
+def test_command_ends_at_once_although_a_file_of_the_folder_cannot_be_read(tmp_path: Path, way: str) -> None:
+    make_job(tmp_path, ["a"])
+    os.mkfifo(tmp_path / "x.db")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "socket.db"))
+    line = (sys.executable, "-c", PROGRAM, way)
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        killer = threading.Timer(60, process.kill)
+        killer.start()
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("Dashboard: ").strip()
+        if way == "pipe":
+            with urllib.request.urlopen(f"{address}api/jobs", timeout=30) as listing:
+                assert [job["name"] for job in json.load(listing)["jobs"]] == ["job.db"]
+        else:
+            threading.Thread(target=ask, args=(f"{address}api/jobs",), daemon=True).start()
+            assert process.stdout.readline() == "reading\n"
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        killer.cancel()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["x.db", "socket.db"])
+def test_database_that_is_no_regular_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "x.db")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "socket.db"))
+    done = run("--db-file", name, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"Error: {name}: not a job database of cloud-tasks; check --db-file\n",
+    )
 
 
 def test_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -105,6 +105,14 @@ def test_host_header_of_another_site_is_refused_with_the_token(served: Served, h
     assert b"job" not in answer.body
 
 
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]"])
+@pytest.mark.parametrize(
+    "rest", [":80@attacker.example", ":abc", ":", ":-1", ":99999", ":8 0", "/", "@x", ":80:80", "%00", "\\", "]", "."]
+)
+def test_host_header_that_is_more_than_a_name_and_a_port_is_refused(served: Served, name: str, rest: str) -> None:
+    assert served.ask("api/jobs", host=f"{name}{rest}").status in (400, 421)
+
+
 # -- 4: read-only
 
 

@@ -14,10 +14,10 @@ from made_jobs import at, completed, exited, failed, launch, lost, make_job, sta
 
 from cloud_tasks.errors import StoreError
 from cloud_tasks.model import Event, TaskStatus
-from cloud_tasks.store import Store
+from cloud_tasks.store import Store, is_job_database
 from cloud_tasks_dashboard import database as database_module
 from cloud_tasks_dashboard import watch as watch_module
-from cloud_tasks_dashboard.database import is_job_database, open_reader, signature_of
+from cloud_tasks_dashboard.database import open_reader, signature_of
 from cloud_tasks_dashboard.facts import job_facts, timeline_facts
 from cloud_tasks_dashboard.watch import Watch
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from cloud_tasks import exit_codes
 from cloud_tasks.sanitize import clean_text
 from cloud_tasks.shortage import describe_shortage
+from cloud_tasks.standard_streams import open_closed_streams
 
 __all__ = ["describe_failure", "prepare_streams", "silence_stdout"]
 
@@ -111,13 +112,8 @@ def _database_failure(error: Exception) -> tuple[str, int] | None:
 
 
 def prepare_streams() -> None:
-    """Make standard streams usable: closed descriptors are opened, and unencodable characters are escaped."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # The lowest free number is this one: no file that is opened later is taken for a standard stream.
-            os.open(os.devnull, os.O_RDWR)
+    """Make standard streams usable: closed ones are opened, and unencodable characters are escaped."""
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cloud_tasks.report.data.export import FORMATS, KINDS, export_rows, replacing
+from cloud_tasks.report.data.export import FORMATS, KINDS, export_rows
+from cloud_tasks.report.data.output_file import output_file
 from cloud_tasks.report.data.report_data import ReportFacts, gather_facts, report_dict
 from cloud_tasks.report.data.status import status_dict
 from cloud_tasks.report.data.task_dump import dump_tasks
@@ -35,6 +36,7 @@ __all__ = [
     "dump_tasks",
     "export_rows",
     "gather_facts",
+    "output_file",
     "plan_dict",
     "render_activity",
     "render_command",
@@ -51,7 +53,6 @@ __all__ = [
     "render_selected_offer",
     "render_summary",
     "render_task_log",
-    "replacing",
     "report_dict",
     "status_counts",
     "status_dict",

@@ -7,7 +7,7 @@ reads run inside `readable`.
 
 from __future__ import annotations
 
-from cloud_tasks.store.db.connection import connect_reader
+from cloud_tasks.store.db.connection import connect_reader, side_files
 from cloud_tasks.store.db.enum_codes import (
     EVENT_OF_CODE,
     EVENT_TO_CODE,
@@ -18,6 +18,7 @@ from cloud_tasks.store.db.enum_codes import (
     outcome_of,
     status_of,
 )
+from cloud_tasks.store.db.file_header import is_job_database
 from cloud_tasks.store.db.reading import decode_object, readable
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
@@ -88,6 +89,7 @@ __all__ = [
     "connect_reader",
     "decode_object",
     "ended_cost",
+    "is_job_database",
     "iterate_attempts",
     "iterate_events",
     "iterate_tasks",
@@ -107,6 +109,7 @@ __all__ = [
     "run_time",
     "running_cost",
     "same_group",
+    "side_files",
     "slowest_tasks",
     "status_of",
     "throughput",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cloud_tasks import exit_codes
 from cloud_tasks.errors import InputError
+from cloud_tasks.standard_streams import open_closed_streams
 from cloud_tasks.worker.common.private_api import is_imported_by_multiprocessing, names_in_use
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
@@ -54,6 +55,7 @@ class Worker:
         on_termination_notice: Callable[[], Any] | None = None,
         returns: Literal["pair", "value"] = "pair",
     ) -> None:
+        open_closed_streams()
         parser = argparser or make_parser(description="Run tasks.")
         try:
             self._function = adapt_function(function, returns)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 import webbrowser
 from collections.abc import Iterator
 from html import escape
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import click
 
+from cloud_tasks import exit_codes
 from cloud_tasks.errors import InputError
-from cloud_tasks_dashboard.database import is_job_database, open_reader
+from cloud_tasks.store import is_job_database
+from cloud_tasks_dashboard.database import open_reader
 
 __all__ = ["dashboard"]
+
+_EXIT_SECONDS = 1.0
 
 
 @click.command(
@@ -60,6 +65,17 @@ def dashboard(folder: Path | None, db_file: Path | None, port: int, open_browser
         sys.stdout.flush()
         with _browser(address) if _opens_browser(open_browser) else contextlib.nullcontext():
             server.run(sockets=[listener])
+    _leave_stalled_reads()
+
+
+def _leave_stalled_reads() -> None:
+    """End the process if a read never returns, such as one of a stalled network disk; Python would wait for it."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(_EXIT_SECONDS)
+            if thread.is_alive():
+                sys.stdout.flush()
+                os._exit(exit_codes.COMPLETED)
 
 
 def _database(path: Path) -> Path:

@@ -1,11 +1,10 @@
-"""Read-only access to job databases: detection of job databases and of changes.
+"""Read-only access to job databases, and detection of changes.
 
 Invariants, each with a test:
 
 1. A connection is open only during a read, is read-only, and holds no transaction between reads: a running controller
    never waits for it.
-2. A file that is not a job database is never opened with SQLite.
-3. An unchanged database is not read again.
+2. An unchanged database is not read again.
 """
 
 from __future__ import annotations
@@ -18,13 +17,9 @@ from pathlib import Path
 
 import attrs
 
-from cloud_tasks.store import APPLICATION_ID, connect_reader, readable
+from cloud_tasks.store import connect_reader, readable
 
-__all__ = ["Signature", "is_job_database", "open_reader", "signature_of"]
-
-_MAGIC = b"SQLite format 3\0"
-_APPLICATION_ID_AT = 68
-"""Offset of the application id in the header: 4 bytes, big-endian (https://www.sqlite.org/fileformat2.html, 1.3)."""
+__all__ = ["Signature", "open_reader", "signature_of"]
 
 _SETTLED_SECONDS = 1.0
 """Minimum age of a change after which a later one has a different timestamp, given coarse file system clocks."""
@@ -58,20 +53,6 @@ def signature_of(path: Path) -> Signature | None:
             parts += [found.st_ino if name == path.name else 0, found.st_size, found.st_mtime_ns]
             latest = max(latest, found.st_mtime_ns)
     return Signature(tuple(parts), time.time() - latest / 1e9 > _SETTLED_SECONDS)
-
-
-def is_job_database(path: Path) -> bool:
-    """Return whether the header identifies a job database, or its content is still in the write-ahead log."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(100)
-        beside = path.with_name(f"{path.name}-wal").exists()
-    except OSError:
-        return False
-    if len(head) < 100 or not head.startswith(_MAGIC):
-        return False
-    mark = int.from_bytes(head[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4], "big")
-    return mark == APPLICATION_ID or (mark == 0 and beside)
 
 
 @contextlib.contextmanager

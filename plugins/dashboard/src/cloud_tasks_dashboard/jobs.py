@@ -1,6 +1,9 @@
 """The jobs of a folder, with a summary of each for the list.
 
-Invariant, with a test: a job is accessible only by its name in the list; no path is built from a request.
+Invariants, each with a test:
+
+1. A job is accessible only by its name in the list; no path is built from a request.
+2. A file that is not a job database is never opened with SQLite.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ import attrs
 
 from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.model import FINAL_STATUSES, TaskStatus
-from cloud_tasks.store import JobSummary, read_job, read_summary
-from cloud_tasks_dashboard.database import Signature, is_job_database, open_reader, signature_of
+from cloud_tasks.store import JobSummary, is_job_database, read_job, read_summary
+from cloud_tasks_dashboard.database import Signature, open_reader, signature_of
 from cloud_tasks_dashboard.watch import Watch
 
 __all__ = ["Jobs"]

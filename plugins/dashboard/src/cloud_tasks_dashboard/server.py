@@ -19,21 +19,24 @@ Security invariants, each with a test:
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import json
 import logging
 import math
+import re
 import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
+import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -119,16 +122,21 @@ class _AccessControl:
         return None
 
 
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9.-]+))(?::(?P<port>[0-9]{1,5}))?")
+
+
 def _names_this_machine(host: str) -> bool:
     """Return whether a Host header is ``localhost`` or a loopback address, with or without any port."""
-    name, bracket, _ = host.removeprefix("[").partition("]") if host.startswith("[") else host.partition(":")
-    if name.lower() == "localhost":
+    found = _HOST.fullmatch(host)
+    if found is None or int(found["port"] or 0) > 65535:
+        return False
+    if found["name"] is not None and found["name"].lower() == "localhost":
         return True
     try:
-        address = ipaddress.ip_address(name)
+        address = ipaddress.IPv4Address(found["name"]) if found["v6"] is None else ipaddress.IPv6Address(found["v6"])
     except ValueError:
         return False
-    return address.is_loopback and (address.version == 4 or bracket == "]")
+    return address.is_loopback
 
 
 def make_app(jobs: Jobs, token: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> ASGIApp:
@@ -169,16 +177,29 @@ def make_app(jobs: Jobs, token: str, *, clock: Callable[[], datetime] = lambda: 
         return _json(read_failure(path, _number(request.query_params, "event", 0)))
 
     routes = [
-        Route("/api/jobs", show_jobs),
-        Route("/api/job/{name}", show_job),
-        Route("/api/job/{name}/timeline", show_timeline),
-        Route("/api/job/{name}/tasks", show_tasks),
-        Route("/api/job/{name}/task", show_task),
-        Route("/api/job/{name}/failure", show_failure),
+        Route("/api/jobs", _in_thread(show_jobs)),
+        Route("/api/job/{name}", _in_thread(show_job)),
+        Route("/api/job/{name}/timeline", _in_thread(show_timeline)),
+        Route("/api/job/{name}/tasks", _in_thread(show_tasks)),
+        Route("/api/job/{name}/task", _in_thread(show_task)),
+        Route("/api/job/{name}/failure", _in_thread(show_failure)),
         *_page_routes(),
     ]
     handlers: Mapping[Any, Any] = {CloudTasksError: _error_response, HTTPException: _not_found}
     return _AccessControl(Starlette(routes=routes, exception_handlers=handlers), token)
+
+
+def _in_thread(show: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint that runs in a thread; the end of the server does not wait for a read of a stalled disk."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await anyio.to_thread.run_sync(show, request, abandon_on_cancel=True)
+        except asyncio.CancelledError:
+            # Only the end of the server cancels a request.
+            return PlainTextResponse("The dashboard has stopped.\n", status_code=503)
+
+    return endpoint
 
 
 def _page_routes() -> Iterator[Route]:

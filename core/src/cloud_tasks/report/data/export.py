@@ -3,21 +3,18 @@
 Invariants, each with a test:
 
 1. Memory does not depend on the number of rows.
-2. A file is written completely or not at all; an existing file is replaced only by a complete one.
-3. The columns of a kind are always the same, in the same order: a value of an unexpected type becomes empty, and lone
+2. The columns of a kind are always the same, in the same order: a value of an unexpected type becomes empty, and lone
    surrogates, which JSON can hold, are replaced. In CSV, columns for the members of objects follow: `MemberColumns`.
-4. JSON is strict: NaN and infinities are the texts ``NaN``, ``Infinity`` and ``-Infinity``.
+3. JSON is strict: NaN and infinities are the texts ``NaN``, ``Infinity`` and ``-Infinity``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import itertools
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,14 +22,14 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.errors import InputError
 from cloud_tasks.escape import csv_cell
 from cloud_tasks.model import Event, TaskStatus
 from cloud_tasks.report.data.member_columns import MemberColumns
 from cloud_tasks.sanitize import clean_text, shown_value
 from cloud_tasks.store import TaskAttempt, TaskRecord, iterate_attempts, iterate_events, iterate_tasks
 
-__all__ = ["FORMATS", "KINDS", "export_rows", "replacing"]
+__all__ = ["FORMATS", "KINDS", "export_rows"]
 
 FORMATS = ("csv", "jsonl", "parquet")
 _GROUP = 20_000
@@ -300,28 +297,3 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]
 
 def _parquet_value(value: Any, kind: str) -> Any:
     return _json(value).encode("utf-8", "replace") if kind == "json" and value is not None else value
-
-
-@contextlib.contextmanager
-def replacing(file: Path) -> Iterator[BinaryIO]:
-    """Yield a temporary file that replaces ``file`` on success and is removed otherwise.
-
-    Raises:
-        InputError: The folder does not exist or is not writable.
-        CloudTasksError: Writing failed.
-    """
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        out = unfinished.open("wb")
-    except OSError as error:
-        raise InputError(f"cannot write: {error.strerror}", where=str(file), hint="choose another path") from error
-    try:
-        with out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(unfinished, file)
-    except OSError as error:
-        raise CloudTasksError(f"{file}: cannot write: {error.strerror}", hint="check the free disk space") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

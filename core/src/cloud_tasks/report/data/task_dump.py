@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from cloud_tasks.model import TaskStatus
+from cloud_tasks.report.data.output_file import output_file
 from cloud_tasks.store import Store
 
 __all__ = ["dump_tasks"]
@@ -28,11 +28,10 @@ def dump_tasks(store: Store, folder: Path) -> tuple[Path, ...]:
 
 
 def _write(store: Store, status: TaskStatus, file: Path) -> None:
-    unfinished = file.with_name(file.name + ".tmp")
-    with unfinished.open("w", encoding="utf-8") as out:
+    with output_file(file) as out:
         separator = "[\n"
         for task in store.export_tasks([status]):
-            out.write(separator + json.dumps({"task_id": task.task_id, "data": dict(task.data)}))
+            text = separator + json.dumps({"task_id": task.task_id, "data": dict(task.data)})
+            out.write(text.encode())
             separator = ",\n"
-        out.write("\n]\n")
-    os.replace(unfinished, file)
+        out.write(b"\n]\n")

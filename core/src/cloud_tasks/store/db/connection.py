@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cloud_tasks.errors import StoreError
 from cloud_tasks.store.db.backups import SIDE_FILES, keep
+from cloud_tasks.store.db.file_header import require_regular_file
 from cloud_tasks.store.db.obstacles import store_error
 from cloud_tasks.store.db.schema import APPLICATION_ID, READABLE_SINCE, SCHEMA_VERSION, migrate
 
@@ -97,6 +98,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    require_regular_file(path)
     if not create and not path.exists():
         raise StoreError(
             f"job database {path} not found", hint="check --db-file, or start the job with `cloud-tasks run`"

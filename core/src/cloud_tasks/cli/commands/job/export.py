@@ -13,6 +13,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, file_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.output_path import check_output_path
 from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
@@ -20,7 +21,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import FORMATS, KINDS, export_rows, replacing
+from cloud_tasks.report import FORMATS, KINDS, export_rows, output_file
 
 __all__ = ["export"]
 
@@ -62,8 +63,10 @@ def export(registry: Registry) -> click.Command:
         """
         app.start_logging(verbosity=values["verbose"])
         chosen, statuses = _format(values), _statuses(values)
-        database = database_of(load_from_options(app.registry, values))
-        read_database(database).close()
+        config = load_from_options(app.registry, values)
+        database = database_of(config)
+        with read_database(database) as store:
+            check_output_path(values["output"], config, database, task_sources=(store.job.task_source,))
         output: Path | None = values["output"]
         if output is None:
             export_rows(
@@ -76,7 +79,7 @@ def export(registry: Registry) -> click.Command:
             )
             sys.stdout.buffer.flush()
             return
-        with replacing(output) as file:
+        with output_file(output) as file:
             count = export_rows(
                 database, values["kind"], chosen, file, statuses=statuses, spreadsheet=values["spreadsheet"]
             )

@@ -16,6 +16,7 @@ from cloud_tasks.cli.options.common import examples, file_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures
+from cloud_tasks.cli.options.output_path import check_output_path
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.errors import InputError
@@ -23,10 +24,10 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
     ReportFacts,
     gather_facts,
+    output_file,
     render_final_report,
     render_markdown,
     render_page,
-    replacing,
     report_dict,
 )
 
@@ -75,14 +76,15 @@ def report(registry: Registry) -> click.Command:
         chosen = _format(values)
         config = load_from_options(app.registry, values)
         database = database_of(config)
-        read_database(database).close()
+        with read_database(database) as store:
+            check_output_path(values["output"], config, database, task_sources=(store.job.task_source,))
         facts = gather_facts(database, datetime.now(UTC))
         text = _FORMATS[chosen](attrs.evolve(facts, next_steps=after_failures(facts.statistics, config)))
         output: Path | None = values["output"]
         if output is None:
             echo(text, nl=False)
             return
-        with replacing(output) as file:
+        with output_file(output) as file:
             file.write(text.encode())
         echo(f"Wrote {output}", err=True)
 

@@ -25,9 +25,12 @@ def find_plugin(plugins: Sequence[Plugin], name: str) -> Plugin:
     Raises:
         InputError: The name is unknown, or several plugins register it.
     """
-    for plugin in plugins:
-        if plugin.name == name:
-            return plugin
+    named = [plugin for plugin in plugins if plugin.name == name]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        owners = " and ".join(plugin.distribution for plugin in named)
+        raise InputError(f'several plugins are named "{name}": {owners}', hint="uninstall one of them")
     found = [plugin for plugin in plugins if any(item.name == name for _, item in plugin.registered)]
     if len(found) == 1:
         return found[0]

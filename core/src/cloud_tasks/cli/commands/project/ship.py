@@ -29,6 +29,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.escape import terminal_line
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
+from cloud_tasks.report import output_file
 
 __all__ = ["ship"]
 
@@ -177,8 +178,7 @@ def _set_variable(script: Path, text: str, name: str, value: str, *, dry_run: bo
     if updated == text:
         echo(f"{script} is up to date", err=as_json)
         return False
-    draft = script.with_name(f".{script.name}.tmp")
-    draft.write_text(updated, encoding="utf-8")
-    os.replace(draft, script)
+    with output_file(script) as out:
+        out.write(updated.encode())
     echo(f"Updated {script}", err=as_json)
     return True
