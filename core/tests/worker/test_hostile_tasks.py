@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +17,15 @@ from hypothesis import strategies as st
 from worker_harness import Harness, modes, run_program
 
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
+from cloud_tasks.worker.common.private_folder import create_private_folder
+from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
 from cloud_tasks.worker.reporting.reporter import Report
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import Completion
 from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool
+from cloud_tasks.worker.supervisor.execution.scratch_cleaner import ScratchCleaner
 from cloud_tasks.worker.supervisor.task_log import end_lines
 from cloud_tasks.worker.task_process import result_file
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, encode_report, split_report
@@ -461,3 +467,155 @@ def test_receive_result_reads_no_file_that_was_only_extended() -> None:
     os.pwrite(descriptor, (size - HEADER_LENGTH).to_bytes(8, "little"), 0)
     os.ftruncate(descriptor, size)
     assert len(receive_result(lambda: descriptor)) == HEADER_LENGTH
+
+
+SCRATCH = """
+def f(task_id, data, worker_data):
+    if task_id == 'task-1':
+        {body}
+    Path(worker_data.scratch_dir, "file").write_text("x")
+    folders = (os.path.dirname(worker_data.scratch_dir), worker_data.scratch_dir)
+    return [oct(os.stat(folder).st_mode & 0o777) for folder in folders]
+os.umask({umask})
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+@pytest.mark.parametrize("umask", [0o777, 0])
+@pytest.mark.parametrize("is_of_task", [True, False])
+def test_umask_does_not_decide_who_can_use_scratch_folders(worker, options, umask, is_of_task) -> None:
+    body = f"os.umask({umask})" if is_of_task else "pass"
+    code = SCRATCH.format(body=body, umask=0o022 if is_of_task else umask)
+    finished = run_program(worker, code, "--num-simultaneous-tasks", "1", *options, tasks=4)
+    assert [event.get("result") for event in worker.events(*ENDS)] == [["0o700"] * 2] * 4, finished.log
+    assert worker.nothing_is_left()
+
+
+@pytest.mark.parametrize("damage", ["shutil.rmtree(parent)", "os.chmod(parent, 0)", "os.chmod(parent, 0o777)"])
+def test_scratch_parent_that_a_task_damages_is_restored(tmp_path, damage) -> None:
+    parent = tmp_path / "parent"
+    data = WorkerData()
+    data._scratch = str(parent / "1")
+    create_private_folder(str(parent))
+    exec(damage, {"os": os, "shutil": shutil, "parent": parent})
+    assert Path(data.scratch_dir).stat().st_mode & 0o777 == 0o700
+
+
+def test_scratch_folder_that_cannot_be_removed_is_reported_once(tmp_path, monkeypatch) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        if not options.get("ignore_errors"):
+            raise PermissionError(1, "Operation not permitted", str(tmp_path / "root/0/kept"))
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    warnings: list[str] = []
+    cleaner = ScratchCleaner(str(tmp_path / "root"), warnings.append)
+    cleaner.create()
+    for number in range(2):
+        (tmp_path / "root" / str(number)).mkdir()
+        cleaner.remove(str(tmp_path / "root" / str(number)))
+    cleaner.close()
+    (warning,) = warnings
+    folder = tmp_path / "root/0"
+    assert warning == (
+        f"Cannot remove the scratch folder {folder}: Operation not permitted (EPERM): {folder}/kept; remove it by hand"
+    )
+
+
+INIT = """
+import signal, sys
+def init(worker_data):
+    {init}
+def f(task_id, data, worker_data):
+    if task_id == 'task-1':
+        {body}
+    return 7
+if __name__ == "__main__":
+    Worker(f, worker_init=init, args=sys.argv[1:]).run()
+    sys.exit()
+"""
+_ALL = "for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}: "
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+@pytest.mark.parametrize(
+    "init",
+    [
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "signal.signal(signal.SIGCHLD, signal.SIG_DFL)",
+        _ALL + "signal.signal(number, signal.SIG_IGN)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+        "signal.set_wakeup_fd(-1)",
+    ],
+)
+def test_worker_init_that_changes_signals_keeps_no_worker_from_its_tasks(worker, options, init) -> None:
+    body = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
+    finished = run_program(worker, INIT.format(init=init, body=body), *options, "--max-attempts", "1", tasks=3)
+    ends = {event["task_id"]: event.get("result", event.get("signal")) for event in worker.events(*ENDS)}
+    assert ends == {"task-0": 7, "task-1": "SIGTERM", "task-2": 7}, finished.log
+    changed = init.startswith("signal.signal") or "SIG_IGN" in init
+    assert finished.log.count("worker_init has changed how SIGCHLD is handled") == changed
+
+
+def test_server_reports_ends_of_processes_that_other_code_has_waited_for(worker) -> None:
+    before = """
+import signal, sys
+from cloud_tasks.worker.common import process_tree
+def reap(heads):
+    os.waitpid(-1, 0)
+    raise ChildProcessError
+"""
+    code = before + INIT.format(init="process_tree.reap = reap", body="os._exit(3)")
+    run_program(worker, code, "--max-losses", "0", "--num-simultaneous-tasks", "1", tasks=3)
+    ends = {event["task_id"]: event.get("result", event.get("cause")) for event in worker.events(*ENDS)}
+    assert (ends["task-0"], ends["task-2"]) == (7, 7)
+    assert "how the process ended is unknown" in ends["task-1"]
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+def test_signals_of_a_task_to_its_parent_interrupt_no_task(worker, options) -> None:
+    body = f"""
+import signal
+{_ALL}
+    os.kill(os.getppid(), number)
+    time.sleep(0.005)
+return 8
+"""
+    (event,) = run(worker, body, *options, tasks=6)
+    assert (event["event_type"], event["result"]) == ("task_completed", 8)
+    assert worker.events("task_released", "non_fatal_exception") == []
+
+
+@modes
+def test_signals_of_a_task_are_those_that_python_starts_with(worker, mode) -> None:
+    code = """
+import signal
+def f(task_id, data, worker_data):
+    handlers = [(n, signal.getsignal(n)) for n in signal.valid_signals()]
+    changed = {int(n) for n, handler in handlers if handler not in (signal.SIG_DFL, None)}
+    return sorted(changed), sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+    run_program(worker, code, *mode, tasks=2)
+    expected = [sorted({signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}), []]
+    assert [event["result"] for event in worker.events(*ENDS)] == [expected] * 2
+
+
+def test_worker_in_a_thread_ends_with_one_line(worker) -> None:
+    code = """
+def f(task_id, data, worker_data): return 7
+if __name__ == "__main__":
+    import sys
+    thread = threading.Thread(target=Worker(f, args=sys.argv[1:]).run)
+    thread.start()
+    thread.join()
+    sys.exit()
+"""
+    finished = run_program(worker, code)
+    assert finished.log == "error: a worker needs the main thread, which receives signals; call run there\n"
+
+
+def test_worker_init_that_exits_is_given_up_after_five_starts(worker) -> None:
+    finished = run_program(worker, INIT.format(init="os._exit(3)", body="pass"), tasks=3)
+    assert finished.code == 1
+    (fatal,) = worker.events("fatal_exception")
+    assert fatal["exception"].startswith("no fork server ran a task in 5 starts")
+    assert "worker_init" in fatal["exception"]

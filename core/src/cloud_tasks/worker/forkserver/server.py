@@ -10,6 +10,7 @@ Invariants, each with a test:
 3. Attempts start in the order in which they were submitted.
 4. A waiting attempt has not started: it can be withdrawn and leaves no process and no file.
 5. A process that cannot be started ends no attempt: the attempt goes back to the supervisor, with the system's reason.
+6. Whatever ``worker_init`` does with signals, the ends of task processes are noticed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.orphans import Orphans
 from cloud_tasks.worker.forkserver.prefork import Prefork
 from cloud_tasks.worker.forkserver.protocol import (
+    UNKNOWN_STATUS,
     AttemptStarted,
     Failed,
     KillAttempt,
@@ -50,6 +52,7 @@ from cloud_tasks.worker.forkserver.protocol import (
 )
 from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, TASK_MARK, other_threads
 from cloud_tasks.worker.task_process.process_end import flush_files, own_from_now_on
+from cloud_tasks.worker.task_process.process_setup import refuse_signals
 from cloud_tasks.worker.task_process.runner import warm_up
 
 if TYPE_CHECKING:
@@ -97,11 +100,13 @@ class _Server:
     def serve(self) -> None:
         process_tree.become_subreaper()
         alarm_out, alarm_in = process_tree.wake_pipe()
-        signal.signal(signal.SIGCHLD, _do_nothing)
-        signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
+        self._set_signals(alarm_in)
         warm_up(self._config.limits)
         if not self._initialise():
             return
+        self._warn_of_signals()
+        self._set_signals(alarm_in)
+        refuse_signals()
         if not self._config.spawn:
             self._prefork.enable()
         self._warn_of_generators()
@@ -116,6 +121,17 @@ class _Server:
             self._channel.flush()
         except ChannelClosedError:
             return
+
+    def _set_signals(self, alarm: int) -> None:
+        signal.signal(signal.SIGCHLD, _do_nothing)
+        signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+
+    def _warn_of_signals(self) -> None:
+        if self._config.is_first and signal.getsignal(signal.SIGCHLD) is not _do_nothing:
+            Log(verbose=False).warning(
+                "worker_init has changed how SIGCHLD is handled, which the worker needs to notice the end of tasks; "
+                "the change is undone"
+            )
 
     def _warn_of_generators(self) -> None:
         if self._config.is_first and not sys.modules.keys().isdisjoint(("random", "numpy.random", "torch")):
@@ -268,20 +284,25 @@ class _Server:
                 reaped = process_tree.reap(children.by_pid)
             except ChildProcessError:
                 self._orphans.none_left()
+                # Other code, such as a thread of worker_init, has waited for them.
+                for pid in list(children.by_pid):
+                    self._reaped(pid, UNKNOWN_STATUS, ended)
                 return ended
             if reaped is None:
                 return ended
-            pid, status = reaped
-            child = children.by_pid.pop(pid, None)
-            if child is None:
-                self._orphans.helper_ended(pid)
-            elif child.gate is not None:
-                self._prefork.ended(child)
-            else:
-                now = time.monotonic()
-                children.ended(child, now)
-                ended.append((child, status))
-                self._orphans.expect(now)
+            self._reaped(*reaped, ended)
+
+    def _reaped(self, pid: int, status: int, ended: list[tuple[Child, int]]) -> None:
+        child = self._children.by_pid.pop(pid, None)
+        if child is None:
+            self._orphans.helper_ended(pid)
+        elif child.gate is not None:
+            self._prefork.ended(child)
+        else:
+            now = time.monotonic()
+            self._children.ended(child, now)
+            ended.append((child, status))
+            self._orphans.expect(now)
 
     def _report_start(self, child: Child) -> None:
         self._channel.put(encode(AttemptStarted(child.number, child.slot, child.pid, child.when)))

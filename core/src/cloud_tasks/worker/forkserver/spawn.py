@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,7 +33,16 @@ if TYPE_CHECKING:
 
     from cloud_tasks.worker.common.worker_data import WorkerData
 
-__all__ = ["SPAWN_ADVICE", "TASK_MARK", "Program", "become_task", "execute", "is_spawned", "other_threads"]
+__all__ = [
+    "SPAWN_ADVICE",
+    "TASK_MARK",
+    "Program",
+    "become_task",
+    "execute",
+    "is_main_thread",
+    "is_spawned",
+    "other_threads",
+]
 
 SPAWN_ADVICE = (
     "each task gets a fresh interpreter, which takes longer; start threads in the task's function, "
@@ -171,6 +181,15 @@ def _with_init(function: Function, on_init: Callable[[WorkerData], Any] | None) 
         return function(task_id, task_data, data)
 
     return run
+
+
+def is_main_thread() -> bool:
+    """Return whether this is the program's main thread."""
+    try:
+        signal.set_wakeup_fd(signal.set_wakeup_fd(-1))
+    except ValueError:
+        return False
+    return True
 
 
 def other_threads() -> str:

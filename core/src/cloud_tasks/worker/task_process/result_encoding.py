@@ -164,10 +164,11 @@ def _keep(content: bytes, suffix: str, assignment: Assignment) -> str:
     import io
 
     from cloud_tasks.escape import file_name
+    from cloud_tasks.worker.common.private_folder import create_private_folder
     from cloud_tasks.worker.task_process.result_store import store_file
 
     folder = f"{os.path.dirname(assignment.scratch) or 'cloud-tasks'}-results"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    create_private_folder(folder)
     disk = os.statvfs(folder)
     if disk.f_bavail * disk.f_frsize - len(content) < disk.f_blocks * disk.f_frsize // _FREE_PART:
         raise OSError(f"the disk of {folder} is nearly full")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from cloud_tasks.worker.common.formatting import format_duration
 from cloud_tasks.worker.common.os_errors import full_folder
+from cloud_tasks.worker.forkserver.protocol import UNKNOWN_STATUS
 from cloud_tasks.worker.task_process.report_format import split_report
 
 __all__ = ["SHUT_DOWN", "Outcome", "OutcomeKind", "end_text", "read_outcome"]
@@ -53,6 +54,7 @@ _NOT_EXECUTED = (126, 127)
 _TRACEBACK = "Traceback (most recent call last)"
 _MAX_CAUSE = 500
 _NO_REASON = "the process exited without reporting a result"
+_UNKNOWN_END = "how the process ended is unknown: other code of the program has waited for it"
 _DAMAGED = "the report of the task is damaged: the task wrote to a descriptor of the worker"
 _MIN_DAMAGED = 2
 """Bytes from which a report that cannot be read is damaged; a single one may be `result_file.REACHED`."""
@@ -128,6 +130,8 @@ def read_outcome(
             details={"exception": message, "exception_type": "MemoryLimitExceeded", **printed},
             kinds=("MemoryLimitExceeded", "MemoryError"),
         )
+    if status == UNKNOWN_STATUS:
+        return Outcome(kind=OutcomeKind.LOST, details={"cause": _UNKNOWN_END, **printed})
     code = os.waitstatus_to_exitcode(status)
     # A command that a task runs, or a mapped file, ends for lack of room without any other trace.
     problem = full_folder(folders) if code > 0 or -code in _SIGNALS_OF_FULL_FILES else ""
