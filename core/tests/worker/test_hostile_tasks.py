@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +31,9 @@ from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool
 from cloud_tasks.worker.supervisor.execution.scratch_cleaner import ScratchCleaner
 from cloud_tasks.worker.supervisor.task_log import end_lines
 from cloud_tasks.worker.task_process import result_file
+from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, encode_report, split_report
+from cloud_tasks.worker.task_process.result_encoding import report_result
 from cloud_tasks.worker.task_process.result_file import receive_result
 
 ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_released", "task_dead")
@@ -208,13 +213,6 @@ def test_channel_closes_at_bytes_of_another_origin(garbage) -> None:
     other.close()
 
 
-@modes
-def test_descriptors_closed_by_a_task_affect_that_task_only(worker, mode) -> None:
-    (event,) = run(worker, "os.closerange(3, 256); return 8", *mode)
-    assert event["event_type"] == "task_exited"
-    assert event["cause"] == "the process exited without reporting a result"
-
-
 STREAM = """
 class Stream:
     def __init__(self, error): self.error = error
@@ -240,8 +238,8 @@ def test_result_is_reported_without_standard_streams(worker, mode) -> None:
 def test_limit_on_the_size_of_files_is_no_failure_of_the_worker(worker, mode) -> None:
     body = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); return 'x' * 40_000"
     (event,) = run(worker, body, *mode)
-    assert event["event_type"] in ("task_completed", "task_exited", "task_exception")
-    assert "cannot" not in event.get("cause", "")
+    reason = event.get("cause", "") + event.get("exception", "")
+    assert event["event_type"] == "task_completed" or "File too large (EFBIG)" in reason
 
 
 FORKING = """
@@ -619,3 +617,118 @@ def test_worker_init_that_exits_is_given_up_after_five_starts(worker) -> None:
     (fatal,) = worker.events("fatal_exception")
     assert fatal["exception"].startswith("no fork server ran a task in 5 starts")
     assert "worker_init" in fatal["exception"]
+
+
+@modes
+@pytest.mark.parametrize("close", ["os.closerange(3, 256)", "os.closerange(0, 256)"])
+def test_report_that_a_task_made_impossible_is_replaced_by_its_cause(worker, mode, close) -> None:
+    (event,) = run(worker, f"{close}; return 8", *mode)
+    assert (event["event_type"], event["exit_code"]) == ("task_exited", 0)
+    problem = "the task has closed or replaced a descriptor of its worker"
+    assert event["cause"] == f"cannot report the result: Bad file descriptor (EBADF); {problem}"
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_limit_of_file_sizes_is_the_cause_of_a_missing_report(size) -> None:
+    code = f"""
+import os, resource
+from cloud_tasks.worker.common.shared_flags import SharedFlags
+from cloud_tasks.worker.task_process import result_file
+result_file._lift_file_size_limit = lambda: False
+flags, descriptor = SharedFlags(), result_file.open_result_file()
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+result_file.report_again(descriptor, b"x" * 20, OSError(27, "too large"), flags, 3)
+print(flags.take_report_error(3), flags.take_report_error(3), flags.take_report_error(2), os.fstat(descriptor).st_size)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert printed[:3] == ["27", "0", "0"]
+    outcome = read_outcome(status=0, content=b"", cause="", report_error=errno.EFBIG)
+    assert outcome.details["cause"] == (
+        "cannot report the result: File too large (EFBIG); the task has limited the size of its files (RLIMIT_FSIZE)"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EFBIG, errno.EIO])
+def test_process_that_was_killed_has_its_signal_as_the_cause(number) -> None:
+    assert read_outcome(status=9, content=b"", cause="", report_error=number).details["signal"] == "SIGKILL"
+
+
+@modes
+@pytest.mark.parametrize("captures", [(), ("--capture-output",)], ids=["own output", "captured"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_that_a_task_redirects_is_no_failure_of_the_worker(worker, mode, captures, stream) -> None:
+    number = {"stdout": 1, "stderr": 2}[stream]
+    body = f"""
+import sys
+os.dup2(os.open("/dev/full", os.O_WRONLY), {number})
+print("a line", file=sys.{stream}, flush=True)
+"""
+    (event,) = run(worker, body, *mode, *captures)
+    assert (event["event_type"], event["exception_type"]) == ("task_exception", "OSError")
+    assert event["exception"] == "[Errno 28] No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SIGXCPU", "the task exceeded a limit of CPU time (RLIMIT_CPU)"),
+        ("SIGSYS", "the task called a function of the system that it may not call (seccomp)"),
+        ("SIGXFSZ", "the task exceeded a limit of the size of files (RLIMIT_FSIZE)"),
+    ],
+)
+def test_signal_of_a_limit_is_not_taken_for_a_lack_of_memory(name, text) -> None:
+    assert read_outcome(status=int(signal.Signals[name]), content=b"", cause="").details["cause"] == text
+
+
+DEEP = """
+import sys
+sys.setrecursionlimit(10**9)
+value = []
+for _ in range(1_000_000): value = [value]
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+@pytest.mark.parametrize("end", ["return value", "return True, value", "raise ValueError(value)"])
+def test_recursion_limit_of_a_task_crashes_no_encoding(worker, options, end) -> None:
+    (event,) = run(worker, DEEP + end, *options, "--max-attempts", "1")
+    assert event["event_type"] in ("task_completed", "task_exception", "task_dead")
+    assert "SIGSEGV" not in str(event)
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+def test_higher_recursion_limit_changes_no_result(worker, options) -> None:
+    body = "import sys; sys.setrecursionlimit(10**6); return {'a': [1, None, {'b': 'x'}]}"
+    (event,) = run(worker, body, *options)
+    assert (event["event_type"], event["result"]) == ("task_completed", {"a": [1, None, {"b": "x"}]})
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/proc/self/fd/0", "fifo", "sparse"])
+def test_traceback_reads_regular_files_only(worker, path) -> None:
+    os.mkfifo(worker.folder / "fifo")
+    with (worker.folder / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    (event,) = run(worker, f"exec(compile('1 / 0', {path!r}, 'exec'))", "--reuse-processes", "10")
+    assert event["exception_type"] == "ZeroDivisionError"
+    assert f'File "{path}", line 1' in event["stack_trace"]
+
+
+def test_result_that_a_thread_changes_meanwhile_is_reported_as_such() -> None:
+    class Changing(dict):
+        def __init__(self, times: int) -> None:
+            super().__init__(a=1, b=2)
+            self.times = times
+
+        def items(self) -> Any:
+            self.times -= 1
+            if self.times >= 0:
+                raise RuntimeError("dictionary changed size during iteration")
+            return super().items()
+
+        def __reduce__(self) -> Any:
+            return dict, ()
+
+    assignment = Assignment(0, 0, "a", 1, {}, "", {})
+    assert report_result(Changing(2), "", assignment, (None, None), retry=False) == ({}, b'{"a":1,"b":2}')
+    head, _ = report_result(Changing(99), "", assignment, (None, None), retry=False)
+    assert "since another thread changed it during its conversion" in head["notice"][1]

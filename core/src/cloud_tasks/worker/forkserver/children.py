@@ -115,13 +115,13 @@ class Children:
         config = self._config
         assert child.message is not None
         number, task_id, attempt, payload, scratch = child.message
-        environment = config.environments[child.slot]
-        assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment)
+        environment, output = config.environments[child.slot], child.output
+        assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment, output)
         if config.spawn:
             execute(
                 config.program,
                 parent=self._pid,
-                output=child.output,
+                output=output,
                 environment=environment,
                 limits=config.limits,
                 one=(assignment, child.result),
@@ -132,7 +132,7 @@ class Children:
             assignment,
             parent=self._pid,
             result=child.result,
-            output=child.output,
+            output=output,
             limits=config.limits,
             gate=None if child.gate is None else (child.gate, config.environments),
         )

@@ -51,6 +51,7 @@ from cloud_tasks.worker.forkserver.protocol import (
     encode,
 )
 from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, TASK_MARK, other_threads
+from cloud_tasks.worker.task_process.exception_report import note_outputs
 from cloud_tasks.worker.task_process.process_end import flush_files, own_from_now_on
 from cloud_tasks.worker.task_process.process_setup import refuse_signals
 from cloud_tasks.worker.task_process.runner import warm_up
@@ -107,6 +108,7 @@ class _Server:
         self._warn_of_signals()
         self._set_signals(alarm_in)
         refuse_signals()
+        note_outputs()
         if not self._config.spawn:
             self._prefork.enable()
         self._warn_of_generators()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cloud_tasks.worker.common.private_api import forget_event_loop, open_socket
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.task_process.assignment import Assignment, ResultLimits
+from cloud_tasks.worker.task_process.exception_report import note_outputs
 from cloud_tasks.worker.task_process.function_call import Function
 from cloud_tasks.worker.task_process.process_setup import restore_signals, set_up
 from cloud_tasks.worker.task_process.result_file import REACHED, open_result_file, report_own_failure
@@ -154,6 +155,7 @@ def become_task(function: Function, data: WorkerData, on_init: Callable[[WorkerD
     if os.getppid() != parent:
         os._exit(70)
     restore_signals()
+    note_outputs()
     forget_event_loop()
     assignment = Assignment(*rest) if kind == _ONE else None
     if assignment is not None:

@@ -94,6 +94,7 @@ class Supervisor:
             settings,
             self._forkserver,
             parts.loop,
+            parts.flags,
             on_started=self._on_started,
             on_ended=self._on_ended,
             on_returned=lambda attempts: self._submitter.submit_again(attempts),
