@@ -7,7 +7,7 @@ Invariants, each with a test:
 3. An exception that our own means caused (the output of the task, its scratch folder) is reported as such, with the
    system's error; any other is the task's own. Output that the task has redirected is not ours.
 4. Only regular files of a moderate size are read for the lines of a traceback, and code of C recurses no deeper than
-   within Python's usual limit, whatever limit the task has set.
+   the stack allows, whatever limit the task has set.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
     "text_of",
 ]
 
-MAX_RECURSION = max(1000, min(getrecursionlimit(), 10_000))
-"""Recursion limit that code of C does not exceed the stack with."""
+MAX_RECURSION = 10_000
+"""Recursion limit up to which code of C does not exceed the stack."""
 
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
@@ -71,7 +71,7 @@ def _files(*descriptors: int) -> Iterator[_File]:
 
 @contextlib.contextmanager
 def bounded_recursion() -> Iterator[None]:
-    """Lower the recursion limit to the usual one."""
+    """Lower the recursion limit to one that the stack allows."""
     limit = getrecursionlimit()
     try:
         if limit > MAX_RECURSION:
