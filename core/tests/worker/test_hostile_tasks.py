@@ -399,6 +399,18 @@ def test_clock_that_a_task_replaces_changes_no_time_of_an_event(worker, options,
         assert start - 1 <= datetime.fromisoformat(each["timestamp"]).timestamp() <= time.time() + 1
 
 
+@pytest.mark.parametrize("value", ["float('nan')", "1e300", "0.0", "None"])
+def test_clock_that_worker_init_replaces_changes_no_time_of_an_event(worker, value) -> None:
+    start = time.time()
+    code = CLOCKS + INIT.format(init=f"freeze({value}, time)", body="pass")
+    finished = run_program(worker, code, tasks=3)
+    events = worker.events("task_started", *ENDS)
+    assert [event.get("result") for event in events if "elapsed_time" in event] == [7] * 3, finished.log
+    for each in events:
+        assert 0.0 <= each.get("elapsed_time", 0.0) <= time.time() - start
+        assert start - 1 <= datetime.fromisoformat(each["timestamp"]).timestamp() <= time.time() + 1
+
+
 @pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
 def test_functions_that_a_task_replaces_are_not_those_of_its_report(worker, options) -> None:
     body = "freeze(None, os, json, marshal, gc, time); return {'a': ['x' * 40_000]}"

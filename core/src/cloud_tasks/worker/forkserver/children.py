@@ -12,8 +12,8 @@ from __future__ import annotations
 import gc
 import heapq
 import os
-import time
 from collections.abc import Sequence
+from time import monotonic
 from typing import NoReturn
 
 from cloud_tasks.worker.common import process_tree
@@ -244,7 +244,7 @@ class Children:
 
     def bound_outputs(self) -> None:
         """Truncate outputs that are too long, at most once a second."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._bound_at:
             return
         self._bound_at = now + _BOUND_INTERVAL

@@ -22,9 +22,9 @@ import os
 import select
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker.common import process_tree
@@ -150,7 +150,7 @@ class _Server:
         poll.register(channel.fileno(), select.POLLIN)
         poll.register(alarm, select.POLLIN)
         while not (self._quit and not children.by_pid):
-            if self._flush_at != _NEVER and time.monotonic() >= self._flush_at:
+            if self._flush_at != _NEVER and monotonic() >= self._flush_at:
                 channel.flush()
                 self._flush_at = _NEVER
             ended: list[tuple[Child, int]] = []
@@ -168,7 +168,7 @@ class _Server:
                 self._report_start(child)
             if waiting:
                 self._prefork.refill(waiting)
-            if orphans.due_at != _NEVER and time.monotonic() >= orphans.due_at:
+            if orphans.due_at != _NEVER and monotonic() >= orphans.due_at:
                 orphans.kill(children.by_pid.keys())
             children.bound_outputs()
 
@@ -212,7 +212,7 @@ class _Server:
     def _timeout(self) -> float | None:
         """Return the milliseconds until something is due; None for nothing."""
         due = min(self._flush_at, self._orphans.due_at, self._children.bound_at)
-        return None if due == _NEVER else max(0.0, (due - time.monotonic()) * 1000)
+        return None if due == _NEVER else max(0.0, (due - monotonic()) * 1000)
 
     def _read(self) -> None:
         by_pid = self._children.by_pid
@@ -249,7 +249,7 @@ class _Server:
         while waiting and children.free_slots:
             message = waiting.popleft()
             slot = heapq.heappop(children.free_slots)
-            when = time.monotonic()
+            when = monotonic()
             child = self._prefork.open_gate(message.number, slot)
             if child is None:
                 try:
@@ -301,7 +301,7 @@ class _Server:
         elif child.gate is not None:
             self._prefork.ended(child)
         else:
-            now = time.monotonic()
+            now = monotonic()
             self._children.ended(child, now)
             ended.append((child, status))
             self._orphans.expect(now)
