@@ -445,9 +445,8 @@ def test_pool_measures_seconds_itself_that_no_clock_shows(seconds) -> None:
     end.close()
 
 
-_json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()), lambda inner: st.lists(inner)
-)
+_scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+_json_values = _scalars | st.lists(_scalars, max_size=3) | st.dictionaries(st.text(), _scalars, max_size=2)
 _FIELDS = [
     *("error", "message", "trace", "own_failure", "kinds", "errno", "forked", "exited", "exit_code", "retry"),
     *("reason", "after", "notice", "warning", "result_address", "result_bytes", "result_pickle", "result_repr"),
