@@ -24,8 +24,8 @@ if __name__ == "__main__":
 CLOSED = [">&-", "2>&-", "<&-", ">&- 2>&- <&-"]
 LINES = [
     "report --db-file job.db", "report --db-file job.db -o new.txt", "export tasks --db-file job.db --format jsonl",
-    "plugins list", "config show", "plan --provider local --total-tasks 4 --task-time 1",
-    "simulate --provider local --total-tasks 4 --task-time 1", "list-instance-types --provider local",
+    "plugins list", "config show", "plan --provider local --num-tasks 4 --task-time 1",
+    "simulate --provider local --num-tasks 4 --task-time 1", "list-instance-types --provider local",
     "show-queue --provider local --job-id job", "init new --provider local -y", "--help",
 ]  # fmt: skip
 
