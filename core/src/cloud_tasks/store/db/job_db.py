@@ -53,9 +53,10 @@ class JobDatabase:
         self._lock = lock
         self._durable = durable
         self.complete: Callable[[sqlite3.Connection], None] = lambda copy: None
-        """Adds to the copy of a damaged database what the process knows."""
+        """Completion of the copy of a damaged database with what the process knows."""
         self._claim: WriterLock | None = None
         self._is_available = True
+        self._state = state_of(path)
         self._note_files()
         self._gone: StoreGoneError | None = None
 

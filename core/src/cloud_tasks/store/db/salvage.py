@@ -20,7 +20,7 @@ def salvage(connection: sqlite3.Connection, copy: Path, complete: Callable[[sqli
     """Write what can be read to a new database; return its path.
 
     Args:
-        complete: Adds what the damage took away and the process knows.
+        complete: Adds what is missing and the process knows.
     """
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     try:
