@@ -19,6 +19,7 @@ from cloud_tasks.escape import (
     csv_cell,
     file_name,
     html_text,
+    printed_word,
     shell_word,
     terminal_line,
     terminal_text,
@@ -38,6 +39,23 @@ TEXT = st.text(st.characters())
 def test_shell_reads_a_word_as_it_was(text: str) -> None:
     printed = subprocess.run(["/bin/sh", "-c", f"printf %s {shell_word(text)}"], capture_output=True, check=True).stdout
     assert printed == text.encode()
+
+
+@given(st.text(st.characters(exclude_characters="\0"), max_size=30))
+@settings(max_examples=60)
+@example("a\u202e\x07b")
+@example("\x1b[2J'\\")
+@example("a\nb")
+@example("caf\udce9\x01")
+@example("\ud800\x01")
+@example("")
+def test_bash_reads_a_printed_word_as_it_was(text: str) -> None:
+    word = printed_word(text)
+    assert terminal_line(word) == word
+    assume(not any(0xD800 <= ord(letter) < 0xDC80 or 0xDD00 <= ord(letter) < 0xE000 for letter in text))
+    line = f"printf %s {word}".encode("utf-8", "surrogateescape")
+    printed = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
+    assert printed == text.encode("utf-8", "surrogateescape")
 
 
 def test_shell_word_refuses_nul() -> None:

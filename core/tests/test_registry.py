@@ -273,7 +273,7 @@ def test_installed_plugin_never_takes_a_ctrl_c_of_the_user(tmp_path: Path, monke
         Registry(only=["slow"]).plugins()
 
 
-def test_two_plugins_of_one_name_are_an_error_with_both_distributions_when_used(
+def test_duplicate_plugin_name_is_an_error_with_both_distributions_when_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offers = (

@@ -6,7 +6,8 @@ SQLite, values are bound as parameters, never put into a statement; what may be 
 
 Invariants, each with a test over arbitrary text:
 
-1. A shell reads `shell_word` as one word with exactly the characters of the text.
+1. A shell reads `shell_word` as one word with exactly the characters of the text, and so does Bash with `printed_word`,
+   which is printable.
 2. Two identifiers never have one file name, and a file name fits every file system.
 3. Text for a terminal has no control character, and text in one line has no line break and no URL with credentials.
 4. A cell of a CSV file is no formula; HTML text has no markup; a URL segment has no delimiter.
@@ -20,6 +21,7 @@ __all__ = [
     "csv_cell",
     "file_name",
     "html_text",
+    "printed_word",
     "shell_word",
     "terminal_line",
     "terminal_text",
@@ -58,6 +60,24 @@ def shell_word(text: str) -> str:
     import shlex
 
     return shlex.quote(text)
+
+
+def printed_word(text: str) -> str:
+    r"""Return text as one word of a command to copy from a terminal: ``$'\x1b'`` for control characters.
+
+    Bash, zsh and ksh read it. NUL, which no argument can contain, is left out.
+    """
+    text = text.replace("\0", "")
+    if not _IN_A_LINE.search(text):
+        return shell_word(text)
+    encoded = text.encode("utf-8", "surrogateescape" if _is_path_text(text) else "surrogatepass")
+    parts = (chr(byte) if 0x20 <= byte < 0x7F and chr(byte) not in "\\'" else f"\\{byte:03o}" for byte in encoded)
+    return f"$'{''.join(parts)}'"
+
+
+def _is_path_text(text: str) -> bool:
+    """Return whether text has only those surrogates that stand for undecodable bytes."""
+    return not any(0xD800 <= ord(letter) < 0xDC80 or 0xDD00 <= ord(letter) < 0xE000 for letter in text)
 
 
 def file_name(identifier: str, suffix: str = "") -> str:

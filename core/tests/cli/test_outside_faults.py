@@ -109,6 +109,32 @@ def test_run_whose_database_is_replaced_ends_with_its_instances_and_keeps_a_copy
     assert project.completed(copy) == TASKS
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_run_whose_database_is_damaged_in_place_ends_with_its_instances_and_keeps_a_copy(
+    project: Project, share: float
+) -> None:
+    process = start_midway(project)
+    size = project.database.stat().st_size
+    if share < 1:
+        os.truncate(project.database, int(size * share))
+    else:
+        with project.database.open("r+b") as file:
+            file.write(b"x" * min(size, 1 << 16))
+    project.go()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "JOB COMPLETE" not in out
+    last = err.strip().splitlines()[-1]
+    assert "job.db: damaged by another program; what could be read was saved as job.db.bak-" in last
+    assert "no instance is left running" in last
+    assert project.shell.running() == set()
+    (copy,) = project.folder.glob("job.db.bak-*")
+    assert project.completed(copy) >= 4
+    resumed = run_printed(project, last, f"cloud-tasks run --continue --config config.yml --db-file {copy.name}")
+    assert "JOB COMPLETE" in resumed.out, resumed.err
+    assert project.completed(copy) == TASKS
+
+
 def run_printed(project: Project, text: str, command: str, *more: str) -> Finished:
     """Run the command that a text names in backquotes."""
     assert command in re.findall("`([^`]*)`", text), text

@@ -17,7 +17,7 @@ import click
 import cloud_tasks
 from cloud_tasks import exit_codes
 from cloud_tasks.cli.failures import describe_failure, prepare_streams, silence_stdout
-from cloud_tasks.cli.output import echo
+from cloud_tasks.cli.output import echo, until_closed
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.escape import terminal_line, without_credentials
 
@@ -169,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_streams()
     try:
         code = _run(arguments)
-        sys.stdout.flush()
+        with until_closed(1):
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
@@ -182,9 +183,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Several problems of a configuration are one line each.
         _print_error("\n".join(map(terminal_line, getattr(error, "problems", (str(error),)))), debug)
         code = exit_codes.BAD_INPUT if isinstance(error, InputError) else exit_codes.RUN_FAILED
-    except BrokenPipeError:
-        silence_stdout()
-        code = exit_codes.RUN_FAILED
     except Exception as error:
         code = _show_failure(error, arguments, debug)
     sys.exit(code)

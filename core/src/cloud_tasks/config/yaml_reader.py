@@ -5,11 +5,16 @@ Invariants, each with a test:
 1. Values are mappings, lists, text, numbers, true/false and null; any other tag is refused, and nothing is executed.
 2. A key given twice in one mapping is refused, at its second line.
 3. The size of the file, its depth and the expansion of aliases are bounded.
+4. An error about a file that is no configuration, such as ``/etc/shadow``, has nothing of its content.
+5. A pipe that no program writes to is refused after `_WRITER_SECONDS`.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,10 @@ __all__ = ["Located", "parse_yaml_text", "read_document"]
 _MAX_NODES = 100_000
 _MAX_BYTES = 16 << 20
 _TAG = "tag:yaml.org,2002:"
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+"""Names of sections and keys; anything else may be a line of another kind of file."""
+_NAMED_PROBLEM = re.compile(r"\b(alias|anchor|tag handle|directive)\b.*", re.DOTALL)
+_WRITER_SECONDS = 5.0
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,8 +67,7 @@ def read_document(file: Path) -> Mapping[str, Located]:
         InputError: The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        with file.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
+        content = _read(file)
         if len(content) > _MAX_BYTES:
             raise InputError(f"larger than {_MAX_BYTES >> 20} MB", where=str(file), hint="check the path of --config")
         text = content.decode("utf-8-sig")
@@ -76,6 +84,28 @@ def read_document(file: Path) -> Mapping[str, Located]:
     if not isinstance(node, yaml.MappingNode):
         raise InputError("expected settings (key: value)", where=reader.place(node))
     return reader.located(node, depth=2)
+
+
+def _read(file: Path) -> bytes:
+    """Return the content up to one byte more than allowed; wait for the writer of a pipe for a limited time."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with open(descriptor, "rb") as stream:
+        begin = _begin_of_pipe(descriptor, file) if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else b""
+        os.set_blocking(descriptor, True)
+        return begin + stream.read(_MAX_BYTES + 1 - len(begin))
+
+
+def _begin_of_pipe(descriptor: int, file: Path) -> bytes:
+    deadline = time.monotonic() + _WRITER_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if begin := os.read(descriptor, 1024):
+                return begin
+        except BlockingIOError:
+            # A program has it open for writing.
+            return b""
+        time.sleep(0.05)
+    raise InputError("no program writes to this pipe", where=str(file), hint="check the path of --config")
 
 
 def parse_yaml_text(text: str) -> Any:
@@ -97,7 +127,8 @@ def _compose(text: str, name: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if name and mark is not None else name
-        raise InputError(f"invalid YAML: {error.problem or error.context}", where=where) from error
+        problem = _NAMED_PROBLEM.sub(r"\1", str(error.problem or error.context))
+        raise InputError(f"invalid YAML: {problem}", where=where) from error
     except yaml.reader.ReaderError as error:
         raise InputError(f"invalid YAML: {error.reason}", where=name) from error
     except RecursionError as error:
@@ -115,7 +146,7 @@ class _Reader:
     def located(self, mapping: yaml.MappingNode, *, depth: int) -> dict[str, Located]:
         """Return the entries of a mapping, with lines down to ``depth`` levels."""
         found: dict[str, Located] = {}
-        for key, name, node in self._entries(mapping):
+        for key, name, node in self._entries(mapping, named=True):
             if depth > 1 and isinstance(node, yaml.MappingNode):
                 value: Any = self.located(node, depth=depth - 1)
             else:
@@ -136,8 +167,12 @@ class _Reader:
             raise InputError("an alias contains itself", where=self.place(node)) from error
         return self._scalar(node)
 
-    def _entries(self, mapping: yaml.MappingNode) -> list[tuple[yaml.Node, str, yaml.Node]]:
-        """Return key node, key and value node of each entry; own entries replace those of merged mappings (``<<``)."""
+    def _entries(self, mapping: yaml.MappingNode, *, named: bool = False) -> list[tuple[yaml.Node, str, yaml.Node]]:
+        """Return key node, key and value node of each entry; own entries replace those of merged mappings (``<<``).
+
+        Args:
+            named: The keys are names of sections or settings.
+        """
         self._require(mapping, "map")
         written: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
@@ -154,6 +189,9 @@ class _Reader:
             # YAML reads the key `on` of a retry rule as a boolean.
             if not isinstance(key, yaml.ScalarNode) or key.tag not in (f"{_TAG}str", f"{_TAG}bool"):
                 raise InputError("a key must be plain text", where=self.place(key))
+            if named and not _KEY.fullmatch(key.value):
+                hint = "a key has letters, digits, _ and -; check the path of --config"
+                raise InputError("expected settings (key: value)", where=self.place(key), hint=hint)
             if key.value in written:
                 first = written[key.value][0].start_mark.line + 1
                 raise InputError(

@@ -51,7 +51,7 @@ from cloud_tasks.store.records import (
 )
 from cloud_tasks.store.write import instances, tasks
 from cloud_tasks.store.write.apply_events import apply_batch
-from cloud_tasks.store.write.counters import read_counter
+from cloud_tasks.store.write.counters import read_counter, recount
 from cloud_tasks.store.write.dead_letters import dead_letter
 from cloud_tasks.store.write.load_tasks import insert_tasks
 
@@ -71,6 +71,7 @@ class Store:
         self._instances = InstanceCache()
         self._summary: JobSummary | None = None
         self._counts: Mapping[TaskStatus, int] | None = None
+        file.complete = self._complete
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
@@ -137,11 +138,16 @@ class Store:
         """
         return self._file.publish(path)
 
+    def _complete(self, copy: sqlite3.Connection) -> None:
+        if tasks.read_job(copy) is None:
+            tasks.write_job(copy, self._job)
+        recount(copy)
+
     def check_file(self) -> None:
-        """Check that the path still names this database: a deleted file is written again.
+        """Check that the path still names this database, undamaged: a deleted file is written again.
 
         Raises:
-            StoreGoneError: The file was replaced, or its folder is gone.
+            StoreGoneError: The file was replaced or damaged, or its folder is gone.
         """
         self._file.check_file()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +76,18 @@ def test_reset_for_requeue_makes_every_unfinished_task_pending(store: Store) -> 
     assert [attempt.outcome for attempt in store.attempts("b")] == [AttemptOutcome.LOST]
     assert store.summary().losses == 1
     assert store.summary().counts[TaskStatus.PENDING] == 3
+
+
+def test_reset_for_requeue_counts_the_tasks_that_another_program_left(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b", "c", "d"]) as store:
+        store.apply_events([completed("a")])
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+            other.execute("DELETE FROM tasks WHERE task_id IN ('b', 'c')")
+        assert store.remaining() == 3
+        assert store.reset_for_requeue() == 1
+        assert (store.remaining(), store.summary().total) == (1, 2)
+        store.apply_events([completed("d")])
+        assert store.summary().finished
 
 
 def test_end_event_after_reset_for_requeue_is_applied(store: Store) -> None:

@@ -17,7 +17,7 @@ from cloud_tasks.cli.options.config_options import (
 )
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import NextCommands
-from cloud_tasks.escape import shell_word, terminal_line
+from cloud_tasks.escape import printed_word
 from cloud_tasks.store import JobStatistics, JobSummary
 
 __all__ = ["after_failures", "code_of_job", "command_line", "next_commands"]
@@ -67,7 +67,7 @@ def command_line(
     if database is not None:
         given += ["--db-file", str(database)]
     words = ("cloud-tasks", name, *options, *given, *arguments)
-    return terminal_line(" ".join(shell_word(word.replace("\0", "")) for word in words))
+    return " ".join(map(printed_word, words))
 
 
 def _given_options(*, only_job: bool, with_private: bool, with_database: bool) -> Iterator[str]:

@@ -22,11 +22,11 @@ _APPLICATION_ID_AT = 68
 
 
 def require_regular_file(path: Path) -> None:
-    """Raise `StoreError` for a device, a pipe, a socket or a folder; a path without a file passes."""
+    """Raise `StoreError` for a device, a pipe or a socket; a folder or a path without a file passes."""
     with contextlib.suppress(OSError):
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "not a regular file"
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            kind = "a pipe" if stat.S_ISFIFO(mode) else "not a regular file"
             raise StoreError(f"{path}: not a job database ({kind})", hint="check --db-file")
 
 

@@ -8,7 +8,8 @@ Invariants, each with a test:
 3. No transaction counts as committed unless the database's name still refers to the file that was written. A deleted
    database is written again from the open file; next to one that was replaced, one copy is kept, and every later
    transaction raises the same error.
-4. The write-ahead log of this file is never left for another file of the same name: SQLite would apply it to that.
+4. Nor if another program has damaged the file or its log: what can still be read is saved as a copy, as for 3.
+5. The write-ahead log of this file is never left for another file of the same name: SQLite would apply it to that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,8 +26,10 @@ import structlog
 from cloud_tasks.errors import StoreError, StoreGoneError
 from cloud_tasks.store.db import connection as database
 from cloud_tasks.store.db.backups import backup_path, save_copy
-from cloud_tasks.store.db.obstacles import Guard
+from cloud_tasks.store.db.integrity import is_sound, state_of
+from cloud_tasks.store.db.obstacles import Guard, is_damage
 from cloud_tasks.store.db.reading import readable
+from cloud_tasks.store.db.salvage import salvage
 from cloud_tasks.store.db.writer_lock import WriterLock
 
 __all__ = ["JobDatabase"]
@@ -49,8 +52,11 @@ class JobDatabase:
         self.guard = Guard(path)
         self._lock = lock
         self._durable = durable
+        self.complete: Callable[[sqlite3.Connection], None] = lambda copy: None
+        """Completion of the copy of a damaged database with what the process knows."""
         self._claim: WriterLock | None = None
         self._is_available = True
+        self._state = state_of(path)
         self._note_files()
         self._gone: StoreGoneError | None = None
 
@@ -184,16 +190,22 @@ class JobDatabase:
                 raise StoreError(f"{self.path}: opened read-only, or closed")
             if self._gone is not None:
                 raise self._gone
+            self._check_content(deep=True)
             try:
                 with database.transaction(self.connection):
                     yield self.connection
             except sqlite3.OperationalError:
                 self._note_available(False)
                 # SQLite reports a deleted file as an I/O error where it has not opened the log yet.
-                self.check_file()
+                self._check_names()
+                raise
+            except sqlite3.DatabaseError as error:
+                if is_damage(error):
+                    raise self._save_damaged() from error
                 raise
             self._note_available(True)
-            self.check_file()
+            self._check_names()
+            self._check_content(deep=False)
 
     def _note_available(self, is_available: bool) -> None:
         """Wait less for a lock that has just been waited for: the caller has other things to do."""
@@ -206,30 +218,53 @@ class JobDatabase:
     # -- the file --------------------------------------------------------------------------------------------------
 
     def check_file(self) -> None:
-        """Check that the names of the database and of its lock still refer to the open files.
+        """Check that the database and its lock are still the open files, and undamaged.
 
         A database that was deleted is written again; a deleted lock is taken again.
 
         Raises:
-            StoreGoneError: The database was replaced, or its folder is gone; the message has the path of a copy.
+            StoreGoneError: The database was replaced or damaged, or its folder is gone; the message has the path of a
+                copy.
             StoreUnavailableError: The copy cannot be written at present.
             StoreError: Another process holds the new lock.
         """
         with self.guard:
             if self._gone is not None:
                 raise self._gone
-            found = database.file_identity(self.path)
-            if found == self._file:
-                self._note_files()
-            elif found is not None or not self.path.parent.is_dir():
-                raise self._save("replaced by another file" if found is not None else "deleted with its folder")
-            else:
-                self._write_again()
-            if self._lock is not None:
-                self._lock.renew()
+            self._check_names()
+            self._check_content(deep=True)
+
+    def _check_names(self) -> None:
+        found = database.file_identity(self.path)
+        if found == self._file:
+            self._note_side_files()
+        elif found is not None or not self.path.parent.is_dir():
+            raise self._save("replaced by another file" if found is not None else "deleted with its folder")
+        else:
+            self._write_again()
+        if self._lock is not None:
+            self._lock.renew()
+
+    def _check_content(self, *, deep: bool) -> None:
+        """Check the content if the files have changed since this was called last.
+
+        Args:
+            deep: No transaction of this process can be the reason.
+        """
+        found = state_of(self.path)
+        if found == self._state or database.file_identity(self.path) != self._file:
+            return
+        # A transaction changes the log, and the file only when the log is moved into it.
+        if (deep or found[0] != self._state[0]) and not is_sound(self.path, deep=deep):
+            raise self._save_damaged()
+        self._state = found
+
+    def _save_damaged(self) -> StoreGoneError:
+        return self._save("damaged by another program", is_damaged=True)
 
     def _note_files(self) -> None:
         self._file = database.file_identity(self.path)
+        self._state = state_of(self.path)
         self._note_side_files()
 
     def _note_side_files(self) -> None:
@@ -257,15 +292,21 @@ class JobDatabase:
             if database.file_identity(path) in self._side_files - {None}:
                 path.unlink(missing_ok=True)
 
-    def _save(self, problem: str) -> StoreGoneError:
+    def _save(self, problem: str, *, is_damaged: bool = False) -> StoreGoneError:
         """Save the content; return the error to raise, which is kept once there is a copy."""
+        message = f"{self.path}: {problem}"
         for folder in (self.path.parent, Path(), Path(tempfile.gettempdir())):
+            copy = backup_path(folder / self.path.name)
             with suppress(sqlite3.Error, OSError):
-                copy = save_copy(self.connection, backup_path(folder / self.path.name))
-                self._remove_side_files()
-                self._gone = StoreGoneError(f"{self.path}: {problem}", copy=copy)
+                if is_damaged:
+                    salvage(self.connection, copy, self.complete)
+                    self._gone = StoreGoneError(message, copy=copy, hint=f"what could be read was saved as {copy}")
+                else:
+                    save_copy(self.connection, copy)
+                    self._remove_side_files()
+                    self._gone = StoreGoneError(message, copy=copy)
                 return self._gone
-        return StoreGoneError(f"{self.path}: {problem}", copy=None)
+        return StoreGoneError(message, copy=None)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -310,4 +351,4 @@ class JobDatabase:
             finally:
                 if empty:
                     database.use_write_ahead_log(self.connection)
-                    self._note_side_files()
+                    self._note_files()

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from cloud_tasks.errors import StoreBusyError, StoreError, StoreFullError, StoreUnavailableError
 
-__all__ = ["Guard", "store_error"]
+__all__ = ["Guard", "is_damage", "store_error"]
 
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _IO = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
@@ -35,9 +35,15 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
         return StoreUnavailableError(f"{path}: {error}", hint="check the disk and the permissions of the folder")
     if code == sqlite3.SQLITE_READONLY:
         return StoreError(f"{path}: read-only", hint="check the permissions of the file and its folder")
-    if code in _DAMAGED or "decode" in str(error):
+    if is_damage(error) or "decode" in str(error):
         return StoreError(f"{path}: the job database is damaged", hint="restore a copy of it, if there is one")
     return StoreError(f"{path}: cannot use the job database: {error}", hint="check the file")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether SQLite found the file damaged; a truncated log is a short read."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _DAMAGED or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 class Guard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -48,8 +49,10 @@ class WriterLock:
                     hint="a job has one controller at a time; wait until that one ends, or stop it",
                 ) from error
             if self._is_current(fd):
-                os.ftruncate(fd, 0)
-                os.write(fd, f"{os.getpid()}\n".encode())
+                with contextlib.suppress(OSError):
+                    # For messages only: a full disk is no obstacle to the lock.
+                    os.ftruncate(fd, 0)
+                    os.write(fd, f"{os.getpid()}\n".encode())
                 return fd
             # The last holder removed the file between open and lock.
             os.close(fd)

@@ -20,6 +20,7 @@ __all__ = [
     "add_to_counters",
     "read_counter",
     "read_counters",
+    "recount",
 ]
 
 RUN_STARTED = "run:started"
@@ -58,6 +59,13 @@ def read_counter(connection: sqlite3.Connection, name: str, default: float = 0) 
 def add_to_counters(connection: sqlite3.Connection, amounts: dict[str, int]) -> None:
     """Add each amount to its counter."""
     connection.executemany(_ADD, [(name, amount) for name, amount in amounts.items() if amount])
+
+
+def recount(connection: sqlite3.Connection) -> None:
+    """Set the numbers of tasks, in total and by status, to those of the table of tasks."""
+    connection.execute("DELETE FROM counters WHERE name = 'total' OR (name >= 'status:' AND name < 'status;')")
+    connection.execute("INSERT INTO counters SELECT 'status:' || status, count(*) FROM tasks GROUP BY status")
+    connection.execute("INSERT INTO counters SELECT 'total', count(*) FROM tasks")
 
 
 _FORGET_RECENT = f"""

@@ -30,6 +30,7 @@ from cloud_tasks.store.write.counters import (
     RUN_STARTED,
     add_to_counters,
     read_counter,
+    recount,
 )
 
 __all__ = [
@@ -139,7 +140,10 @@ def iterate_messages(connection: sqlite3.Connection, statuses: Collection[TaskSt
 
 
 def reset_for_requeue(connection: sqlite3.Connection) -> int:
-    """Change every queued or running task to pending; running attempts end as interrupted. Return the pending tasks."""
+    """Change every queued or running task to pending; running attempts end as interrupted. Return the pending tasks.
+
+    The tasks are counted again: another program may have deleted some, for which a run would wait without end.
+    """
     (latest,) = connection.execute("SELECT coalesce(max(last_heard), 0) FROM hosts").fetchone()
     connection.execute(
         "UPDATE attempts SET outcome = ?, ended_at = ?, reason = ? WHERE outcome IS NULL",
@@ -149,8 +153,8 @@ def reset_for_requeue(connection: sqlite3.Connection) -> int:
     running = connection.execute(
         "UPDATE tasks SET status = ?, losses = losses + 1 WHERE status = ?", (_PENDING, _RUNNING)
     ).rowcount
-    queued = connection.execute("UPDATE tasks SET status = ? WHERE status = ?", (_PENDING, _QUEUED)).rowcount
-    _count_moves(connection, {_RUNNING: running, _QUEUED: queued}, _PENDING)
+    connection.execute("UPDATE tasks SET status = ? WHERE status = ?", (_PENDING, _QUEUED))
+    recount(connection)
     add_to_counters(connection, {"losses": running})
     connection.execute("DELETE FROM counters WHERE name = 'withdrawn'")
     return int(read_counter(connection, f"status:{_PENDING}"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
 from command_line import CommandLine, wait_until
+from small_disk import fill, small_disk
 
 from cloud_tasks.store import Store
 
@@ -52,6 +56,41 @@ PROGRAM = (
     "import asyncio,sys; from cloud_tasks.worker import Worker; "
     "asyncio.run(Worker(lambda i,d,w: (False, i), args=[]).start())"
 )
+
+
+@pytest.mark.parametrize("way", ["full disk", "damaged", "locked", "no lock file"])
+def test_stop_terminates_and_lists_the_instances_whatever_the_database(
+    left: CommandLine, tmp_path: Path, way: str
+) -> None:
+    (instance,) = left.running("job")
+    database, more = left.folder / "job.db", ("--config", "config.yml")
+    with contextlib.ExitStack() as stack:
+        if way == "full disk":
+            disk = stack.enter_context(small_disk(tmp_path / "disk", "size=2m"))
+            shutil.copy(database, disk)
+            fill(disk)
+            database = disk / "job.db"
+        elif way == "damaged":
+            content = database.read_bytes()
+            database.write_bytes(content[:100] + b"x" * len(content[100:]))
+        elif way == "locked":
+            other = stack.enter_context(contextlib.closing(sqlite3.connect(database, isolation_level=None)))
+            other.execute("BEGIN IMMEDIATE")
+        else:
+            (left.folder / "job.db.lock").symlink_to("elsewhere")
+        stopped = left.run("stop", *more, "--db-file", str(database))
+    assert left.running() == set()
+    assert f"Terminated {instance} (" in stopped.out
+    assert stopped.out.endswith("Terminated 1 instance of job job\n")
+    (error,) = stopped.err.splitlines()[-1:]
+    assert error.startswith(f"Error: {database}")
+    assert stopped.code == 1
+
+
+def test_stop_refuses_the_database_of_another_job(left: CommandLine) -> None:
+    stopped = left.run("stop", "--config", "config.yml", "--job-id", "another", "--db-file", "job.db")
+    assert stopped.code != 0
+    assert left.running("job")
 
 
 def test_stop_works_without_a_database(shell: CommandLine) -> None:

@@ -195,6 +195,18 @@ def test_load_queue_dry_run_changes_nothing(commands: MemoryCommands, tmp_path: 
     assert depths(commands) == [None, None]
 
 
+def test_load_queue_dry_run_prints_its_result_as_json(commands: MemoryCommands) -> None:
+    facts = {"job_id": "job", "queue": "job", "database": "job.db", "tasks": 7}
+    arguments = ("load-queue", "--job-id", "job", "--task-file", "tasks.json", "--json")
+    assert json.loads(commands.call(*arguments, "--dry-run").out) == {**facts, "dry_run": True, "obstacles": []}
+    assert json.loads(commands.call(*arguments).out) == facts
+    found = json.loads(commands.call(*arguments, "--dry-run").out)
+    assert len(found["obstacles"]) == 2
+    commands.call("delete-queue", "--job-id", "job", "--force")
+    resumed = commands.call("load-queue", "--job-id", "job", "--continue", "--dry-run", "--json")
+    assert json.loads(resumed.out) == {**facts, "dry_run": True}
+
+
 def test_load_queue_of_an_invalid_file_changes_nothing(commands: MemoryCommands, tmp_path: Path) -> None:
     fill(commands)
     (tmp_path / "tasks.json").write_text('[{"id": "a", "data": {}}, {"id": "a", "data": {}}]')

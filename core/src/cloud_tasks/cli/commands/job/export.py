@@ -16,7 +16,7 @@ from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.output_path import check_output_path
 from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.options.topics import TopicCommand
-from cloud_tasks.cli.output import echo
+from cloud_tasks.cli.output import echo, until_closed
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.quantities import counted
@@ -69,15 +69,10 @@ def export(registry: Registry) -> click.Command:
             check_output_path(values["output"], config, database, task_sources=(store.job.task_source,))
         output: Path | None = values["output"]
         if output is None:
-            export_rows(
-                database,
-                values["kind"],
-                chosen,
-                sys.stdout.buffer,
-                statuses=statuses,
-                spreadsheet=values["spreadsheet"],
-            )
-            sys.stdout.buffer.flush()
+            out = sys.stdout.buffer
+            with until_closed(1):
+                export_rows(database, values["kind"], chosen, out, statuses=statuses, spreadsheet=values["spreadsheet"])
+                out.flush()
             return
         with output_file(output) as file:
             count = export_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from cloud_tasks.model import Instance
 from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.store import Store
+from cloud_tasks.store import InstanceRecord, Store, is_job_database, writer_of
 
 __all__ = ["stop"]
 
@@ -73,8 +73,10 @@ def stop(registry: Registry) -> click.Command:
 def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
     database = database_of(config)
     check_recorded_place(database, config)
-    with _records(database, job_id, force=values["force"]) as store:
-        launches = store.instances() if store is not None else read_launches(database, job_id)
+    # With --json, standard output is JSON only.
+    as_json: bool = values["as_json"]
+    with _Records(database, job_id, force=values["force"]) as records:
+        launches = records.launches()
         with open_compute(config, job_id) as compute:
             recorded = note_zones(compute, launches)
             listed = terminate_instances(
@@ -88,10 +90,6 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
         # Recorded instances may have terminated before the first listing.
         terminated = {r.instance_id: f"{r.instance_type} in {r.zone}" for r in launches if r.instance_id in recorded}
         terminated |= {i.instance_id: f"{i.instance_type} in {i.zone}" for i in listed}
-        if store is not None:
-            _record_terminated(store)
-        # With --json, standard output is JSON only.
-        as_json: bool = values["as_json"]
         for instance_id, place in terminated.items():
             echo(f"Terminated {instance_id} ({place})", err=as_json)
         if others:
@@ -108,6 +106,7 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
         if as_json:
             facts = {"job_id": job_id, "terminated": list(terminated), "queue_removed": bool(purged)}
             echo(json.dumps(facts, indent=2))
+        records.update()
 
 
 def _own(compute: Compute, job_id: str, recorded: Collection[str]) -> list[Instance]:
@@ -117,8 +116,75 @@ def _own(compute: Compute, job_id: str, recorded: Collection[str]) -> list[Insta
     return [i for i in found if i.instance_id in recorded or i.labels.get("owner", "") in owners]
 
 
+class _Records:
+    """The job database of a job to stop. A context manager.
+
+    The instances are terminated in any case: a database that cannot be updated is reported afterwards.
+
+    Raises:
+        StoreError: On entering, if a controller has it open (without ``force``) or it is of another job; from
+            `update`, if it could not be updated.
+    """
+
+    def __init__(self, database: Path, job_id: str, *, force: bool) -> None:
+        self._database, self._job_id = database, job_id
+        self._store: Store | None = None
+        self._problem: StoreError | None = None
+        if not database.exists():
+            return
+        try:
+            self._store = Store.open(database, job_id=job_id)
+        except StoreError as error:
+            if force:
+                echo(f"Warning: {error.message}; the database is not updated", err=True)
+            elif writer_of(database) is None and _has_job(database, job_id):
+                self._problem = error
+            else:
+                hint = (
+                    "interrupt it with Ctrl-C, or add --force to terminate the instances without updating the database"
+                )
+                raise StoreError(error.message, hint=hint) from error
+
+    def __enter__(self) -> _Records:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            with contextlib.suppress(StoreError):
+                self._store.close()
+
+    def launches(self) -> Sequence[InstanceRecord]:
+        """Return the recorded launches, as far as the database can be read."""
+        if self._store is None:
+            return read_launches(self._database, self._job_id)
+        try:
+            return self._store.instances()
+        except StoreError as error:
+            self._problem = error
+            return ()
+
+    def update(self) -> None:
+        """Record all instances as terminated, after a complete listing showed none."""
+        try:
+            if self._store is not None:
+                _record_terminated(self._store)
+        except StoreError as error:
+            self._problem = error
+        if self._problem is not None:
+            hint = f"{self._problem.hint}; the database still shows the instances" if self._problem.hint else ""
+            raise StoreError(self._problem.message, hint=hint) from self._problem
+
+
+def _has_job(database: Path, job_id: str) -> bool:
+    """Return whether a database that cannot be opened for writing is that of the job, as far as it can be read."""
+    try:
+        with Store.open(database, read_only=True) as store:
+            return store.job.job_id == job_id
+    except StoreError:
+        return is_job_database(database)
+
+
 def _record_terminated(store: Store) -> None:
-    """Record all instances as terminated, after a complete listing showed none."""
     now = datetime.now(UTC)
     for record in store.instances():
         if record.ended_at is not None:
@@ -138,24 +204,3 @@ def _remove_queue(config: JobConfig, job_id: str) -> bool:
         existed = queue.exists()
         queue.delete()
     return existed
-
-
-@contextlib.contextmanager
-def _records(database: Path, job_id: str, *, force: bool) -> Iterator[Store | None]:
-    """Yield the job database, None where there is none. Raises `StoreError` while a controller has it open."""
-    if not database.exists():
-        yield None
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            store = stack.enter_context(Store.open(database, job_id=job_id))
-        except StoreError as error:
-            if not force:
-                hint = (
-                    "interrupt it with Ctrl-C, or add --force to terminate the instances without updating the database"
-                )
-                raise StoreError(error.message, hint=hint) from error
-            echo(f"Warning: {error.message}; the database is not updated", err=True)
-            yield None
-            return
-        yield store

@@ -92,14 +92,20 @@ def _load(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[st
         for obstacle in obstacles:
             log.info(f"Would overwrite {obstacle}")
         log.info(f"Dry run: {counted(total, 'task')} would be loaded; nothing was changed")
+        if values["as_json"]:
+            echo(json.dumps({**_facts(setup, database, total), "dry_run": True, "obstacles": obstacles}, indent=2))
         return
     if obstacles:
         confirm(f"overwrite {'; '.join(obstacles)}", force=values["force"], instead="--continue to resume the job")
     resources = setup.create()
     _send(resources.store, resources.tasks, config)
-    facts = {"job_id": setup.job_id, "queue": setup.queue_name, "database": str(database), "tasks": total}
+    facts = _facts(setup, database, total)
     text = f"Loaded {counted(total, 'task')} into queue {setup.queue_name}; database {database}"
     echo(json.dumps(facts, indent=2) if values["as_json"] else text)
+
+
+def _facts(setup: JobSetup, database: Path, total: int) -> dict[str, Any]:
+    return {"job_id": setup.job_id, "queue": setup.queue_name, "database": str(database), "tasks": total}
 
 
 def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[str, Any]) -> None:
@@ -107,6 +113,8 @@ def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mappin
         with read_database(database, job_id=setup.job_id) as store:
             pending = store.summary().counts[TaskStatus.PENDING]
             log.info(f"Dry run: {counted(pending, 'task')} would be sent; nothing was changed")
+        if values["as_json"]:
+            echo(json.dumps({**_facts(setup, database, pending), "dry_run": True}, indent=2))
         return
     setup.check_resumable()
     resources = setup.resume()
