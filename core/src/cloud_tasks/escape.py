@@ -125,7 +125,8 @@ def html_text(text: str) -> str:
 def without_credentials(text: str) -> str:
     """Return text in which no URL has credentials: ``https://user:token@host`` becomes ``https://host``.
 
-    Parameters with a secret keep their name: ``?token=***``. A user name alone stays, as in ``ssh://git@host``, unless the scheme is HTTP, where it may be a token.
+    Parameters with a secret keep their name: ``?token=***``.
+    A user name alone stays, as in ``ssh://git@host``, unless the scheme is HTTP, where it may be a token.
     """
     if "://" not in text:
         return text

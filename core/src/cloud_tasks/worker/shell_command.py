@@ -66,7 +66,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
     # The output of a command is a product of it as much as its result is.
     worker.data._keeps_output = True
     text, where = _option(worker.data.args.command, "COMMAND", "--command")
-    if not text:
+    if not text.strip():
         parser.error("no command; add --command 'program {input}'")
     shell, named = _option(worker.data.args.shell, "SHELL", "--shell")
     try:
