@@ -62,7 +62,7 @@ def test_output_file_that_is_an_input_is_refused(
 
 def test_output_of_a_report_is_not_its_database(folder: Path) -> None:
     Path("job.db").write_bytes(b"x")
-    for command, kind in (("report", "json"), ("export", "csv")):
-        done = MemoryCommands().call(command, "--config", "c.yml", "--format", kind, "--output", "job.db")
+    for command, kind in (("report", "json"), ("export tasks", "csv")):
+        done = MemoryCommands().call(*command.split(), "--config", "c.yml", "--format", kind, "--output", "job.db")
         assert "--output: job.db is the job database" in str(done.error)
     assert Path("job.db").read_bytes() == b"x"
