@@ -58,6 +58,7 @@ class Command:
         "function",
         "input_fields",
         "is_compound",
+        "is_coprocess",
         "is_loop",
         "program",
         "read_names",
@@ -71,6 +72,8 @@ class Command:
         self.input_fields: list[Field] = []
         """Fields in its standard input: here-string, process substitution."""
         self.is_compound = False
+        self.is_coprocess = False
+        """Whether others may write to its standard input."""
         self.is_loop = False
         """Whether it is the head of a loop: a variable and its values."""
         self.program = ""
@@ -180,6 +183,8 @@ class CommandExaminer(WordReader):
             self.has_jumps = True
             self._functions[command.function] = command.program
             return
+        if command.is_coprocess and command.program and self._all:
+            refuse_input(self._all[0], command.program)
         self._input += command.input_fields
         if pipeline.is_piped:
             self._input += self._all[pipeline.first : command.first]
