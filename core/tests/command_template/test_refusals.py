@@ -33,6 +33,12 @@ DOUBLY_EVALUATED = (
 
 READ_AS_CODE = (
     *DOUBLY_EVALUATED,
+    "cmd=(sh -c 'echo {g}'); \"${cmd[@]}\"",
+    "cmd=(sh -c); cmd+=('echo {g}'); \"${cmd[@]}\"",
+    "declare -a cmd=(bash -c 'echo {g}'); timeout 5 \"${cmd[@]}\"",
+    "cmd=(python3 -c 'print({g})'); ${cmd[*]}",
+    "set -- sh -c 'echo {g}'; \"$@\"",
+    "run() {{ \"$@\"; }}; run python3 -c 'print({g})'",
     "script -qec 'echo {g}' /dev/null",
     "su -lc 'echo {g}'",
     "flock -xc 'echo {g}' lock",
@@ -52,7 +58,7 @@ READ_AS_CODE = (
     "echo {g} | tee >(sh)",
     "echo {g} > >(sh)",
     "exec 3> >(sh); echo {g} >&3",
-    "coproc sh; echo {g} >&${{COPROC[1]}}",
+    "coproc sh; echo {g} >&${COPROC[1]}",
     "sed -f - f <<E\n{g}\nE",
     "awk -f - f <<E\n{g}\nE",
     "make -f - <<E\na:\n\t{g}\nE",
@@ -342,6 +348,8 @@ INTEGER_ONLY = (
 )
 
 ACCEPTED = (
+    "cmd=(prog --title 'a {g}' {f}); \"${cmd[@]}\"",
+    "run() {{ \"$@\"; }}; run prog {g} 'a {f}'",
     'echo "a {g}"',
     'git commit -m "text {g}; more"',
     "git log --author={g}",

@@ -121,6 +121,8 @@ class CommandExaminer(WordReader):
         """Variables whose values are names of other variables."""
         self._literals: dict[str, list[str]] = {"SHELL": ["bash"], "BASH": ["bash"]}
         """Values of variables that are written in the text."""
+        self._arrays: dict[str, list[Sequence[Word]]] = {}
+        """Members of arrays, and positional parameters, for each assignment."""
         self._depth = 0
         """Number of texts around this one."""
         self.has_jumps = False
@@ -137,6 +139,7 @@ class CommandExaminer(WordReader):
             self._assigned_texts += before._assigned_texts
             self._evaluated = list(dict.fromkeys(before._evaluated))
             self._references |= before._references
+            self._arrays |= before._arrays
             self._functions |= before._functions
             self._read_names |= before._read_names
         self._inner_program = ""
@@ -174,6 +177,10 @@ class CommandExaminer(WordReader):
         for word in words:
             if word.assigned:
                 self._assign(word.assigned, word.fields, " ".join((word.value, *word.names)))
+                if word.members:
+                    members = self._arrays.setdefault(word.assigned, [])
+                    is_appended = members and word.text.startswith(f"{word.assigned}+")
+                    members.append([*(members[-1] if is_appended else ()), *word.members])
                 if not word.fields:
                     self._literals.setdefault(word.assigned, []).append(word.value)
         words = list(itertools.dropwhile(lambda word: word.assigned, words))
@@ -264,6 +271,7 @@ class CommandExaminer(WordReader):
 
     def _positional(self, words: Sequence[Word]) -> None:
         """Note the values of ``$0`` and the positional parameters."""
+        self._arrays[ALL_POSITIONAL] = [*self._arrays.get(ALL_POSITIONAL, ())[:_MAX_POSITIONAL], list(words[1:])]
         for number, word in enumerate(words):
             # A list is several words, as an expansion without quotes may be.
             is_wide = not word.is_quoted and (word.text == MARK or word.text.startswith("$"))
@@ -281,6 +289,7 @@ class CommandExaminer(WordReader):
             is_variable = word.text in ("$", f"${name}")
             values = self._literals.get(name, ()) if is_variable else ()
             choices.append([[word], *(list(map(plain_word, value.split())) for value in dict.fromkeys(values))])
+            choices[-1] += [list(members) for members in self._arrays.get(name, ()) if is_variable]
         for chosen in itertools.islice(itertools.product(*choices), _MAX_CHOICES):
             if found := list(itertools.chain.from_iterable(chosen)):
                 yield found

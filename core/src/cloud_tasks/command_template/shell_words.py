@@ -399,6 +399,7 @@ class WordReader(ABC):
                     field.is_integer = True
                 self._evaluated.append(subscript)
             word.value += f" {member.text}"
+            word.members = [*word.members, member]
             if self._at == before:
                 self._at += 1
         self._at += 1
