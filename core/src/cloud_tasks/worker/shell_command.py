@@ -248,7 +248,7 @@ def _result(path: str) -> Any:
     """Return the result in a file; None without one. A link, pipe or device is never read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, encoding="utf-8", errors="replace") as file:
+        with open(descriptor, encoding="utf-8", errors="replace", newline="") as file:
             found = os.fstat(descriptor)
             text = file.read(_MAX_RESULT + 1) if stat.S_ISREG(found.st_mode) and found.st_size <= _MAX_RESULT else None
     except FileNotFoundError:
