@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cloud_tasks.command_template import CommandTemplate
+from cloud_tasks.command_template import CommandTemplate, shell_line
 from cloud_tasks.errors import InputError
 
 SHELLS = [["bash", "-euo", "pipefail"], ["dash"] if shutil.which("dash") else ["sh"]]
@@ -173,6 +173,37 @@ def test_hostile_values_in_all_templates_execute_nothing(value: str, shell: Sequ
     for template, expected in CASES:
         printed = run(template.replace("P ", PRINT), {"v": value, "l": [value, "b"]}, shell, tmp_path)
         assert printed == words(expected, value, [value, "b"]), template
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=["bash", "sh"])
+def test_line_of_a_command_has_the_same_effect_as_the_command(shell: Sequence[str], tmp_path: Path) -> None:
+    templates = [template.replace("P ", PRINT) for template, _ in CASES]
+    templates += ["cat <<EOF\n{v}\nEOF\n", "cat <<-EOF\n\t{v}\n\tEOF\n", "cat <<A <<B\n{v}\nA\n{v}\nB\n"]
+    for value in (
+        *HOSTILE,
+        "x\nEOF\ntouch pwned\ncat <<EOF",
+        "EOF",
+        "A\nB\n touch pwned",
+        "http://u:p'@h';touch pwned;'",
+    ):
+        data = {"v": value, "l": [value, "b"]}
+        lines = [CommandTemplate(template, is_bash=shell[0] == "bash").line(data) for template in templates]
+        for template, line in zip(templates, lines, strict=True):
+            done = subprocess.run(
+                [part.encode("utf-8", "surrogateescape") for part in (*shell, "-c", line)],
+                cwd=tmp_path, capture_output=True, check=True, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            assert done.stdout.decode("utf-8", "surrogateescape") == run(template, data, shell, tmp_path), line
+            assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=["bash", "sh"])
+def test_line_without_credentials_executes_no_value(shell: Sequence[str], tmp_path: Path) -> None:
+    command = CommandTemplate("echo {a}@{b} https://u:{a}@h", is_bash=shell[0] == "bash")
+    for a in ("http://u:$(id)x", "http://u:'", "http://h?token='"):
+        for b in ("x y;touch pwned;'", "';touch pwned;'", "h$(touch pwned)"):
+            subprocess.run([*shell, "-c", shell_line(command, {"a": a, "b": b})], cwd=tmp_path, check=True)
+            assert not list(tmp_path.iterdir())
 
 
 PIECES = st.sampled_from(

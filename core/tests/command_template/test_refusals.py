@@ -33,6 +33,38 @@ DOUBLY_EVALUATED = (
 
 READ_AS_CODE = (
     *DOUBLY_EVALUATED,
+    "cmd=(sh -c 'echo {g}'); \"${cmd[@]}\"",
+    "cmd=(sh -c); cmd+=('echo {g}'); \"${cmd[@]}\"",
+    "declare -a cmd=(bash -c 'echo {g}'); timeout 5 \"${cmd[@]}\"",
+    "cmd=(python3 -c 'print({g})'); ${cmd[*]}",
+    "set -- sh -c 'echo {g}'; \"$@\"",
+    "run() {{ \"$@\"; }}; run python3 -c 'print({g})'",
+    "script -qec 'echo {g}' /dev/null",
+    "su -lc 'echo {g}'",
+    "flock -xc 'echo {g}' lock",
+    "sg root 'echo {g}'",
+    "split --filter='echo {g}' f",
+    "git -c alias.z='!echo {g}' z",
+    "scp -o ProxyCommand={g} a b:",
+    "GIT_EXTERNAL_DIFF={g} git diff",
+    "history -s {g}; fc -s",
+    "env 'BASH_FUNC_ls%%=() {{ echo {g}; }}' bash -c ls",
+    "$(which sh) -c 'echo {g}'",
+    "\"$(command -v bash)\" -c 'echo {g}'",
+    "/bin/b?sh -c 'echo {g}'",
+    "docker run --entrypoint sh image -c 'echo {g}'",
+    "unknown --exec 'echo {g}'",
+    "unknown --command='echo {g}'",
+    "echo {g} | tee >(sh)",
+    "echo {g} > >(sh)",
+    "exec 3> >(sh); echo {g} >&3",
+    "coproc sh; echo {g} >&${COPROC[1]}",
+    "sed -f - f <<E\n{g}\nE",
+    "awk -f - f <<E\n{g}\nE",
+    "make -f - <<E\na:\n\t{g}\nE",
+    "jq -f /dev/stdin f <<E\n{g}\nE",
+    "sbatch <<E\n{g}\nE",
+    "echo {g} | crontab -",
     "declare -n r; r={g}; echo $r",
     "set -- {g}; local -n r=$1",
     "f() {{ local -n r=$1; }}; f {g}",
@@ -316,6 +348,25 @@ INTEGER_ONLY = (
 )
 
 ACCEPTED = (
+    "cmd=(prog --title 'a {g}' {f}); \"${cmd[@]}\"",
+    "run() {{ \"$@\"; }}; run prog {g} 'a {f}'",
+    'echo "a {g}"',
+    'git commit -m "text {g}; more"',
+    "git log --author={g}",
+    "git switch -c {g}",
+    'curl -d "a={g}&b=1" -e "from {g}" {f}',
+    'ffmpeg -i {f} -vf "scale={n}:-1, crop=1:1" out',
+    'convert {f} -annotate 0 "{g}; x" out',
+    'grep -e "a {g}" {f}',
+    "psql -v a={g} -f {f}",
+    "./program --title 'run {g}' --name \"{g} (1)\"",
+    "python -c 'import sys' 'a {g}'",
+    "sbatch job.sh {g}",
+    "prog {g} > >(tee log)",
+    "coproc prog {g}",
+    "make -f Makefile all <<<{g}",
+    "split -b {n} {f}",
+    "gcc -c {f} -o 'out {f}.o'",
     "prog &> {g}",
     "prog &>> {g}",
     "prog >| {g}",
@@ -440,6 +491,75 @@ ACCEPTED = (
 )
 
 
+EVERYDAY = (
+    "printf '%s {x}\\n' {x}",
+    'echo "a {x}"',
+    'git commit -m "msg {x}"',
+    'curl -d "a={x}" http://h',
+    'curl -sSf "http://h/p?a={x}&b={n}" -o {f}',
+    'wget -O {f} "http://h/{x}"',
+    "awk -v x={x} '{{print x}}' {f}",
+    'ffmpeg -i {f} -vf "scale={n}:-1" out.mp4',
+    'ffmpeg -i {f} -c:v libx264 -crf {n} -metadata "title=a {x}" {f}.mp4',
+    'convert {f} -annotate 0 "{x}" out.png',
+    "psql -v a={x} -f q.sql",
+    "python -c 'import sys; print(sys.argv[1])' {x}",
+    'python train.py --lr {x} --name "run {x}"',
+    "python -m pkg.mod {x}",
+    'python3 -u run.py --config "{f}"',
+    "./sim --seed {n} > out/{n}.txt 2>&1",
+    "Rscript fit.R {f} {n}",
+    "julia fit.jl {x}",
+    "bash run.sh {x}",
+    './run.sh "{x} {n}"',
+    'docker run --rm -v "$PWD:/d" img prog {x}',
+    'docker run -e "A={x}" img prog --title "a {x}"',
+    "singularity exec img.sif prog {f}",
+    "apptainer run img.sif {x}",
+    "samtools view -b {f} > {f}.bam",
+    "bwa mem -t {n} ref.fa {f} | samtools sort -o {x}.bam -",
+    'bcftools view -e "QUAL<20" {f}',
+    "tar czf {x}.tgz {f}",
+    "gzip -c {f} > {f}.gz",
+    'zcat {f} | wc -l > "$CLOUD_TASKS_RESULT_FILE"',
+    "sort -k1,1 {f} | uniq -c",
+    'grep -c "{x}" {f} || true',
+    'grep -e "a {x}" {f}',
+    'sed -n "{n}p" list.txt',
+    "cut -d, -f{n} {f}",
+    "head -n {n} {f}",
+    'find {f} -name "*.txt" -exec gzip {} +',
+    "xargs -a {f} -n1 prog",
+    "rsync -a {f} host:/d/",
+    'aws s3 cp {f} "s3://b/{x}"',
+    "gsutil cp {f} gs://b/{x}",
+    "jq --arg v {x} '.a==$v' {f}",
+    "sqlite3 {f} 'select count(*) from t'",
+    "blender -b {f} -o out_ -f {n}",
+    "matlab -batch run_it",
+    "gmx mdrun -deffnm {x} -nt {n}",
+    "mpirun -n {n} prog {f}",
+    "make out/{x}.txt",
+    "snakemake --config a={x} -j1",
+    "nextflow run main.nf --input {f}",
+    "gdal_translate -outsize {n} {n} {f} out.tif",
+    "gdalwarp -te {n} {n} {n} {n} {f} o.tif",
+    "magick {f} -resize {n}x{n} o.png",
+    'exiftool "-Title=a {x}" {f}',
+    'pandoc -o {x}.pdf {f} --metadata "title=a {x}"',
+    'tesseract {f} out -c "k=a {x}"',
+    'date -d "{n} days ago"',
+    'for i in 1 2; do prog "$i" {x}; done',
+    "if [ -f {f} ]; then prog {f}; fi",
+    "cd out && mkdir -p {x} && cp {f} {x}/",
+    'x={x}; prog "${x%.gz}"',
+    "cat > cfg.txt <<EOF\na={x}\nEOF",
+    "timeout 60 nice -n 5 prog {x}",
+    "openssl dgst -sha256 {f}",
+    "gcc -O2 -c {f} -o {f}.o",
+)
+
+
 def check(template: str, data: dict[str, object] = DATA, *, is_bash: bool = True) -> None:
     CommandTemplate(template, is_bash=is_bash, where="run.command").check(data)
 
@@ -483,6 +603,11 @@ def test_number_is_accepted_in_code_of_programs_that_calculate(template: str) ->
     for other in others:
         with pytest.raises(InputError, match="is not data there: "):
             check(template, {"x": other})
+
+
+@pytest.mark.parametrize("template", EVERYDAY)
+def test_everyday_commands_are_accepted(template: str) -> None:
+    check(template, {"x": "$(touch pwned)", "f": "my file", "n": 3})
 
 
 @pytest.mark.parametrize("template", ACCEPTED)

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from configuration_fakes import SECRET
 
-from cloud_tasks.config import ConfigurationError, JobConfig
+from cloud_tasks.config import ConfigurationError, JobConfig, RunSettings
 from cloud_tasks.config.yaml_reader import read_document
 from cloud_tasks.errors import InputError
+from cloud_tasks.model import Money
+from cloud_tasks.setting_values import Seconds, field_types, strip_optional
 
 Read = Callable[..., JobConfig]
 
@@ -275,3 +277,33 @@ def test_read_document_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError) as caught:
         read_document(Path("c.yml"))
     assert str(caught.value).startswith(message)
+
+
+NUMBERS = [
+    name for name, kind in field_types(RunSettings).items() if strip_optional(kind) in (int, float, Money, Seconds)
+]
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "1e308", "1e30", "1e-320", "-1e30"])
+@pytest.mark.parametrize("is_option", [False, True], ids=["file", "option"])
+def test_extreme_number_is_refused_for_every_key(read: Read, value: str, is_option: bool) -> None:
+    assert len(NUMBERS) > 50
+    for name in NUMBERS:
+        number = value if value.isdigit() else repr(float(value))
+        file, options = ("", {f"run.{name}": value}) if is_option else (f"run:\n  {name}: {number}\n", {})
+        with pytest.raises(ConfigurationError) as caught:
+            read(file, options=options)
+        (problem,) = caught.value.problems
+        assert f"run.{name}: " in problem
+
+
+@pytest.mark.parametrize("command", ["''", "'  '", '"\\n"'])
+def test_empty_command_is_refused(read: Read, command: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^config\.yml:2: run\.command: expected text, got none; "):
+        read(f"run:\n  command: {command}\n")
+
+
+def test_text_with_a_nul_character_is_refused(read: Read) -> None:
+    for text in ('run:\n  log_store: "a\\0b"\n', 'task_source: "a\\0b"\n', 'run:\n  startup_script: "a\\0b"\n'):
+        with pytest.raises(ConfigurationError, match="the text contains a NUL character; remove it"):
+            read(text)

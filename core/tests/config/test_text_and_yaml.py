@@ -24,8 +24,8 @@ _WORD = st.from_regex(r"[a-z][-_.*a-z0-9]{0,8}(?:\[[ab,]{1,3}\])?", fullmatch=Tr
 
 _VALUES: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
-    int: st.integers(),
-    float: st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60),
+    int: st.integers(-(10**15), 10**15),
+    float: st.floats(-1e15, 1e15).filter(lambda value: not 0 < abs(value) < 1e-12) | st.integers(-(10**15), 10**15),
     Money: st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**6), max_value=10**6).map(float),
     str: st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(
         # YAML's own writer leaves `1e3` bare, which is a number here.

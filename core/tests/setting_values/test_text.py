@@ -39,7 +39,7 @@ class Level(enum.IntEnum):
     HIGH = 2
 
 
-_TEXT = st.text(st.characters(), max_size=12) | st.sampled_from(
+_TEXT = st.text(st.characters(exclude_characters="\0"), max_size=12) | st.sampled_from(
     [
         "",
         " ",
@@ -55,20 +55,20 @@ _TEXT = st.text(st.characters(), max_size=12) | st.sampled_from(
         "'",
         "a\nb",
         '"\\"\\""',
-        "\0",
+        "\x01",
         "\udcff",
     ]
 )
 _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
-    int: st.integers(),
-    float: st.floats(allow_nan=False, allow_infinity=False),
-    Decimal: st.decimals(allow_nan=False, allow_infinity=False),
-    Money: st.decimals(-(10**9), 10**9, allow_nan=False).map(Money),
+    int: st.integers(-(10**15), 10**15),
+    float: st.floats(-1e15, 1e15).filter(lambda value: not 0 < abs(value) < 1e-12),
+    Decimal: st.decimals(-(10**15), 10**15).filter(lambda value: not 0 < abs(value) < Decimal("1e-12")),
+    Money: st.decimals(-(10**9), 10**9, allow_nan=False, places=9).map(Money),
     str: _TEXT,
     Path: _TEXT.map(Path),
-    timedelta: st.timedeltas(),
-    Seconds: st.floats(allow_nan=False, allow_infinity=False),
+    timedelta: st.timedeltas(-timedelta(days=3650), timedelta(days=3650)),
+    Seconds: st.floats(-3e8, 3e8).filter(lambda value: not 0 < abs(value) < 1e-6),
     Size: st.sampled_from(Size),
     Level: st.sampled_from(Level),
     Architecture: st.sampled_from(Architecture),
@@ -91,7 +91,7 @@ def _containers(child: st.SearchStrategy[tuple[Any, Any]]) -> st.SearchStrategy[
                 (kind | None, values | st.none()),
                 (_of(tuple, kind, ...), st.lists(values, max_size=4).map(tuple)),
                 (_of(list, kind), st.lists(values, max_size=4)),
-                (_of(tuple, kind, int), st.tuples(values, st.integers())),
+                (_of(tuple, kind, int), st.tuples(values, st.integers(-9, 9))),
                 (_of(dict, str, kind), st.dictionaries(_TEXT, values, max_size=3)),
                 (_of(Mapping, str, kind), st.dictionaries(_TEXT, values, max_size=3)),
             ]
@@ -244,6 +244,27 @@ def test_structure_setting_reads_a_duration_with_its_unit_in_a_file() -> None:
     assert structure_setting("10m", Seconds) == 600.0
     assert structure_setting("10m", timedelta | None) == timedelta(minutes=10)
     assert structure_setting(90, Seconds) == 90.0
+
+
+_TOO_LARGE = ("9" * 400, "1e308", "-1e308", "1e30", "1e16")
+
+
+@pytest.mark.parametrize("kind", [int, float, Decimal, Money, Seconds, timedelta])
+def test_structure_setting_refuses_numbers_that_no_use_can_take(kind: Any) -> None:
+    for text in (*_TOO_LARGE, "1e-320", "1e-200"):
+        with pytest.raises(ValueError, match=r"too large|too close to 0|expected a whole number"):
+            parse_setting(text, kind)
+    plain: tuple[Any, ...] = (10**399, 10**16, -(10**16), 1e308, 1e-320, Decimal("1e400"), float("nan"), float("inf"))
+    for value in plain:
+        with pytest.raises(ValueError, match="expected"):
+            structure_setting(value, kind)
+
+
+@pytest.mark.parametrize("kind", [str, str | None, Path, tuple[str, ...], Mapping[str, str]])
+def test_structure_setting_refuses_nul_characters(kind: Any) -> None:
+    for value in ("a\0b", ["a", "\0"], {"a": "\0"}, {"\0": "a"}, {"a": ["\0"]}):
+        with pytest.raises(ValueError, match="NUL"):
+            structure_setting(value, kind)
 
 
 @given(st.integers(0, 10**15).map(lambda number: number / 1000))

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from worker_harness import Finished, Harness
 
+from cloud_tasks.worker.shell_command import _result
+
 PROGRAM = (
     "import sys; from cloud_tasks.worker.shell_command import run_command_worker; run_command_worker(sys.argv[1:])"
 )
@@ -304,3 +306,8 @@ def test_command_worker_reports_a_malformed_parameter(worker) -> None:
     finished = run(worker, "--command", "true", "--param", "n=1,1")
     assert finished.code == 2
     assert 'grid:n=1,1: parameter "n": value "1" is given twice' in finished.log
+
+
+def test_text_of_a_result_file_is_unchanged(tmp_path: Path) -> None:
+    (tmp_path / "result").write_bytes(b"a\r\nb\r")
+    assert _result(str(tmp_path / "result")) == "a\r\nb\r"

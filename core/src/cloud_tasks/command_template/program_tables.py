@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 __all__ = [
     "BUILT_INS",
+    "CODE_LIKE",
+    "CODE_OPTION",
     "CODE_VARIABLES",
     "DECLARING",
     "EVALUATING",
@@ -28,6 +30,7 @@ __all__ = [
     "SSH_REMEDY",
     "STANDARD_INPUT",
     "TAKES_SCRIPT_NAME",
+    "TEXT_PROGRAMS",
     "VALUE_REMEDY",
     "WRAPPERS",
     "XARGS_REPLACES",
@@ -95,7 +98,9 @@ INTERPRETERS = (
         _STATEMENT,
         has_script=False,
     ),
-    _interpreter(r"su|runuser|script|flock|sg|vim?|nvim|ex", r"-c|--command|--cmd", _SCRIPT, has_script=False),
+    _interpreter(r"su|runuser|script|flock|sg|vim?|nvim|ex", r"-[A-Za-z]*c|--command|--cmd", _SCRIPT, has_script=False),
+    _interpreter(r"split", r"--filter", _SCRIPT, has_script=False),
+    _interpreter(r"scp|sftp", r"-[oSD]", _SCRIPT, has_script=False),
     _interpreter(r"emacs", r"-+eval|-+execute|-f", _SCRIPT, has_script=False),
     _interpreter(r"sbatch|srun|qsub|gcloud", r"--wrap|--command", _SCRIPT, has_script=False),
     _interpreter(
@@ -107,12 +112,13 @@ INTERPRETERS = (
 READS_INPUT = re.compile(
     rf"{_SHELL_NAME}|{_PYTHON_NAME}|perl[\d.]*|ruby[\d.]*|node|nodejs|bun|deno|php[\d.]*|lua(?:jit)?[\d.]*|R|Rscript|julia"
     r"|octave(?:-cli)?|matlab|gnuplot|tclsh|expect|guile|sqlite3|psql|mysql|mariadb|duckdb|mongosh|mongo|redis-cli"
-    r"|sqlplus|sftp|lftp|ftp|ed|ex|dc|bc|m4|at|batch|parallel|pwsh|gdb|su|runuser"
+    r"|sqlplus|sftp|lftp|ftp|ed|ex|dc|bc|m4|at|batch|parallel|pwsh|gdb|su|runuser|newgrp|sg"
+    r"|sbatch|qsub|msub|crontab"
 )
 """Programs that read code from standard input, unless their arguments name it or a file with it."""
 TAKES_SCRIPT_NAME = re.compile(
     rf"{_SHELL_NAME}|{_PYTHON_NAME}|perl[\d.]*|ruby[\d.]*|node|nodejs|bun|deno|php[\d.]*|lua(?:jit)?[\d.]*|Rscript|julia"
-    r"|octave(?:-cli)?|gnuplot|tclsh|expect|guile|pwsh|parallel"
+    r"|octave(?:-cli)?|gnuplot|tclsh|expect|guile|pwsh|parallel|sbatch|qsub|msub|crontab"
 )
 """Those of them that a plain argument keeps from it."""
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
@@ -159,6 +165,7 @@ JOINING = {
     **dict.fromkeys(("watch", "screen", "tmux", "bsub", "xterm", "redis-cli"), _SCRIPT),
     "parallel": "parallel … ::: {field}",
     "pdsh": _SCRIPT,
+    "sg": _SCRIPT,
 }
 """Programs that pass all their arguments to a shell."""
 MAKE_OPTIONS = tuple(f"-{letter}" for letter in "jCfloWI")
@@ -180,7 +187,7 @@ WRAPPERS = _names(
 VALUE_REMEDY = "a variable with a fixed name, as in: value={field}"
 _LOOP = "a loop, as in: while IFS= read -r line; do …; done"
 EVALUATING = {
-    **dict.fromkeys(_names("unset compgen complete bind read getopts enable fc"), VALUE_REMEDY),
+    **dict.fromkeys(_names("unset compgen complete bind read getopts enable fc history"), VALUE_REMEDY),
     **dict.fromkeys(("mapfile", "readarray"), f"a fixed name; for -C {_LOOP}"),
     "let": "arithmetic: n=$(( {field} ))",
     "trap": 'a function: value={field}; f() { … "$value"; }; trap f EXIT',
@@ -189,6 +196,16 @@ EVALUATING = {
 }
 """Built-in commands that evaluate their arguments, with what to write instead."""
 DECLARING = frozenset({"export", "declare", "typeset", "local", "readonly"})
+CODE_OPTION = re.compile(r"-[A-Za-z]{0,3}c|-[A-Za-z]{0,2}e|--?(?:[\w-]*-)?(?:command|cmd|exec|execute|eval|rsh)")
+"""Options that usually have code as their argument, of any program."""
+CODE_LIKE = re.compile(r"[\s;|&$()`<>!]")
+"""Characters of code: a value among them is probably part of it."""
+TEXT_PROGRAMS = _names(
+    "echo printf test [ grep egrep fgrep zgrep rg ag curl wget convert magick mogrify identify "
+    "montage compose ffmpeg ffprobe "
+    "sox date logger stat tesseract exiftool zip unzip mail mailx notify-send aws gsutil az"
+)
+"""Programs whose arguments are text, whatever the options are called."""
 INTEGER_VARIABLES = _names("RANDOM SRANDOM OPTIND HISTCMD SECONDS LINENO BASHPID EPOCHSECONDS")
 """Variables of shells whose values are evaluated as arithmetic when they are assigned."""
 BUILT_INS = frozenset({"eval", "source", ".", "builtin", "command", "exec", "printf", "test", "[", "set", "shopt"}) | (
@@ -197,7 +214,9 @@ BUILT_INS = frozenset({"eval", "source", ".", "builtin", "command", "exec", "pri
 """Built-in commands of shells that read arguments as code, commands or names of variables."""
 CODE_VARIABLES = _names(
     "BASH_ENV ENV PROMPT_COMMAND PS4 PERL5OPT PERL5DB PYTHONSTARTUP RUBYOPT NODE_OPTIONS LUA_INIT R_PROFILE "
-    "R_PROFILE_USER LD_PRELOAD LD_AUDIT DYLD_INSERT_LIBRARIES GIT_SSH GIT_SSH_COMMAND GIT_EDITOR GIT_PAGER EDITOR "
+    "R_PROFILE_USER LD_PRELOAD LD_AUDIT DYLD_INSERT_LIBRARIES GIT_SSH GIT_SSH_COMMAND GIT_EDITOR "
+    "GIT_SEQUENCE_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_ASKPASS SSH_ASKPASS "
+    "GIT_PROXY_COMMAND GIT_CONFIG_PARAMETERS EDITOR BROWSER "
     "VISUAL PAGER MANPAGER LESSOPEN LESSCLOSE RSYNC_RSH MAKEFLAGS TAR_OPTIONS"
 )
 """Environment variables that programs read as code, options, or a file with code."""

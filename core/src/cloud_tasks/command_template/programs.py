@@ -33,6 +33,7 @@ def examine(words: Sequence[Word], read_code: ReadCode) -> str:
         UnsafePlaceError: A word with a placeholder would be read as code.
     """
     names = [base_name(word) for word in words]
+    _examine_code_options(names[0] if names else "", words)
     program = ""
     for at in range(len(words)):
         if at and not _may_begin_command(names, at):
@@ -48,6 +49,25 @@ def examine(words: Sequence[Word], read_code: ReadCode) -> str:
         reads = _xargs_reads_code(rest, read_code) if names[at] == "xargs" else _reads_code(names[at], rest)
         program = program or (names[at] if reads else "")
     return program
+
+
+def _examine_code_options(name: str, words: Sequence[Word]) -> None:
+    """Refuse a value within text that looks like code, after an option that usually has code, of any program."""
+    for word in words:
+        if word.text.startswith("BASH_FUNC_"):
+            _refuse([word], "shells read it as a function", "a variable of another name")
+    has_rules = name in tables.FIRST_ARGUMENT or any(each.name.fullmatch(name) for each in tables.INTERPRETERS)
+    if has_rules or name in tables.TEXT_PROGRAMS:
+        return
+    for option, word in itertools.pairwise(words):
+        text = word.text
+        if not tables.CODE_OPTION.fullmatch(option.text):
+            attached, _, text = text.partition("=")
+            if not tables.CODE_OPTION.fullmatch(attached):
+                continue
+        if word.is_direct and MARK in text and tables.CODE_LIKE.search(text):
+            remedy = "a script that takes the value as its argument"
+            _refuse([word], f"{name or 'the program'} may execute it as code", remedy)
 
 
 def base_name(word: Word) -> str:
@@ -214,6 +234,14 @@ def _reads_code(name: str, rest: Sequence[Word]) -> bool:
         remote = [text.strip("'\"") for word in _split_ssh(rest)[1] for text in word.text.split()]
         words = [plain_word(text) for text in remote]
         return not words or any(_reads_code(base_name(word), words[at + 1 :]) for at, word in enumerate(words))
+    if name in tables.FIRST_ARGUMENT or name in ("make", "gmake"):
+        files = tables.FIRST_ARGUMENT[name].files if name in tables.FIRST_ARGUMENT else ("-f", "--file", "--makefile")
+        given = [(option.text, word.text) for option, word in itertools.pairwise(rest)]
+        if any(option in files and text in tables.STANDARD_INPUT for option, text in given) or any(
+            word.text == f"{option}{separator}{place}"
+            for word in rest for option in files for separator in ("", "=") for place in tables.STANDARD_INPUT
+        ):  # fmt: skip
+            return True
     return tables.READS_INPUT.fullmatch(name) is not None and _has_no_code(name, rest)
 
 

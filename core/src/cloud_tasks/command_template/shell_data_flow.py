@@ -58,6 +58,7 @@ class Command:
         "function",
         "input_fields",
         "is_compound",
+        "is_coprocess",
         "is_loop",
         "program",
         "read_names",
@@ -71,6 +72,8 @@ class Command:
         self.input_fields: list[Field] = []
         """Fields in its standard input: here-string, process substitution."""
         self.is_compound = False
+        self.is_coprocess = False
+        """Whether others may write to its standard input."""
         self.is_loop = False
         """Whether it is the head of a loop: a variable and its values."""
         self.program = ""
@@ -118,6 +121,8 @@ class CommandExaminer(WordReader):
         """Variables whose values are names of other variables."""
         self._literals: dict[str, list[str]] = {"SHELL": ["bash"], "BASH": ["bash"]}
         """Values of variables that are written in the text."""
+        self._arrays: dict[str, list[Sequence[Word]]] = {}
+        """Members of arrays, and positional parameters, for each assignment."""
         self._depth = 0
         """Number of texts around this one."""
         self.has_jumps = False
@@ -134,6 +139,7 @@ class CommandExaminer(WordReader):
             self._assigned_texts += before._assigned_texts
             self._evaluated = list(dict.fromkeys(before._evaluated))
             self._references |= before._references
+            self._arrays |= before._arrays
             self._functions |= before._functions
             self._read_names |= before._read_names
         self._inner_program = ""
@@ -171,6 +177,10 @@ class CommandExaminer(WordReader):
         for word in words:
             if word.assigned:
                 self._assign(word.assigned, word.fields, " ".join((word.value, *word.names)))
+                if word.members:
+                    members = self._arrays.setdefault(word.assigned, [])
+                    is_appended = members and word.text.startswith(f"{word.assigned}+")
+                    members.append([*(members[-1] if is_appended else ()), *word.members])
                 if not word.fields:
                     self._literals.setdefault(word.assigned, []).append(word.value)
         words = list(itertools.dropwhile(lambda word: word.assigned, words))
@@ -180,6 +190,8 @@ class CommandExaminer(WordReader):
             self.has_jumps = True
             self._functions[command.function] = command.program
             return
+        if command.is_coprocess and command.program and self._all:
+            refuse_input(self._all[0], command.program)
         self._input += command.input_fields
         if pipeline.is_piped:
             self._input += self._all[pipeline.first : command.first]
@@ -259,6 +271,7 @@ class CommandExaminer(WordReader):
 
     def _positional(self, words: Sequence[Word]) -> None:
         """Note the values of ``$0`` and the positional parameters."""
+        self._arrays[ALL_POSITIONAL] = [*self._arrays.get(ALL_POSITIONAL, ())[:_MAX_POSITIONAL], list(words[1:])]
         for number, word in enumerate(words):
             # A list is several words, as an expansion without quotes may be.
             is_wide = not word.is_quoted and (word.text == MARK or word.text.startswith("$"))
@@ -276,6 +289,7 @@ class CommandExaminer(WordReader):
             is_variable = word.text in ("$", f"${name}")
             values = self._literals.get(name, ()) if is_variable else ()
             choices.append([[word], *(list(map(plain_word, value.split())) for value in dict.fromkeys(values))])
+            choices[-1] += [list(members) for members in self._arrays.get(name, ()) if is_variable]
         for chosen in itertools.islice(itertools.product(*choices), _MAX_CHOICES):
             if found := list(itertools.chain.from_iterable(chosen)):
                 yield found

@@ -22,7 +22,7 @@ __all__ = ["read_places"]
 
 _REDIRECTION = re.compile(r"&>>|&>|<<<|<<-|<<|<&|<>|>>|>&|>\||<|>")
 _CLOSING = {"{": "}", "if": "fi", "while": "done", "until": "done", "for": "done", "select": "done"}
-_CONTINUING = ("then", "else", "elif", "do", "!", "coproc")
+_CONTINUING = ("then", "else", "elif", "do", "!")
 _TIME_OPTIONS = re.compile(r"[ \t]*(?:-p|--)(?=[ \t])(?:[ \t]+--(?=[ \t]))?")
 _COMPARISONS = ("-eq", "-ne", "-lt", "-le", "-gt", "-ge")
 
@@ -60,6 +60,13 @@ class _Reader(CommandExaminer):
         """Read commands up to the closing word or parenthesis."""
         if not self._commands(closing):
             raise self._unclosed(closing)
+
+    def _nested_output(self) -> None:
+        outer, self._program = self._program, ""
+        self._nested(")")
+        if self._program and self._all:
+            refuse_input(self._all[0], self._program)
+        self._program = outer
 
     def _commands(self, closing: str) -> str:
         """Read commands; return what ended them, nothing at the end of the text."""
@@ -173,6 +180,8 @@ class _Reader(CommandExaminer):
             command.function = self._word().text
         elif word == "time":
             self._skip(_TIME_OPTIONS)
+        elif word == "coproc":
+            command.is_coprocess = True
         else:
             return word in _CONTINUING
         return True

@@ -58,6 +58,10 @@ class WordReader(ABC):
     def _nested(self, closing: str) -> None:
         """Read commands up to the closing word or parenthesis."""
 
+    @abstractmethod
+    def _nested_output(self) -> None:
+        """Read the commands of a process substitution that reads the output of others."""
+
     def _mark_evaluated(self) -> None:
         """Mark the fields that are assigned to variables which the shell evaluates as arithmetic."""
         for field in self._fields_of(self._evaluated_names()):
@@ -242,8 +246,9 @@ class WordReader(ABC):
 
     def _process_substitution(self, word: Word) -> None:
         first, expanded = self._count, len(self._expanded)
+        is_output = self._text.startswith(">", self._at)
         self._at += 2
-        self._nested(")")
+        self._nested_output() if is_output else self._nested(")")
         has_fields = self._count > first or bool(self._fields_of(self._expanded[expanded:]))
         word.has_process = word.has_process or has_fields
         word.text += "<()"
@@ -394,6 +399,7 @@ class WordReader(ABC):
                     field.is_integer = True
                 self._evaluated.append(subscript)
             word.value += f" {member.text}"
+            word.members = [*word.members, member]
             if self._at == before:
                 self._at += 1
         self._at += 1

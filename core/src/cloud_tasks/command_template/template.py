@@ -118,16 +118,27 @@ class CommandTemplate:
             script += [variables.reference(field, self._texts(field, values)), part]
         return Invocation(variables.assignments() + "".join(script), tuple(variables.arguments))
 
-    def line(self, values: Mapping[str, Any]) -> str:
-        """Return the command with the values quoted in their places: a line for people, with the same effect.
+    def line(self, values: Mapping[str, Any], *, shown: Callable[[str], str] = str) -> str:
+        """Return the command with the values quoted in their places: text for people, with the same effect.
+
+        A here-document has no quotes, and a value may be its delimiter: the values are then arguments of a shell.
+
+        Args:
+            shown: Applied to the text of each value before it is quoted, and to the text between.
 
         Raises:
             InputError: As `invocation`.
         """
         parts, fields = self._parts(values)
-        line = [parts[0]]
+        if any(field.place is Place.HERE for field in fields):
+            script, arguments = self.invocation(values)
+            shell = ("bash", "-euo", "pipefail") if self._is_bash else ("sh",)
+            return shlex.join((*shell, "-c", shown(script), shell[0], *map(shown, arguments)))
+        line = [shown(parts[0])]
         for field, part in zip(fields, parts[1:], strict=True):
-            line += [_quoted(field, self._texts(field, values)), part]
+            texts = self._texts(field, values)
+            quoted = shown(texts) if isinstance(texts, str) else tuple(map(shown, texts))
+            line += [_quoted(field, quoted), shown(part)]
         return "".join(line)
 
     def _parts(self, values: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Field]]:
@@ -282,9 +293,8 @@ def _quoted(field: Field, value: tuple[str, ...] | str) -> str:
         return " ".join(map(shlex.quote, value))
     if field.place is Place.COMMENT:
         return field.text
-    if field.place in (Place.DOUBLE, Place.HERE):
-        special = r'([\\$`"])' if field.place is Place.DOUBLE else r"([\\$`])"
-        return re.sub(special, r"\\\1", value)
+    if field.place is Place.DOUBLE:
+        return re.sub(r'([\\$`"])', r"\\\1", value)
     if field.place in (Place.SINGLE, Place.ANSI):
         closing, opening = "'", "'" if field.place is Place.SINGLE else "$'"
         return value.replace("'", f'{closing}"\'"{opening}').replace("\\", "\\\\" if opening == "$'" else "\\")
@@ -316,7 +326,8 @@ def shell_line(template: CommandTemplate, values: Mapping[str, Any]) -> str:
     Empty if there is no such line.
     """
     try:
-        return clean_text(without_credentials(template.line(values)), _MAX_LINE)
+        # Without credentials before quotes are added: removing text with quotes would make other text code.
+        return clean_text(template.line(values, shown=without_credentials), _MAX_LINE)
     except (InputError, ValueError, TypeError, RecursionError):
         return ""
 

@@ -29,7 +29,7 @@ class UnsafePlaceError(Exception):
 class Word:
     """One word of a command."""
 
-    __slots__ = ("assigned", "fields", "has_expansion", "has_process", "is_quoted", "names", "text", "value")
+    __slots__ = ("assigned", "fields", "has_expansion", "has_process", "is_quoted", "members", "names", "text", "value")
 
     def __init__(self) -> None:
         self.text = ""
@@ -46,6 +46,8 @@ class Word:
         """Variable that it assigns a value to."""
         self.value = ""
         """Text of that value; the members of an array with blanks between."""
+        self.members: Sequence[Word] = ()
+        """Members of an array that it assigns."""
 
     @property
     def assigns(self) -> str:

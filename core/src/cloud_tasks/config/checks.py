@@ -10,7 +10,7 @@ import attrs
 
 from cloud_tasks.exit_codes import AcceptedFailures
 
-__all__ = ["AcceptedFailuresLike", "EachAbove", "NameLike", "OneOf", "Patterns"]
+__all__ = ["AcceptedFailuresLike", "EachAbove", "NameLike", "NotBlank", "OneOf", "Patterns"]
 
 
 @attrs.frozen
@@ -26,6 +26,18 @@ class EachAbove:
 
     def schema(self) -> dict[str, Any]:
         return {"additionalProperties": {"type": "number", "exclusiveMinimum": self.bound}}
+
+
+@attrs.frozen
+class NotBlank:
+    """Validator: text with more than blanks, or None."""
+
+    def __call__(self, instance: object, attribute: object, value: str | None) -> None:
+        if value is not None and not value.strip():
+            raise ValueError("expected text, got none; remove the key, or set a value")
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": r"\S"}
 
 
 @attrs.frozen

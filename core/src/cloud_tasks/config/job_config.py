@@ -141,12 +141,9 @@ class JobConfig:
         """Return the text of the startup script. Raises `InputError` if there is none, or if it is not for a shell."""
         if self.run.startup_script is not None:
             script, where = self.run.startup_script, self._place("run.startup_script")
-        elif self.run.startup_script_file is not None:
-            key = "run.startup_script_file"
-            where = self._place(key)
-            script = read_script(
-                script_path(self.run.startup_script_file, self.origins.get(key), self.base_dir), where=where
-            )
+        elif (path := self.startup_script_path()) is not None:
+            where = self._place("run.startup_script_file")
+            script = read_script(path, where=where)
         elif self.run.command is not None:
             return COMMAND_SCRIPT
         else:
@@ -154,6 +151,12 @@ class JobConfig:
             raise InputError("no startup script given", where=str(self.file or ""), hint=hint)
         check_script(script, where=where)
         return script
+
+    def startup_script_path(self) -> Path | None:
+        """Return the path of the file with the startup script; None without one."""
+        key = "run.startup_script_file"
+        name = self.run.startup_script_file
+        return None if name is None else script_path(name, self.origins.get(key), self.base_dir)
 
     def command_template(self) -> CommandTemplate | None:
         """Return the template of the shell command that each task runs; None if tasks run a Python worker."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.checks import AcceptedFailuresLike, EachAbove, NameLike, OneOf, Patterns
+from cloud_tasks.config.checks import AcceptedFailuresLike, EachAbove, NameLike, NotBlank, OneOf, Patterns
 from cloud_tasks.model import Above, AtLeast, InstanceConstraints, Limits, constraint_info
 from cloud_tasks.plugin import Seconds, setting
 from cloud_tasks.retry_rule import RetryRule
@@ -40,6 +40,7 @@ class _JobSettings:
     command: str | None = setting(
         help="Shell command of one task, with {name} for fields of its data, instead of a Python worker",
         default=None,
+        validator=NotBlank(),
     )
     shell: str | None = setting(
         help="Shell that runs the command: bash (-euo pipefail) or sh (default: bash if the instance has it)",

@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. Values of a file must have the right type: ``"8"`` is not a number, ``true`` is not a number. Only a duration may be
    text, with its unit: ``10m``.
-2. Every refusal is a `ValueError` whose message reads well after ``section.key: `` and shows the expected form.
+2. A number is within the bounds of its kind, and no text has a NUL character: what every use of a value can take.
+3. Every refusal is a `ValueError` whose message reads well after ``section.key: `` and shows the expected form.
 """
 
 from __future__ import annotations
@@ -46,7 +47,17 @@ FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+
 UNLIMITED = "unlimited"
 """The text of an infinite duration."""
 _MICROSECOND = timedelta(microseconds=1)
-_LONGEST = Decimal(timedelta.max.days * 86_400)
+_LONGEST = Decimal(3650 * 86_400)
+_SHORTEST = Decimal("1e-6")
+_LARGEST: Mapping[Any, Decimal] = {
+    int: Decimal(10**15),
+    float: Decimal(10**15),
+    Decimal: Decimal(10**15),
+    Money: Decimal(10**12),
+}
+"""Of a byte count, a size in GB and the like; of an amount."""
+_SMALLEST = Decimal("1e-12")
+"""Of numbers other than 0; their reciprocals and products are finite."""
 
 
 def structure_setting(value: Any, kind: Any, *, from_text: bool = False) -> Any:
@@ -61,6 +72,8 @@ def structure_setting(value: Any, kind: Any, *, from_text: bool = False) -> Any:
     base = strip_optional(kind)
     if value is None and is_optional(kind):
         return None
+    if _has_nul(value):
+        raise ValueError("the text contains a NUL character; remove it")
     if items := item_kinds(base):
         return _structure_sequence(value, base, items, from_text)
     if is_mapping(base):
@@ -75,6 +88,14 @@ def structure_setting(value: Any, kind: Any, *, from_text: bool = False) -> Any:
     if words := choices(base):
         return _choose(value, base, words, from_text)
     return _structure_scalar(value, base, from_text)
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Mapping):
+        return any(map(_has_nul, (*value.keys(), *value.values())))
+    return isinstance(value, list | tuple) and any(map(_has_nul, value))
 
 
 def _structure_sequence(value: Any, base: Any, items: tuple[Any, ...], from_text: bool) -> Any:
@@ -147,23 +168,29 @@ def _structure_duration(value: Any, base: Any, from_text: bool) -> Any:
             raise _refusal(base, value) from None
     number = _number(value, base, from_text)
     real = _real(number, base)
-    if base in (Seconds, SecondsOrUnlimited):
-        return real
     if abs(real) > _LONGEST:
         raise _too_large(base)
-    return _timedelta(Decimal(number))
+    if 0 < abs(real) < _SHORTEST:
+        raise _too_small(base)
+    return real if base in (Seconds, SecondsOrUnlimited) else _timedelta(Decimal(number))
 
 
 def _structure_number(value: Any, base: Any, from_text: bool) -> Any:
-    if isinstance(value, base) and not isinstance(value, bool | float):
-        return value
-    number = _number(value, base, from_text or base is Decimal)
+    number: Any
+    if isinstance(value, Money):
+        value = value.usd if base is Money else value
+    number = value if isinstance(value, Decimal) else _number(value, base, from_text or base is Decimal)
     if base is int:
-        return number if isinstance(number, int) else _refuse(base, float(value) if isinstance(value, str) else value)
-    if base is Decimal:
-        return Decimal(number) if Decimal(number).is_finite() else _refuse(base, value)
-    real = _real(number, base)
-    return Money(number) if base is Money else real
+        if not isinstance(number, int):
+            return _refuse(base, float(value) if isinstance(value, str) else value)
+    elif base is Decimal and not Decimal(number).is_finite():
+        return _refuse(base, value)
+    real = None if base in (int, Decimal) else _real(number, base)
+    if abs(number) > _LARGEST[base]:
+        raise _too_large(base)
+    if 0 < abs(number) < _SMALLEST:
+        raise _too_small(base)
+    return Money(number) if base is Money else base(number) if real is None else real
 
 
 def _number(value: Any, base: Any, from_text: bool) -> int | Decimal:
@@ -265,6 +292,10 @@ def _refusal(kind: Any, value: Any) -> ValueError:
 
 def _too_large(kind: Any) -> ValueError:
     return ValueError(f"expected {expected(kind)}, got one that is too large")
+
+
+def _too_small(kind: Any) -> ValueError:
+    return ValueError(f"expected {expected(kind)}, got one that is too close to 0")
 
 
 def quote_value(value: Any) -> str:

@@ -66,7 +66,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
     # The output of a command is a product of it as much as its result is.
     worker.data._keeps_output = True
     text, where = _option(worker.data.args.command, "COMMAND", "--command")
-    if not text:
+    if not text.strip():
         parser.error("no command; add --command 'program {input}'")
     shell, named = _option(worker.data.args.shell, "SHELL", "--shell")
     try:
@@ -248,7 +248,7 @@ def _result(path: str) -> Any:
     """Return the result in a file; None without one. A link, pipe or device is never read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, encoding="utf-8", errors="replace") as file:
+        with open(descriptor, encoding="utf-8", errors="replace", newline="") as file:
             found = os.fstat(descriptor)
             text = file.read(_MAX_RESULT + 1) if stat.S_ISREG(found.st_mode) and found.st_size <= _MAX_RESULT else None
     except FileNotFoundError:

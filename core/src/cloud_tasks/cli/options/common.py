@@ -55,13 +55,16 @@ def job_input_options(function: _F) -> _F:
         ),
         click.option(
             "--start-task",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, 10**12),
             default=1,
             metavar="N",
             help="Position of the first task to load (default: 1).",
         ),
         click.option(
-            "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of tasks to load (default: all)."
+            "--limit",
+            type=click.IntRange(1, 10**12),
+            metavar="N",
+            help="Maximum number of tasks to load (default: all).",
         ),
         allow_empty_option,
         click.option("--dry-run", is_flag=True, help="Check everything and show what would be done; change nothing."),

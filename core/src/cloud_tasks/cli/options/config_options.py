@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cloud_tasks.cli.options.output_files import check_output_files
 from cloud_tasks.cli.options.words_option import WordsOption
 from cloud_tasks.config import JobConfig, Key, find_sections, load_config, run_section
 from cloud_tasks.registry import Registry
@@ -149,7 +150,7 @@ def load_from_options(
         environ: Environment variables; None: those of this process.
 
     Raises:
-        InputError: The configuration is invalid.
+        InputError: The configuration is invalid, or an output file of the command is an input.
     """
     options: dict[str, Any] = {}
     for name, value in values.items():
@@ -162,10 +163,12 @@ def load_from_options(
             options[f"--{key.replace('_', '-')}"] = value
         elif kind == "provider":
             options["provider"] = value
-    return load_config(
+    config = load_config(
         registry,
         file=values.get(f"{_PREFIX}file"),
         options=options,
         sets=values.get(f"{_PREFIX}set", ()),
         environ=os.environ if environ is None else environ,
     )
+    check_output_files(config, values)
+    return config

@@ -32,7 +32,7 @@ def estimate_options(*, boot_time: str) -> Callable[[_F], _F]:
     options = (
         click.option("--task-file", metavar="FILE", help="Task file to count (default: task_source)."),
         click.option(
-            "--num-tasks", type=click.IntRange(min=0), metavar="N", help="Number of tasks, instead of a task file."
+            "--num-tasks", type=click.IntRange(0, 10**12), metavar="N", help="Number of tasks, instead of a task file."
         ),
         click.option("--task-time", type=Duration(), help="Mean duration of a task, e.g. 90s."),
         file_option("--sample-db", help="Database of an earlier job to take task durations from."),

@@ -75,7 +75,7 @@ def listing_options(columns: Sequence[Column[Any]], *, sort: str, search: bool =
         options += [
             click.option("--filter", "search", metavar="TEXT", help="Text that any field must contain."),
             click.option(
-                "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of entries (default: all)."
+                "--limit", type=click.IntRange(1, 10**12), metavar="N", help="Maximum number of entries (default: all)."
             ),
         ]
 
