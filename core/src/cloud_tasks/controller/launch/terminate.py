@@ -165,7 +165,7 @@ class _Termination:
 
 
 def _answer(call: Callable[[], _T]) -> _T:
-    """Return or raise what a call does; raise `ProviderError` if that takes too long. The call then goes on."""
+    """Return or raise what a call does; raise `ProviderError` if that takes too long. The call then continues."""
     outcome: queue.SimpleQueue[tuple[_T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
 
     def run() -> None:
