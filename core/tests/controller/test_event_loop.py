@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -127,3 +130,32 @@ def test_error_that_a_coroutine_does_not_catch_ends_the_loop(real_loop: Threaded
     start(flow())
     with pytest.raises(ZeroDivisionError):
         loop.run(lambda: False)
+
+
+def test_call_that_never_returns_does_not_keep_the_process_from_ending() -> None:
+    program = (
+        "import threading\n"
+        "from cloud_tasks.controller import event_loop\n"
+        "event_loop._CLOSE_TIMEOUT = 0.1\n"
+        "loop, begun = event_loop.ThreadedLoop(threads=2), threading.Event()\n"
+        "def hang(): begun.set(); threading.Event().wait()\n"
+        "loop.call(hang, print, print)\n"
+        "begun.wait(); loop.close(); print('closed')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "closed\n"
+
+
+def test_close_waits_for_running_calls_and_drops_waiting_ones() -> None:
+    loop, begun, finished = ThreadedLoop(threads=1), threading.Event(), []
+
+    def work(number: int) -> None:
+        begun.set()
+        time.sleep(0.05)
+        finished.append(number)
+
+    for number in range(5):
+        loop.call(lambda number=number: work(number), lambda _: None, lambda error: None)
+    begun.wait()
+    loop.close()
+    assert finished == [0]

@@ -5,24 +5,29 @@ Invariants, each with a test:
 1. Every callback (result, timer, post) runs on the loop's own thread, one at a time, so the controller and its store
    need no lock. The simulated cloud has another loop with the same interface and a virtual clock.
 2. Time never runs backwards, whatever is done to the system's clock.
-3. A coroutine (`start`) runs in callbacks of the loop, and pauses only at `call`, `sleep` and `Pause`.
+3. A call that never returns does not keep the process from ending.
+4. A coroutine (`start`) runs in callbacks of the loop, and pauses only at `call`, `sleep` and `Pause`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import itertools
 import queue
+import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 __all__ = ["Loop", "Pause", "ThreadedLoop", "call", "gather", "sleep", "start"]
 
 _T = TypeVar("_T")
+
+_CLOSE_TIMEOUT = 30.0
+"""Seconds for which the end of the process waits for calls without an answer."""
 
 
 class Loop(Protocol):
@@ -101,6 +106,47 @@ def gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> Pause[list[_T]]:
     return Pause(begin)
 
 
+class _Threads:
+    """Pool of threads that never keep the process from ending, unlike those of `concurrent.futures`."""
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run ``work`` in a thread. Raises `RuntimeError` if no thread can be started and none exists."""
+        self._work.put(work)
+        if self._idle.acquire(blocking=False) or len(self._threads) >= self._maximum:
+            return
+        thread = threading.Thread(target=self._run, name=f"controller-io-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            # The threads that exist make the call.
+        else:
+            self._threads.append(thread)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            self._idle.release()
+
+    def close(self, timeout: float) -> None:
+        """Drop waiting calls, and wait for running ones; those that take longer end with the process."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._work.get_nowait()
+        for _ in self._threads:
+            self._work.put(None)
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
 class ThreadedLoop:
     """Event loop with a pool of threads.
 
@@ -112,7 +158,7 @@ class ThreadedLoop:
     """
 
     def __init__(self, *, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="controller-io")
+        self._threads = _Threads(threads)
         # With one thread every call is made, however few others can be started later.
         self._threads.submit(lambda: None)
         # SimpleQueue.put is reentrant: safe in a signal handler that interrupts a get.
@@ -140,12 +186,7 @@ class ThreadedLoop:
             else:
                 self.post(lambda: then(result))
 
-        try:
-            self._threads.submit(run)
-        except RuntimeError as error:
-            # The call is in the queue of the threads that exist.
-            if "start new thread" not in str(error):
-                raise
+        self._threads.submit(run)
 
     def later(self, delay: timedelta, callback: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (self.now() + delay, next(self._sequence), callback))
@@ -167,8 +208,8 @@ class ThreadedLoop:
             callback()
 
     def close(self) -> None:
-        """Wait for running calls; their results are dropped."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Wait for running calls, for half a minute at most; their results are dropped."""
+        self._threads.close(_CLOSE_TIMEOUT)
 
 
 def _raise(error: BaseException) -> None:

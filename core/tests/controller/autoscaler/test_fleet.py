@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import attrs
 import pytest
 from controller_fakes import ranked, refusal
 from structlog.testing import capture_logs
@@ -13,7 +14,7 @@ from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
 from cloud_tasks.controller.event_loop import start
 from cloud_tasks.errors import InputError, LaunchFailedError, NotFoundError, ProviderError, RefusalScope, StoreError
-from cloud_tasks.model import LaunchRequest, Money
+from cloud_tasks.model import Instance, LaunchRequest, Money
 
 
 @pytest.fixture
@@ -233,3 +234,26 @@ def test_refusal_with_alternatives_blocks_all_of_them(loop, compute, fleet) -> N
     fleet.launch(CHOICE[0], 1, CHOICE[1:])
     loop.run(lambda: not fleet.busy)
     assert {block.offer for block in fleet.refused_scopes.current()} == {ranked.offer for ranked in CHOICE}
+
+
+@pytest.mark.parametrize(
+    ("skew", "expected"),
+    [(20, []), (-20, []), (300, ["5m ahead of"]), (-300, ["5m behind"]), (-86_400, ["1d behind"])],
+)
+def test_clock_of_the_provider_that_differs_is_reported_once_and_changes_no_cost(
+    loop, store, compute, fleet, skew, expected
+) -> None:
+    launch = compute.launch
+
+    def skewed(request: LaunchRequest) -> Instance:
+        found = launch(request)
+        return attrs.evolve(found, created_at=found.created_at + timedelta(seconds=skew))
+
+    compute.launch = skewed
+    with capture_logs() as logs:
+        fleet.launch(ranked(price="1"), 3)
+        loop.run(lambda: not fleet.busy)
+    lines = [entry["event"] for entry in logs if "clock" in entry["event"]]
+    assert [line.partition(" is ")[2].partition(" that")[0] for line in lines] == expected
+    hour = loop.now() + timedelta(hours=1)
+    assert Money(3) <= store.spending(hour) < Money("3.01")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -203,3 +204,26 @@ def test_note_zones_passes_the_zones_of_instances_that_have_not_ended(loop: Virt
     assert note_zones(compute, store.instances()) == ("i-1",)
     assert compute.zones == {"i-1": "z-b"}
     assert note_zones(FakeCompute(loop), store.instances()) == ("i-1",)
+
+
+@pytest.mark.parametrize("hanging", ["list", "terminate"])
+def test_terminate_instances_gives_up_calls_without_an_answer(loop: VirtualLoop, monkeypatch, hanging: str) -> None:
+    monkeypatch.setattr("cloud_tasks.controller.launch.terminate._CALL_TIMEOUT", timedelta(milliseconds=200))
+    compute, never = Stubborn(loop), threading.Event()
+    compute.refusals = 0
+    launch(compute, 3)
+    terminate = compute.terminate
+
+    def hang(instance_ids: Sequence[str]) -> None:
+        if "i-2" in instance_ids:
+            never.wait()
+        terminate(instance_ids)
+
+    if hanging == "list":
+        compute.before_listing = never.wait
+    else:
+        compute.terminate = hang
+    with pytest.raises(ProviderError, match=r"i-2.*: no answer within"):
+        remove(compute, recorded=["i-1", "i-2", "i-3"])
+    assert set(compute.existing) == (set() if hanging == "list" else {"i-2"})
+    never.set()

@@ -42,6 +42,7 @@ log = structlog.get_logger()
 
 _MAX_ATTEMPTS = 3
 _BACKOFF = timedelta(seconds=2)
+_REPORTED_SKEW = timedelta(seconds=30)
 
 
 class Fleet(InstanceCalls):
@@ -80,6 +81,7 @@ class Fleet(InstanceCalls):
         self.refused_scopes = RefusedScopes(loop.now)
         self._answered_at: dict[str, datetime] = {}
         self._wave = LaunchWave()
+        self._is_skew_reported = False
 
     def is_unanswered(self, client_token: str) -> bool:
         """Return whether this launch waits or is being called."""
@@ -144,7 +146,19 @@ class Fleet(InstanceCalls):
                     return self._unanswered(order, error)
                 await sleep(self._loop, _BACKOFF * attempt)
             else:
+                if attempt == 1:
+                    self._note_clock(order, instance)
                 return self._launched(order, instance)
+
+    def _note_clock(self, order: LaunchOrder, instance: Instance) -> None:
+        """Report once that the provider's clock differs: it created the instance between our call and its answer."""
+        created, called = instance.created_at, order.called_at or order.ordered_at
+        skew = max(created - self._loop.now(), called - created)
+        if skew >= _REPORTED_SKEW and not self._is_skew_reported:
+            self._is_skew_reported = True
+            where = "ahead of" if created > called else "behind"
+            text = f"The clock of the provider is {format_span(skew)} {where} that of this machine"
+            log.warning(f"{text}; costs are measured by this machine's clock")
 
     def answered_at(self, client_token: str) -> datetime | None:
         """Return when this launch succeeded or its outcome became unknown; None for a launch of an earlier run."""

@@ -4,28 +4,35 @@ Invariants, each with a test:
 
 1. Instances count as terminated only when a complete listing no longer shows them. A failed listing proves nothing.
 2. An instance that is known by its record is terminated without a listing.
-3. No error ends the attempts before their time is over, nor keeps other instances running: a call that fails is
-   divided until each instance has a call of its own.
+3. No error, and no call without an answer, ends the attempts before their time is over, nor keeps other instances
+   running: a call that fails is divided until each instance has a call of its own.
 4. What is left is named at the end: by the listing, else by the records, else as unknown.
 """
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 from cloud_tasks.controller.launch.labels import belongs_to_other_run
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute, LocatedCompute
-from cloud_tasks.quantities import counted
+from cloud_tasks.quantities import counted, format_span
 from cloud_tasks.store import InstanceRecord
 
 __all__ = ["divide", "note_zones", "own_instances", "remaining_instances", "terminate_instances"]
 
 _MIN_BACKOFF = timedelta(seconds=1)
 _MAX_BACKOFF = timedelta(seconds=15)
+_CALL_TIMEOUT = timedelta(minutes=3)
+"""Time after which a call is given up. Some providers answer when an instance is gone."""
+
+_T = TypeVar("_T")
 
 
 def remaining_instances(compute: Compute, job_id: str | None) -> tuple[Instance, ...]:
@@ -117,7 +124,7 @@ class _Termination:
         failed: list[str] = []
         for piece in divide(instance_ids, self._failures):
             try:
-                self._compute.terminate(piece)
+                _answer(lambda piece=piece: self._compute.terminate(piece))  # type: ignore[misc]
             except InputError:
                 raise
             except Exception as error:
@@ -127,7 +134,7 @@ class _Termination:
 
     def _is_gone(self) -> bool:
         try:
-            self._left = tuple(self._find())
+            self._left = tuple(_answer(self._find))
         except InputError:
             raise
         except Exception as error:
@@ -155,3 +162,23 @@ class _Termination:
         )
         error.__cause__ = self._problem
         return error
+
+
+def _answer(call: Callable[[], _T]) -> _T:
+    """Return or raise what a call does; raise `ProviderError` if that takes too long. The call then continues."""
+    outcome: queue.SimpleQueue[tuple[_T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((call(), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=run, name="terminate", daemon=True).start()
+    try:
+        result, error = outcome.get(timeout=_CALL_TIMEOUT.total_seconds())
+    except queue.Empty:
+        raise ProviderError(f"no answer within {format_span(_CALL_TIMEOUT)}", transient=True) from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # the result of a call that raised nothing

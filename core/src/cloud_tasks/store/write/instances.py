@@ -90,8 +90,8 @@ def mark_launched(
     """
     _revive(connection, token)
     changed = connection.execute(
-        "UPDATE instances SET instance_id = ?, launched_at = coalesce(?, intended_at), zone = ?, state = ? "
-        "WHERE client_token = ?",
+        "UPDATE instances SET instance_id = ?, launched_at = coalesce(?, launched_at, intended_at), zone = ?, "
+        "state = ? WHERE client_token = ?",
         (
             instance.instance_id,
             None if requested_at is None else to_unix(requested_at),
