@@ -91,8 +91,7 @@ def ending(folder: Path) -> Iterator[subprocess.Popen[str]]:
     try:
         assert process.stderr is not None
         seen = ""
-        # The first failed listing is that of the last scaling check, the second that of the end.
-        while seen.count("could not be listed") < 2:
+        while "could not be listed" not in seen or "the run has ended" not in seen:
             line = process.stderr.readline()
             assert line, seen
             seen += line
