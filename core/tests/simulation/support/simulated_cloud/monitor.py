@@ -230,7 +230,7 @@ class Monitor:
             self._refused_since = now
         elif now - max(self._running_since, self._refused_since) > _GIVE_UP and self.cloud.refuses_everything:
             raise InvariantViolation(f"10: every launch is refused, and the run goes on after {_GIVE_UP}")
-        if calls.listing_outage or calls.controller_credentials or calls.slow_call or calls.slow_listing:
+        if calls.listing_outage or calls.credentials_expire or calls.slow_call or calls.slow_listing:
             return
         faults = self._scenario.faults
         idle = timedelta(minutes=20 * (faults.outages + faults.database_locks) + 60 * faults.sleeps)
@@ -298,7 +298,8 @@ class Monitor:
     def aborted(self, reason: str) -> None:
         """8: check that the world gave cause for an abort."""
         assert self.cloud is not None
-        if not has_cause(reason, self._scenario, self.cloud, self._cost_limit):
+        first_failed = self._scenario.faults.calls.credentials_expire and not self._sent_tasks
+        if not first_failed and not has_cause(reason, self._scenario, self.cloud, self._cost_limit):
             raise InvariantViolation(f"8: the run was aborted without a cause: {reason}")
 
     def marked_queued(self, task_ids: Collection[str]) -> None:

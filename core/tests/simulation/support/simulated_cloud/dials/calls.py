@@ -33,6 +33,10 @@ class CallFaults:
     """The same of a listing."""
     controller_credentials: Window | None = None
     """Time in which the credentials of the controller have expired."""
+    expires_after_sends: int = 0
+    """Number of send calls after which the credentials of the controller expire; 0: never."""
+    expired_for: timedelta = timedelta(0)
+    """Time until the user renews them."""
     worker_credentials: Window | None = None
     """Time in which credentials of new instances expire; they expire for good at its beginning, or at the launch."""
     worker_share: float = 0.0
@@ -41,6 +45,11 @@ class CallFaults:
     """Maximum time for which a new queue does not exist for other calls."""
     hidden_end: timedelta = timedelta(0)
     """Maximum time for which a terminated instance is listed as running, and cannot be terminated again."""
+
+    @property
+    def credentials_expire(self) -> bool:
+        """Whether the credentials of the controller expire."""
+        return self.controller_credentials is not None or self.expires_after_sends > 0
 
 
 class Obstacles:
@@ -64,6 +73,8 @@ class Obstacles:
         self._faults = faults
         self._charge = charge
         self._repaired_at = timedelta(0)
+        self._sends = 0
+        self._expired_at: timedelta | None = None
 
     def repair(self) -> None:
         """End what lasts until it is repaired, as a user does after a run ended."""
@@ -76,7 +87,8 @@ class Obstacles:
     def of_controller(self, name: str) -> Exception | None:
         """Return the error of a call of the controller, and draw its delay."""
         faults = self._faults()
-        if self.is_open(faults.controller_credentials):
+        self._count_sends(name, faults)
+        if self.is_open(faults.controller_credentials) or self._has_expired(faults):
             return ProviderError(f"{name}: the credentials have expired", hint="sign in again")
         if name == "instances" and self.is_open(faults.listing_outage):
             return ProviderError(faults.listing_error, transient=faults.listing_is_transient)
@@ -84,6 +96,14 @@ class Obstacles:
         if slow and self._rng.random() < slow:
             self._charge(_HOUR)
         return None
+
+    def _count_sends(self, name: str, faults: CallFaults) -> None:
+        self._sends += name == "send"
+        if faults.expires_after_sends and self._sends > faults.expires_after_sends and self._expired_at is None:
+            self._expired_at = self._elapsed()
+
+    def _has_expired(self, faults: CallFaults) -> bool:
+        return self._expired_at is not None and self._elapsed() < self._expired_at + faults.expired_for
 
     def of_worker(self, name: str, launched: timedelta) -> Exception | None:
         """Return the error of a call of a worker whose credentials are among those that expire.
@@ -121,8 +141,13 @@ def _slow_call(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _credentials(rng: random.Random, scenario: Scenario) -> Scenario:
-    loading, later = timedelta(seconds=rng.uniform(1, 3)), scenario.busy_time * rng.uniform(0, 0.6)
-    window = Window(begin=rng.choice((loading, later)), length=_HOUR * rng.uniform(0.1, 3))
+    length = _HOUR * rng.uniform(0.1, 3)
+    if rng.random() < 0.5:
+        # So many tasks that the credentials expire between two batches.
+        tasks = max(scenario.tasks, 2500)
+        scenario = attrs.evolve(scenario, tasks=tasks, mean_task_time=scenario.mean_task_time * scenario.tasks / tasks)
+        return with_group(scenario, "calls", expires_after_sends=rng.randint(1, 2), expired_for=length)
+    window = Window(begin=scenario.busy_time * rng.uniform(0, 0.6), length=length)
     return with_group(scenario, "calls", controller_credentials=window)
 
 
