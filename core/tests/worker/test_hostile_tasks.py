@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +20,20 @@ from hypothesis import strategies as st
 from worker_harness import Harness, modes, run_program
 
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
+from cloud_tasks.worker.common.private_folder import create_private_folder
+from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
 from cloud_tasks.worker.reporting.reporter import Report
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import Completion
 from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool
+from cloud_tasks.worker.supervisor.execution.scratch_cleaner import ScratchCleaner
 from cloud_tasks.worker.supervisor.task_log import end_lines
 from cloud_tasks.worker.task_process import result_file
+from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, encode_report, split_report
+from cloud_tasks.worker.task_process.result_encoding import report_result
 from cloud_tasks.worker.task_process.result_file import receive_result
 
 ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_released", "task_dead")
@@ -202,13 +213,6 @@ def test_channel_closes_at_bytes_of_another_origin(garbage) -> None:
     other.close()
 
 
-@modes
-def test_descriptors_closed_by_a_task_affect_that_task_only(worker, mode) -> None:
-    (event,) = run(worker, "os.closerange(3, 256); return 8", *mode)
-    assert event["event_type"] == "task_exited"
-    assert event["cause"] == "the process exited without reporting a result"
-
-
 STREAM = """
 class Stream:
     def __init__(self, error): self.error = error
@@ -234,8 +238,8 @@ def test_result_is_reported_without_standard_streams(worker, mode) -> None:
 def test_limit_on_the_size_of_files_is_no_failure_of_the_worker(worker, mode) -> None:
     body = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); return 'x' * 40_000"
     (event,) = run(worker, body, *mode)
-    assert event["event_type"] in ("task_completed", "task_exited", "task_exception")
-    assert "cannot" not in event.get("cause", "")
+    reason = event.get("cause", "") + event.get("exception", "")
+    assert event["event_type"] == "task_completed" or "File too large (EFBIG)" in reason
 
 
 FORKING = """
@@ -395,6 +399,18 @@ def test_clock_that_a_task_replaces_changes_no_time_of_an_event(worker, options,
         assert start - 1 <= datetime.fromisoformat(each["timestamp"]).timestamp() <= time.time() + 1
 
 
+@pytest.mark.parametrize("value", ["float('nan')", "1e300", "0.0", "None"])
+def test_clock_that_worker_init_replaces_changes_no_time_of_an_event(worker, value) -> None:
+    start = time.time()
+    code = CLOCKS + INIT.format(init=f"freeze({value}, time)", body="pass")
+    finished = run_program(worker, code, tasks=3)
+    events = worker.events("task_started", *ENDS)
+    assert [event.get("result") for event in events if "elapsed_time" in event] == [7] * 3, finished.log
+    for each in events:
+        assert 0.0 <= each.get("elapsed_time", 0.0) <= time.time() - start
+        assert start - 1 <= datetime.fromisoformat(each["timestamp"]).timestamp() <= time.time() + 1
+
+
 @pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
 def test_functions_that_a_task_replaces_are_not_those_of_its_report(worker, options) -> None:
     body = "freeze(None, os, json, marshal, gc, time); return {'a': ['x' * 40_000]}"
@@ -429,9 +445,8 @@ def test_pool_measures_seconds_itself_that_no_clock_shows(seconds) -> None:
     end.close()
 
 
-_json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()), lambda inner: st.lists(inner)
-)
+_scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+_json_values = _scalars | st.lists(_scalars, max_size=3) | st.dictionaries(st.text(), _scalars, max_size=2)
 _FIELDS = [
     *("error", "message", "trace", "own_failure", "kinds", "errno", "forked", "exited", "exit_code", "retry"),
     *("reason", "after", "notice", "warning", "result_address", "result_bytes", "result_pickle", "result_repr"),
@@ -461,3 +476,270 @@ def test_receive_result_reads_no_file_that_was_only_extended() -> None:
     os.pwrite(descriptor, (size - HEADER_LENGTH).to_bytes(8, "little"), 0)
     os.ftruncate(descriptor, size)
     assert len(receive_result(lambda: descriptor)) == HEADER_LENGTH
+
+
+SCRATCH = """
+def f(task_id, data, worker_data):
+    if task_id == 'task-1':
+        {body}
+    Path(worker_data.scratch_dir, "file").write_text("x")
+    folders = (os.path.dirname(worker_data.scratch_dir), worker_data.scratch_dir)
+    return [oct(os.stat(folder).st_mode & 0o777) for folder in folders]
+os.umask({umask})
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+@pytest.mark.parametrize("umask", [0o777, 0])
+@pytest.mark.parametrize("is_of_task", [True, False])
+def test_umask_does_not_decide_who_can_use_scratch_folders(worker, options, umask, is_of_task) -> None:
+    body = f"os.umask({umask})" if is_of_task else "pass"
+    code = SCRATCH.format(body=body, umask=0o022 if is_of_task else umask)
+    finished = run_program(worker, code, "--num-simultaneous-tasks", "1", *options, tasks=4)
+    assert [event.get("result") for event in worker.events(*ENDS)] == [["0o700"] * 2] * 4, finished.log
+    assert worker.nothing_is_left()
+
+
+@pytest.mark.parametrize("damage", ["shutil.rmtree(parent)", "os.chmod(parent, 0)", "os.chmod(parent, 0o777)"])
+def test_scratch_parent_that_a_task_damages_is_restored(tmp_path, damage) -> None:
+    parent = tmp_path / "parent"
+    data = WorkerData()
+    data._scratch = str(parent / "1")
+    create_private_folder(str(parent))
+    exec(damage, {"os": os, "shutil": shutil, "parent": parent})
+    assert Path(data.scratch_dir).stat().st_mode & 0o777 == 0o700
+
+
+def test_scratch_folder_that_cannot_be_removed_is_reported_once(tmp_path, monkeypatch) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        if not options.get("ignore_errors"):
+            raise PermissionError(1, "Operation not permitted", str(tmp_path / "root/0/kept"))
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    warnings: list[str] = []
+    cleaner = ScratchCleaner(str(tmp_path / "root"), warnings.append)
+    cleaner.create()
+    for number in range(2):
+        (tmp_path / "root" / str(number)).mkdir()
+        cleaner.remove(str(tmp_path / "root" / str(number)))
+    cleaner.close()
+    (warning,) = warnings
+    folder = tmp_path / "root/0"
+    assert warning == (
+        f"Cannot remove the scratch folder {folder}: Operation not permitted (EPERM): {folder}/kept; remove it by hand"
+    )
+
+
+INIT = """
+import signal, sys
+def init(worker_data):
+    {init}
+def f(task_id, data, worker_data):
+    if task_id == 'task-1':
+        {body}
+    return 7
+if __name__ == "__main__":
+    Worker(f, worker_init=init, args=sys.argv[1:]).run()
+    sys.exit()
+"""
+_ALL = "for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}: "
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+@pytest.mark.parametrize(
+    "init",
+    [
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "signal.signal(signal.SIGCHLD, signal.SIG_DFL)",
+        _ALL + "signal.signal(number, signal.SIG_IGN)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+        "signal.set_wakeup_fd(-1)",
+    ],
+)
+def test_worker_init_that_changes_signals_keeps_no_worker_from_its_tasks(worker, options, init) -> None:
+    body = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
+    finished = run_program(worker, INIT.format(init=init, body=body), *options, "--max-attempts", "1", tasks=3)
+    ends = {event["task_id"]: event.get("result", event.get("signal")) for event in worker.events(*ENDS)}
+    assert ends == {"task-0": 7, "task-1": "SIGTERM", "task-2": 7}, finished.log
+    changed = init.startswith("signal.signal") or "SIG_IGN" in init
+    assert finished.log.count("worker_init has changed how SIGCHLD is handled") == changed
+
+
+def test_server_reports_ends_of_processes_that_other_code_has_waited_for(worker) -> None:
+    before = """
+import signal, sys
+from cloud_tasks.worker.common import process_tree
+def reap(heads):
+    os.waitpid(-1, 0)
+    raise ChildProcessError
+"""
+    code = before + INIT.format(init="process_tree.reap = reap", body="os._exit(3)")
+    run_program(worker, code, "--max-losses", "0", "--num-simultaneous-tasks", "1", tasks=3)
+    ends = {event["task_id"]: event.get("result", event.get("cause")) for event in worker.events(*ENDS)}
+    assert (ends["task-0"], ends["task-2"]) == (7, 7)
+    assert "how the process ended is unknown" in ends["task-1"]
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+def test_signals_of_a_task_to_its_parent_interrupt_no_task(worker, options) -> None:
+    body = f"""
+import signal
+{_ALL}
+    os.kill(os.getppid(), number)
+    time.sleep(0.005)
+return 8
+"""
+    (event,) = run(worker, body, *options, tasks=6)
+    assert (event["event_type"], event["result"]) == ("task_completed", 8)
+    assert worker.events("task_released", "non_fatal_exception") == []
+
+
+@modes
+def test_signals_of_a_task_are_those_that_python_starts_with(worker, mode) -> None:
+    code = """
+import signal
+def f(task_id, data, worker_data):
+    handlers = [(n, signal.getsignal(n)) for n in signal.valid_signals()]
+    changed = {int(n) for n, handler in handlers if handler not in (signal.SIG_DFL, None)}
+    return sorted(changed), sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+    run_program(worker, code, *mode, tasks=2)
+    expected = [sorted({signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}), []]
+    assert [event["result"] for event in worker.events(*ENDS)] == [expected] * 2
+
+
+def test_worker_in_a_thread_ends_with_one_line(worker) -> None:
+    code = """
+def f(task_id, data, worker_data): return 7
+if __name__ == "__main__":
+    import sys
+    thread = threading.Thread(target=Worker(f, args=sys.argv[1:]).run)
+    thread.start()
+    thread.join()
+    sys.exit()
+"""
+    finished = run_program(worker, code)
+    assert finished.log == "error: a worker needs the main thread, which receives signals; call run there\n"
+
+
+def test_worker_init_that_exits_is_given_up_after_five_starts(worker) -> None:
+    finished = run_program(worker, INIT.format(init="os._exit(3)", body="pass"), tasks=3)
+    assert finished.code == 1
+    (fatal,) = worker.events("fatal_exception")
+    assert fatal["exception"].startswith("no fork server ran a task in 5 starts")
+    assert "worker_init" in fatal["exception"]
+
+
+@modes
+@pytest.mark.parametrize("close", ["os.closerange(3, 256)", "os.closerange(0, 256)"])
+def test_report_that_a_task_made_impossible_is_replaced_by_its_cause(worker, mode, close) -> None:
+    (event,) = run(worker, f"{close}; return 8", *mode)
+    assert (event["event_type"], event["exit_code"]) == ("task_exited", 0)
+    problem = "the task has closed or replaced a descriptor of its worker"
+    assert event["cause"] == f"cannot report the result: Bad file descriptor (EBADF); {problem}"
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_limit_of_file_sizes_is_the_cause_of_a_missing_report(size) -> None:
+    code = f"""
+import os, resource
+from cloud_tasks.worker.common.shared_flags import SharedFlags
+from cloud_tasks.worker.task_process import result_file
+result_file._lift_file_size_limit = lambda: False
+flags, descriptor = SharedFlags(), result_file.open_result_file()
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+result_file.report_again(descriptor, b"x" * 20, OSError(27, "too large"), flags, 3)
+print(flags.take_report_error(3), flags.take_report_error(3), flags.take_report_error(2), os.fstat(descriptor).st_size)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert printed[:3] == ["27", "0", "0"]
+    outcome = read_outcome(status=0, content=b"", cause="", report_error=errno.EFBIG)
+    assert outcome.details["cause"] == (
+        "cannot report the result: File too large (EFBIG); the task has limited the size of its files (RLIMIT_FSIZE)"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EFBIG, errno.EIO])
+def test_process_that_was_killed_has_its_signal_as_the_cause(number) -> None:
+    assert read_outcome(status=9, content=b"", cause="", report_error=number).details["signal"] == "SIGKILL"
+
+
+@modes
+@pytest.mark.parametrize("captures", [(), ("--capture-output",)], ids=["own output", "captured"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_that_a_task_redirects_is_no_failure_of_the_worker(worker, mode, captures, stream) -> None:
+    number = {"stdout": 1, "stderr": 2}[stream]
+    body = f"""
+import sys
+os.dup2(os.open("/dev/full", os.O_WRONLY), {number})
+print("a line", file=sys.{stream}, flush=True)
+"""
+    (event,) = run(worker, body, *mode, *captures)
+    assert (event["event_type"], event["exception_type"]) == ("task_exception", "OSError")
+    assert event["exception"] == "[Errno 28] No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SIGXCPU", "the task exceeded a limit of CPU time (RLIMIT_CPU)"),
+        ("SIGSYS", "the task called a function of the system that it may not call (seccomp)"),
+        ("SIGXFSZ", "the task exceeded a limit of the size of files (RLIMIT_FSIZE)"),
+    ],
+)
+def test_signal_of_a_limit_is_not_taken_for_a_lack_of_memory(name, text) -> None:
+    assert read_outcome(status=int(signal.Signals[name]), content=b"", cause="").details["cause"] == text
+
+
+DEEP = """
+import sys
+sys.setrecursionlimit(10**9)
+value = []
+for _ in range(1_000_000): value = [value]
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+@pytest.mark.parametrize("end", ["return value", "return True, value", "raise ValueError(value)"])
+def test_recursion_limit_of_a_task_crashes_no_encoding(worker, options, end) -> None:
+    (event,) = run(worker, DEEP + end, *options, "--max-attempts", "1")
+    assert event["event_type"] in ("task_completed", "task_exception", "task_dead")
+    assert "SIGSEGV" not in str(event)
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "10")], ids=["fork", "reuse"])
+def test_higher_recursion_limit_changes_no_result(worker, options) -> None:
+    body = "import sys; sys.setrecursionlimit(10**6); return {'a': [1, None, {'b': 'x'}]}"
+    (event,) = run(worker, body, *options)
+    assert (event["event_type"], event["result"]) == ("task_completed", {"a": [1, None, {"b": "x"}]})
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/proc/self/fd/0", "fifo", "sparse"])
+def test_traceback_reads_regular_files_only(worker, path) -> None:
+    os.mkfifo(worker.folder / "fifo")
+    with (worker.folder / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    (event,) = run(worker, f"exec(compile('1 / 0', {path!r}, 'exec'))", "--reuse-processes", "10")
+    assert event["exception_type"] == "ZeroDivisionError"
+    assert f'File "{path}", line 1' in event["stack_trace"]
+
+
+def test_result_that_a_thread_changes_meanwhile_is_reported_as_such() -> None:
+    class Changing(dict):
+        def __init__(self, times: int) -> None:
+            super().__init__(a=1, b=2)
+            self.times = times
+
+        def items(self) -> Any:
+            self.times -= 1
+            if self.times >= 0:
+                raise RuntimeError("dictionary changed size during iteration")
+            return super().items()
+
+        def __reduce__(self) -> Any:
+            return dict, ()
+
+    assignment = Assignment(0, 0, "a", 1, {}, "", {})
+    assert report_result(Changing(2), "", assignment, (None, None), retry=False) == ({}, b'{"a":1,"b":2}')
+    head, _ = report_result(Changing(99), "", assignment, (None, None), retry=False)
+    assert "since another thread changed it during its conversion" in head["notice"][1]

@@ -129,12 +129,12 @@ def test_worker_with_a_closed_standard_output_stops(worker) -> None:
     assert set(released(worker)) == {"cannot write the output of the task: Broken pipe (EPIPE)"}
 
 
-def test_worker_reports_a_task_that_breaks_its_own_output_as_dead(worker) -> None:
+def test_task_that_breaks_its_own_output_fails(worker) -> None:
     worker.run_tasks({"do": "full output"}, {"do": "nothing"}, args=("--max-losses", "2"), **FAST)
-    (dead,) = worker.events("task_dead")
-    assert dead["cause"] == (
-        f"gave up after 3 interrupted attempts (max_losses): cannot write the output of the task: {NO_SPACE}"
-    )
+    failed, completed = sorted(worker.events(*ENDS), key=lambda event: event["task_id"])
+    assert (failed["event_type"], failed["exception"]) == ("task_exception", "[Errno 28] No space left on device")
+    assert completed["event_type"] == "task_completed"
+    assert released(worker) == []
     assert worker.events("fatal_exception") == []
 
 

@@ -8,6 +8,9 @@ from cloud_tasks.selection.instance_count import COMMITMENT
 
 __all__ = ["drain_after"]
 
+_LAST_REPORTS = timedelta(seconds=30)
+"""Time after the last task for the worker's events and its exit."""
+
 
 def drain_after(
     lifetime: timedelta, *, max_runtime: timedelta, is_given: bool, startup_timeout: timedelta | None
@@ -20,6 +23,7 @@ def drain_after(
             longer than most tasks take, and at least half of the lifetime is for tasks.
         startup_timeout: Time limit for the start of a worker; None: none.
     """
-    if is_given and lifetime >= (startup_timeout or COMMITMENT) + max_runtime:
-        return lifetime - max_runtime
-    return lifetime - min(max_runtime, lifetime / 2)
+    rest = max_runtime + _LAST_REPORTS
+    if is_given and lifetime >= (startup_timeout or COMMITMENT) + rest:
+        return lifetime - rest
+    return lifetime - min(rest, lifetime / 2)

@@ -16,7 +16,7 @@ from cloud_tasks.standard_streams import open_closed_streams
 from cloud_tasks.worker.common.private_api import is_imported_by_multiprocessing, names_in_use
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
-from cloud_tasks.worker.forkserver.spawn import TASK_MARK, become_task, is_spawned
+from cloud_tasks.worker.forkserver.spawn import TASK_MARK, become_task, is_main_thread, is_spawned
 from cloud_tasks.worker.options import apply_options, extend_parser, make_parser, parse
 from cloud_tasks.worker.task_function import adapt_function, check_callback
 
@@ -121,6 +121,9 @@ class Worker:
 
         if is_imported_by_multiprocessing():
             return exit_codes.COMPLETED
+        if not is_main_thread():
+            sys.stderr.write("error: a worker needs the main thread, which receives signals; call run there\n")
+            return exit_codes.BAD_INPUT
         spawned = is_spawned()
         if spawned is None:
             return exit_codes.COMPLETED

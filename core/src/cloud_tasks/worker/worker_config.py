@@ -14,6 +14,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.exit_codes import AcceptedFailures
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.os_errors import os_error_text
+from cloud_tasks.worker.common.private_folder import create_private_folder
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
@@ -147,6 +148,9 @@ class WorkerConfig:
             raise InputError(program.problem, where="--start-method spawn", hint="save it to a file, or use fork")
         if self.log_dir is not None:
             try:
+                if self.log_dir.startswith(self.scratch_root):
+                    os.makedirs(os.path.dirname(self.scratch_root), exist_ok=True)
+                    create_private_folder(self.scratch_root)
                 os.makedirs(self.log_dir, exist_ok=True)
             except OSError as error:
                 raise InputError(f"cannot create the folder: {os_error_text(error)}", where="--task-log-dir") from error

@@ -41,7 +41,7 @@ class QueueRecovery:
         is_running: Return whether the end of the run has not begun.
         last_answers: Return when the task queue last accepted a message, and when the event queue last answered.
         on_requeued: Called when unfinished tasks are pending again, and their queue exists.
-        on_usable: Called when sending may be tried again: the task queue exists, and was not created again.
+        on_usable: Called when sending may be retried: the task queue exists, and was not created again.
         on_broken: Called with the reason when the queues have been deleted too often.
     """
 

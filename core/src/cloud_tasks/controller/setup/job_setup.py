@@ -148,7 +148,7 @@ class JobSetup:
         return number
 
     def check_resumable(self) -> None:
-        """Check whether the existing job can go on with this configuration; nothing is opened or changed.
+        """Check whether the existing job can be resumed with this configuration; nothing is opened or changed.
 
         Raises:
             InputError: The job is in another place, or has other tasks; or its command cannot run its first task.

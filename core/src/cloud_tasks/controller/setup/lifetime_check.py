@@ -42,7 +42,7 @@ def _problem(config: JobConfig, offers: Sequence[RankedOffer], spent: Money) -> 
     run, lifetime = config.run, config.max_lifetime
     wanted = seconds_of(run.max_runtime)
     start = seconds_of(run.keepalive_startup_timeout) or COMMITMENT
-    if lifetime is not None and wanted + start > lifetime:
+    if lifetime is not None and wanted + start >= lifetime:
         return (
             f"{format_span(wanted)} and up to {format_span(start)} for the start (keepalive_startup_timeout) are more "
             f"than an instance lives, {format_span(lifetime)} (max_lifetime)"

@@ -1,4 +1,8 @@
-"""Flags in shared memory that the supervisor sets and all task processes read."""
+"""Flags in shared memory that the supervisor sets and all task processes read.
+
+A task process that cannot report an attempt leaves the system's error here: the memory stays, whichever descriptors the
+task has closed.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from cloud_tasks.worker.common.memfd import anonymous_file, guard_offset
 __all__ = ["SharedFlags"]
 
 _NOTICE, _SHUTDOWN = 0, 1
+_ERRORS = 64
+"""Offset of the error numbers, one byte for each slot as far as the page has room."""
 
 
 class SharedFlags:
@@ -42,3 +48,16 @@ class SharedFlags:
 
     def set_shutdown_request(self) -> None:
         self._page[_SHUTDOWN] = 1
+
+    def set_report_error(self, slot: int, number: int) -> None:
+        """Record the error number because of which the attempt in a slot has no report."""
+        if _ERRORS + slot < mmap.PAGESIZE:
+            self._page[_ERRORS + slot] = number & 0xFF
+
+    def take_report_error(self, slot: int | None) -> int:
+        """Return and forget that error number; 0 for none."""
+        if slot is None or _ERRORS + slot >= mmap.PAGESIZE:
+            return 0
+        number = self._page[_ERRORS + slot]
+        self._page[_ERRORS + slot] = 0
+        return number

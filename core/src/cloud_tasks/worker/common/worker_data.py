@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from os import chmod, makedirs
+from os.path import dirname
 from typing import Any
 
 from cloud_tasks.worker.common.os_errors import mark_own_failure
+from cloud_tasks.worker.common.private_folder import PRIVATE, create_private_folder
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 
 __all__ = ["WorkerData"]
@@ -104,7 +106,14 @@ class WorkerData:
             raise RuntimeError("no scratch directory: no task is running")
         self._scratch_is_used = True
         try:
-            os.makedirs(self._scratch, mode=0o700, exist_ok=True)
+            try:
+                create_private_folder(self._scratch)
+            except (FileNotFoundError, PermissionError):
+                # The worker had created the parent, which a task may have removed or closed.
+                parent = dirname(self._scratch)
+                makedirs(parent, exist_ok=True)
+                chmod(parent, PRIVATE)
+                create_private_folder(self._scratch)
         except OSError as error:
             mark_own_failure(error, "cannot create the scratch folder")
             raise

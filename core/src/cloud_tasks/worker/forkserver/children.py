@@ -12,8 +12,8 @@ from __future__ import annotations
 import gc
 import heapq
 import os
-import time
 from collections.abc import Sequence
+from time import monotonic
 from typing import NoReturn
 
 from cloud_tasks.worker.common import process_tree
@@ -115,13 +115,13 @@ class Children:
         config = self._config
         assert child.message is not None
         number, task_id, attempt, payload, scratch = child.message
-        environment = config.environments[child.slot]
-        assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment)
+        environment, output = config.environments[child.slot], child.output
+        assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment, output)
         if config.spawn:
             execute(
                 config.program,
                 parent=self._pid,
-                output=child.output,
+                output=output,
                 environment=environment,
                 limits=config.limits,
                 one=(assignment, child.result),
@@ -132,7 +132,7 @@ class Children:
             assignment,
             parent=self._pid,
             result=child.result,
-            output=child.output,
+            output=output,
             limits=config.limits,
             gate=None if child.gate is None else (child.gate, config.environments),
         )
@@ -244,7 +244,7 @@ class Children:
 
     def bound_outputs(self) -> None:
         """Truncate outputs that are too long, at most once a second."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._bound_at:
             return
         self._bound_at = now + _BOUND_INTERVAL

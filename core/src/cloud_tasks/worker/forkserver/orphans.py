@@ -6,8 +6,8 @@ Invariant, with a test: once a task process has exited, all processes that it st
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection
+from time import monotonic
 
 from cloud_tasks.worker.common import process_tree
 
@@ -54,10 +54,10 @@ class Orphans:
         Args:
             tasks: The pids of task processes.
         """
-        start = time.monotonic()
+        start = monotonic()
         orphans = [pid for pid in process_tree.children_of(self._pid) if pid not in tasks and pid not in self._helpers]
         for pid in orphans:
             process_tree.kill(pid)
-        self._last = time.monotonic()
+        self._last = monotonic()
         self._cost = self._last - start
         self.due_at = self._last + self._cost if orphans else float("inf")

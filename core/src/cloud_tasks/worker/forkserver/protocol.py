@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 __all__ = [
+    "UNKNOWN_STATUS",
     "AttemptEnded",
     "AttemptStarted",
     "Failed",
@@ -26,6 +27,9 @@ __all__ = [
     "decode",
     "encode",
 ]
+
+UNKNOWN_STATUS = -1
+"""Wait status of a process that other code of the program has waited for."""
 
 
 class RunAttempt(NamedTuple):

@@ -10,6 +10,7 @@ Invariants, each with a test:
 3. Attempts start in the order in which they were submitted.
 4. A waiting attempt has not started: it can be withdrawn and leaves no process and no file.
 5. A process that cannot be started ends no attempt: the attempt goes back to the supervisor, with the system's reason.
+6. Whatever ``worker_init`` does with signals, the ends of task processes are noticed.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import os
 import select
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker.common import process_tree
@@ -35,6 +36,7 @@ from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.orphans import Orphans
 from cloud_tasks.worker.forkserver.prefork import Prefork
 from cloud_tasks.worker.forkserver.protocol import (
+    UNKNOWN_STATUS,
     AttemptStarted,
     Failed,
     KillAttempt,
@@ -49,7 +51,9 @@ from cloud_tasks.worker.forkserver.protocol import (
     encode,
 )
 from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, TASK_MARK, other_threads
+from cloud_tasks.worker.task_process.exception_report import note_outputs
 from cloud_tasks.worker.task_process.process_end import flush_files, own_from_now_on
+from cloud_tasks.worker.task_process.process_setup import refuse_signals
 from cloud_tasks.worker.task_process.runner import warm_up
 
 if TYPE_CHECKING:
@@ -97,11 +101,14 @@ class _Server:
     def serve(self) -> None:
         process_tree.become_subreaper()
         alarm_out, alarm_in = process_tree.wake_pipe()
-        signal.signal(signal.SIGCHLD, _do_nothing)
-        signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
+        self._set_signals(alarm_in)
         warm_up(self._config.limits)
         if not self._initialise():
             return
+        self._warn_of_signals()
+        self._set_signals(alarm_in)
+        refuse_signals()
+        note_outputs()
         if not self._config.spawn:
             self._prefork.enable()
         self._warn_of_generators()
@@ -116,6 +123,17 @@ class _Server:
             self._channel.flush()
         except ChannelClosedError:
             return
+
+    def _set_signals(self, alarm: int) -> None:
+        signal.signal(signal.SIGCHLD, _do_nothing)
+        signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+
+    def _warn_of_signals(self) -> None:
+        if self._config.is_first and signal.getsignal(signal.SIGCHLD) is not _do_nothing:
+            Log(verbose=False).warning(
+                "worker_init has changed how SIGCHLD is handled, which the worker needs to notice the end of tasks; "
+                "the change is undone"
+            )
 
     def _warn_of_generators(self) -> None:
         if self._config.is_first and not sys.modules.keys().isdisjoint(("random", "numpy.random", "torch")):
@@ -132,7 +150,7 @@ class _Server:
         poll.register(channel.fileno(), select.POLLIN)
         poll.register(alarm, select.POLLIN)
         while not (self._quit and not children.by_pid):
-            if self._flush_at != _NEVER and time.monotonic() >= self._flush_at:
+            if self._flush_at != _NEVER and monotonic() >= self._flush_at:
                 channel.flush()
                 self._flush_at = _NEVER
             ended: list[tuple[Child, int]] = []
@@ -150,7 +168,7 @@ class _Server:
                 self._report_start(child)
             if waiting:
                 self._prefork.refill(waiting)
-            if orphans.due_at != _NEVER and time.monotonic() >= orphans.due_at:
+            if orphans.due_at != _NEVER and monotonic() >= orphans.due_at:
                 orphans.kill(children.by_pid.keys())
             children.bound_outputs()
 
@@ -194,7 +212,7 @@ class _Server:
     def _timeout(self) -> float | None:
         """Return the milliseconds until something is due; None for nothing."""
         due = min(self._flush_at, self._orphans.due_at, self._children.bound_at)
-        return None if due == _NEVER else max(0.0, (due - time.monotonic()) * 1000)
+        return None if due == _NEVER else max(0.0, (due - monotonic()) * 1000)
 
     def _read(self) -> None:
         by_pid = self._children.by_pid
@@ -231,7 +249,7 @@ class _Server:
         while waiting and children.free_slots:
             message = waiting.popleft()
             slot = heapq.heappop(children.free_slots)
-            when = time.monotonic()
+            when = monotonic()
             child = self._prefork.open_gate(message.number, slot)
             if child is None:
                 try:
@@ -268,20 +286,25 @@ class _Server:
                 reaped = process_tree.reap(children.by_pid)
             except ChildProcessError:
                 self._orphans.none_left()
+                # Other code, such as a thread of worker_init, has waited for them.
+                for pid in list(children.by_pid):
+                    self._reaped(pid, UNKNOWN_STATUS, ended)
                 return ended
             if reaped is None:
                 return ended
-            pid, status = reaped
-            child = children.by_pid.pop(pid, None)
-            if child is None:
-                self._orphans.helper_ended(pid)
-            elif child.gate is not None:
-                self._prefork.ended(child)
-            else:
-                now = time.monotonic()
-                children.ended(child, now)
-                ended.append((child, status))
-                self._orphans.expect(now)
+            self._reaped(*reaped, ended)
+
+    def _reaped(self, pid: int, status: int, ended: list[tuple[Child, int]]) -> None:
+        child = self._children.by_pid.pop(pid, None)
+        if child is None:
+            self._orphans.helper_ended(pid)
+        elif child.gate is not None:
+            self._prefork.ended(child)
+        else:
+            now = monotonic()
+            self._children.ended(child, now)
+            ended.append((child, status))
+            self._orphans.expect(now)
 
     def _report_start(self, child: Child) -> None:
         self._channel.put(encode(AttemptStarted(child.number, child.slot, child.pid, child.when)))

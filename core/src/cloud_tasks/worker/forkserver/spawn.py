@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cloud_tasks.worker.common.private_api import forget_event_loop, open_socket
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.task_process.assignment import Assignment, ResultLimits
+from cloud_tasks.worker.task_process.exception_report import note_outputs
 from cloud_tasks.worker.task_process.function_call import Function
 from cloud_tasks.worker.task_process.process_setup import restore_signals, set_up
 from cloud_tasks.worker.task_process.result_file import REACHED, open_result_file, report_own_failure
@@ -32,7 +34,16 @@ if TYPE_CHECKING:
 
     from cloud_tasks.worker.common.worker_data import WorkerData
 
-__all__ = ["SPAWN_ADVICE", "TASK_MARK", "Program", "become_task", "execute", "is_spawned", "other_threads"]
+__all__ = [
+    "SPAWN_ADVICE",
+    "TASK_MARK",
+    "Program",
+    "become_task",
+    "execute",
+    "is_main_thread",
+    "is_spawned",
+    "other_threads",
+]
 
 SPAWN_ADVICE = (
     "each task gets a fresh interpreter, which takes longer; start threads in the task's function, "
@@ -144,6 +155,7 @@ def become_task(function: Function, data: WorkerData, on_init: Callable[[WorkerD
     if os.getppid() != parent:
         os._exit(70)
     restore_signals()
+    note_outputs()
     forget_event_loop()
     assignment = Assignment(*rest) if kind == _ONE else None
     if assignment is not None:
@@ -171,6 +183,15 @@ def _with_init(function: Function, on_init: Callable[[WorkerData], Any] | None) 
         return function(task_id, task_data, data)
 
     return run
+
+
+def is_main_thread() -> bool:
+    """Return whether this is the program's main thread."""
+    try:
+        signal.set_wakeup_fd(signal.set_wakeup_fd(-1))
+    except ValueError:
+        return False
+    return True
 
 
 def other_threads() -> str:

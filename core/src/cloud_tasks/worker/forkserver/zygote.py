@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from cloud_tasks.worker.common import process_tree
@@ -24,6 +25,7 @@ from cloud_tasks.worker.common.os_errors import os_error_text
 from cloud_tasks.worker.common.private_api import forget_event_loop
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.server import run_forkserver
+from cloud_tasks.worker.task_process.process_setup import refuse_signals, restore_mask
 
 if TYPE_CHECKING:
     import socket
@@ -54,9 +56,8 @@ def fork_zygote(config: ForkserverConfig, scratch_root: str) -> socket.socket:
         ours.close()
         forget_event_loop()
         _detach_input()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
-        _Zygote(Channel(theirs, blocking=True), config, scratch_root).serve()
+        mask = refuse_signals()
+        _Zygote(Channel(theirs, blocking=True), config, scratch_root, mask).serve()
     finally:
         os._exit(0)
 
@@ -75,10 +76,12 @@ def _detach_input() -> None:
 class _Zygote:
     """The loop of the zygote process."""
 
-    def __init__(self, channel: Channel, config: ForkserverConfig, scratch_root: str) -> None:
+    def __init__(self, channel: Channel, config: ForkserverConfig, scratch_root: str, mask: Collection[int]) -> None:
         self._channel = channel
         self._config = config
         self._scratch_root = scratch_root
+        self._mask = mask
+        """Signal mask of the program."""
         self._forkserver = 0
 
     def serve(self) -> None:
@@ -115,6 +118,7 @@ class _Zygote:
                 ours.close()
                 self._channel.close()
                 signal.set_wakeup_fd(-1)
+                restore_mask(self._mask)
                 for descriptor in descriptors:
                     os.close(descriptor)
                 run_forkserver(theirs, self._config)

@@ -43,6 +43,8 @@ __all__ = ["Supervisor"]
 
 _MAX_FORKSERVER_DEATHS = 20
 """Deaths of fork servers in a row, without a finished task in between, that the worker survives."""
+_MAX_EARLY_DEATHS = 4
+"""Such deaths before any task has started."""
 _MAX_WAIT = 60.0
 """Seconds that the loop waits for an event at most."""
 _FORKSERVER_PAUSE = 0.1
@@ -59,10 +61,12 @@ class Supervisor:
         self._settings = settings
         self._parts = parts
         self._task_log = TaskLog(settings, parts.log)
-        self._scratch = ScratchCleaner(settings.scratch_root)
+        self._scratch = ScratchCleaner(settings.scratch_root, parts.log.warning)
         self._forkserver_deaths = 0
         self._forkserver_failure = ""
         """Error that the fork server reported before it died."""
+        self._has_started = False
+        """Whether any task has started."""
         self._forkserver_interruptions = 0
         """Tasks that the deaths in a row interrupted."""
         self._breaker = CircuitBreaker()
@@ -90,6 +94,7 @@ class Supervisor:
             settings,
             self._forkserver,
             parts.loop,
+            parts.flags,
             on_started=self._on_started,
             on_ended=self._on_ended,
             on_returned=lambda attempts: self._submitter.submit_again(attempts),
@@ -121,6 +126,7 @@ class Supervisor:
         parts = self._parts
         with handle_signals(parts.loop, self.stop):
             try:
+                self._scratch.create()
                 self._forkserver.start_forkserver()
                 self._submitter.start()
                 self.report("worker_started", slots=self._settings.slots, pid=os.getpid())
@@ -188,6 +194,7 @@ class Supervisor:
 
     def _on_started(self, attempt: RunningAttempt) -> None:
         work = attempt.work
+        self._has_started = True
         # The time at which the process started: its message arrives a few milliseconds later.
         at = time.time() - time.monotonic() + attempt.started
         self.report(
@@ -253,10 +260,11 @@ class Supervisor:
             return
         if not self._forkserver.can_start_forkserver:
             self.fail("the fork server and the zygote died, so that no task can be started", "")
-        elif self._forkserver_deaths > _MAX_FORKSERVER_DEATHS:
+        elif self._forkserver_deaths > (_MAX_FORKSERVER_DEATHS if self._has_started else _MAX_EARLY_DEATHS):
             lost = counted(self._forkserver_interruptions, "task")
+            hint = "" if self._has_started else "; check worker_init, which runs there"
             self.fail(
-                f"no fork server ran a task in {self._forkserver_deaths} starts ({lost} interrupted): {cause}", ""
+                f"no fork server ran a task in {self._forkserver_deaths} starts ({lost} interrupted): {cause}{hint}", ""
             )
         else:
             self.report("non_fatal_exception", exception=cause)

@@ -13,7 +13,7 @@ ResultLimits = tuple[int | None, str | None]
 class Assignment:
     """One attempt, as assigned to a process."""
 
-    __slots__ = ("attempt", "environment", "number", "payload", "scratch", "slot", "task_id")
+    __slots__ = ("attempt", "environment", "number", "output", "payload", "scratch", "slot", "task_id")
 
     def __init__(
         self,
@@ -24,6 +24,7 @@ class Assignment:
         payload: dict[str, Any] | bytes,
         scratch: str,
         environment: dict[str, str],
+        output: int | None = None,
     ) -> None:
         self.number = number
         self.slot = slot
@@ -33,7 +34,9 @@ class Assignment:
         """Data of the task, or JSON with the member ``data``."""
         self.scratch = scratch
         self.environment = environment
+        self.output = output
+        """Descriptor of the file for the output of this attempt alone; None for that of the process."""
 
     def fields(self) -> tuple[Any, ...]:
-        """Return the arguments of the constructor."""
+        """Return the arguments of the constructor that are valid in a new interpreter."""
         return (self.number, self.slot, self.task_id, self.attempt, self.payload, self.scratch, self.environment)

@@ -5,7 +5,9 @@ Invariants, each with a test:
 1. The report of an exception is complete, wherever its traceback cannot be printed.
 2. Data that our own code refuses is reported by its error, without a traceback.
 3. An exception that our own means caused (the output of the task, its scratch folder) is reported as such, with the
-   system's error; any other is the task's own.
+   system's error; any other is the task's own. Output that the task has redirected is not ours.
+4. Only regular files of a moderate size are read for the lines of a traceback, and code of C recurses no deeper than
+   the stack allows, whatever limit the task has set.
 """
 
 from __future__ import annotations
@@ -14,13 +16,28 @@ import contextlib
 import errno
 import sys
 from collections.abc import Iterator
-from os import write
+from os import fstat, stat, write
+from stat import S_ISREG
+from sys import getrecursionlimit, setrecursionlimit
 from typing import Any
 
 from cloud_tasks.errors import InputError, Retry
 from cloud_tasks.worker.common.os_errors import NO_ROOM, OWN_FAILURE, os_error_text
 
-__all__ = ["describe", "exception_head", "failure", "own_failure", "report_problem", "text_of"]
+__all__ = [
+    "MAX_RECURSION",
+    "bounded_recursion",
+    "describe",
+    "exception_head",
+    "failure",
+    "note_outputs",
+    "own_failure",
+    "report_problem",
+    "text_of",
+]
+
+MAX_RECURSION = 10_000
+"""Recursion limit up to which code of C does not exceed the stack."""
 
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
@@ -32,31 +49,68 @@ _OF_TASK = (errno.EBADF, errno.EFBIG)
 _CHAIN_LIMIT = 50
 """Exceptions of a chain that are looked at."""
 _OWN_MODULES = ("cloud_tasks.worker.", "asyncio.")
+_SOURCE_LIMIT = 16 * 1024 * 1024
+"""Bytes of a source file above which its lines are left out of tracebacks."""
+_File = tuple[int, int]
+"""Device and number of a file."""
+_outputs: set[_File] = set()
+"""Standard output and error of this process before the first task."""
 
 
-def exception_head(error: Any, *, is_fork: bool) -> dict[str, Any]:
-    """Return the head of the report of what the function raised, in the task's process or in a fork of that."""
+def note_outputs() -> None:
+    """Remember the present standard output and error as those of the worker."""
+    _outputs.update(_files(1, 2))
+
+
+def _files(*descriptors: int) -> Iterator[_File]:
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            found = fstat(descriptor)
+            yield found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def bounded_recursion() -> Iterator[None]:
+    """Lower the recursion limit to one that the stack allows."""
+    limit = getrecursionlimit()
+    try:
+        if limit > MAX_RECURSION:
+            setrecursionlimit(MAX_RECURSION)
+        yield
+    finally:
+        setrecursionlimit(limit)
+
+
+def exception_head(error: Any, *, is_fork: bool, output: int | None = None) -> dict[str, Any]:
+    """Return the head of the report of what the function raised, in the task's process or in a fork of that.
+
+    Args:
+        output: Descriptor of the file for the output of this attempt alone; None for none.
+    """
+    with bounded_recursion():
+        return _exception_head(error, is_fork, output)
+
+
+def _exception_head(error: Any, is_fork: bool, output: int | None) -> dict[str, Any]:
     if issubclass(type(error), SystemExit):
         head = _exit_request(error)
     elif issubclass(type(error), Retry) and not is_fork:
-        head = _retry_request(error)
+        head = _retry_request(error, output)
     else:
-        head = failure(error)
+        head = failure(error, output)
     return {"forked": True, "exit_code": head.get("exit_code", 1)} if is_fork else head
 
 
-def failure(error: BaseException) -> dict[str, Any]:
+def failure(error: BaseException, output: int | None = None) -> dict[str, Any]:
     """Return the head of the report of a function that raised; print the traceback, or an error of its data."""
-    import traceback
-
     try:
-        printed = "".join(traceback.format_exception(type(error), error, _user_frames(error)))
-        trace = printed = _encodable(printed)
+        trace = printed = _encodable(_traceback_of(error))
         if _is_of_input(error):
             trace, printed = "", _encodable(f"{error}\n")
     except BaseException:
         trace = printed = ""
-    unwritable = _print(printed)
+    own = _outputs if output is None else _outputs.union(_files(output))
+    unwritable = _print(printed, own)
     kinds = [_name_of(kind) for kind in _bases_of(type(error))[:-2]]
     head: dict[str, Any] = {
         "error": _name_of(type(error)),
@@ -66,7 +120,7 @@ def failure(error: BaseException) -> dict[str, Any]:
     if len(kinds) > 1:
         head["kinds"] = kinds
     try:
-        return head | _means(error, unwritable)
+        return head | _means(error, unwritable, own)
     except BaseException:
         # Attributes of an exception may be code of the task.
         return head
@@ -89,7 +143,28 @@ def report_problem(what: str, error: BaseException) -> dict[str, Any]:
     return head
 
 
-def _print(trace: str) -> bool:
+def _traceback_of(error: BaseException) -> str:
+    """Return the traceback. The name of the file of a frame may be that of a device or a pipe, which would block."""
+    import tokenize
+    import traceback
+
+    source: Any = tokenize
+    former = source.open
+
+    def open_source(path: str) -> Any:
+        found = stat(path)
+        if not S_ISREG(found.st_mode) or found.st_size > _SOURCE_LIMIT:
+            raise OSError(f"no source file: {path}")
+        return former(path)
+
+    source.open = open_source
+    try:
+        return "".join(traceback.format_exception(type(error), error, _user_frames(error)))
+    finally:
+        source.open = former
+
+
+def _print(trace: str, own: set[_File]) -> bool:
     """Print a traceback and what is buffered; return whether the output that we set up takes no more data."""
     is_unwritable = False
     for stream, text in ((sys.stderr, trace), (sys.stdout, "")):
@@ -98,16 +173,18 @@ def _print(trace: str) -> bool:
             stream.flush()
         except OSError as error:
             # Another descriptor, a closed one or a limit is the function's doing.
-            if error.errno not in _OF_TASK and _descriptor(stream) in (1, 2):
+            if error.errno not in _OF_TASK and not own.isdisjoint(_files(_descriptor(stream))):
                 is_unwritable = True
         except BaseException:
             continue
     return is_unwritable
 
 
-def _is_output_broken() -> bool:
+def _is_output_broken(own: set[_File]) -> bool:
     """Return whether standard output or error takes no more data: a stream may have dropped what it could not write."""
     for descriptor in (1, 2):
+        if own.isdisjoint(_files(descriptor)):
+            continue
         try:
             write(descriptor, b"\n")
         except OSError as error:
@@ -116,15 +193,15 @@ def _is_output_broken() -> bool:
     return False
 
 
-def _descriptor(stream: Any) -> int | None:
+def _descriptor(stream: Any) -> int:
     try:
-        number: int = stream.fileno()
+        number = stream.fileno()
     except BaseException:
-        return None
-    return number
+        return -1
+    return number if type(number) is int else -1
 
 
-def _means(error: BaseException, unwritable: bool) -> dict[str, Any]:
+def _means(error: BaseException, unwritable: bool, own: set[_File]) -> dict[str, Any]:
     """Return the members of the head that mark a failure of our own means, or a full disk."""
     for cause in _chain(error):
         mark = getattr(cause, OWN_FAILURE, None)
@@ -132,7 +209,7 @@ def _means(error: BaseException, unwritable: bool) -> dict[str, Any]:
             return {"own_failure": mark}
         if not isinstance(cause, OSError) or cause.errno is None:
             continue
-        if cause.filename is None and (unwritable or (cause.errno in _OF_OUTPUT and _is_output_broken())):
+        if cause.filename is None and (unwritable or (cause.errno in _OF_OUTPUT and _is_output_broken(own))):
             return {"own_failure": f"cannot write the output of the task: {os_error_text(cause)}"}
         if cause.errno in NO_ROOM:
             return {"errno": cause.errno}
@@ -172,14 +249,14 @@ def _user_frames(error: BaseException) -> Any:
     return frame or error.__traceback__
 
 
-def _retry_request(request: Retry) -> dict[str, Any]:
+def _retry_request(request: Retry, output: int | None) -> dict[str, Any]:
     """Return the head of the report of a function that raised `Retry`, or of its failure if the request is invalid."""
     try:
         # A subclass may have set the attributes without the checks of the constructor.
         checked = Retry(request.reason, after=request.after)
         return {"retry": True, "reason": text_of(checked.reason), "after": checked.after}
     except BaseException as error:
-        return failure(error)
+        return failure(error, output)
 
 
 def _exit_request(request: Any) -> dict[str, Any]:

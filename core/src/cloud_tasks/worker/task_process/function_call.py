@@ -15,12 +15,13 @@ import re
 from collections.abc import Callable
 from json import loads
 from os import environ, getpid
+from sys import getrecursionlimit
 from typing import Any
 
 from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.assignment import Assignment, ResultLimits
-from cloud_tasks.worker.task_process.exception_report import exception_head
+from cloud_tasks.worker.task_process.exception_report import MAX_RECURSION, exception_head
 
 __all__ = ["Function", "call_function"]
 
@@ -54,7 +55,7 @@ def call_function(
         task_data = loads(payload).get("data", {}) if type(payload) is bytes else payload
         returned = function(assignment.task_id, task_data, data)
     except BaseException as error:
-        return exception_head(error, is_fork=getpid() != pid), b""
+        return exception_head(error, is_fork=getpid() != pid, output=assignment.output), b""
     if getpid() != pid:
         return {"forked": True}, b""
     retry, value, text = False, returned, ""
@@ -64,8 +65,9 @@ def call_function(
         if first is False or first is True or _is_numpy_bool(type(first)):
             retry, value = bool(first), returned[1]
     try:
-        text = _encode_result(value)
-        if _has_odd_key(text) or ("\\ud" in text and _has_lone_surrogate(text)):
+        # The C encoder would exceed the stack within a higher limit that the task has set.
+        text = _encode_result(value) if getrecursionlimit() <= MAX_RECURSION else ""
+        if not text or _has_odd_key(text) or ("\\ud" in text and _has_lone_surrogate(text)):
             text = ""
         elif not retry and (limits[0] is None or len(text) <= limits[0]) and (len(text) <= _SHORT or _is_flat(text)):
             return {}, text.encode()

@@ -1,20 +1,43 @@
-"""Set-up of a task process: session, signals, output, random numbers. Every task passes it, so its calls are few."""
+"""Set-up of a task process: session, signals, output, random numbers. Every task passes it, so its calls are few.
+
+Invariant, with a test: no signal that a task may send ends the processes that fork task processes. They ignore those of
+the terminal and of shutdowns, and block all others but SIGCHLD; task processes restore what Python starts with.
+"""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Collection
 from os import _exit, dup2, getppid
 from sys import modules
 
 from cloud_tasks.worker.common import process_tree
-from cloud_tasks.worker.common.private_api import set_signal
+from cloud_tasks.worker.common.private_api import set_signal, set_signal_mask
 
-__all__ = ["reseed_numpy", "restore_signals", "set_up"]
+__all__ = ["refuse_signals", "reseed_numpy", "restore_mask", "restore_signals", "set_up"]
 
 _set_wakeup_fd, _interrupt = signal.set_wakeup_fd, signal.default_int_handler
 _SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
 _SIGCHLD, _SIGHUP, _SIGINT = int(signal.SIGCHLD), int(signal.SIGHUP), int(signal.SIGINT)
 _SIGPIPE, _SIGTERM = int(signal.SIGPIPE), int(signal.SIGTERM)
+_SIG_SETMASK = int(signal.SIG_SETMASK)
+_NONE: tuple[int, ...] = ()
+
+
+def refuse_signals() -> Collection[int]:
+    """Ignore or block all signals but SIGCHLD in this process; return the former mask.
+
+    Signals that go to a whole process group are ignored: threads of libraries need not block them.
+    """
+    for number in (_SIGINT, _SIGTERM, _SIGHUP, _SIGPIPE):
+        set_signal(number, _SIG_IGN)
+    former: Collection[int] = set_signal_mask(_SIG_SETMASK, signal.valid_signals() - {signal.SIGCHLD})
+    return former
+
+
+def restore_mask(former: Collection[int]) -> None:
+    """Unblock the signals that `refuse_signals` has blocked."""
+    set_signal_mask(_SIG_SETMASK, former)
 
 
 def set_up(parent: int, output: int | None) -> None:
@@ -35,7 +58,8 @@ def restore_signals() -> None:
     set_signal(_SIGTERM, _SIG_DFL)
     set_signal(_SIGHUP, _SIG_DFL)
     set_signal(_SIGINT, _interrupt)
-    set_signal(_SIGPIPE, _SIG_IGN)
+    # SIGPIPE is ignored already.
+    set_signal_mask(_SIG_SETMASK, _NONE)
 
 
 def reseed_numpy() -> None:

@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from cloud_tasks.worker.task_process.assignment import Assignment, ResultLimits
-from cloud_tasks.worker.task_process.exception_report import describe
+from cloud_tasks.worker.task_process.exception_report import bounded_recursion, describe
 from cloud_tasks.worker.task_process.result_conversion import (
     NotJsonError,
     RefusedResultError,
@@ -37,6 +37,10 @@ _FREE_PART = 20
 _KEPT_NAME = 40
 """Characters of the task's id in the name of a file that is kept."""
 _MAX_REASON = 300
+_CONVERSIONS = 5
+"""Conversions of a result that changes meanwhile."""
+_CHANGED = " during iteration"
+"""Text of Python's errors about a container that changes while it is read."""
 _PAIR = "returned (True, …), which requests a retry"
 
 
@@ -49,13 +53,20 @@ def report_result(
         text: The value as JSON, perhaps too deep or with a number of too many digits; empty if it has to be converted.
         retry: Whether the function requested a retry, by a pair whose second member is the value.
     """
+    with bounded_recursion():
+        return _report_result(value, text, assignment, limits, retry)
+
+
+def _report_result(
+    value: Any, text: str, assignment: Assignment, limits: ResultLimits, retry: bool
+) -> tuple[dict[str, Any], bytes]:
     if text and not is_within_bounds(value, text):
         text = ""
     if retry:
         return _retry_request(value, text, limits)
     head: dict[str, Any] = {}
     try:
-        content = (text or encode(convert(value))).encode()
+        content = text.encode() if text else _converted(value)
     except RefusedResultError as error:
         return _failure("UnserializableResult", str(error), value, b"", assignment)
     except BaseException as error:
@@ -79,7 +90,7 @@ def _retry_request(value: Any, text: str, limits: ResultLimits) -> tuple[dict[st
         "notice": ("pair", f"{_PAIR}; if True is part of the result, use Worker(…, returns='value')"),
     }
     try:
-        content = (text or encode(convert(value))).encode()
+        content = text.encode() if text else _converted(value)
         if not _exceeds(content, limits):
             return head, content
     except BaseException:
@@ -92,12 +103,28 @@ def _exceeds(content: bytes, limits: ResultLimits, *, is_pickle: bool = False) -
     return limits[0] is not None and size > limits[0]
 
 
+def _converted(value: Any) -> bytes:
+    """Return the JSON of a value, after a few attempts if another thread changes it meanwhile."""
+    for _ in range(_CONVERSIONS - 1):
+        try:
+            return encode(convert(value)).encode()
+        except RuntimeError as error:
+            if not _has_changed(error):
+                raise
+    return encode(convert(value)).encode()
+
+
+def _has_changed(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and _CHANGED in str(error)
+
+
 def _pickled(value: Any, reason: BaseException) -> tuple[bytes, dict[str, Any]]:
     """Return a pickle and the head that describes it; a head with ``result_repr`` if the value cannot be pickled."""
     import pickle
 
     kind = type_name(value)
     why = str(reason) if isinstance(reason, NotJsonError) else describe(reason)[:_MAX_REASON]
+    has_changed = _has_changed(reason)
     head: dict[str, Any] = {"result_type": kind}
     depth = sys.getrecursionlimit()
     try:
@@ -105,12 +132,16 @@ def _pickled(value: Any, reason: BaseException) -> tuple[bytes, dict[str, Any]]:
         content = pickle.dumps(value, protocol=_PICKLE_PROTOCOL)
     except BaseException as error:
         cause = describe(error)[:_MAX_REASON]
-        warning = f"the result has no JSON form ({why}) and cannot be pickled ({cause}); its text is kept"
+        problem = f"changed during its conversion ({why})" if has_changed else f"has no JSON form ({why})"
+        warning = f"the result {problem} and cannot be pickled ({cause}); its text is kept"
         return b"", {**head, "result_repr": short_repr(value), "warning": warning, "notice": (f"text {kind}", warning)}
     finally:
         sys.setrecursionlimit(depth)
     head["result_bytes"] = len(content)
-    head["notice"] = (f"pickled {kind}", f"the result of type {kind} is pickled, since it has no JSON form: {why}")
+    problem = (
+        f"another thread changed it during its conversion: {why}" if has_changed else f"it has no JSON form: {why}"
+    )
+    head["notice"] = (f"pickled {kind}", f"the result of type {kind} is pickled, since {problem}")
     return content, head
 
 
@@ -164,10 +195,11 @@ def _keep(content: bytes, suffix: str, assignment: Assignment) -> str:
     import io
 
     from cloud_tasks.escape import file_name
+    from cloud_tasks.worker.common.private_folder import create_private_folder
     from cloud_tasks.worker.task_process.result_store import store_file
 
     folder = f"{os.path.dirname(assignment.scratch) or 'cloud-tasks'}-results"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    create_private_folder(folder)
     disk = os.statvfs(folder)
     if disk.f_bavail * disk.f_frsize - len(content) < disk.f_blocks * disk.f_frsize // _FREE_PART:
         raise OSError(f"the disk of {folder} is nearly full")

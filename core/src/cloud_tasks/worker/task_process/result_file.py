@@ -18,6 +18,7 @@ from collections.abc import Callable
 from os import SEEK_CUR, ftruncate, lseek, pwrite, write
 
 from cloud_tasks.worker.common.memfd import GUARDED_OFFSETS, anonymous_file, guard_offset, release
+from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.task_process.exception_report import describe, own_failure, report_problem
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, encode_report, report_size
 
@@ -74,8 +75,13 @@ def _lift_file_size_limit() -> bool:
     return False
 
 
-def report_again(result: int, report: bytes, error: BaseException) -> None:
-    """Report a result, or why that is impossible, after a first attempt; do nothing for a complete report (-1)."""
+def report_again(result: int, report: bytes, error: BaseException, flags: SharedFlags, slot: int) -> None:
+    """Report a result, or why that is impossible, after a first attempt; do nothing for a complete report (-1).
+
+    Args:
+        flags: Take the error number if even that is impossible.
+        slot: Slot of the attempt.
+    """
     what = "cannot report the result"
     if result == -1:
         print_failure("cannot end the process", error)
@@ -85,7 +91,8 @@ def report_again(result: int, report: bytes, error: BaseException) -> None:
             write_all(result, report)
             return
     print_failure(what, error)
-    _rewrite(result, encode_report(report_problem(what, error), b""))
+    if not _rewrite(result, encode_report(report_problem(what, error), b"")):
+        flags.set_report_error(slot, getattr(error, "errno", None) or errno.EBADF)
 
 
 def report_own_failure(result: int, what: str, error: BaseException) -> None:
@@ -99,14 +106,17 @@ def own_failure_report(what: str, error: BaseException) -> bytes:
     return encode_report(own_failure(what, error), b"")
 
 
-def _rewrite(result: int, report: bytes) -> None:
+def _rewrite(result: int, report: bytes) -> bool:
+    """Replace the report; return False if that is impossible."""
     try:
-        if lseek(result, 0, SEEK_CUR) in GUARDED_OFFSETS:
-            # An empty file would mean that a fresh interpreter has not reached its worker.
-            ftruncate(result, len(REACHED))
-            write_all(result, report)
+        if lseek(result, 0, SEEK_CUR) not in GUARDED_OFFSETS:
+            return False
+        # An empty file would mean that a fresh interpreter has not reached its worker.
+        ftruncate(result, len(REACHED))
+        write_all(result, report)
     except OSError:
-        return
+        return False
+    return True
 
 
 def print_failure(what: str, error: BaseException) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.assignment import Assignment, ResultLimits
-from cloud_tasks.worker.task_process.exception_report import report_problem
+from cloud_tasks.worker.task_process.exception_report import note_outputs, report_problem
 from cloud_tasks.worker.task_process.function_call import Function, call_function
 from cloud_tasks.worker.task_process.output_capture import take_output
 from cloud_tasks.worker.task_process.process_end import EXIT_TIMEOUT, end_interpreter, end_process
@@ -69,7 +69,9 @@ def run_many(
 ) -> NoReturn:
     """Run up to ``count`` assignments that arrive on ``end``, report each there, and exit. Never returns."""
     code = 70
+    assignment: Assignment | None = None
     try:
+        note_outputs()
         folder = _current_folder()
         captures = fstat(1).st_nlink == 0
         messages: list[Any] = []
@@ -97,8 +99,10 @@ def run_many(
             tail = take_output(is_wanted="error" in head or data._keeps_output) if captures else b""
             report = encode_report(head, content)
             _send_report(end, (assignment.number, seconds, data._scratch_is_used, tail), report)
-    except ChannelClosedError:
-        code = 0
+    except ChannelClosedError as error:
+        code, number = 0, getattr(error.__cause__, "errno", None)
+        if assignment is not None and number:
+            data._flags.set_report_error(assignment.slot, number)
     except BaseException as error:
         print_failure("cannot report the result", error)
     finally:

@@ -66,7 +66,7 @@ def test_default_max_runtime_that_no_instance_lives_for_causes_a_warning(
 
 @pytest.mark.parametrize("command", COMMANDS[:2])
 @pytest.mark.parametrize(
-    "options", [(), ("--max-lifetime", "unlimited", "--max-runtime", "300d"), ("--max-runtime", "23h 50m")]
+    "options", [(), ("--max-lifetime", "unlimited", "--max-runtime", "300d"), ("--max-runtime", "23h 45m")]
 )
 def test_max_runtime_within_the_lifetime_is_accepted(
     commands: MemoryCommands, command: tuple[str, ...], options: tuple[str, ...]

@@ -81,7 +81,7 @@ def test_warning_for_max_runtime_beyond_the_total_lease(command: tuple[str, ...]
         traits = QueueTraits(
             max_lease=timedelta(hours=1), max_message_bytes=1000, receive_batch=1, send_batch=1, total_lease=total
         )
-        return lines_of(command, "--max-runtime", seconds, queue={"traits": traits})
+        return lines_of(command, "--max-runtime", seconds, "--max-lifetime", "unlimited", queue={"traits": traits})
 
     half_a_day = timedelta(hours=12)
     warning = '--max-runtime: run.max_runtime: 1d 0h 0m 0s is more than the total lease of queue "memory", 12h 0m 0s: '

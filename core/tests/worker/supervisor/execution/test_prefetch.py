@@ -17,6 +17,7 @@ from cloud_tasks.convert import decode_task_message, encode_task_message
 from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import QueueTraits
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 from cloud_tasks.worker.consumers.queue import QueueConsumer
@@ -75,6 +76,7 @@ class Watched:
             SupervisorSettings(2, 60.0, 1.0, 1.0, 0.0, None, None, "/nowhere", False),
             self.server,  # type: ignore[arg-type]  # has the methods that are called
             EventLoop(),
+            SharedFlags(),
             on_started=lambda attempt: self.started.append(attempt.work.task_id),
             on_ended=lambda attempt, outcome, *_: self.ended.append((attempt.work.task_id, outcome.kind.value)),
             on_returned=lambda attempts: self.returned.extend(each.task_id for each in attempts),

@@ -9,7 +9,7 @@ Invariants, each with a test:
 3. Its worker takes no more tasks so long before the deadline that the running ones finish, where the lifetime allows
    that. From then on its slots count for no task, so that it is replaced.
 4. An instance beyond its deadline is terminated.
-5. A job resumed with a lower limit terminates as many instances of earlier runs as exceed it, the dearest first.
+5. A job resumed with a lower limit terminates as many instances of earlier runs as exceed it, the most expensive first.
 """
 
 from __future__ import annotations

@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from cloud_tasks.worker.common import process_tree
+from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.consumers.attempt_types import AttemptState, PendingAttempt, RunningAttempt
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.attempt_table import AttemptTable
 from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.execution.launchers import ForkPerTask, Launcher, LauncherEvents, ProcessReuse
-from cloud_tasks.worker.supervisor.execution.outcome import SHUT_DOWN, Outcome, OutcomeKind, read_outcome
+from cloud_tasks.worker.supervisor.execution.outcome import MIN_REPORT, SHUT_DOWN, Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
 __all__ = ["AttemptExecutor"]
@@ -52,6 +53,7 @@ class AttemptExecutor:
         settings: SupervisorSettings,
         forkserver: ForkserverClient,
         loop: EventLoop,
+        flags: SharedFlags,
         *,
         on_started: Callable[[RunningAttempt], None],
         on_ended: Callable[[RunningAttempt, Outcome, float, bool], None],
@@ -59,6 +61,7 @@ class AttemptExecutor:
         on_start_failed: Callable[[str], None],
     ) -> None:
         self._settings = settings
+        self._flags = flags
         self._on_started = on_started
         self._on_ended = on_ended
         self._on_returned = on_returned
@@ -241,6 +244,7 @@ class AttemptExecutor:
             limit=settings.memory_gb if cause == "memory" else settings.max_runtime,
             memory=attempt.memory_gb,
             folders=settings.folders,
+            report_error=self._flags.take_report_error(attempt.slot) if len(content) < MIN_REPORT else 0,
         )
         if outcome.exit_code == -signal.SIGTERM and not cause:
             if not self._is_shutting_down:

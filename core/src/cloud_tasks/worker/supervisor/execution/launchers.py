@@ -125,7 +125,10 @@ class ForkPerTask:
             self._ended(*message)
         elif kind is AttemptStarted:
             attempt = self._table.waiting[message.number]
-            _, attempt.slot, attempt.pid, attempt.started = message
+            _, attempt.slot, attempt.pid, when = message
+            now = time.monotonic()
+            # The clock of the fork server may be one that worker_init has replaced.
+            attempt.started = when if attempt.submitted <= when <= now else now
             self._events.started(attempt)
         elif kind is Withdrawn:
             self.is_withdrawing = False
@@ -147,7 +150,10 @@ class ForkPerTask:
         content = receive_result(self._forkserver.take_descriptor) if content is None else content
         attempt = self._table.get_started(number)
         if attempt is not None:
-            self._events.ended(attempt, status, content, tail, max(0.0, when - attempt.started), True)
+            seconds, now = when - attempt.started, time.monotonic()
+            if not 0.0 <= seconds <= now - attempt.started:
+                seconds = now - attempt.started
+            self._events.ended(attempt, status, content, tail, seconds, True)
 
 
 class ProcessReuse:

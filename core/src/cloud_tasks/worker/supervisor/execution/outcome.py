@@ -7,6 +7,7 @@ its folders) ends no task. The attempt counts as interrupted, with the system's 
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import re
 import signal
@@ -15,10 +16,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cloud_tasks.worker.common.formatting import format_duration
-from cloud_tasks.worker.common.os_errors import full_folder
+from cloud_tasks.worker.common.os_errors import full_folder, os_error_text
+from cloud_tasks.worker.forkserver.protocol import UNKNOWN_STATUS
 from cloud_tasks.worker.task_process.report_format import split_report
 
-__all__ = ["SHUT_DOWN", "Outcome", "OutcomeKind", "end_text", "read_outcome"]
+__all__ = ["MIN_REPORT", "SHUT_DOWN", "Outcome", "OutcomeKind", "end_text", "read_outcome"]
 
 
 class OutcomeKind(enum.StrEnum):
@@ -43,7 +45,11 @@ _SIGNAL_CAUSES = {
     "SIGABRT": "aborted by a library of the task",
     "SIGFPE": "arithmetic error in a library of the task",
     "SIGILL": "illegal instruction: a library built for another processor",
-    "SIGKILL": "killed by another process or the kernel, most likely because memory ran out",
+    "SIGSYS": "the task called a function of the system that it may not call (seccomp)",
+    "SIGXCPU": "the task exceeded a limit of CPU time (RLIMIT_CPU)",
+    "SIGXFSZ": "the task exceeded a limit of the size of files (RLIMIT_FSIZE)",
+    "SIGKILL": "killed by another process, or by the kernel, most often because memory ran out, "
+    "else at a limit that the task has set (CPU time, seccomp)",
 }
 
 
@@ -53,9 +59,15 @@ _NOT_EXECUTED = (126, 127)
 _TRACEBACK = "Traceback (most recent call last)"
 _MAX_CAUSE = 500
 _NO_REASON = "the process exited without reporting a result"
+_UNKNOWN_END = "how the process ended is unknown: other code of the program has waited for it"
 _DAMAGED = "the report of the task is damaged: the task wrote to a descriptor of the worker"
-_MIN_DAMAGED = 2
+MIN_REPORT = 2
 """Bytes from which a report that cannot be read is damaged; a single one may be `result_file.REACHED`."""
+_REPORT_ERRORS = {
+    errno.EBADF: "the task has closed or replaced a descriptor of its worker",
+    errno.EFBIG: "the task has limited the size of its files (RLIMIT_FSIZE)",
+}
+"""What a task has done that has no report because of an error."""
 
 
 _RESULT_FIELDS = ("result_address", "result_bytes", "result_type", "result_pickle", "result_repr", "warning")
@@ -98,6 +110,7 @@ def read_outcome(
     limit: float | None = None,
     memory: float = 0.0,
     folders: Sequence[str] = (),
+    report_error: int = 0,
 ) -> Outcome:
     """Return the outcome of one attempt.
 
@@ -109,6 +122,7 @@ def read_outcome(
         limit: The limit that it exceeded: seconds or GB.
         memory: Memory at the last check, in GB.
         folders: Folders of the worker for the output and the scratch files of tasks.
+        report_error: Error number because of which the process could not report anything; 0 for none.
     """
     head, result = split_report(content)
     printed = {"log_tail": tail.decode("utf-8", "replace")} if tail else {}
@@ -128,12 +142,21 @@ def read_outcome(
             details={"exception": message, "exception_type": "MemoryLimitExceeded", **printed},
             kinds=("MemoryLimitExceeded", "MemoryError"),
         )
+    if status == UNKNOWN_STATUS:
+        return Outcome(kind=OutcomeKind.LOST, details={"cause": _UNKNOWN_END, **printed})
     code = os.waitstatus_to_exitcode(status)
     # A command that a task runs, or a mapped file, ends for lack of room without any other trace.
     problem = full_folder(folders) if code > 0 or -code in _SIGNALS_OF_FULL_FILES else ""
     if problem:
         return _interrupted(problem, printed)
-    return _exited(code, printed, _DAMAGED if len(content) >= _MIN_DAMAGED and code >= 0 else "")
+    if len(content) >= MIN_REPORT:
+        return _exited(code, printed, _DAMAGED)
+    return _exited(code, printed, _unreported(report_error) if report_error else "")
+
+
+def _unreported(number: int) -> str:
+    text = f"cannot report the result: {os_error_text(OSError(number, os.strerror(number)))}"
+    return f"{text}; {_REPORT_ERRORS[number]}" if number in _REPORT_ERRORS else text
 
 
 def _own_failure(head: dict[str, Any], printed: Mapping[str, str], folders: Sequence[str]) -> Outcome | None:

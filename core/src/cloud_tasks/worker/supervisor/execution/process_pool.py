@@ -294,7 +294,8 @@ class ProcessPool:
         process.is_broken = True
         process.remaining = 0
         attempt = process.current
-        if attempt is not None and type(message) is tuple and message[:1] == (process.reported,):
+        is_second = process.reported >= 0 and type(message) is tuple and message[:1] == (process.reported,)
+        if attempt is not None and is_second:
             # The earlier attempt's own report, after one that its task has written. Once, for this may be such a task.
             task_id = attempt.work.task_id
             if task_id not in self._spared:
