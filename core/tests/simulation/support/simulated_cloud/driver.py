@@ -179,6 +179,7 @@ class Simulation:
         """Create queues with messages, and an instance, of an earlier job of the same name."""
         self._world.tasks.create()
         self._world.events.create()
+        self._world.loop.run_for(self._scenario.faults.calls.queue_delay)
         earlier = [TaskMessage(task_id=f"task-{n:07}", data={"earlier": n}) for n in range(self._scenario.tasks // 2)]
         self._world.tasks.send([encode_task_message(message) for message in earlier])
         self._world.cloud.add_unmanaged(self._offers[0].offer)

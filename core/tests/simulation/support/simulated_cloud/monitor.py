@@ -150,7 +150,9 @@ class Monitor:
         """Whether a controller has always enforced the limit on the total cost, or the lifetimes of instances do."""
         faults = self._scenario.faults
         unattended = faults.crashes or faults.sleeps or faults.parties.dies or self.was_left
-        return self._scenario.bounded_lifetimes or not unattended
+        # Lifetimes follow from the prices at the launch.
+        bounded = self._scenario.bounded_lifetimes and faults.money.price_interval is None
+        return bounded or not unattended
 
     def check_limits(self) -> None:
         """3: check the bill, and the totals of all existing instances, these only after a change."""
