@@ -12,7 +12,7 @@ import attrs
 import pytest
 from simulated_cloud import DIALS, OFF, InvariantViolation, Parts, Simulation, dial_scenario, draw_scenario
 from simulated_cloud.bill import Bill
-from simulated_cloud.cloud import EndCause
+from simulated_cloud.cloud import EndCause, SimulatedCloud
 from simulated_cloud.dials.dial import Window
 from virtual_loop import VirtualLoop
 
@@ -27,7 +27,7 @@ from cloud_tasks.controller.event_loop import sleep
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.queue_recovery import QueueRecovery
-from cloud_tasks.model import Instance, JobPhase, Money
+from cloud_tasks.model import Instance, InstanceType, JobPhase, Money
 from cloud_tasks.plugin import Compute
 from cloud_tasks.store import Store
 
@@ -227,7 +227,12 @@ def test_monitor_detects_a_budget_without_the_charges_beside_the_machine(tmp_pat
 
 
 def test_monitor_detects_a_burstable_type_that_nobody_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("cloud_tasks.selection.filter._left_out", lambda *of: None, raising=False)
+    original = SimulatedCloud.instance_types
+
+    def without_shares(self: SimulatedCloud) -> Sequence[InstanceType]:
+        return [attrs.evolve(each, sustained_cpu=1.0) for each in original(self)]
+
+    monkeypatch.setattr(SimulatedCloud, "instance_types", without_shares)
     assert detect("burstable types", tmp_path).startswith("3: burst-")
 
 

@@ -9,21 +9,27 @@ from typing import cast
 import attrs
 
 from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.price_refresh import CurrentPrices
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
-from cloud_tasks.model import LaunchRequest, Limits
+from cloud_tasks.model import BootDisk, LaunchRequest, Limits, Offer, OfferRequest
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.selection import RankedOffer
-from cloud_tasks.store import Store
+from cloud_tasks.store import InstanceRecord, Store
 from simulated_cloud.loop import CrashableLoop
 from simulated_cloud.scenario import Scenario
 from simulated_cloud.watched import WatchedCompute, WatchedFleet, WatchedTasks
 from simulated_cloud.world import World
 
 __all__ = ["Parts", "make_controller"]
+
+_SPOT_MARGIN = 1.2
+"""Maximum price of a spot instance, as a multiple of its price at the launch."""
+_PRICE_INTERVAL = timedelta(minutes=3)
+"""Time between two requests for prices, where they move."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +63,7 @@ def make_controller(
     tasks = cast(Queue, WatchedTasks(world.task_calls, world.monitor))
     compute = cast(Compute, WatchedCompute(world.cloud_calls, world.monitor, refusals))
 
+    takes_maximum = scenario.faults.money.takes_maximum
     policy = Policy(
         limits=limits,
         termination_delay=scenario.instance_termination_delay,
@@ -78,6 +85,7 @@ def make_controller(
             startup_script="start the worker",
             labels={"slots": str(ranked.slots), "run": store.job.run_id, "owner": "simulated", **drain},
             max_lifetime=lifetime,
+            max_price_per_hour=ranked.offer.price.machine * _SPOT_MARGIN if takes_maximum else None,
         )
 
     def make_fleet(on_refused: Callable[[], None]) -> Fleet:
@@ -108,4 +116,23 @@ def make_controller(
         interval=scenario.scaling_check_interval,
         writes=writes,
         event_queue=cast(Queue, world.event_calls),
+        request_prices=lambda running: _current_prices(world, running),
+        price_interval=None if scenario.faults.money.price_interval is None else _PRICE_INTERVAL,
     )
+
+
+def _current_prices(world: World, running: Sequence[InstanceRecord]) -> CurrentPrices:
+    """Return the present offers, and the present prices of running instances, as a run does."""
+    types = {each.name: each for each in world.cloud.instance_types()}
+    requests = {
+        record.client_token: OfferRequest(
+            instance_type=types[record.instance_type],
+            zone=record.zone,
+            provisioning_model=record.provisioning_model,
+            boot_disk=BootDisk(disk_type=record.boot_disk_type, size_gb=record.boot_disk_gb),
+        )
+        for record in running
+    }
+    found = zip(requests, world.prices(tuple(requests.values())), strict=True)
+    prices = {token: offer.price_per_hour for token, offer in found if isinstance(offer, Offer)}
+    return CurrentPrices(offers=world.rank(), instances=prices)

@@ -44,7 +44,7 @@ def catalogue(sustained_cpu: float = 1.0) -> tuple[InstanceType, ...]:
     types = _dedicated()
     if sustained_cpu < 1:
         types += tuple(
-            attrs.evolve(each, name=each.name.replace(_FAMILIES[0][0], BURSTABLE))
+            attrs.evolve(each, name=each.name.replace(_FAMILIES[0][0], BURSTABLE), sustained_cpu=sustained_cpu)
             for each in types
             if each.name.startswith(_FAMILIES[0][0])
         )
@@ -90,8 +90,8 @@ def make_prices(
         offer = _price(request)
         if isinstance(offer, Unpriced):
             return offer
-        cpu = offer.price.cpu * faults.rise(offer, elapsed()) + faults.address
-        return attrs.evolve(offer, price=attrs.evolve(offer.price, cpu=cpu))
+        cpu = offer.price.cpu * faults.rise(offer, elapsed())
+        return attrs.evolve(offer, price=attrs.evolve(offer.price, cpu=cpu, address=faults.address))
 
     return lambda requests: [price(request) for request in requests]
 

@@ -82,6 +82,8 @@ class CloudInstance(SimulatedInstance[datetime]):
     labels: Mapping[str, str] = attrs.field(factory=dict)
     program: Program | None = None
     end_cause: EndCause | None = None
+    max_price: Money | None = None
+    """Price per hour of the machine above which the provider reclaims it; None: it charges more."""
     listed_until: datetime | None = None
     """Time until which it is listed as running although it has ended."""
 
@@ -160,6 +162,7 @@ class SimulatedCloud:
             self._refuse(request.offer)
             self._on_launch(request)
             known = self._create(request.offer, request.client_token, request.labels, request.max_lifetime)
+            known.max_price = request.max_price_per_hour
             program = known.program
             if "drain" in request.labels and program is not None:
                 self._loop.later(timedelta(seconds=float(request.labels["drain"])), program.drain)
@@ -375,12 +378,14 @@ class SimulatedCloud:
         self._on_change(instance)
 
     def charge(self, instance: CloudInstance) -> None:
-        """Charge an instance its present price."""
+        """Charge an instance its present price; reclaim one whose price exceeds the maximum that it was given."""
         if not instance.is_ours or instance.ended_at is not None:
             return
         (current,) = self._prices([request_of(instance.offer)])
         price = instance.offer.price if isinstance(current, Unpriced) else current.price
         self.bill.charge(instance.instance_id, price.total)
+        if instance.max_price is not None and price.machine > instance.max_price:
+            self._interrupt(instance)
 
     def prices_moved(self) -> None:
         """Charge all instances their present prices."""

@@ -16,10 +16,9 @@ from cloud_tasks.convert import encode_task_message
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, StoreBusyError
 from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task, TaskMessage
 from cloud_tasks.plugin import Queue
-from cloud_tasks.selection import RankedOffer, rank
+from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import JobRecord, Store
 from simulated_cloud.assembly import Parts, make_controller
-from simulated_cloud.catalogue import catalogue, make_prices
 from simulated_cloud.faults import CALM
 from simulated_cloud.loop import (
     CrashableLoop,
@@ -143,7 +142,7 @@ class Simulation:
             InvariantViolation: The controller violated an invariant.
         """
         scenario = self._scenario
-        self._offers = self._given_offers or self._rank()
+        self._offers = self._given_offers or self._world.rank()
         self._controller_runs = False
         self._controller: Controller | None = None
         self._path.unlink(missing_ok=True)
@@ -175,13 +174,6 @@ class Simulation:
             steps=self._world.steps,
             crash_points=self._points.passed,
         )
-
-    def _rank(self) -> tuple[RankedOffer, ...]:
-        """Return the offers of the catalogue at present prices."""
-        scenario, money = self._scenario, self._scenario.faults.money
-        types, price = catalogue(money.sustained_cpu), make_prices(money, lambda: self._world.loop.now() - START)
-        ranking = rank(types, scenario.constraints, scenario.limits, price, spot_fallback=scenario.spot_fallback)
-        return ranking.offers
 
     def _leave_an_earlier_run(self) -> None:
         """Create queues with messages, and an instance, of an earlier job of the same name."""

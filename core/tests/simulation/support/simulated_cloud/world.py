@@ -13,6 +13,8 @@ from cloud_tasks.convert import encode_events
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Event, EventType
 from cloud_tasks.plugin import Queue
+from cloud_tasks.selection import RankedOffer, rank
+from simulated_cloud.catalogue import make_prices
 from simulated_cloud.cloud import CloudInstance, EndCause, SimulatedCloud
 from simulated_cloud.dials.calls import Obstacles
 from simulated_cloud.faults import CALM
@@ -104,6 +106,8 @@ class World:
             skew=faults.clocks.cloud,
         )
         monitor.cloud = self.cloud
+        self.prices = make_prices(faults.money, self._elapsed)
+        """Prices requests at the present, as `cloud_tasks.plugin.Pricing.price` does."""
         self._check_silent_instances()
         self._make_proxies()
         self._schedule_disturbances()
@@ -191,6 +195,12 @@ class World:
             at = self.loop.now()
             refused = Event(event_id=f"{REFUSED}{at}", event_type=EventType.KEEP_ALIVE, timestamp=at)
             self.events.send([encode_events([refused, refused])])
+
+    def rank(self) -> tuple[RankedOffer, ...]:
+        """Return the offers of the catalogue at present prices."""
+        scenario, types = self._scenario, self.cloud.instance_types()
+        constraints, limits = scenario.constraints, scenario.limits
+        return rank(types, constraints, limits, self.prices, spot_fallback=scenario.spot_fallback).offers
 
     def _move_prices(self, interval: timedelta) -> None:
         self.cloud.prices_moved()

@@ -15,21 +15,7 @@ __all__ = ["DIALS", "OFF", "Dial", "dial"]
 
 DIALS: tuple[Dial, ...] = (*clocks.DIALS, *calls.DIALS, *launches.DIALS, *money.DIALS, *parties.DIALS)
 
-OFF: Mapping[str, str] = {
-    "controller clock": "silence and cost by the arrival of events, and the time of requests, at the controller",
-    "cloud clock": "cost from the request of a launch, not from the provider's time of creation",
-    "worker clocks": "silence by the arrival of events, not by their own times",
-    "clock jumps": "cost that a jump of the controller's clock does not change",
-    "listing outage": "the limit on the total cost without a listing",
-    "slow call": "the limit on the total cost while a listing lasts",
-    "expired credentials": "tasks that are sent again after credentials expired",
-    "late queues": "a new queue that does not exist yet is waited for",
-    "hidden ends": "termination of an earlier run that is repeated after any error",
-    "moving prices": "prices that are requested again while a job runs, and a maximum price of spot instances",
-    "burstable types": "types that sustain a share of their CPUs, left out unless they are named",
-    "dead controller": "lifetimes that follow from the limit on the total cost",
-    "second controller": "instances of another owner that are left alone",
-}
+OFF: Mapping[str, str] = {}
 """What is missing in the controller for a dial to hold, by the name of the dial."""
 
 

@@ -30,6 +30,8 @@ class MoneyFaults:
     """Time between two changes of the spot prices; None: they do not change."""
     max_rise: float = 1.0
     """Highest spot price, as a multiple of that of the catalogue."""
+    takes_maximum: bool = False
+    """Whether the provider takes a maximum price of a spot instance."""
     address: Money = Money.zero()
     """Price of the public address of an instance, per hour."""
     sustained_cpu: float = 1.0
@@ -63,7 +65,10 @@ def _moving_prices(rng: random.Random, scenario: Scenario) -> Scenario:
     interval, rise = timedelta(minutes=rng.choice((5, 20))), rng.uniform(2, 4)
     # A job of hours, so that prices change often.
     scenario = with_budget(rng, attrs.evolve(scenario, mean_task_time=scenario.mean_task_time * 3))
-    return with_group(scenario, "money", seed=scenario.seed, price_interval=interval, max_rise=rise)
+    takes = rng.random() < 0.5
+    return with_group(
+        scenario, "money", seed=scenario.seed, price_interval=interval, max_rise=rise, takes_maximum=takes
+    )
 
 
 def _addresses(rng: random.Random, scenario: Scenario) -> Scenario:
