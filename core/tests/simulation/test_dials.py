@@ -21,6 +21,7 @@ from cloud_tasks.controller.autoscaler.actions import Abort, Action, Terminate
 from cloud_tasks.controller.autoscaler.decide import decide
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
+from cloud_tasks.controller.autoscaler.rules import launches
 from cloud_tasks.controller.autoscaler.state import Observation
 from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.event_loop import sleep
@@ -241,6 +242,11 @@ def test_monitor_detects_a_burstable_type_that_nobody_named(tmp_path, monkeypatc
 
 def test_monitor_detects_instances_that_outlive_their_controller(tmp_path):
     assert detect("dead controller", tmp_path, Parts(fleet=LaunchesForEver)).startswith(("10:", "3:"))
+
+
+def test_monitor_detects_lifetimes_that_ignore_the_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr(launches, "lifetime_of", lambda view, price, wanted: (wanted, timedelta(days=1)))
+    assert detect("dead controller", tmp_path).startswith("3:")
 
 
 class TerminatesWhatItSees(Fleet):
