@@ -141,7 +141,7 @@ class Job:
         """
         if self._request.resume:
             self._setup.check_resumable()
-        ranking = require_offer(rank_offers(self._config, self.job_id))
+        ranking = require_offer(rank_offers(self._config, self.job_id), self._config)
         check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
         if warning := check_max_runtime(self._config, ranking.offers, spent=self._spent()):
             log.warning(warning)

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 from memory_commands import MemoryCommands
 from structlog.testing import capture_logs
 
 from cloud_tasks.config import JobConfig, load_config
-from cloud_tasks.controller.setup.offers import current_prices, price_interval, rank_offers
+from cloud_tasks.controller.setup.offers import current_prices, price_interval, rank_offers, require_offer
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.model import Architecture, Image, Money, Offer, OfferRequest, ProvisioningModel, Unpriced
 from cloud_tasks.plugin import ComputeTraits
@@ -74,6 +75,22 @@ def test_boot_disk_is_the_larger_of_configuration_and_image(
 def test_unknown_image_is_bad_input() -> None:
     with pytest.raises(InputError, match="not found"):
         rank_offers(Images(InputError('image "x" not found', where="run.image")).config(image="x"))
+
+
+def test_gpu_needs_an_image_with_a_driver() -> None:
+    images = Images(None)
+    config = images.config()
+    ranking = rank_offers(config)
+    with images.commands.provider.compute.open(None, None) as compute:
+        kind = attrs.evolve(compute.instance_types()[0], gpu_count=1, gpu_type="L4")
+    best = attrs.evolve(ranking.offers[0], offer=attrs.evolve(ranking.offers[0].offer, instance_type=kind))
+    with_gpu = attrs.evolve(ranking, offers=(best, *ranking.offers))
+    with pytest.raises(InputError, match="run.image: .* has a GPU, and the provider's default image has no driver"):
+        require_offer(with_gpu, config)
+    assert require_offer(with_gpu, images.config(image="with-driver")) is with_gpu
+    assert require_offer(ranking, config) is ranking
+    local = Images(None, shares_files=True)
+    assert require_offer(with_gpu, local.config()) is with_gpu
 
 
 def test_image_that_cannot_be_described_is_a_warning() -> None:

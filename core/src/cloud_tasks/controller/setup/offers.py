@@ -146,12 +146,25 @@ def _headroom(compute: Compute, ranked: RankedOffer) -> Headroom | None:
         return None
 
 
-def require_offer(ranking: Ranking) -> Ranking:
-    """Return the same ranking, or raise `InputError` with the first reasons if it has no offer."""
+def require_offer(ranking: Ranking, config: JobConfig) -> Ranking:
+    """Return the same ranking.
+
+    Raises:
+        InputError: It has no offer, with the first reasons; or the best one has GPUs, which the provider's default image
+            has no driver for.
+    """
     if not ranking.offers:
         raise InputError(
             f"no instance type satisfies the constraints: {_first_reasons(ranking)}",
             hint="relax the constraints of `run`",
+        )
+    best = ranking.offers[0].offer.instance_type
+    if best.gpu_count and config.run.image is None and not config.registry.compute(config.compute).traits.shares_files:
+        raise InputError(
+            f"run.image: {best.name} has a GPU, and the provider's default image has no driver for it",
+            where=str(config.file or ""),
+            hint="set run.image to an image with a GPU driver, or to one on which the startup script installs it "
+            "(`cloud-tasks list-images`)",
         )
     return ranking
 

@@ -88,7 +88,7 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
             ranking, found, command=config.run.command, tasks=tasks, task_time=task_time, now=now, headrooms=headrooms
         )
         echo(json.dumps(facts, indent=2))
-        require_offer(ranking)
+        require_offer(ranking, config)
         return
     if config.run.command is not None:
         shares_files = config.registry.compute(config.compute).traits.shares_files
@@ -107,7 +107,7 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
         echo(render_rejected(ranking.rejected) + "\n")
     elif ranking.rejected and ranking.offers:
         echo(f"{counted(len(ranking.rejected), 'other offer')} rejected; --rejected shows the reasons\n")
-    require_offer(ranking)
+    require_offer(ranking, config)
     assert found is not None
     text = render_forecast(found, tasks=tasks, task_time=task_time, max_total_cost=limits.max_total_cost)
     echo(text)

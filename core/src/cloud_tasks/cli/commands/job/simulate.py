@@ -166,7 +166,7 @@ def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]
     }
     for spot, ranking in rankings.items():
         if spot is config.run.use_spot:
-            require_offer(ranking)
+            require_offer(ranking, config)
         if ranking.offers:
             yield ("spot" if spot else "on-demand"), ranking.offers
     offers = rankings[config.run.use_spot].offers
