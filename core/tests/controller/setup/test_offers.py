@@ -85,7 +85,7 @@ def test_gpu_needs_an_image_with_a_driver() -> None:
         kind = attrs.evolve(compute.instance_types()[0], gpu_count=1, gpu_type="L4")
     best = attrs.evolve(ranking.offers[0], offer=attrs.evolve(ranking.offers[0].offer, instance_type=kind))
     with_gpu = attrs.evolve(ranking, offers=(best, *ranking.offers))
-    with pytest.raises(InputError, match="run.image: .* has a GPU, and the provider's default image has no driver"):
+    with pytest.raises(InputError, match=r"run.image: .* has a GPU, and the provider's default image has no driver"):
         require_offer(with_gpu, config)
     assert require_offer(with_gpu, images.config(image="with-driver")) is with_gpu
     assert require_offer(ranking, config) is ranking

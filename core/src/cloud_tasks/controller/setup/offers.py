@@ -150,8 +150,8 @@ def require_offer(ranking: Ranking, config: JobConfig) -> Ranking:
     """Return the same ranking.
 
     Raises:
-        InputError: It has no offer, with the first reasons; or the best one has GPUs, which the provider's default image
-            has no driver for.
+        InputError: It has no offer, with the first reasons; or the best one has GPUs, for which the provider's default
+            image has no driver.
     """
     if not ranking.offers:
         raise InputError(
