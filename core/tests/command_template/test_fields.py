@@ -115,3 +115,13 @@ def test_any_template_is_accepted_or_refused_in_one_line(template: str, is_bash:
     except InputError as error:
         message = error.hint
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["task_id", "attempt", "slot", "scratch_dir"])
+def test_placeholder_that_is_a_field_of_every_task_and_of_the_data_is_refused(name: str) -> None:
+    data = {name: "from the data", "n": 1}
+    used = CommandTemplate(f"echo {{{name}}} {{n}}", is_bash=True)
+    with pytest.raises(InputError, match=f"{name}.* is a field of every task, and of this task's data"):
+        used.values("a", data)
+    assert used.values("a", {"n": 1})["task_id"] == "a"
+    assert CommandTemplate("echo {n}", is_bash=True).values("a", data)["n"] == 1

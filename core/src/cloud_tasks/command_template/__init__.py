@@ -3,6 +3,6 @@
 Standard library only, and light: task processes load this package, and the configuration checks templates with it.
 """
 
-from cloud_tasks.command_template.template import CheckedTasks, CommandTemplate, Invocation, sample_values, shell_line
+from cloud_tasks.command_template.template import CheckedTasks, CommandTemplate, Invocation, shell_line
 
-__all__ = ["CheckedTasks", "CommandTemplate", "Invocation", "sample_values", "shell_line"]
+__all__ = ["CheckedTasks", "CommandTemplate", "Invocation", "shell_line"]

@@ -34,7 +34,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
 from cloud_tasks.sanitize import clean_text
 
-__all__ = ["CheckedTasks", "CommandTemplate", "Invocation", "sample_values", "shell_line"]
+__all__ = ["CheckedTasks", "CommandTemplate", "Invocation", "shell_line"]
 
 _T = TypeVar("_T")
 
@@ -90,8 +90,24 @@ class CommandTemplate:
         """Parse the template for data that has the fields of all its placeholders, before processes are forked."""
         self._parse(frozenset(filter(is_like_a_name, self._candidates)))
 
+    def values(
+        self, task_id: str, data: Mapping[str, Any], *, attempt: int = 1, slot: int | None = 0, scratch: str = "/tmp"
+    ) -> dict[str, Any]:
+        """Return the values of a task: its data, and the fields that every task has.
+
+        Raises:
+            InputError: The template uses a name that is both.
+        """
+        fields = {"task_id": task_id, "attempt": attempt, "slot": slot, "scratch_dir": scratch}
+        for name in fields:
+            if name in data and f"{{{name}" in self.text:
+                raise self._error(
+                    f"{{{name}}} is a field of every task, and of this task's data", "rename that of the data"
+                )
+        return {**fields, **data}
+
     def check(self, values: Mapping[str, Any]) -> None:
-        """Check the template with the data of a task.
+        """Check the template with the values of a task.
 
         Raises:
             InputError: A placeholder has no field, or stands where its value would not be data.
@@ -313,11 +329,6 @@ def _is_number(value: Any) -> bool:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def sample_values(task_id: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a task's first attempt: its data, and the fields that every task has."""
-    return {"task_id": task_id, "attempt": 1, "slot": 0, "scratch_dir": "/tmp", **data}
 
 
 def shell_line(template: CommandTemplate, values: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cloud_tasks.command_template import CommandTemplate, sample_values, shell_line
+from cloud_tasks.command_template import CommandTemplate, shell_line
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.common.os_errors import mark_own_failure, os_error_text
 from cloud_tasks.worker.common.worker_data import WorkerData
@@ -176,18 +176,23 @@ class ShellCommand:
 
     def check(self, task_id: str, data: Mapping[str, Any]) -> None:
         """Check the command with the data of a task. Raises `InputError` as `CommandTemplate.check`."""
-        self._template.check(sample_values(task_id, data))
+        self._template.check(self._template.values(task_id, data))
 
     def line(self, task_id: str, data: Mapping[str, Any], *, attempt: int, slot: int | None, scratch: str) -> str:
         """Return the command of an attempt with the values filled in, of bounded length; empty if it cannot be run."""
-        values = sample_values(task_id, data) | {"attempt": attempt, "slot": slot, "scratch_dir": scratch} | dict(data)
+        try:
+            values = self._template.values(task_id, data, attempt=attempt, slot=slot, scratch=scratch)
+        except InputError:
+            return ""
         return shell_line(self._template, values)
 
     def __call__(self, task_id: str, data: Mapping[str, Any], worker_data: WorkerData) -> Any:
         """Run the command for a task; exit as it does if it fails."""
         scratch = worker_data.scratch_dir
-        values = {"task_id": task_id, "attempt": worker_data.attempt, "slot": worker_data.slot, "scratch_dir": scratch}
-        script, arguments = self._template.invocation({**values, **data})
+        values = self._template.values(
+            task_id, data, attempt=worker_data.attempt, slot=worker_data.slot, scratch=scratch
+        )
+        script, arguments = self._template.invocation(values)
         data_file, result_file = os.path.join(scratch, "data.json"), os.path.join(scratch, "result")
         with open(data_file, "w", encoding="utf-8") as file:
             json.dump(data, file)

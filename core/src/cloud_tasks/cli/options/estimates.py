@@ -13,7 +13,7 @@ from cloud_tasks.builtin import check_length, open_task_source, validate
 from cloud_tasks.cli.options.common import file_option
 from cloud_tasks.cli.options.database import read_database
 from cloud_tasks.cli.options.durations import Duration
-from cloud_tasks.command_template import CheckedTasks, sample_values
+from cloud_tasks.command_template import CheckedTasks
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError
 from cloud_tasks.estimate import TaskDurations
@@ -73,7 +73,9 @@ def count_tasks(
         if template is None:
             found = validate(source)
         else:
-            found = validate(CheckedTasks(source, lambda task: template.check(sample_values(task.task_id, task.data))))
+            found = validate(
+                CheckedTasks(source, lambda task: template.check(template.values(task.task_id, task.data)))
+            )
     if not found and not allow_empty:
         hint = "" if allow_empty is None else "add --allow-empty to accept that"
         raise InputError("no tasks", where=str(getattr(source, "where", spec)), hint=hint)

@@ -22,7 +22,7 @@ import attrs
 
 import cloud_tasks
 from cloud_tasks.builtin import check_length, open_task_source
-from cloud_tasks.command_template import CheckedTasks, sample_values
+from cloud_tasks.command_template import CheckedTasks
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.failed_run import read_known_runs
@@ -170,7 +170,7 @@ class JobSetup:
 
     def _check_command(self, task: Task) -> None:
         if self._command is not None:
-            self._command.check(sample_values(task.task_id, task.data))
+            self._command.check(self._command.values(task.task_id, task.data))
 
     def obstacles(self) -> tuple[str, ...]:
         """Describe what `create` would overwrite: a database, messages in the queues, instances.
