@@ -24,6 +24,7 @@ __all__ = [
     "LaunchFailedError",
     "LaunchRefusedError",
     "NotFoundError",
+    "PlaceError",
     "PluginError",
     "ProviderError",
     "RefusalScope",
@@ -63,6 +64,10 @@ class InputError(CloudTasksError):
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(f"{where}: {message}" if where else message, hint=hint)
         self.where = without_credentials(where)
+
+
+class PlaceError(InputError):
+    """A job is in another place than the configuration names. The job's record has the place of its instances."""
 
 
 class PluginError(CloudTasksError):

@@ -43,7 +43,7 @@ from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
 from cloud_tasks.controller.setup.lifetime_check import check_max_runtime
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
-from cloud_tasks.errors import StoreError
+from cloud_tasks.errors import PlaceError, StoreError
 from cloud_tasks.model import JobPhase, Money, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
@@ -120,7 +120,9 @@ class Job:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         with self._setup, self._stack:
             pass
-        if error is not None and self._request.resume and not self._is_failing:
+        # Commands with the options of another place would not find them.
+        is_elsewhere = isinstance(error, PlaceError)
+        if error is not None and self._request.resume and not self._is_failing and not is_elsewhere:
             # An error before the run: what an earlier run left is still running.
             left = instances_left(self._request.db_file, self.job_id, compute=None, is_started=False)
             reported = with_instances(error, left, self._request.next_commands)

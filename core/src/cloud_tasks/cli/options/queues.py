@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 import attrs
 import click
 
+from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import open_queue
 from cloud_tasks.errors import InputError, NotFoundError
-from cloud_tasks.plugin import Depth, Queue
+from cloud_tasks.plugin import Depth, OwnedQueue, Queue
+from cloud_tasks.store import writer_of
 
-__all__ = ["NamedQueue", "choice_options", "chosen_queues", "depth_of"]
+__all__ = ["NamedQueue", "choice_options", "chosen_queues", "depth_of", "users_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -62,3 +64,12 @@ def depth_of(queue: Queue) -> Depth | None:
         return queue.depth()
     except NotFoundError:
         return None
+
+
+def users_of(queue: Queue, config: JobConfig) -> str:
+    """Return the controller that uses a queue, as far as the queue or the job database shows; empty if none does."""
+    owner = queue.owner() if isinstance(queue, OwnedQueue) else None
+    if owner is not None and owner.controller:
+        return f"the controller of job {owner.job_id} ({owner.controller})"
+    pid = writer_of(database_of(config)) if config.run.job_id else None
+    return "" if pid is None else f"the controller of job {config.run.job_id} (PID {pid})"

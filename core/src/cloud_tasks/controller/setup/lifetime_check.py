@@ -25,8 +25,10 @@ def check_max_runtime(config: JobConfig, offers: Sequence[RankedOffer], *, spent
         spent: Cost of the job until now.
 
     Raises:
-        InputError: The user set the time limit.
+        InputError: The user set the time limit; or ``max_total_cost`` pays for too little time of any instance.
     """
+    if offers and not spent:
+        _check_budget(config, min(ranked.offer.price_per_hour for ranked in offers))
     problem = _problem(config, offers, spent) if offers else ""
     if not problem:
         return ""
@@ -35,6 +37,19 @@ def check_max_runtime(config: JobConfig, offers: Sequence[RankedOffer], *, spent
         hint = "lower max_runtime, or raise the other limit"
         raise InputError(f"run.max_runtime: {problem}", where=origin.place, hint=hint)
     return f"run.max_runtime: {problem}; longer tasks may be interrupted at the end of an instance"
+
+
+def _check_budget(config: JobConfig, price: Money) -> None:
+    """Refuse a limit on the total cost below that of the shortest lifetime for which an instance is launched."""
+    least = price * (COMMITMENT.total_seconds() / 3600)
+    limit = config.run.max_total_cost
+    if limit is not None and limit < least:
+        origin = config.origins.get("run.max_total_cost")
+        raise InputError(
+            f"run.max_total_cost: {limit.format(4)} pays for less than {format_span(COMMITMENT)} of an instance",
+            where="" if origin is None else origin.place,
+            hint=f"raise it to {least.format(4)} at least, or allow cheaper instances",
+        )
 
 
 def _problem(config: JobConfig, offers: Sequence[RankedOffer], spent: Money) -> str:

@@ -19,7 +19,7 @@ import attrs
 import structlog
 
 from cloud_tasks.config import JobConfig
-from cloud_tasks.errors import InputError, ProviderError, StoreError
+from cloud_tasks.errors import PlaceError, ProviderError, StoreError
 from cloud_tasks.escape import without_credentials
 from cloud_tasks.plugin import LocationContext, setting_info
 from cloud_tasks.store import JobRecord, Store
@@ -81,7 +81,7 @@ def check_recorded_place(db_file: Path, config: JobConfig, *, ask: bool = True) 
         The job; None if the database cannot be read, or has another job.
 
     Raises:
-        InputError: A value differs from the recorded one; the message has both.
+        PlaceError: A value differs from the recorded one; the message has both.
     """
     try:
         with Store.open(db_file, job_id=config.run.job_id, read_only=True) as store:
@@ -93,7 +93,7 @@ def check_recorded_place(db_file: Path, config: JobConfig, *, ask: bool = True) 
     now = place_of(config, ask=ask)
     for key, value in known.items():
         if key in now and now[key] != value and (value or key in record.place):
-            raise InputError(
+            raise PlaceError(
                 f"{key}: the job was started with {_shown(value)}, and now has {_shown(now[key])}; its queues and "
                 "instances would not be found there",
                 where=str(db_file),

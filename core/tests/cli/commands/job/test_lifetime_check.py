@@ -73,3 +73,14 @@ def test_max_runtime_within_the_lifetime_is_accepted(
 ) -> None:
     answer = call(commands, command, *options)
     assert (answer.code, "max_runtime" in answer.err) == (0, False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_budget_that_pays_for_no_instance_is_refused(
+    commands: MemoryCommands, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    answer = call(commands, command, "--max-total-cost", "0.0001")
+    assert isinstance(answer.error, InputError)
+    assert "run.max_total_cost: $0.0001 pays for less than 5m of an instance; raise it to $" in str(answer.error)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -166,3 +166,19 @@ def test_stop_leaves_instances_of_other_users(left: CommandLine) -> None:
     stopped = left.run("stop", "--config", "config.yml")
     assert (stopped.code, left.running()) == (0, {theirs})
     assert "Left 1 instance of other users" in stopped.err
+
+
+def test_stop_without_a_database_is_refused_beside_a_controller(shell: CommandLine) -> None:
+    shell.configure()
+    (shell.folder / "tasks.json").write_text('[{"task_id": "a", "data": {}}]', encoding="utf-8")
+    run = shell.start("run", "--config", "config.yml", "--task-file", "tasks.json")
+    wait_until(lambda: shell.running("job"))
+    refused = shell.run("stop", "--config", "config.yml", "--db-file", "elsewhere.db")
+    assert (refused.code, len(shell.running("job"))) == (1, 1)
+    assert f"the job is in use by the controller of job job (PID {run.pid})" in refused.err
+
+
+def test_refusal_of_another_place_advises_no_command_that_would_be_refused(left: CommandLine) -> None:
+    refused = left.run("run", "--config", "config.yml", "--continue", "--queue-name", "other")
+    assert refused.code == 2
+    assert "cloud-tasks stop" not in refused.err

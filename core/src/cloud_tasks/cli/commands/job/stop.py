@@ -16,6 +16,7 @@ from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.durations import wait_option
+from cloud_tasks.cli.options.queues import users_of
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
@@ -29,7 +30,7 @@ from cloud_tasks.controller import (
     remaining_instances,
     terminate_instances,
 )
-from cloud_tasks.errors import InputError, StoreError
+from cloud_tasks.errors import InputError, ProviderError, StoreError
 from cloud_tasks.model import Instance
 from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import counted
@@ -75,6 +76,8 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
     check_recorded_place(database, config)
     # With --json, standard output is JSON only.
     as_json: bool = values["as_json"]
+    if not database.exists() and not values["force"]:
+        _refuse_beside_controller(config, job_id)
     with _Records(database, job_id, force=values["force"]) as records:
         launches = records.launches()
         with open_compute(config, job_id) as compute:
@@ -107,6 +110,20 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
             facts = {"job_id": job_id, "terminated": list(terminated), "queue_removed": bool(purged)}
             echo(json.dumps(facts, indent=2))
         records.update()
+
+
+def _refuse_beside_controller(config: JobConfig, job_id: str) -> None:
+    """Refuse to stop a job that a controller with a database elsewhere runs: it would launch new instances."""
+    users = ""
+    # A queue that cannot be asked is no reason to leave the instances running.
+    with (
+        contextlib.suppress(ProviderError, InputError),
+        open_queue(config, job_id, config.run.queue_name or job_id) as queue,
+    ):
+        users = users_of(queue, config)
+    if users:
+        hint = "interrupt it with Ctrl-C, or add --force to terminate the instances, which it may launch again"
+        raise StoreError(f"the job is in use by {users}", hint=hint)
 
 
 def _own(compute: Compute, job_id: str, recorded: Collection[str]) -> list[Instance]:

@@ -21,16 +21,16 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, force_option, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
-from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
+from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of, users_of
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import NotFoundError, StoreError
-from cloud_tasks.plugin import Depth, OwnedQueue, Queue
+from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.store import Store, writer_of
+from cloud_tasks.store import Store
 
 __all__ = ["delete_queue", "purge_queue"]
 
@@ -118,7 +118,7 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
         depth = depth_of(queue)
         if depth is None:
             return False
-        users = _users(queue, config)
+        users = users_of(queue, config)
         if users and force:
             echo(f"Warning: {named.kind} queue {named.name} is in use by {users}", err=True)
         shown = f"{named.kind} queue {named.name}" + (f", which {users} uses" if users else "")
@@ -135,15 +135,6 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
         except NotFoundError:
             return False
     return True
-
-
-def _users(queue: Queue, config: JobConfig) -> str:
-    """Return the controller that uses a queue, as far as the queue or the job database shows; empty if none does."""
-    owner = queue.owner() if isinstance(queue, OwnedQueue) else None
-    if owner is not None and owner.controller:
-        return f"the controller of job {owner.job_id} ({owner.controller})"
-    pid = writer_of(database_of(config)) if config.run.job_id else None
-    return "" if pid is None else f"the controller of job {config.run.job_id} (PID {pid})"
 
 
 def _record_removal(database: Path, job_id: str) -> None:
