@@ -134,24 +134,26 @@ def test_stop_requires_a_job(shell: CommandLine) -> None:
 ELSEWHERE = ("--local-state-dir", "elsewhere")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("stop",),
-        ("stop", "--force"),
-        ("status",),
-        ("cleanup", "--all", "--force"),
-        ("run", "--continue"),
-        ("run", "--task-file", "tasks.json", "--force"),
-    ],
+COMMANDS_ELSEWHERE: tuple[tuple[str, ...], ...] = (
+    ("stop",),
+    ("stop", "--force"),
+    ("status",),
+    ("cleanup", "--all", "--force"),
+    ("run", "--continue"),
+    ("run", "--task-file", "tasks.json", "--force"),
 )
-def test_command_in_another_place_than_the_instances_is_refused(left: CommandLine, command: tuple[str, ...]) -> None:
-    refused = left.run(*command, "--config", "config.yml", *ELSEWHERE)
-    assert refused.code == 2
-    (line,) = [line for line in refused.err.splitlines() if line.startswith("Error")]
-    assert f'local.state_dir: the job was started with "{left.folder / ".cloud-tasks"}", and now has' in line
-    assert len(left.running("job")) == 1
-    assert records(left.folder) == [(False, "")]
+
+
+def test_command_in_another_place_than_the_instances_is_refused(left: CommandLine) -> None:
+    for command in COMMANDS_ELSEWHERE:
+        refused = left.run(*command, "--config", "config.yml", *ELSEWHERE)
+        assert refused.code == 2, command
+        (line,) = [line for line in refused.err.splitlines() if line.startswith("Error")]
+        assert f'local.state_dir: the job was started with "{left.folder / ".cloud-tasks"}", and now has' in line
+        # The command that it would advise has the same options.
+        assert "cloud-tasks stop" not in refused.err
+        assert len(left.running("job")) == 1
+        assert records(left.folder) == [(False, "")]
 
 
 def test_other_task_file_does_not_resume_a_job(left: CommandLine) -> None:
@@ -176,9 +178,3 @@ def test_stop_without_a_database_is_refused_beside_a_controller(shell: CommandLi
     refused = shell.run("stop", "--config", "config.yml", "--db-file", "elsewhere.db")
     assert (refused.code, len(shell.running("job"))) == (1, 1)
     assert f"the job is in use by the controller of job job (PID {run.pid})" in refused.err
-
-
-def test_refusal_of_another_place_advises_no_command_that_would_be_refused(left: CommandLine) -> None:
-    refused = left.run("run", "--config", "config.yml", "--continue", "--queue-name", "other")
-    assert refused.code == 2
-    assert "cloud-tasks stop" not in refused.err
