@@ -69,7 +69,7 @@ def test_check_launch_refuses_invalid_boot_disk() -> None:
 
 
 def test_check_launch_counts_the_lines_added_to_a_script() -> None:
-    script = noise(64_500)
+    script = noise(63_100)
     checked(AzureSettings(), request(startup_script=script))
     with pytest.raises(InputError, match="startup script too long"):
         checked(AzureSettings(managed_identity="system"), request(startup_script=script))

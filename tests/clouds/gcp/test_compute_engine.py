@@ -87,7 +87,9 @@ def test_instances_of_unknown_project_raises(fake: GceFake) -> None:
 def test_launch_accepts_image_names_families_and_urls(
     fake: GceFake, compute: Compute, image: str | None, source: str
 ) -> None:
-    compute.launch(launch_request(image=image))
+    request = launch_request(image=image)
+    disk = attrs.evolve(request.offer.boot_disk, size_gb=20.0)
+    compute.launch(attrs.evolve(request, offer=attrs.evolve(request.offer, boot_disk=disk)))
     (instance,) = fake.cloud.instances.values()
     assert instance.body["disks"][0]["initializeParams"]["sourceImage"] == source
 

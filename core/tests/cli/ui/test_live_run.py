@@ -162,17 +162,6 @@ def test_prompt_is_cancelled_when_the_job_ends(office: Office) -> None:
     assert "=== JOB FINISHED: 1 of " in screen.shown
 
 
-@pytest.mark.parametrize("options", [(), ("--no-live",)], ids=["live", "log"])
-def test_closed_terminal_terminates_the_instances(office: Office, options: tuple[str, ...]) -> None:
-    with Screen(office.folder, "run", "-c", "config.yml", "--task-file", "tasks.json", *options) as screen:
-        wait_until(lambda: len(office.shell.running("job")) == 1)
-        screen.close()
-        screen.process.wait(timeout=60)
-    assert office.shell.running("job") == set()
-    with Store.open(office.folder / "job.db", read_only=True) as store:
-        assert [record.ended_at is not None for record in store.instances()] == [True]
-
-
 def test_broken_pipe_of_the_log_stops_nothing(office: Office) -> None:
     process = office.shell.start("run", "-c", "config.yml", "--task-file", "tasks.json")
     assert process.stderr is not None

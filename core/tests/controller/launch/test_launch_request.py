@@ -27,7 +27,7 @@ def builder() -> LaunchRequestBuilder:
 
 
 def compose(*offers: RankedOffer) -> LaunchRequest:
-    return builder().compose(offers[0], offers[1:], "token")
+    return builder().compose(offers[0], offers[1:], "token", None)
 
 
 def test_compose_limits_the_price_of_a_spot_instance_with_a_margin() -> None:

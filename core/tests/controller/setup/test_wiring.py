@@ -62,7 +62,6 @@ def test_parallel_launches_are_the_minimum_of_setting_and_trait(
         (None, timedelta(days=1)),
         ("unlimited", None),
         ("Unlimited ", None),
-        (1e300, None),
     ],
 )
 @pytest.mark.parametrize(("enforces", "grace"), [(False, 30), (True, 330)])

@@ -51,7 +51,8 @@ def _inputs(config: JobConfig, values: Mapping[str, Any]) -> Iterator[tuple[str,
 
 def _outputs(config: JobConfig, values: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:
     """Yield option, description and path of each output."""
-    if config.run.db_file or config.run.job_id:
+    # The commands that estimate a job have no database of it.
+    if (config.run.db_file or config.run.job_id) and "sample_db" not in values:
         database = database_of(config)
         for suffix in ("", "-wal", "-shm", "-journal"):
             yield "--db-file", "the job database", Path(f"{database}{suffix}")

@@ -143,7 +143,8 @@ class StateBuilder:
             idle_before=self._idle_before(records, max(self._started, self._requeued_at or self._started)),
             any_heartbeat=any(record.last_heartbeat is not None for record in current),
             failed_instances=failed_instances(
-                current,
+                # An earlier controller may have terminated its instances before it ended.
+                [record for record in current if record.intended_at >= self._started],
                 last_progress=self.heartbeats.progress_at,
                 consoles=self.consoles,
                 timed_out=self.timed_out,

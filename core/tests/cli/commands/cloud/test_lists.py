@@ -11,6 +11,7 @@ import pytest
 from memory_commands import Answer, MemoryCommands
 
 from cloud_tasks.cli.commands.cloud.list_images import OWN_IMAGES
+from cloud_tasks.controller import owner_label
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks.testing.fakes.memory_compute import MemoryCompute
@@ -167,7 +168,7 @@ def test_list_running_instances_sorts_and_shows_detail(commands: MemoryCommands)
         commands.launch(token, vcpus=vcpus)
     types = column(commands.call("list-running-instances", "--json", "--sort-by=-type"), "type")
     assert types == ["memory-8", "memory-2", "memory-1"]
-    assert "Owner:        me\n" in commands.call("list-running-instances", "--detail").out
+    assert f"Owner:        {owner_label()}\n" in commands.call("list-running-instances", "--detail").out
 
 
 def test_list_running_instances_rejects_job_with_all_instances(commands: MemoryCommands) -> None:

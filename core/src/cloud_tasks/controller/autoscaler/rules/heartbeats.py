@@ -43,8 +43,9 @@ def abort_without_heartbeat(view: FleetView) -> list[Action]:
     seen = view.observation
     if seen.any_heartbeat or not seen.records_current:
         return []
-    # Spot instances that have just ended were most likely preempted; `failed_instances` counts them later if not.
-    ended = [i for i in view.ended if not i.is_spot]
+    # Spot instances that have just ended were most likely preempted; `failed_instances` counts them later if not. Those
+    # of an earlier run may have been terminated by its controller.
+    ended = [i for i in view.ended if not i.is_spot and not i.from_earlier_run]
     failed_now = [*(i for i in view.alive if _is_unresponsive(view, i)), *ended]
     before = seen.failed_instances.failed_starts
     failed = before + len(failed_now)
