@@ -76,9 +76,7 @@ def test_program_that_cannot_be_imported_ends_the_job_with_its_error(desk: Any) 
     error = "ModuleNotFoundError: No module named 'numpy_missing'"
     assert "2 instances exited before the worker started; last output of local-" in job.stderr
     assert f": {error}; resume it with" in job.stderr
-    assert job.stderr.index("ended before its worker started; its last output:") < job.stderr.index(
-        "Error: job stopped"
-    )
+    assert job.stderr.index("sent no heartbeat; its last output:") < job.stderr.index("Error: job stopped")
     assert "startup script is" not in job.stderr
     assert desk.processes() == []
 

@@ -80,7 +80,7 @@ REQUIRED_PERMISSIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"GET .*/regions/[^/]+", ("regions.get",)),
     (r"GET .*/global/images/family/[^/]+", ("images.getFromFamily",)),
     (r"GET .*/aggregated/instances", ("instances.list",)),
-    (r"GET .*/aggregated/disks", ("disks.list",)),
+    (r"GET .*/(aggregated|zones/[^/]+)/disks", ("disks.list",)),
     (r"GET .*/machineTypes", ("machineTypes.list",)),
     (r"GET .*/zones/[^/]+/instances/[^/]+", ("instances.get",)),
     (r"GET .*/serialPort", ("instances.getSerialPortOutput",)),
