@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_facts import completed, new_store
@@ -31,7 +32,7 @@ def test_command_with_a_closed_pipe_ends_with_its_own_code(
         store.apply_events([completed(f"t{n}") for n in range(500)])
     reader, writer = os.pipe()
     os.close(reader)
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
     done = subprocess.run(
         [sys.executable, "-c", RUN, *arguments.split()], cwd=tmp_path, text=True, check=False, timeout=60, **streams
     )

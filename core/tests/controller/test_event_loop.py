@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import threading
@@ -155,7 +156,7 @@ def test_close_waits_for_running_calls_and_drops_waiting_ones() -> None:
         finished.append(number)
 
     for number in range(5):
-        loop.call(lambda number=number: work(number), lambda _: None, lambda error: None)
+        loop.call(functools.partial(work, number), lambda _: None, lambda error: None)
     begun.wait()
     loop.close()
     assert finished == [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -27,7 +28,7 @@ def send_heartbeats(loop: VirtualLoop, events, *, until: timedelta) -> None:
         for number in (1, 2):
             facts = {"instance_id": f"i-{number}", "timestamp": START + timedelta(minutes=minute)}
             beat = event(EventType.KEEP_ALIVE, 10 * minute + number, details={"running_tasks": 1}, **facts)
-            loop.later(timedelta(minutes=minute), lambda beat=beat: events.inbox.append(message(beat)))
+            loop.later(timedelta(minutes=minute), functools.partial(events.inbox.append, message(beat)))
 
 
 def fail(compute: FakeCompute, loop: VirtualLoop) -> None:
@@ -140,8 +141,13 @@ def results(loop: VirtualLoop, calls: TimedCalls, *durations: timedelta) -> list
 
     async def one(duration: timedelta) -> object:
         begun = loop.now()
+
+        def take() -> timedelta:
+            loop.charge(duration)
+            return duration
+
         try:
-            return await calls.call(lambda: loop.charge(duration) or duration)
+            return await calls.call(take)
         except CallTimeoutError as error:
             return f"{error} after {(loop.now() - begun).total_seconds():.0f}"
 

@@ -725,7 +725,7 @@ def test_traceback_reads_regular_files_only(worker, path) -> None:
 
 
 def test_result_that_a_thread_changes_meanwhile_is_reported_as_such() -> None:
-    class Changing(dict):
+    class Changing(dict[str, int]):
         def __init__(self, times: int) -> None:
             super().__init__(a=1, b=2)
             self.times = times

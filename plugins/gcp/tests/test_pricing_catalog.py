@@ -107,9 +107,12 @@ def test_price_has_time_of_price_list(settings: GcpSettings, clock: Clock) -> No
 def test_price_includes_the_external_address_that_the_settings_assign(settings: GcpSettings) -> None:
     requests = [request(), attrs.evolve(request(), provisioning_model=ProvisioningModel.SPOT)]
     on_demand, spot = CatalogPricing(settings, PricingContext()).price(requests)
+    assert isinstance(on_demand, Offer)
+    assert isinstance(spot, Offer)
     assert (on_demand.price.address, spot.price.address) == (Money("0.005"), Money("0.0025"))
     private = attrs.evolve(settings, external_address=False)
     for offer in CatalogPricing(private, PricingContext()).price(requests):
+        assert isinstance(offer, Offer)
         assert offer.price.address == Money.zero()
 
 

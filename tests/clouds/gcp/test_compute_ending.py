@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Instance, InstanceState
-from cloud_tasks.plugin import Compute
+from cloud_tasks.plugin import Compute, LocatedCompute
 from cloud_tasks.testing import eventually
 from cloud_tasks_gcp.compute.clients import Clients
 from cloud_tasks_gcp.compute.operations import wait_for_operation
@@ -110,13 +110,18 @@ def paths(fake: GceFake, since: int) -> list[str]:
 
 
 @pytest.mark.parametrize("zone", ["us-central1-a", "europe-west1-b"])
+def note_zones(compute: Compute, zones: Mapping[str, str]) -> None:
+    assert isinstance(compute, LocatedCompute)
+    compute.note_zones(zones)
+
+
 def test_terminate_by_record_needs_no_listing_and_no_other_zone(fake: GceFake, apart: Compute, zone: str) -> None:
     with open_compute(fake) as compute:
         names = [compute.launch(launch_request(offer(zone=zone))).instance_id for _ in range(2)]
     fake.cloud.instances[zone, names[0]].body["disks"][0]["autoDelete"] = False
     fake.unreachable_zones = set(fake.cloud.catalog.zones)
     before = len(fake.server.calls)
-    apart.note_zones(dict.fromkeys(names, zone))
+    note_zones(apart, dict.fromkeys(names, zone))
     apart.terminate(names)
     assert remaining(fake) == ([], [])
     assert not [path for path in paths(fake, before) if path.startswith("aggregated")]
@@ -127,7 +132,7 @@ def test_terminate_by_record_leaves_unmanaged_instance_of_same_name(fake: GceFak
         name = compute.launch(launch_request()).instance_id
     (instance,) = fake.cloud.instances.values()
     instance.labels.clear()
-    apart.note_zones({name: "us-central1-a", "ct-job-gone": "us-central1-a"})
+    note_zones(apart, {name: "us-central1-a", "ct-job-gone": "us-central1-a"})
     apart.terminate([name, "ct-job-gone"])
     assert remaining(fake) == ([name], [name])
 
@@ -136,7 +141,7 @@ def test_terminate_deletes_known_instances_beside_one_that_cannot_be_found(fake:
     with open_compute(fake) as compute:
         known, unknown = (compute.launch(launch_request(offer(zone=z))).instance_id for z in ZONES)
     fake.unreachable_zones = {ZONES[1]}
-    apart.note_zones({known: ZONES[0]})
+    note_zones(apart, {known: ZONES[0]})
     with pytest.raises(ProviderError, match=f"cannot find {unknown}: no answer from {ZONES[1]}") as failed:
         apart.terminate([unknown, known])
     assert failed.value.transient

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState
-from cloud_tasks.plugin import Compute, ComputeContext
+from cloud_tasks.plugin import Compute, ComputeContext, LocatedCompute
 from cloud_tasks.registry import Registry
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -229,6 +229,7 @@ def test_instances_requires_the_zones_of_the_jobs_instances(fake: GceFake, compu
         launcher = compute if source == "launched" else earlier
         name = launcher.launch(launch_request(offer(zone=zone))).instance_id
     if source == "recorded":
+        assert isinstance(compute, LocatedCompute)
         compute.note_zones({name: zone})
     elif source == "listed":
         compute.instances("job")

@@ -79,19 +79,22 @@ def test_decide_drains_without_a_listing() -> None:
     assert isinstance(start, Drain)
     idle = make_instance(2, running_tasks=0, last_busy=NOW - timedelta(minutes=5))
     (end,) = without_listing(make_instance(1), idle, draining=True, **facts)
-    assert (type(end), end.instance_id) == (Terminate, "i-2")
+    assert isinstance(end, Terminate)
+    assert end.instance_id == "i-2"
     assert isinstance(without_listing(idle, draining=True, **facts)[0], Abort)
 
 
 def test_decide_ends_instances_beyond_their_lifetime_without_a_listing() -> None:
     old = make_instance(1, deadline=NOW - timedelta(hours=1))
     (action,) = without_listing(old, make_instance(2, deadline=NOW + timedelta(minutes=5)))
-    assert (type(action), action.instance_id) == (Terminate, "i-1")
+    assert isinstance(action, Terminate)
+    assert action.instance_id == "i-1"
 
 
 def test_decide_ends_an_instance_without_heartbeat_without_a_listing() -> None:
     (action,) = without_listing(make_instance(1, age=4000, heartbeat=400), make_instance(2))
-    assert (type(action), action.instance_id) == (Terminate, "i-1")
+    assert isinstance(action, Terminate)
+    assert action.instance_id == "i-1"
 
 
 def test_decide_neither_launches_nor_records_an_end_without_a_listing() -> None:

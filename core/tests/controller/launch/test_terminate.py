@@ -220,9 +220,9 @@ def test_terminate_instances_gives_up_calls_without_an_answer(loop: VirtualLoop,
         terminate(instance_ids)
 
     if hanging == "list":
-        compute.before_listing = never.wait
+        monkeypatch.setattr(compute, "before_listing", never.wait)
     else:
-        compute.terminate = hang
+        monkeypatch.setattr(compute, "terminate", hang)
     with pytest.raises(ProviderError, match=r"i-2.*: no answer within"):
         remove(compute, recorded=["i-1", "i-2", "i-3"])
     assert set(compute.existing) == (set() if hanging == "list" else {"i-2"})

@@ -34,7 +34,7 @@ class Images:
     @contextmanager
     def open(self, settings: object, context: Any) -> Iterator[Any]:
         with self.commands.provider.compute.open(settings, context) as compute:
-            compute.find_image = self._find_image
+            setattr(compute, "find_image", self._find_image)  # noqa: B010 - the Protocol has no such method
             yield compute
 
     def _find_image(self, name: str | None, architecture: Architecture) -> Image | None:
