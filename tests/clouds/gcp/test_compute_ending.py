@@ -109,12 +109,12 @@ def paths(fake: GceFake, since: int) -> list[str]:
     return [path.rpartition("/projects/")[2].partition("/")[2] for _, path in fake.server.calls[since:]]
 
 
-@pytest.mark.parametrize("zone", ["us-central1-a", "europe-west1-b"])
 def note_zones(compute: Compute, zones: Mapping[str, str]) -> None:
     assert isinstance(compute, LocatedCompute)
     compute.note_zones(zones)
 
 
+@pytest.mark.parametrize("zone", ["us-central1-a", "europe-west1-b"])
 def test_terminate_by_record_needs_no_listing_and_no_other_zone(fake: GceFake, apart: Compute, zone: str) -> None:
     with open_compute(fake) as compute:
         names = [compute.launch(launch_request(offer(zone=zone))).instance_id for _ in range(2)]
