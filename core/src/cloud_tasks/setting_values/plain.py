@@ -48,7 +48,8 @@ UNLIMITED = "unlimited"
 """The text of an infinite duration."""
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST = Decimal(3650 * 86_400)
-_SHORTEST = Decimal("1e-6")
+_SHORTEST = Decimal("0.999e-6")
+"""A microsecond, which as a float is a little less."""
 _LARGEST: Mapping[Any, Decimal] = {
     int: Decimal(10**15),
     float: Decimal(10**15),
