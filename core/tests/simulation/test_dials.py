@@ -250,7 +250,7 @@ def test_monitor_detects_lifetimes_that_ignore_the_budget(tmp_path, monkeypatch)
 
 
 class TerminatesWhatItSees(Fleet):
-    """Fleet that terminates whatever it lists and has not launched."""
+    """Fleet that terminates all that it lists and has not launched."""
 
     async def list(self) -> Sequence[Instance] | None:
         listing = await super().list()
