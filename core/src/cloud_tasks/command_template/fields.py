@@ -55,9 +55,9 @@ class Place(enum.Enum):
 
 
 class Field:
-    """One placeholder in a template; the last four attributes are set when the shell's syntax around it is read."""
+    """One placeholder in a template; the last five attributes are set when the shell's syntax around it is read."""
 
-    __slots__ = ("is_integer", "is_known", "is_program", "name", "place", "unsafe")
+    __slots__ = ("is_file", "is_integer", "is_known", "is_program", "name", "place", "unsafe")
 
     def __init__(self, name: str, *, is_known: bool) -> None:
         self.name = name
@@ -68,6 +68,8 @@ class Field:
         """Whether the shell evaluates the value as arithmetic."""
         self.is_program = False
         """Whether the value is the name of the program."""
+        self.is_file = False
+        """Whether the value only names a file that a redirection opens."""
         self.unsafe: Exception | None = None
         """Why the value is not data unless it is a number."""
 

@@ -75,7 +75,7 @@ _PYTHON_NAME = r"(?:i?python|pypy)[\d.]*t?"
 INTERPRETERS = (
     SHELL,
     _interpreter(_PYTHON_NAME, r"-[A-Za-z]*c", "{program} -c 'import sys; … sys.argv[1] …' {field}", "-W -X"),
-    _interpreter(r"perl[\d.]*", r"-[A-Za-z0-9.]*[eE]", "{program} -e '… $ARGV[0] …' {field}", "-I"),
+    _interpreter(r"perl[\d.]*", r"-[A-Za-z0-9.]*[eEmM]", "{program} -e '… $ARGV[0] …' {field}", "-I"),
     _interpreter(r"ruby[\d.]*", r"-[A-Za-z0-9]*e", "{program} -e '… ARGV[0] …' {field}", "-I -r -C -E"),
     _interpreter(
         r"node|nodejs|bun|deno",
@@ -121,7 +121,10 @@ TAKES_SCRIPT_NAME = re.compile(
     r"|octave(?:-cli)?|gnuplot|tclsh|expect|guile|pwsh|parallel|sbatch|qsub|msub|crontab"
 )
 """Those of them that a plain argument keeps from it."""
-STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+STANDARD_INPUT = re.compile(
+    r"-|/+(?:\./+)*(?:dev/+(?:\./+)*(?:stdin|fd/+[0-9]+)|proc/+(?:self|[0-9]+|\$+)/+fd/+[0-9]+)"
+)
+"""Names of standard input, and of descriptors, which a redirection may open."""
 FILE_READERS = _names(
     "cat zcat gzcat bzcat xzcat zstdcat lz4cat gunzip gzip bunzip2 bzip2 xz unxz zstd unzstd pigz pv tac"
 )
@@ -213,7 +216,7 @@ BUILT_INS = frozenset({"eval", "source", ".", "builtin", "command", "exec", "pri
 )
 """Built-in commands of shells that read arguments as code, commands or names of variables."""
 CODE_VARIABLES = _names(
-    "BASH_ENV ENV PROMPT_COMMAND PS4 PERL5OPT PERL5DB PYTHONSTARTUP RUBYOPT NODE_OPTIONS LUA_INIT R_PROFILE "
+    "BASH_ALIASES BASH_CMDS BASH_ENV ENV PROMPT_COMMAND PS4 PERL5OPT PERL5DB PYTHONSTARTUP RUBYOPT NODE_OPTIONS LUA_INIT R_PROFILE "
     "R_PROFILE_USER LD_PRELOAD LD_AUDIT DYLD_INSERT_LIBRARIES GIT_SSH GIT_SSH_COMMAND GIT_EDITOR "
     "GIT_SEQUENCE_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_ASKPASS SSH_ASKPASS "
     "GIT_PROXY_COMMAND GIT_CONFIG_PARAMETERS EDITOR BROWSER "

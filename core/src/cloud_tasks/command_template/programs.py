@@ -6,6 +6,7 @@ A value inside such a word would be parsed a second time, by the program's own r
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 
 from cloud_tasks.command_template import program_tables as tables
@@ -19,6 +20,9 @@ ReadCode = Callable[[str, Sequence[Word]], None]
 
 INPUT = Field("standard input", is_known=True)
 """Stands for what a command reads."""
+_PATH_OF_PROGRAM = re.compile(r"\s*(?:which|command\s+-v|type\s+-[pP])\s+([\w./+-]+)\s*", re.ASCII)
+"""Commands that print the path of a program."""
+_FILE_REMEDY = "a file with the code, which takes the value from an argument or the environment"
 _SEVERAL = 9
 """Number of arguments that xargs appends, as far as it matters."""
 
@@ -43,7 +47,7 @@ def examine(words: Sequence[Word], read_code: ReadCode) -> str:
             for field in words[at].fields:
                 field.is_program = True
         if names[at] == "find":
-            _examine_found(rest, read_code)
+            program = program or _examine_found(rest, read_code)
         _examine_built_in(names[at], rest, read_code)
         _examine_program(names[at], rest, read_code)
         reads = _xargs_reads_code(rest, read_code) if names[at] == "xargs" else _reads_code(names[at], rest)
@@ -72,7 +76,9 @@ def _examine_code_options(name: str, words: Sequence[Word]) -> None:
 
 def base_name(word: Word) -> str:
     """Return the name of the program that a word calls; nothing if it is not known."""
-    return "" if MARK in word.text or "$" in word.text else word.text.rpartition("/")[2]
+    found = _PATH_OF_PROGRAM.fullmatch(word.substituted) if word.text == "$()" else None
+    name = (found[1] if found else word.text).rpartition("/")[2]
+    return "" if MARK in name or "$" in name else name
 
 
 def _may_begin_command(names: Sequence[str], at: int) -> bool:
@@ -125,13 +131,21 @@ def _examine_declared(rest: Sequence[Word], problem: str) -> None:
 
 
 def _examine_program(name: str, rest: Sequence[Word], read_code: ReadCode) -> None:
+    if _is_known(name):
+        for option, word in itertools.pairwise((plain_word(name), *rest)):
+            # Probably an option for a file with code.
+            if word.has_process and (option.text.startswith("-") or word.text.startswith("-")):
+                _refuse([word], f"{name} may execute it as code", _FILE_REMEDY)
     if name in tables.FIRST_ARGUMENT:
         _examine_first_argument(name, tables.FIRST_ARGUMENT[name], rest)
     elif name in tables.REMOTE_SHELLS:
         _examine_remote_shell(name, rest)
     elif name in tables.JOINING:
-        separators = [at for at, word in enumerate(rest) if name == "parallel" and word.text.startswith(":::")]
-        code = rest[: separators[0]] if separators else rest
+        code = rest
+        if name == "parallel":
+            code = list(itertools.takewhile(lambda word: not word.text.startswith(":::"), rest))
+            # Without a program, the values are commands.
+            code = code if any(not word.text.startswith("-") for word in code) else rest
         _refuse(code, f"{name} passes it to a shell, which executes it", tables.JOINING[name])
     elif name in ("make", "gmake"):
         odd = [word for word in rest if word.text.startswith(MARK) or "=" in word.text.partition(MARK)[0]]
@@ -151,7 +165,7 @@ def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word], 
     previous = ""
     for at, word in enumerate(rest):
         text = word.text
-        is_option = text.startswith(("-", "+")) and text not in tables.STANDARD_INPUT
+        is_option = text.startswith(("-", "+")) and text != "-"
         if is_code:
             if word.fields:
                 raise _code(name, kind, word)
@@ -229,18 +243,16 @@ def _split_ssh(rest: Sequence[Word]) -> tuple[Sequence[Word], Sequence[Word]]:
 def _reads_code(name: str, rest: Sequence[Word]) -> bool:
     """Return whether a program reads code from its standard input."""
     if name in ("source", "."):
-        return any(word.text in tables.STANDARD_INPUT for word in rest)
+        return any(tables.STANDARD_INPUT.fullmatch(word.text) for word in rest)
     if name in tables.REMOTE_SHELLS:
         remote = [text.strip("'\"") for word in _split_ssh(rest)[1] for text in word.text.split()]
         words = [plain_word(text) for text in remote]
         return not words or any(_reads_code(base_name(word), words[at + 1 :]) for at, word in enumerate(words))
     if name in tables.FIRST_ARGUMENT or name in ("make", "gmake"):
         files = tables.FIRST_ARGUMENT[name].files if name in tables.FIRST_ARGUMENT else ("-f", "--file", "--makefile")
-        given = [(option.text, word.text) for option, word in itertools.pairwise(rest)]
-        if any(option in files and text in tables.STANDARD_INPUT for option, text in given) or any(
-            word.text == f"{option}{separator}{place}"
-            for word in rest for option in files for separator in ("", "=") for place in tables.STANDARD_INPUT
-        ):  # fmt: skip
+        given = [word.text for option, word in itertools.pairwise(rest) if option.text in files]
+        attached = [word.text.removeprefix(option) for word in rest for option in files if word.text != option]
+        if any(tables.STANDARD_INPUT.fullmatch(text.removeprefix("=")) for text in (*given, *attached)):
             return True
     return tables.READS_INPUT.fullmatch(name) is not None and _has_no_code(name, rest)
 
@@ -264,13 +276,17 @@ def _xargs_reads_code(rest: Sequence[Word], read_code: ReadCode) -> bool:
     return False
 
 
-def _examine_found(rest: Sequence[Word], read_code: ReadCode) -> None:
-    """Examine the program that find starts with the files which it finds."""
+def _examine_found(rest: Sequence[Word], read_code: ReadCode) -> str:
+    """Examine the programs that find starts with the files which it finds; return one that reads standard input."""
     starts = itertools.takewhile(lambda word: not word.text.startswith(("-", "(", "!")), rest)
     fields = [field for word in starts for field in word.fields]
+    program = ""
     for at, word in enumerate(rest):
-        if fields and word.text in ("-exec", "-execdir", "-ok", "-okdir") and at + 1 < len(rest):
-            examine([_with_input(each, "{}", fields) for each in rest[at + 1 :]], read_code)
+        if word.text in ("-exec", "-execdir", "-ok", "-okdir"):
+            words = itertools.takewhile(lambda each: each.text not in (";", "+"), rest[at + 1 :])
+            found = examine([_with_input(each, "{}", fields) if fields else each for each in words], read_code)
+            program = program or found
+    return program
 
 
 def _with_input(word: Word, replaced: str, fields: Sequence[Field]) -> Word:
@@ -288,7 +304,9 @@ def _has_no_code(name: str, rest: Sequence[Word]) -> bool:
     previous = ""
     for word in rest:
         text = word.text
-        if text in tables.STANDARD_INPUT:
+        if tables.STANDARD_INPUT.fullmatch(text):
+            return True
+        if name == "parallel" and text.startswith(":::"):
             return True
         if kind is tables.SHELL and text.startswith("-") and "s" in text and not text.startswith("--"):
             return True

@@ -7,6 +7,7 @@ code is refused, or must be an integer.
 from __future__ import annotations
 
 import itertools
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -17,10 +18,11 @@ from cloud_tasks.command_template.program_tables import (
     FILTERS,
     INTEGER_VARIABLES,
     NUMERIC,
+    SHELL,
     WRAPPERS,
 )
 from cloud_tasks.command_template.programs import INPUT, base_name, examine, plain_word
-from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, NAME, WordReader
+from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, NAME, Position, WordReader
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
 __all__ = ["Command", "CommandExaminer", "HereDocument", "Pipeline", "refuse_input"]
@@ -33,13 +35,10 @@ _MAX_POSITIONAL = 9
 class Pipeline:
     """A pipeline while it is read."""
 
-    __slots__ = ("expanded", "file_names", "first", "is_piped", "passes_input", "program")
+    __slots__ = ("file_names", "is_piped", "passes_input", "program", "start")
 
-    def __init__(self, first: int, expanded: int) -> None:
-        self.first = first
-        """Number of fields before it."""
-        self.expanded = expanded
-        """Number of expansions of variables before it."""
+    def __init__(self, start: Position) -> None:
+        self.start = start
         self.file_names: list[Field] = []
         """Fields in it that are only names of files which it reads."""
         self.is_piped = False
@@ -53,24 +52,25 @@ class Command:
     """A simple command, or what follows a compound command, while it is read."""
 
     __slots__ = (
-        "expanded",
-        "first",
         "function",
+        "input_code",
         "input_fields",
         "is_compound",
         "is_coprocess",
         "is_loop",
         "program",
         "read_names",
+        "start",
         "words",
     )
 
-    def __init__(self, first: int, expanded: int) -> None:
-        self.first = first
-        self.expanded = expanded
+    def __init__(self, start: Position) -> None:
+        self.start = start
         self.words: list[Word] = []
         self.input_fields: list[Field] = []
         """Fields in its standard input: here-string, process substitution."""
+        self.input_code = ""
+        """Text of its here-string."""
         self.is_compound = False
         self.is_coprocess = False
         """Whether others may write to its standard input."""
@@ -127,14 +127,15 @@ class CommandExaminer(WordReader):
         """Number of texts around this one."""
         self.has_jumps = False
         """Whether there are loops or functions."""
-        self._pipeline = Pipeline(0, 0)
+        self._pipeline = Pipeline(self._position())
         self._program = ""
         """Program that reads code from the standard input of the commands that are being read."""
-        self._functions: dict[str, str] = {}
-        """Such programs of functions, by name."""
         self._read_names: set[str] = set()
         """Variables that are read from standard input."""
+        self._outer: Sequence[Field] = ()
+        """Fields of the text around this one, or of all of this one if it is read again."""
         if before is not None:
+            self._outer = [*before._outer, *before._all]
             self._assigned += before._assigned
             self._assigned_texts += before._assigned_texts
             self._evaluated = list(dict.fromkeys(before._evaluated))
@@ -161,6 +162,9 @@ class CommandExaminer(WordReader):
             raise UnsafePlaceError(
                 field, "the shell evaluates it as the name of a variable", "use a variable that is not declared with -n"
             )
+
+    def _contents(self) -> Sequence[Field]:
+        return [field for field in (*self._outer, *self._since(0)) if not field.is_file]
 
     @abstractmethod
     def _commands(self, closing: str) -> str:
@@ -193,24 +197,35 @@ class CommandExaminer(WordReader):
         if command.is_coprocess and command.program and self._all:
             refuse_input(self._all[0], command.program)
         self._input += command.input_fields
-        if pipeline.is_piped:
-            self._input += self._all[pipeline.first : command.first]
+        piped = self._printed(pipeline.start, command.start) if pipeline.is_piped else ()
+        self._input += piped
         if not command.program:
             return
         pipeline.program = command.program
         if not pipeline.is_piped or pipeline.passes_input:
             self._program = command.program
-        piped = self._all[pipeline.first : command.first] if pipeline.is_piped else ()
-        expanded = self._expanded[pipeline.expanded : command.expanded] if pipeline.is_piped else ()
-        for field in (*piped, *self._fields_of(expanded), *command.input_fields):
+        processes = [field for word in words if word.has_process for field in word.fields]
+        for field in (*piped, *command.input_fields, *processes):
             if field not in pipeline.file_names:
                 refuse_input(field, command.program)
+        self._input_code(command, command.input_code)
+
+    def _input_code(self, command: Command, text: str) -> None:
+        """Read what a shell reads from standard input, with the command's other words as positional parameters."""
+        if text and MARK not in text and SHELL.name.fullmatch(command.program):
+            self._code(text, [word for word in command.words if not word.assigned and not word.text.startswith("-")])
 
     def _simple_command(self, command: Command, words: Sequence[Word]) -> None:
         """Examine a command with a name, and set the program that reads code from its standard input."""
         name = base_name(words[0])
+        self._check_name(words[0])
+        if name in self._functions or (not name and self._functions):
+            self._calls += 1
         if words[0].is_plain and name == "let":
             self._evaluated += [word.text for word in words[1:]]
+        fields = self._outer or self._all
+        if name == "shopt" and fields and any(word.text == "expand_aliases" for word in words):
+            raise UnsafePlaceError(fields[0], "an alias may execute it", "use functions, without aliases")
         for word in words:
             if self._read_names & word.names:
                 word.fields = [*word.fields, INPUT]
@@ -232,12 +247,32 @@ class CommandExaminer(WordReader):
                 self._assign(read, command.input_fields)
         if name == "exec" and len(words) == 1:
             command.program = "the shell"
+        if name in ("mapfile", "readarray") and any(re.match(r"-[A-Za-z]*C", word.text) for word in words):
+            command.program = f"{name} -C"
+        if words[0].text.startswith("$()") and not name:
+            command.program = command.program or "the command"
+        if name == "getopts":
+            values = [*self._fields_of([ALL_POSITIONAL]), *(field for word in words for field in word.fields)]
+            for assigned in ("OPTARG", *(word.text for word in words[2:3])):
+                self._assign(assigned, values)
         if name in FILTERS and not self._pipeline.is_piped:
             self._pipeline.passes_input = name not in FILE_READERS or all(
                 each.text.startswith("-") for each in words[1:]
             )
         if name in FILE_READERS:
             self._pipeline.file_names += [field for word in words[1:] if word.is_direct for field in word.fields]
+
+    def _check_name(self, word: Word) -> None:
+        """Refuse a value that the shell splits into the name of a program and its arguments."""
+        if word.is_quoted or word.is_direct or not word.text.startswith("$"):
+            return
+        texts = [text.strip() for name, text in self._assigned_texts if name in word.names]
+        if "()" in word.text or not texts or any(not text or text.startswith((MARK, "$")) for text in texts):
+            for field in word.fields:
+                if field is not INPUT:
+                    raise UnsafePlaceError(
+                        field, "the shell splits it into a program and arguments", 'quote it, as in: "$program"'
+                    )
 
     def _arguments(self, name: str, words: Sequence[Word]) -> None:
         """Note assignments in arguments: of variables, and of positional parameters."""
@@ -280,15 +315,18 @@ class CommandExaminer(WordReader):
             for name in names:
                 if number or name != ALL_POSITIONAL:
                     self._assign(name, word.fields, word.text)
+                if name != ALL_POSITIONAL and not word.fields:
+                    self._literals.setdefault(name, []).append(word.text)
 
     def _with_literals(self, words: Sequence[Word]) -> Iterator[list[Word]]:
         """Yield the words with the values of variables that are written in the text."""
         choices: list[list[list[Word]]] = []
         for word in words:
             name = next(iter(word.names)) if len(word.names) == 1 else ""
-            is_variable = word.text in ("$", f"${name}")
-            values = self._literals.get(name, ()) if is_variable else ()
-            choices.append([[word], *(list(map(plain_word, value.split())) for value in dict.fromkeys(values))])
+            is_variable = word.text in ("$", f"${name}", name)
+            values = dict.fromkeys(self._literals.get(name, ()) if is_variable else ())
+            split = [[value] if word.is_quoted else value.split() for value in values]
+            choices.append([[word], *(list(map(plain_word, each)) for each in split)])
             choices[-1] += [list(members) for members in self._arrays.get(name, ()) if is_variable]
         for chosen in itertools.islice(itertools.product(*choices), _MAX_CHOICES):
             if found := list(itertools.chain.from_iterable(chosen)):
@@ -298,17 +336,23 @@ class CommandExaminer(WordReader):
         """Read code within the command, in which variables and positional parameters may have fields."""
         if self._depth == _MAX_DEPTH:
             return
-        inner = type(self)(text, (), is_bash=self._is_bash, before=self)
-        inner._depth = self._depth + 1
-        inner._positional(arguments)
-        try:
-            inner.read()
-        except UnsafePlaceError as error:
-            # Without a field, the code is malformed.
-            if error.field.name:
-                raise
-        self._evaluated = inner._evaluated
-        self._inner_program = self._inner_program or inner._program
+        before: CommandExaminer = self
+        # Commands may run after assignments that stand below them.
+        for _ in range(2):
+            inner = type(self)(text, (), is_bash=self._is_bash, before=before)
+            inner._depth = self._depth + 1
+            inner._positional(arguments)
+            try:
+                inner.read()
+            except UnsafePlaceError as error:
+                # Without a field, the code is malformed.
+                if error.field.name:
+                    raise
+            self._evaluated = inner._evaluated
+            self._inner_program = self._inner_program or inner._program
+            if not inner.has_jumps:
+                break
+            before = inner
 
 
 def refuse_input(field: Field, program: str) -> None:

@@ -76,10 +76,10 @@ class _Reader(CommandExaminer):
         return ended
 
     def _new_pipeline(self) -> Pipeline:
-        return Pipeline(self._count, len(self._expanded))
+        return Pipeline(self._position())
 
     def _new_command(self) -> Command:
-        return Command(self._count, len(self._expanded))
+        return Command(self._position())
 
     def _compound(self, command: Command, read: Callable[[], None]) -> None:
         """Read a compound command."""
@@ -131,10 +131,17 @@ class _Reader(CommandExaminer):
                 descriptor = self._descriptor(word) if text.startswith(("<", ">"), self._at) else ""
                 if descriptor:
                     continue
+                if command.is_coprocess and len(command.words) == 1 and word.text in (*_CLOSING, "case"):
+                    # A compound command has a name for the process before it.
+                    command.words.clear()
                 is_reserved = command.expects_name and not command.words and word.is_plain
                 if is_reserved and closing and word.text == closing:
                     return closing
                 if is_reserved and self._reserved(word.text, command):
+                    continue
+                if command.is_loop and len(command.words) == 1 and word.is_plain and word.text == "do":
+                    self._examine(command)
+                    command = self._new_command()
                     continue
                 command.words.append(word)
         self._examine(command)
@@ -230,6 +237,9 @@ class _Reader(CommandExaminer):
                         field, "the shell evaluates it as the name of a variable", "test a name without data"
                     )
         for at, operator in enumerate(words):
+            if operator.text == "=~":
+                operands = words[max(at - 1, 0) : at + 2]
+                self._assign("BASH_REMATCH", [field for word in operands for field in word.fields])
             if operator.is_plain and operator.text in _COMPARISONS:
                 for operand in words[max(at - 1, 0) : at + 2]:
                     self._evaluated += [operand.text, *operand.names]
@@ -261,7 +271,11 @@ class _Reader(CommandExaminer):
             self._here_documents.append(HereDocument(word, match[0] == "<<-", command, self._pipeline))
         elif match[0] == "<<<" or (match[0] == "<" and word.has_process):
             command.input_fields += word.fields
-        elif match[0] == ">&" and (not descriptor or (descriptor.isdigit() and int(descriptor) == 1)):
+            command.input_code = word.text if match[0] == "<<<" else ""
+        elif not word.has_process:
+            for field in self._since(first):
+                field.is_file = True
+        if match[0] == ">&" and (not descriptor or (descriptor.isdigit() and int(descriptor) == 1)):
             for field in word.fields:
                 instead = f"&> {field.text}" if self._is_bash else f"> {field.text} 2>&1"
                 raise UnsafePlaceError(field, "the shell evaluates the word after >& twice", f"write {instead}")
@@ -285,7 +299,7 @@ class _Reader(CommandExaminer):
                 break
             is_continued = not document.is_quoted and (len(line) - len(line.rstrip("\\"))) % 2 == 1
             end = following
-        first, expanded = self._count, len(self._expanded)
+        position = self._position()
         # Without its delimiter a here-document extends to the end of the text.
         limit = end if shown == document.ending else following
         while self._at < limit:
@@ -305,10 +319,14 @@ class _Reader(CommandExaminer):
         self._at = max(self._at, following)
         if document.is_quoted:
             self._refuse_since(
-                first, "the shell expands nothing in a here-document with a quoted delimiter", "remove the quotes"
+                position.fields,
+                "the shell expands nothing in a here-document with a quoted delimiter",
+                "remove the quotes",
             )
         if program := document.command.program or document.pipeline.program:
-            for field in (*self._since(first), *self._fields_of(self._expanded[expanded:])):
+            for field in self._printed(position):
                 refuse_input(field, program)
-        self._input += self._since(first)
-        self._assigned += [(read, self._since(first)) for read in document.command.read_names]
+            code = text[start:end]
+            self._input_code(document.command, code if document.is_quoted else re.sub(r"\\([\\$`])", r"\1", code))
+        self._input += self._printed(position)
+        self._assigned += [(read, self._printed(position)) for read in document.command.read_names]

@@ -9,15 +9,18 @@ import contextlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
 from cloud_tasks.command_template.program_tables import CODE_VARIABLES
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
-__all__ = ["ALL_POSITIONAL", "BLANKS", "BLANKS_AND_LINES", "NAME", "WordReader"]
+__all__ = ["ALL_POSITIONAL", "BLANKS", "BLANKS_AND_LINES", "NAME", "Position", "WordReader"]
 
 ALL_POSITIONAL = "$@"
 """Name of the positional parameters as a whole, as of a variable."""
+_LAST_ARGUMENT = "_"
+"""Variable with the last argument of the previous command."""
 BLANKS = re.compile(r"(?:[ \t]|\\\n)*")
 BLANKS_AND_LINES = re.compile(r"(?:[ \t\n]|\\\n|#[^\n]*)*")
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -25,8 +28,19 @@ _ASSIGNED = re.compile(r"([A-Za-z_]\w*)(?:\[.*\])?\+?", re.ASCII | re.DOTALL)
 _PARAMETER = re.compile(r"\$\{([!#]?)(\w+|[@*#?$!-])?(\[[^]\0]*\])?(:?[+=?-])?(:)?", re.ASCII)
 _POSITIONAL = re.compile(r"[@*]|[0-9]+", re.ASCII)
 _POSITIONAL_IN_TEXT = re.compile(r"\$\{?([@*0-9])", re.ASCII)
+_EXPANDED = re.compile(r"\$\{?(\w+|[@*])", re.ASCII)
 _RANGE = re.compile(r"\{([^{},\s]+?)\.\.([^{},\s]+?)(?:\.\.([^{},\s]+))?\}")
 _END_OF_WORD = " \t\n;&|()<>"
+
+
+class Position(NamedTuple):
+    """What has been read up to a place of the text."""
+
+    fields: int
+    expanded: int
+    """Expansions of variables."""
+    calls: int
+    """Calls of functions."""
 
 
 class WordReader(ABC):
@@ -53,10 +67,18 @@ class WordReader(ABC):
         """Names of the variables that were expanded."""
         self._evaluated: list[str] = []
         """Texts that the shell evaluates as arithmetic, in which names are variables."""
+        self._calls = 0
+        """Number of calls of functions, whose output may have any value."""
+        self._functions: dict[str, str] = {}
+        """Functions, and for each the program in it that reads code from its standard input."""
 
     @abstractmethod
     def _nested(self, closing: str) -> None:
         """Read commands up to the closing word or parenthesis."""
+
+    @abstractmethod
+    def _contents(self) -> Sequence[Field]:
+        """Return the fields whose values commands may print that have been read."""
 
     @abstractmethod
     def _nested_output(self) -> None:
@@ -94,7 +116,18 @@ class WordReader(ABC):
     def _fields_of(self, names: Iterable[str]) -> Sequence[Field]:
         """Return the fields whose values were assigned to variables."""
         wanted = frozenset(names)
-        return [field for name, fields in self._assigned if name in wanted for field in fields]
+        last = self._contents() if _LAST_ARGUMENT in wanted else ()
+        return [*(field for name, fields in self._assigned if name in wanted for field in fields), *last]
+
+    def _position(self) -> Position:
+        return Position(self._count, len(self._expanded), self._calls)
+
+    def _printed(self, start: Position, end: Position | None = None) -> Sequence[Field]:
+        """Return the fields that may be in the output of the commands between two positions."""
+        end = end or self._position()
+        written = [field for field in self._all[start.fields : end.fields] if not field.is_file]
+        called = self._contents() if end.calls > start.calls else ()
+        return [*written, *self._fields_of(self._expanded[start.expanded : end.expanded]), *called]
 
     def _expand(self, name: str) -> None:
         """Note the expansion of a variable."""
@@ -131,7 +164,7 @@ class WordReader(ABC):
 
     def _word(self, *, one_word: bool = False, may_assign: bool = False) -> Word:
         """Read a word, which may be empty."""
-        text, word, first, expanded = self._text, Word(), self._count, len(self._expanded)
+        text, word, start = self._text, Word(), self._position()
         place = Place.ONE_WORD if one_word else Place.WORD
         while self._at < len(text):
             letter = text[self._at]
@@ -150,7 +183,7 @@ class WordReader(ABC):
             elif letter == "$":
                 self._dollar(word, is_quoted=False)
             elif letter == "`":
-                self._backquotes()
+                word.substituted = self._backquotes()
                 word.text += "$()"
             elif letter in "<>" and text.startswith("(", self._at + 1):
                 self._process_substitution(word)
@@ -171,9 +204,9 @@ class WordReader(ABC):
         if word.assigned and not word.value:
             word.value = word.text.partition("=")[2]
         if MARK in word.text and not word.is_quoted:
-            self._check_range(word.text, self._since(first))
-        word.names = frozenset(self._expanded[expanded:])
-        word.fields = [*self._since(first), *self._fields_of(word.names)]
+            self._check_range(word.text, self._since(start.fields))
+        word.names = frozenset(self._expanded[start.expanded :])
+        word.fields = self._printed(start)
         return word
 
     def _check_range(self, text: str, fields: Sequence[Field]) -> None:
@@ -226,15 +259,17 @@ class WordReader(ABC):
             elif letter == "$":
                 self._dollar(word, is_quoted=True)
             elif letter == "`":
-                self._backquotes()
+                word.substituted = self._backquotes()
                 word.text += "$()"
             else:
                 self._quoted_letter(word, Place.DOUBLE, '"')
         self._at += 1
 
-    def _backquotes(self) -> None:
+    def _backquotes(self) -> str:
+        """Read a command substitution in backquotes; return its text."""
         first = self._count
         self._at += 1
+        start = self._at
         inner = Word()
         while not self._text.startswith("`", self._at):
             if self._text.startswith("\\", self._at):
@@ -243,14 +278,18 @@ class WordReader(ABC):
                 self._quoted_letter(inner, Place.WORD, "`")
         self._at += 1
         self._refuse_since(first, "it stands inside backquotes", "use $(…) instead")
+        code = self._text[start : self._at - 1]
+        for name in _EXPANDED.findall(code):
+            self._expand(name)
+        self._calls += not self._functions.keys().isdisjoint(re.findall(r"[^\s;|&()$`]+", code))
+        return code
 
     def _process_substitution(self, word: Word) -> None:
-        first, expanded = self._count, len(self._expanded)
+        start = self._position()
         is_output = self._text.startswith(">", self._at)
         self._at += 2
         self._nested_output() if is_output else self._nested(")")
-        has_fields = self._count > first or bool(self._fields_of(self._expanded[expanded:]))
-        word.has_process = word.has_process or has_fields
+        word.has_process = word.has_process or bool(self._printed(start))
         word.text += "<()"
 
     def _comment(self) -> None:
@@ -279,6 +318,7 @@ class WordReader(ABC):
         elif text.startswith("$(", at):
             self._at += 2
             self._nested(")")
+            word.substituted = text[at + 2 : self._at - 1]
             word.text += "$()"
         elif text.startswith("${", at):
             self._parameter(is_quoted=is_quoted)
@@ -309,7 +349,7 @@ class WordReader(ABC):
         self._expand(match[2] or "")
         self._evaluated.append(match[3] or "")
         start = self._at = match.end()
-        inner = Word()
+        position, inner = self._position(), Word()
         while not self._text.startswith("}", self._at):
             letter = self._text[self._at : self._at + 1]
             if letter == "\\":
@@ -325,6 +365,8 @@ class WordReader(ABC):
             else:
                 self._quoted_letter(inner, Place.WORD, "}")
         rest = self._text[start : self._at]
+        if match[4] and "=" in match[4]:
+            self._assign(match[2] or "", self._printed(position), rest)
         if match[5]:
             self._evaluated.append(rest)
         if match[1] == "!" or rest == "@P":

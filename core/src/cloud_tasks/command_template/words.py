@@ -29,7 +29,18 @@ class UnsafePlaceError(Exception):
 class Word:
     """One word of a command."""
 
-    __slots__ = ("assigned", "fields", "has_expansion", "has_process", "is_quoted", "members", "names", "text", "value")
+    __slots__ = (
+        "assigned",
+        "fields",
+        "has_expansion",
+        "has_process",
+        "is_quoted",
+        "members",
+        "names",
+        "substituted",
+        "text",
+        "value",
+    )
 
     def __init__(self) -> None:
         self.text = ""
@@ -42,6 +53,8 @@ class Word:
         self.has_expansion = False
         self.has_process = False
         """Whether it has a process substitution with a placeholder."""
+        self.substituted = ""
+        """Text of the commands in its last command substitution."""
         self.assigned = ""
         """Variable that it assigns a value to."""
         self.value = ""
