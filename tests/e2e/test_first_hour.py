@@ -93,7 +93,7 @@ class Terminal:
         self._call("clear-history")
         self.type(step.command)
         for question, answer in step.answers:
-            self.wait(lambda question=question: question in self.screen().rstrip().splitlines()[-1])  # type: ignore[misc]
+            self.wait(lambda question=question: question in last_line(self.screen()))  # type: ignore[misc]
             self.type(answer)
         self.wait(lambda: len(self._ended()) > before)
         return self._ended()[-1], [line.rstrip() for line in self.screen().splitlines()]
@@ -130,6 +130,11 @@ def terminal(wheels: Path, tmp_path: Path) -> Iterator[Terminal]:
     terminal.close()
 
 
+def last_line(screen: str) -> str:
+    """Return the last line with text, or "" if the screen has none yet."""
+    return screen.rstrip().rpartition("\n")[2]
+
+
 def missing(expected: tuple[str, ...], shown: list[str]) -> list[str]:
     """Return the expected lines from the first one that does not follow its predecessor."""
     rest = iter(shown)
@@ -147,6 +152,12 @@ def test_first_hour_page_matches_the_terminal(terminal: Terminal) -> None:
         failed += [step.command] if code else []
     # The mistake in the configuration is refused; the one in the program fails the tasks.
     assert failed == ["cloud-tasks run --config config.yml --task-file tasks.json"] * 2
+
+
+def test_last_line_of_a_screen_without_text_is_empty() -> None:
+    assert last_line("") == ""
+    assert last_line("\n  \n") == ""
+    assert last_line("$ rm -i a\nremove a? [y/N] \n\n") == "remove a? [y/N]"
 
 
 def test_missing_returns_the_lines_that_did_not_appear() -> None:
