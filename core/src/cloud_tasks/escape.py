@@ -30,21 +30,21 @@ __all__ = [
 
 _DIGEST_LENGTH = 20
 """Hexadecimal digits, 80 bits: two of 10^7 identifiers share a digest with a probability of 4e-11 (birthday bound)."""
-_LIKE_A_DIGEST = re.compile(rf"-[0-9a-f]{{{_DIGEST_LENGTH}}}\Z")
+_LIKE_A_DIGEST = rf"-[0-9a-f]{{{_DIGEST_LENGTH}}}\Z"
 _MAX_NAME_BYTES = 200
 """File systems allow 255 bytes; the rest is for the suffixes of drafts."""
 
+# Patterns are compiled when they are first used: every process loads this module, and most need none of them.
 # C0 and C1 controls, DEL, line separators, marks that change the direction of text, lone surrogates.
 _CONTROLS = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
-_IN_A_LINE = re.compile(f"[{_CONTROLS}]")
-_IN_TEXT = re.compile(f"(?![\n\t])[{_CONTROLS}]")
+_IN_A_LINE = f"[{_CONTROLS}]"
+_IN_TEXT = f"(?![\n\t])[{_CONTROLS}]"
 _NAMED = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*:[^/?#\s]*@|(?<=https://)[^/?#\s]*@|(?<=http://)[^/?#\s]*@", re.IGNORECASE)
-_SECRET_PARAMETER = re.compile(
-    r"([?&;#]"
+_CREDENTIALS = r"(?i)(?<=://)[^/?#\s]*:[^/?#\s]*@|(?<=https://)[^/?#\s]*@|(?<=http://)[^/?#\s]*@"
+_SECRET_PARAMETER = (
+    r"(?i)([?&;#]"
     r"(?:[\w.%-]*(?:token|secret|signature|credential|passw|pwd|auth|key|session|jwt)[\w.%-]*|sig|code|x-(?:amz|goog)-[\w-]*)"
-    r")=[^&#\s\"'<>`\\;]+?(?=[:,.)]*(?:[&#\s\"'<>`\\;]|\Z))",
-    re.IGNORECASE,
+    r")=[^&#\s\"'<>`\\;]+?(?=[:,.)]*(?:[&#\s\"'<>`\\;]|\Z))"
 )
 """A parameter of a URL with a secret; of a signed URL also those that differ each time it is signed."""
 
@@ -68,7 +68,7 @@ def printed_word(text: str) -> str:
     Bash, zsh and ksh read it. NUL, which no argument can contain, is left out.
     """
     text = text.replace("\0", "")
-    if not _IN_A_LINE.search(text):
+    if not re.search(_IN_A_LINE, text):
         return shell_word(text)
     encoded = text.encode("utf-8", "surrogateescape" if _is_path_text(text) else "surrogatepass")
     parts = (chr(byte) if 0x20 <= byte < 0x7F and chr(byte) not in "\\'" else f"\\{byte:03o}" for byte in encoded)
@@ -88,7 +88,7 @@ def file_name(identifier: str, suffix: str = "") -> str:
     """
     name = "".join(letter if letter.isalnum() or letter in "-_.,=+@" else "_" for letter in identifier)
     room = _MAX_NAME_BYTES - len(suffix.encode())
-    is_plain = name == identifier and name[:1] not in ("", ".", "-") and not _LIKE_A_DIGEST.search(name)
+    is_plain = name == identifier and name[:1] not in ("", ".", "-") and not re.search(_LIKE_A_DIGEST, name)
     if is_plain and len(name.encode()) <= room:
         return name + suffix
     import hashlib
@@ -104,7 +104,7 @@ def terminal_line(text: str) -> str:
     URLs are shown without credentials.
     """
     text = without_credentials(text)
-    return text if text.isprintable() else _IN_A_LINE.sub(_escaped, text)
+    return text if text.isprintable() else re.sub(_IN_A_LINE, _escaped, text)
 
 
 def terminal_text(text: str) -> str:
@@ -112,7 +112,7 @@ def terminal_text(text: str) -> str:
 
     A carriage return, with which a progress bar redraws its line, becomes a line break.
     """
-    return _IN_TEXT.sub(_escaped, text.replace("\r\n", "\n").replace("\r", "\n"))
+    return re.sub(_IN_TEXT, _escaped, text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -139,7 +139,7 @@ def html_text(text: str) -> str:
     """Return text for an element or a quoted attribute of HTML, with control characters visible."""
     import html
 
-    return html.escape(_IN_TEXT.sub(_escaped, text), quote=True)
+    return html.escape(re.sub(_IN_TEXT, _escaped, text), quote=True)
 
 
 def without_credentials(text: str) -> str:
@@ -150,4 +150,4 @@ def without_credentials(text: str) -> str:
     """
     if "://" not in text:
         return text
-    return _SECRET_PARAMETER.sub(r"\1=***", _CREDENTIALS.sub("", text))
+    return re.sub(_SECRET_PARAMETER, r"\1=***", re.sub(_CREDENTIALS, "", text))

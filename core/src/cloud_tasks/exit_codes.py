@@ -6,7 +6,7 @@ docs/exit_codes.md describes them. Standard library only, and light: task proces
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 __all__ = [
     "BAD_INPUT",
@@ -32,16 +32,22 @@ INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 """SIGTERM, of a worker."""
 
-_FORM = re.compile(r"([0-9]{1,15})(?:(\.[0-9]{1,9})?[ ]?(%))?", re.ASCII)
+_FORM = r"([0-9]{1,15})(?:(\.[0-9]{1,9})?[ ]?(%))?"
 
 
-class AcceptedFailures(NamedTuple):
-    """Failed tasks with which a job still counts as a success: a number, or a share of all its tasks."""
+class AcceptedFailures:
+    """Failed tasks with which a job still counts as a success: a number, or a share of all its tasks.
 
-    number: int = 0
-    """Number of tasks; with `scale`, the numerator of a share."""
-    scale: int = 0
-    """Denominator of the share; 0 for a number of tasks."""
+    Args:
+        number: Number of tasks; with ``scale``, the numerator of a share.
+        scale: Denominator of the share; 0 for a number of tasks.
+    """
+
+    __slots__ = ("_number", "_scale")
+
+    def __init__(self, number: int = 0, scale: int = 0) -> None:
+        self._number = number
+        self._scale = scale
 
     @classmethod
     def parse(cls, text: str) -> AcceptedFailures:
@@ -50,7 +56,7 @@ class AcceptedFailures(NamedTuple):
         Raises:
             ValueError: The text has another form, or is a share above 100%.
         """
-        match = _FORM.fullmatch(text.strip())
+        match = re.fullmatch(_FORM, text.strip())
         if match is None:
             raise ValueError(f'expected a number of tasks such as 5, or a share such as 2%, got "{text}"')
         whole, fraction, percent = match[1], (match[2] or ".")[1:], match[3]
@@ -63,7 +69,7 @@ class AcceptedFailures(NamedTuple):
 
     def allow(self, failed: int, total: int) -> bool:
         """Return whether so many failed tasks of a total are accepted."""
-        return failed * self.scale <= self.number * total if self.scale else failed <= self.number
+        return failed * self._scale <= self._number * total if self._scale else failed <= self._number
 
 
 def code_of_finished(failed: int, total: int, accepted: AcceptedFailures) -> int:

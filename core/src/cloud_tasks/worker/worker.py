@@ -115,8 +115,6 @@ class Worker:
             raise SystemExit(code)
 
     def _run(self) -> int:
-        from cloud_tasks.worker.forkserver.zygote import fork_zygote
-        from cloud_tasks.worker.task_process.process_end import flush_files, forget_files
         from cloud_tasks.worker.worker_config import WorkerConfig
 
         if is_imported_by_multiprocessing():
@@ -142,6 +140,10 @@ class Worker:
         config.command = self._command
         if forkserver is None:
             become_task(self._function, self.data, self._worker_init)
+        # A spawned task process has none of the following imports.
+        from cloud_tasks.worker.forkserver.zygote import fork_zygote
+        from cloud_tasks.worker.task_process.process_end import flush_files, forget_files
+
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         flush_files()

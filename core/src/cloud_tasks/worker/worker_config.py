@@ -100,7 +100,8 @@ class WorkerConfig:
                 )
         config._check(data)
         try:
-            config.accepted = AcceptedFailures.parse(str(data.accept_failures))
+            # A spawned task process has no use for it.
+            config.accepted = AcceptedFailures() if is_task else AcceptedFailures.parse(str(data.accept_failures))
         except ValueError as error:
             raise InputError(str(error), where="--accept-failures") from error
         local = config.source is not None

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from os import SEEK_SET, close, lseek
 
-__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guard_offset", "read_only", "release"]
+__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guarded_file", "read_only", "release"]
 
 GUARDED_OFFSETS = (0x7FFF_FFFF_FFFF_FFFF, 0x5EED_0FC7_A5C5)
 """Offsets of guarded files. At the first one every write fails; some file systems have smaller offsets only."""
@@ -39,15 +39,17 @@ def anonymous_file(name: str, *, in_memory: bool = True) -> int:
     return descriptor
 
 
-def guard_offset(descriptor: int) -> None:
-    """Set the offset of a file that is written with explicit offsets only, so that a plain write fails.
+def guarded_file(name: str) -> int:
+    """Open an anonymous file that is written with explicit offsets only: at its own offset, a plain write fails.
 
     Every process that inherits the descriptor shares the offset.
     """
+    descriptor = anonymous_file(name) if _memfd_create is None else _memfd_create(name, _MFD_CLOEXEC)
     try:
         lseek(descriptor, GUARDED_OFFSETS[0], SEEK_SET)
     except OSError:
         lseek(descriptor, GUARDED_OFFSETS[1], SEEK_SET)
+    return descriptor
 
 
 def read_only(descriptor: int) -> int:

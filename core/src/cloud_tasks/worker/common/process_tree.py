@@ -23,16 +23,22 @@ __all__ = [
     "reap",
     "resident_bytes",
     "trim_memory",
+    "unblock_signals",
     "wake_pipe",
 ]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SIGKILL = int(signal.SIGKILL)
+_SIG_SETMASK = int(signal.SIG_SETMASK)
+_SIGSET_BYTES = 128
+"""Size of a C `sigset_t` on Linux; no bit is set in that of no signal."""
 
 _prctl: Callable[..., int] | None = None
 _setsid: Callable[[], Any] = os.setsid
 _malloc_trim: Callable[[int], int] | None = None
+_set_mask: Callable[..., Any] | None = None
+_no_signals: Any = None
 _children_file: bool | None = None
 
 leave: Callable[[int], NoReturn] = os._exit
@@ -41,7 +47,7 @@ leave: Callable[[int], NoReturn] = os._exit
 
 def prepare() -> None:
     """Load the C functions that the other functions call, before any fork."""
-    global _prctl, _setsid, _malloc_trim, leave
+    global _prctl, _setsid, _malloc_trim, _set_mask, _no_signals, leave
     if _prctl is None and sys.platform == "linux":
         import ctypes
 
@@ -49,6 +55,8 @@ def prepare() -> None:
         _prctl = getattr(library, "prctl", None)
         # Resolved here: each forked process would have to resolve Python's own.
         _setsid, leave = library.setsid, library._exit
+        # Python's own returns the former mask: a set of sixty numbers.
+        _set_mask, _no_signals = library.pthread_sigmask, ctypes.create_string_buffer(_SIGSET_BYTES)
         # Only glibc has it.
         _malloc_trim = getattr(library, "malloc_trim", None)
 
@@ -66,6 +74,14 @@ def lead_tree() -> None:
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def unblock_signals() -> None:
+    """Unblock all signals. Call after `prepare`."""
+    if _set_mask is None:
+        signal.pthread_sigmask(_SIG_SETMASK, ())
+    else:
+        _set_mask(_SIG_SETMASK, _no_signals, None)
 
 
 def trim_memory() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 
-from cloud_tasks.worker.common.memfd import anonymous_file, guard_offset
+from cloud_tasks.worker.common.memfd import guarded_file
 
 __all__ = ["SharedFlags"]
 
@@ -27,9 +27,8 @@ class SharedFlags:
 
     def __init__(self, descriptor: int | None = None) -> None:
         if descriptor is None:
-            descriptor = anonymous_file("cloud-tasks-flags")
+            descriptor = guarded_file("cloud-tasks-flags")
             os.ftruncate(descriptor, mmap.PAGESIZE)
-            guard_offset(descriptor)
         self.descriptor = descriptor
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE)
 

@@ -20,7 +20,7 @@ from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
 from cloud_tasks.worker.common.memfd import read_only
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
-from cloud_tasks.worker.forkserver.protocol import AttemptEnded, ProcessEnded, ProcessStarted, RunAttempt, encode
+from cloud_tasks.worker.forkserver.protocol import ATTEMPT_ENDED, ProcessEnded, ProcessStarted, RunAttempt, encode
 from cloud_tasks.worker.forkserver.spawn import execute
 from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
@@ -219,7 +219,7 @@ class Children:
             content = own_failure_report("cannot run the program again", reason)
         is_small = len(content) <= SMALL_RESULT
         tail = tail_of(child.output) if is_wanted and child.output is not None else b""
-        message = encode(AttemptEnded(child.number, status, child.when, content if is_small else None, tail))
+        message = (ATTEMPT_ENDED, child.number, status, child.when, content if is_small else None, tail)
         if is_small:
             channel.put(message)
         else:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 __all__ = [
+    "ATTEMPT_ENDED",
+    "ATTEMPT_STARTED",
     "UNKNOWN_STATUS",
     "AttemptEnded",
     "AttemptStarted",
@@ -173,6 +175,9 @@ _TYPES: tuple[Any, ...] = (
     StartFailed,
 )
 _INDEX = {kind: index for index, kind in enumerate(_TYPES)}
+ATTEMPT_STARTED, ATTEMPT_ENDED = _INDEX[AttemptStarted], _INDEX[AttemptEnded]
+"""Indices of the messages that the fork server sends for each task, as plain tuples: constructors are functions."""
+_create: Any = tuple.__new__
 
 
 def encode(message: Message) -> tuple[Any, ...]:
@@ -182,4 +187,4 @@ def encode(message: Message) -> tuple[Any, ...]:
 
 def decode(fields: tuple[Any, ...]) -> Any:
     """Return the message that a plain tuple encodes."""
-    return _TYPES[fields[0]]._make(fields[1:])
+    return _create(_TYPES[fields[0]], fields[1:])

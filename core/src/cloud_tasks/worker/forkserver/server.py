@@ -36,8 +36,8 @@ from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.orphans import Orphans
 from cloud_tasks.worker.forkserver.prefork import Prefork
 from cloud_tasks.worker.forkserver.protocol import (
+    ATTEMPT_STARTED,
     UNKNOWN_STATUS,
-    AttemptStarted,
     Failed,
     KillAttempt,
     KillProcess,
@@ -307,7 +307,7 @@ class _Server:
             self._orphans.expect(now)
 
     def _report_start(self, child: Child) -> None:
-        self._channel.put(encode(AttemptStarted(child.number, child.slot, child.pid, child.when)))
+        self._channel.put((ATTEMPT_STARTED, child.number, child.slot, child.pid, child.when))
         self._flush_at = min(self._flush_at, child.when + _FLUSH_DELAY)
 
     def _report_end(self, child: Child, status: int) -> None:

@@ -26,7 +26,6 @@ from cloud_tasks.worker.task_process.exception_report import note_outputs
 from cloud_tasks.worker.task_process.function_call import Function
 from cloud_tasks.worker.task_process.process_setup import restore_signals, set_up
 from cloud_tasks.worker.task_process.result_file import REACHED, open_result_file, report_own_failure
-from cloud_tasks.worker.task_process.reusable_process import reject_assignment, run_many
 from cloud_tasks.worker.task_process.runner import run_one
 
 if TYPE_CHECKING:
@@ -124,6 +123,7 @@ def execute(
             report_own_failure(one[1], what, error)
         elif many is not None:
             from cloud_tasks.worker.common.ipc import Channel
+            from cloud_tasks.worker.task_process.reusable_process import reject_assignment
 
             reject_assignment(Channel(open_socket(many[0]), blocking=True), what, error)
     finally:
@@ -164,6 +164,7 @@ def become_task(function: Function, data: WorkerData, on_init: Callable[[WorkerD
     if assignment is not None:
         run_one(function, data, assignment, result=descriptor, limits=limits, is_spawned=True)
     from cloud_tasks.worker.common.ipc import Channel
+    from cloud_tasks.worker.task_process.reusable_process import run_many
 
     end = Channel(open_socket(descriptor), blocking=True)
     run_many(function, data, end=end, limits=limits, count=rest, is_spawned=True)

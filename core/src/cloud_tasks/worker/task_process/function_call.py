@@ -29,6 +29,7 @@ _encode_result = compact_encoder(allow_nan=False)
 # In JSON: a key that may not have been text, so that two may be one; half of a surrogate pair, or what looks like it.
 _has_odd_key = re.compile(r'"(?=[-0-9tfn])(?:-?\d[\d.e+-]*+|true|false|null)":').search
 _has_lone_surrogate = re.compile(r"\\\\ud|\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]").search
+_END_OF_KEY = '":'
 _SHORT = 400
 """Characters of JSON that cannot have more than `_MAX_BRACKETS` levels, nor a number of 1,000 digits."""
 _MAX_BRACKETS = 200
@@ -67,7 +68,7 @@ def call_function(
     try:
         # The C encoder would exceed the stack within a higher limit that the task has set.
         text = _encode_result(value) if getrecursionlimit() <= MAX_RECURSION else ""
-        if not text or _has_odd_key(text) or ("\\ud" in text and _has_lone_surrogate(text)):
+        if not text or (_END_OF_KEY in text and _has_odd_key(text)) or ("\\ud" in text and _has_lone_surrogate(text)):
             text = ""
         elif not retry and (limits[0] is None or len(text) <= limits[0]) and (len(text) <= _SHORT or _is_flat(text)):
             return {}, text.encode()

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 from cloud_tasks.worker.common.private_api import (
     end_threads,
     exit_function_count,
+    exit_interpreter,
     forget_exit_functions,
     log_handlers,
     run_exit_functions,
@@ -111,10 +112,8 @@ def end_process(code: int, *, thread_timeout: float | None = None) -> None:
 def end_interpreter(code: int, *, thread_timeout: float | None = None) -> NoReturn:
     """End this process, which is no fork of the program, as the interpreter does. For arguments see `end_process`."""
     try:
-        import ctypes
-
         end_process(code, thread_timeout=thread_timeout)
-        ctypes.pythonapi.Py_Exit(code)
+        exit_interpreter(code)
     finally:
         _exit(code)
 

@@ -21,7 +21,6 @@ _SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
 _SIGCHLD, _SIGHUP, _SIGINT = int(signal.SIGCHLD), int(signal.SIGHUP), int(signal.SIGINT)
 _SIGPIPE, _SIGTERM = int(signal.SIGPIPE), int(signal.SIGTERM)
 _SIG_SETMASK = int(signal.SIG_SETMASK)
-_NONE: tuple[int, ...] = ()
 
 
 def refuse_signals() -> Collection[int]:
@@ -59,7 +58,7 @@ def restore_signals() -> None:
     set_signal(_SIGHUP, _SIG_DFL)
     set_signal(_SIGINT, _interrupt)
     # SIGPIPE is ignored already.
-    set_signal_mask(_SIG_SETMASK, _NONE)
+    process_tree.unblock_signals()
 
 
 def reseed_numpy() -> None:

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable
 from os import SEEK_CUR, ftruncate, lseek, pwrite, write
 
-from cloud_tasks.worker.common.memfd import GUARDED_OFFSETS, anonymous_file, guard_offset, release
+from cloud_tasks.worker.common.memfd import GUARDED_OFFSETS, guarded_file, release
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.task_process.exception_report import describe, own_failure, report_problem
 from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, encode_report, report_size
@@ -46,9 +46,7 @@ _BLOCK = 512
 
 def open_result_file() -> int:
     """Return the descriptor of a new result file."""
-    descriptor = anonymous_file(_NAME)
-    guard_offset(descriptor)
-    return descriptor
+    return guarded_file(_NAME)
 
 
 def write_all(descriptor: int, content: bytes) -> None:
