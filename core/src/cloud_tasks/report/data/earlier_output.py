@@ -27,7 +27,7 @@ _OUTPUTS = tuple(
         rb"={60}\n=== ",
         rb'\{\n  "job_id": "[^"\n]*",\n  "run_id": ',
         rb"# Job [^\n]*\n\nAs of \d{4}-",
-        rb'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="generator" content="cloud-tasks"',
+        rb'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta [^\n]*\n<meta name="generator" content="cloud-tasks">',
     )
 )
 _PARQUET = b"PAR1"
