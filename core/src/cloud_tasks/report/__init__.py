@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloud_tasks.report.data.earlier_output import is_event_log, is_export_or_report, is_task_dump
 from cloud_tasks.report.data.export import FORMATS, KINDS, export_rows
 from cloud_tasks.report.data.output_file import output_file
 from cloud_tasks.report.data.report_data import ReportFacts, gather_facts, report_dict
@@ -36,6 +37,9 @@ __all__ = [
     "dump_tasks",
     "export_rows",
     "gather_facts",
+    "is_event_log",
+    "is_export_or_report",
+    "is_task_dump",
     "output_file",
     "plan_dict",
     "render_activity",

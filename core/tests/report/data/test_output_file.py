@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -68,22 +69,18 @@ def test_output_file_with_a_name_of_maximum_length_is_written(tmp_path: Path) ->
     assert file.read_bytes() == b"new"
 
 
-def node_full(folder: Path) -> Path:
-    path = folder / "full"
+def test_output_file_that_is_a_full_device_stays() -> None:
+    ours, theirs = os.openpty()
     try:
-        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 7))
-        os.close(os.open(path, os.O_WRONLY))
-    except PermissionError:
-        pytest.skip("devices cannot be created here")
-    return path
-
-
-def test_output_file_that_is_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
-    device = node_full(tmp_path)
-    before = device.stat()
-    with pytest.raises(CloudTasksError, match="full: cannot write: No space left on device; free some space"):
-        write(device)
-    assert (device.stat().st_mode, device.stat().st_ino) == (before.st_mode, before.st_ino)
+        device = Path(os.ttyname(theirs))
+        before = device.stat()
+        message = f"{device}: cannot write: No space left on device; free some space"
+        with pytest.raises(CloudTasksError, match=message), output_file(device) as out:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), out.name)
+        assert (device.stat().st_mode, device.stat().st_ino) == (before.st_mode, before.st_ino)
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_output_file_that_is_a_named_pipe_is_read_at_its_other_end(tmp_path: Path) -> None:

@@ -190,3 +190,34 @@ def test_forkserver_starts_no_waiting_attempt_after_quit(forkserver) -> None:
     forkserver.finish("a", "b")
     forkserver.wait_for(AttemptEnded)
     assert forkserver.started() == ["a"]
+
+
+def _interrupt(limits: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("during", ["start", "warm-up"])
+def test_forkserver_whose_supervisor_exits_first_reports_no_failure(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    ours, theirs = socket_pair()
+    ours.close()
+    data = WorkerData()
+    config = ForkserverConfig(
+        lambda *arguments: None,
+        data,
+        on_init=None,
+        capture=False,
+        log_dir=None,
+        limits=(None, None),
+        program=Program(data._flags),
+        environments=[{}],
+    )
+    if during == "warm-up":
+        monkeypatch.setattr("cloud_tasks.worker.forkserver.server.warm_up", _interrupt)
+    pid = os.fork()
+    if pid == 0:
+        run_forkserver(theirs, config)
+    theirs.close()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert capfd.readouterr() == ("", "")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from cloud_tasks.errors import InputError
 
 __all__ = [
     "all_regions_option",
@@ -16,6 +19,7 @@ __all__ = [
     "force_option",
     "job_input_options",
     "json_option",
+    "output_option",
     "verbose_option",
 ]
 
@@ -42,6 +46,35 @@ all_regions_option: Callable[[Any], Any] = click.option(
 def file_option(*names: str, help: str) -> Callable[[Any], Any]:
     """Return an option that takes the path of a file, which need not exist."""
     return click.option(*names, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help=help)
+
+
+class _OutputFile(click.Path):
+    """Path of a file to write; the text ``-`` becomes None, which is standard output."""
+
+    name = "file"
+
+    def __init__(self, *, instead: str | None) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+        self._instead = instead
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text, where = os.fspath(value), "" if param is None else param.opts[0]
+        if text == "-":
+            if self._instead is not None:
+                raise InputError("cannot write to standard output", where=where, hint=self._instead)
+            return None
+        if not text.strip() or text.endswith(os.sep):
+            raise InputError(f'not a file name: "{text}"', where=where, hint="give the path of a file")
+        return super().convert(os.path.expanduser(text), param, ctx)
+
+
+def output_option(*names: str, help: str, instead: str | None = None) -> Callable[[Any], Any]:
+    """Return an option that takes the path of a file to write, or ``-`` for standard output.
+
+    Args:
+        instead: Remedy where standard output is refused; None: it is accepted, as the value None.
+    """
+    return click.option(*names, type=_OutputFile(instead=instead), metavar="FILE", help=help)
 
 
 def job_input_options(function: _F) -> _F:

@@ -68,6 +68,7 @@ def render_page(facts: ReportFacts) -> str:
     body = "\n".join(line for section in sections for line in section)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="generator" content="cloud-tasks">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html_text(title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{html_text(job.job_id)}</h1>\n"
         f'<p class="when">{html_text(_subtitle(facts))}</p>\n{body}\n</body>\n</html>\n'

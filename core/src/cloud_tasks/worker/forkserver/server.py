@@ -11,6 +11,7 @@ Invariants, each with a test:
 4. A waiting attempt has not started: it can be withdrawn and leaves no process and no file.
 5. A process that cannot be started ends no attempt: the attempt goes back to the supervisor, with the system's reason.
 6. Whatever ``worker_init`` does with signals, the ends of task processes are noticed.
+7. A supervisor that exits first, or an interrupt, is no failure of this process and is not reported as one.
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ def run_forkserver(end: socket.socket, config: ForkserverConfig) -> None:
     server = _Server(Channel(end, blocking=True), config)
     try:
         server.serve()
+    except (ChannelClosedError, KeyboardInterrupt):
+        # The supervisor has exited, or receives the interrupt as well.
+        pass
     except BaseException as error:
         server.report_failure(f"{type(error).__name__}: {error}")
     finally:
@@ -118,11 +122,8 @@ class _Server:
         gc.collect()
         process_tree.trim_memory()
         gc.freeze()
-        try:
-            self._loop(alarm_out)
-            self._channel.flush()
-        except ChannelClosedError:
-            return
+        self._loop(alarm_out)
+        self._channel.flush()
 
     def _set_signals(self, alarm: int) -> None:
         signal.signal(signal.SIGCHLD, _do_nothing)

@@ -259,7 +259,7 @@ def test_export_writes_events_of_unusual_types_in_every_format(tmp_path: Path, f
 
 
 def test_export_that_fails_keeps_the_existing_file(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("old")
+    (tmp_path / "t.csv").write_text(old := "task_id,status,\n")
     with Store.open(tmp_path / "job.db") as store:
         store.load_tasks([Task(task_id="t7")])
     with sqlite3.connect(tmp_path / "job.db") as connection:
@@ -268,11 +268,13 @@ def test_export_that_fails_keeps_the_existing_file(tmp_path: Path) -> None:
     answer = call("export", "tasks", "--output", "t.csv")
     assert "cannot use the job database" in str(answer.error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.db", "t.csv"]
-    assert (tmp_path / "t.csv").read_text() == "old"
+    assert (tmp_path / "t.csv").read_text() == old
 
 
 def test_export_replaces_an_existing_file(tmp_path: Path) -> None:
-    (tmp_path / "t.jsonl").write_text("old\n" * 1000)
+    call("export", "tasks", "--output", "t.jsonl")
+    with (tmp_path / "t.jsonl").open("a") as file:
+        file.write("old\n" * 1000)
     call("export", "tasks", "--output", "t.jsonl")
     assert len((tmp_path / "t.jsonl").read_text().splitlines()) == 6
 

@@ -10,10 +10,9 @@ from typing import Any
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, file_option, verbose_option
+from cloud_tasks.cli.options.common import examples, output_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
-from cloud_tasks.cli.options.output_path import check_output_path
 from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo, until_closed
@@ -45,7 +44,7 @@ def export(registry: Registry) -> click.Command:
         type=click.Choice(FORMATS),
         help="Output format (default: by the extension of --output, else csv).",
     )
-    @file_option("--output", "-o", help="Path of the output file (default: standard output).")
+    @output_option("--output", "-o", help="Path of the output file; -: standard output (default).")
     @click.option(
         "--spreadsheet",
         is_flag=True,
@@ -60,13 +59,14 @@ def export(registry: Registry) -> click.Command:
 
         In CSV, each member of an object in the columns result and data has a column of its own, too, such as
         result.loss or data.model.layers: at most 200 for each of the two, and five levels deep.
+
+        An existing file is overwritten only if it is empty, an export or a report.
         """
         app.start_logging(verbosity=values["verbose"])
         chosen, statuses = _format(values), _statuses(values)
         config = load_from_options(app.registry, values)
         database = database_of(config)
-        with read_database(database) as store:
-            check_output_path(values["output"], config, database, task_sources=(store.job.task_source,))
+        read_database(database).close()
         output: Path | None = values["output"]
         if output is None:
             out = sys.stdout.buffer

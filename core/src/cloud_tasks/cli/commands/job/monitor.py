@@ -22,7 +22,7 @@ import structlog
 
 from cloud_tasks import exit_codes
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, file_option, json_option, verbose_option
+from cloud_tasks.cli.options.common import examples, json_option, output_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job
@@ -60,7 +60,11 @@ def monitor(registry: Registry) -> click.Command:
             "cloud-tasks monitor --provider local --job-id sums --print-events",
         ),
     )
-    @file_option("--output-file", help="Path of a file to copy all events to (JSON Lines).")
+    @output_option(
+        "--output-file",
+        help="Path of a file to copy all events to (JSON Lines).",
+        instead="use --print-events",
+    )
     @click.option("--print-events", is_flag=True, help="Print each event as a line of JSON.")
     @click.option(
         "--auto-complete/--no-auto-complete",

@@ -12,11 +12,10 @@ import attrs
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, file_option, verbose_option
+from cloud_tasks.cli.options.common import examples, output_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures
-from cloud_tasks.cli.options.output_path import check_output_path
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.errors import InputError
@@ -66,18 +65,20 @@ def report(registry: Registry) -> click.Command:
         help="Output format (default: by the extension of --output, else text).",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON; same as --format json.")
-    @file_option("--output", "-o", help="Path of the output file (default: standard output).")
+    @output_option("--output", "-o", help="Path of the output file; -: standard output (default).")
     @verbose_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """Write the report of a finished, running or stopped job from its database."""
+        """Write the report of a finished, running or stopped job from its database.
+
+        An existing file is overwritten only if it is empty, an export or a report.
+        """
         app.start_logging(verbosity=values["verbose"])
         chosen = _format(values)
         config = load_from_options(app.registry, values)
         database = database_of(config)
-        with read_database(database) as store:
-            check_output_path(values["output"], config, database, task_sources=(store.job.task_source,))
+        read_database(database).close()
         facts = gather_facts(database, datetime.now(UTC))
         text = _FORMATS[chosen](attrs.evolve(facts, next_steps=after_failures(facts.statistics, config)))
         output: Path | None = values["output"]

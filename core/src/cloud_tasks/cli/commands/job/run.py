@@ -15,7 +15,7 @@ import structlog
 from cloud_tasks import exit_codes
 from cloud_tasks.cli.commands.job._trait_warnings import trait_warnings
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, file_option, force_option, job_input_options, verbose_option
+from cloud_tasks.cli.options.common import examples, force_option, job_input_options, output_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job, next_commands
@@ -69,7 +69,11 @@ def run(registry: Registry) -> click.Command:
         help="Statuses of the tasks to rerun (default: failed,timed_out,exited,dead).",
     )
     @force_option
-    @file_option("--output-file", help="Path of a file to copy all events to (JSON Lines).")
+    @output_option(
+        "--output-file",
+        help="Path of a file to copy all events to (JSON Lines).",
+        instead="set event_sinks: [console] to print events",
+    )
     @click.option(
         "--on-interrupt",
         type=click.Choice(["ask", "terminate", "leave"]),
