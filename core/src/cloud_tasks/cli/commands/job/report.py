@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from cloud_tasks.report import (
     render_page,
     report_dict,
 )
+from cloud_tasks.store import job_time
 
 __all__ = ["report"]
 
@@ -78,7 +78,8 @@ def report(registry: Registry) -> click.Command:
         database = database_of(config)
         with read_database(database) as store:
             check_output_path(values["output"], config, database, task_sources=(store.job.task_source,))
-        facts = gather_facts(database, datetime.now(UTC))
+            now = job_time(store)
+        facts = gather_facts(database, now)
         text = _FORMATS[chosen](attrs.evolve(facts, next_steps=after_failures(facts.statistics, config)))
         output: Path | None = values["output"]
         if output is None:
