@@ -318,21 +318,3 @@ def test_catalogue_has_a_price_for_every_type_in_each_zone():
     assert ranking.rejected == ()
     assert {ranked.offer.instance_type.name for ranked in ranking.offers} == {kind.name for kind in catalogue()}
     assert min(ranked.price_per_slot for ranked in ranking.offers) > Money.zero()
-
-
-def test_crashable_loop_shows_a_clock_that_is_set_forward_and_never_back(world):
-    skew = [timedelta(0)]
-    loop = CrashableLoop(
-        world,
-        point=CrashPoints(random.Random(1), 0),
-        deadline=lambda: START + timedelta(days=1),
-        asleep_until=lambda: START,
-        clock=lambda: world.now() + skew[0],
-    )
-    minute = timedelta(minutes=1)
-    times: list[timedelta] = []
-    for value in (timedelta(0), minute * 10, timedelta(0), minute * 20):
-        skew[0] = value
-        world.run_for(minute)
-        times.append(loop.now() - START)
-    assert times == [minute, minute * 12, minute * 13, minute * 24]

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Every callback (result, timer, post) runs on the loop's own thread, one at a time, so the controller and its store
    need no lock. The simulated cloud has another loop with the same interface and a virtual clock.
-2. Time never runs backwards, whatever is done to the system's clock.
+2. Time passes evenly, whatever is done to the machine's clock (`JobClock`).
 3. A call that never returns does not keep the process from ending.
 4. A coroutine (`start`) runs in callbacks of the loop, and pauses only at `call`, `sleep` and `Pause`.
 """
@@ -19,8 +19,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
+
+from cloud_tasks.store import JobClock
 
 __all__ = ["Loop", "Pause", "ThreadedLoop", "call", "gather", "sleep", "start"]
 
@@ -152,27 +154,22 @@ class ThreadedLoop:
 
     Args:
         threads: Maximum number of blocking calls at a time; fewer where no more threads can be started.
+        clock: Clock of the job; None: one that starts with the time of the machine.
 
     Raises:
         RuntimeError: No thread can be started.
     """
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, clock: JobClock | None = None) -> None:
+        self.now = (clock or JobClock()).now
+        """Returns the time in UTC."""
         self._threads = _Threads(threads)
         # With one thread every call is made, however few others can be started later.
         self._threads.submit(lambda: None)
         # SimpleQueue.put is reentrant: safe in a signal handler that interrupts a get.
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._time, self._ticks = time.time(), time.monotonic()
         self._timers: list[tuple[datetime, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
-
-    def now(self) -> datetime:
-        """Return the time: never earlier than before, although the system's clock may be set back."""
-        ticks = time.monotonic()
-        self._time = max(time.time(), self._time + ticks - self._ticks)
-        self._ticks = ticks
-        return datetime.fromtimestamp(self._time, UTC)
 
     def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
         def run() -> None:

@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
@@ -48,7 +48,7 @@ from cloud_tasks.model import JobPhase, Money, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
-from cloud_tasks.store import JobState, JobStatistics, Store, iterate_events
+from cloud_tasks.store import JobClock, JobState, JobStatistics, Store, iterate_events, job_time
 
 __all__ = ["Job", "JobResult", "RunRequest"]
 
@@ -153,7 +153,7 @@ class Job:
         """Return the cost of the job that is resumed; zero for a new one."""
         if self._request.resume and self._request.db_file.exists():
             with contextlib.suppress(StoreError), Store.open(self._request.db_file, read_only=True) as store:
-                return store.spending(datetime.now(UTC))
+                return store.spending(job_time(store))
         return Money.zero()
 
     def obstacles(self) -> tuple[str, ...]:
@@ -203,13 +203,15 @@ class Job:
         self._sinks = self._open_sinks()
         compute = self._setup.compute
         # Its first thread is started here: without one, the run cannot be controlled.
-        loop = ThreadedLoop(threads=parallel_launches(self._config) + _OTHER_CALLS + len(self._sinks))
+        clock = JobClock()
+        loop = ThreadedLoop(clock=clock, threads=parallel_launches(self._config) + _OTHER_CALLS + len(self._sinks))
         with contextlib.closing(loop):
-            return self._run_on(loop, compute, ranking, on_progress, started)
+            return self._run_on(loop, clock, compute, ranking, on_progress, started)
 
     def _run_on(
         self,
         loop: ThreadedLoop,
+        clock: JobClock,
         compute: Compute,
         ranking: Ranking,
         on_progress: Callable[[Progress], None],
@@ -218,10 +220,11 @@ class Job:
         resources = self._setup.resume() if self._request.resume else self._setup.create()
         self._is_started = True
         store, tasks, events = resources.store, resources.tasks, resources.events
+        wait_for_store(lambda: clock.resume(store))
         if self._request.retry:
             wait_for_store(lambda: store.reopen_tasks(self._request.retry))
-        wait_for_store(lambda: store.set_state(JobState.RUNNING, datetime.now(UTC)))
-        wait_for_store(lambda: store.begin_run(datetime.now(UTC)))
+        wait_for_store(lambda: store.set_state(JobState.RUNNING, clock.now()))
+        wait_for_store(lambda: store.begin_run(clock.now()))
         note_zones(compute, store.instances())
         opened = RunResources(store=store, compute=compute, tasks=tasks, events=events)
         try:
@@ -231,12 +234,12 @@ class Job:
                 log.info(f"Job {'finished' if store.summary().failed else 'complete'}, deleting queues")
                 tasks.delete()
                 events.delete()
-                wait_for_store(lambda: store.set_state(JobState.FINISHED, datetime.now(UTC)))
+                wait_for_store(lambda: store.set_state(JobState.FINISHED, clock.now()))
             elapsed = timedelta(seconds=time.monotonic() - started)
-            return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed)
+            return attrs.evolve(result, statistics=store.statistics(clock.now()), elapsed=elapsed)
         finally:
             with contextlib.suppress(StoreError):
-                store.end_run(datetime.now(UTC))
+                store.end_run(clock.now())
 
     @property
     def is_running(self) -> bool:
@@ -317,7 +320,7 @@ class Job:
             raise controller.error
         return JobResult(
             outcome=outcome,
-            statistics=store.statistics(),
+            statistics=store.statistics(loop.now()),
             elapsed=timedelta(0),
             reason=controller.reason,
             bad_input=controller.bad_input,

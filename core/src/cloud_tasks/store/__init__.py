@@ -7,6 +7,7 @@ reads run inside `readable`.
 
 from __future__ import annotations
 
+from cloud_tasks.store.clock import JobClock, job_time
 from cloud_tasks.store.db.connection import connect_reader, side_files
 from cloud_tasks.store.db.enum_codes import (
     EVENT_OF_CODE,
@@ -74,6 +75,7 @@ __all__ = [
     "Failure",
     "FailureGroups",
     "InstanceRecord",
+    "JobClock",
     "JobRecord",
     "JobState",
     "JobStatistics",
@@ -93,6 +95,7 @@ __all__ = [
     "iterate_attempts",
     "iterate_events",
     "iterate_tasks",
+    "job_time",
     "mean_price",
     "message_of",
     "outcome_of",

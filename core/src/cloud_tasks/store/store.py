@@ -233,6 +233,16 @@ class Store:
         with self._writing() as connection:
             tasks.record_alive(connection, to_unix(now), is_end=True)
 
+    def clock(self, boot: str) -> tuple[float | None, float | None]:
+        """Return the offset of the job's clock on this boot of the machine, and when a controller was last at work."""
+        with self._file.querying() as connection:
+            return tasks.read_clock(connection, boot)
+
+    def record_clock(self, boot: str, offset: float, now: datetime) -> None:
+        """Record the offset of the job's clock (`JobClock`) on this boot of the machine; it shows ``now``."""
+        with self._writing() as connection:
+            tasks.write_clock(connection, boot, offset, to_unix(now))
+
     def update_job(self, job: JobRecord) -> None:
         """Overwrite the job's record: a resumed run may have another configuration.
 

@@ -109,7 +109,7 @@ def terminal() -> tuple[Console, io.StringIO]:
 
 def test_live_view_follows_the_database(database: Path) -> None:
     console, screen = terminal()
-    with LiveView(database, console=console, clock=lambda: at(3600)) as view:
+    with LiveView(database, console=console, clock=lambda store: at(3600)) as view:
         assert view.is_shown
         assert "2 of 10 tasks" in screen.getvalue()
         with Store.open(database) as store:
@@ -123,7 +123,7 @@ def test_log_lines_appear_above_the_view_complete(database: Path, monkeypatch: p
     monkeypatch.setattr(sys, "stderr", screen)
     configure_logging()
     try:
-        with LiveView(database, console=console, clock=lambda: at(3600)):
+        with LiveView(database, console=console, clock=lambda store: at(3600)):
             structlog.get_logger().info("Something happened")
     finally:
         structlog.reset_defaults()
@@ -132,7 +132,7 @@ def test_log_lines_appear_above_the_view_complete(database: Path, monkeypatch: p
 
 def test_live_view_pauses_for_a_prompt(database: Path) -> None:
     console, screen = terminal()
-    with LiveView(database, console=console, clock=lambda: at(3600)) as view:
+    with LiveView(database, console=console, clock=lambda store: at(3600)) as view:
         assert view.ask("[T]erminate? ", lambda: "t\n") == "t"
         assert "[T]erminate? " in screen.getvalue()
         assert view.is_shown
@@ -148,7 +148,7 @@ def test_live_view_without_a_database_is_not_shown(tmp_path: Path) -> None:
 
 def test_live_view_ends_when_the_database_is_deleted(database: Path) -> None:
     console, _ = terminal()
-    view = LiveView(database, console=console, clock=lambda: at(3600))
+    view = LiveView(database, console=console, clock=lambda store: at(3600))
     with view:
         database.unlink()
         wait_until(lambda: not view.is_shown)

@@ -145,7 +145,7 @@ def test_status_without_a_controller_says_so_and_has_neither_rate_nor_end(
 def test_live_view_projects_the_current_run_whenever_it_was_opened(database: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
-    with LiveView(database, console=console, clock=lambda: NOW):
+    with LiveView(database, console=console, clock=lambda store: NOW):
         text = screen.getvalue()
     assert "600 tasks/hour  about 1h 30m 0s left" in text
     assert "$10.00 so far  $2.00/hour now  projected total $13.00" in text

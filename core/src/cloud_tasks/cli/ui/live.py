@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -28,7 +28,7 @@ from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import InstanceState, Money, TaskStatus
 from cloud_tasks.quantities import counted, format_cost, format_duration
 from cloud_tasks.report import Throughput, status_counts, throughput
-from cloud_tasks.store import InstanceRecord, JobSummary, LatestFailure, RecentFailures, Store
+from cloud_tasks.store import InstanceRecord, JobSummary, LatestFailure, RecentFailures, Store, job_time
 from cloud_tasks.tables import Column, render_table
 
 __all__ = ["LiveView", "Snapshot", "render_snapshot"]
@@ -57,7 +57,7 @@ class LiveView:
     Args:
         database: Job database, which has to exist at `start`.
         console: Console to show it on; None: standard error.
-        clock: Return the current time (UTC).
+        clock: Return the current time (UTC) of a job.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LiveView:
         database: Path,
         *,
         console: Console | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[Store], datetime] = job_time,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -145,8 +145,8 @@ class LiveView:
                 return
 
     def _read(self) -> Snapshot:
-        now = self._clock()
         with Store.open(self._database, read_only=True) as store:
+            now = self._clock(store)
             summary = store.summary()
             return Snapshot(
                 now=now,

@@ -9,6 +9,7 @@ from collections import Counter
 from cloud_tasks.store.db.quantile_sketch import bucket_of
 
 __all__ = [
+    "CLOCK_OFFSET",
     "EARLIER_RUN",
     "FINISHED_BEFORE",
     "RECENT_ENDS",
@@ -38,6 +39,8 @@ FINISHED_BEFORE = "run:finished_before"
 """Tasks that had finished by then."""
 EARLIER_RUN = "earlier_run:"
 """Prefix of the ids of runs whose database this one replaced."""
+CLOCK_OFFSET = "clock:"
+"""Prefix of the identity of a boot of the machine, on which the job's clock is this many seconds ahead of its ticks."""
 
 _ADD = (
     "INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
@@ -79,9 +82,9 @@ class CounterUpdates:
 
     Names of counters: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``,
     ``duplicates``, ``late``, ``unknown_task``, ``set_aside`` (dead-lettered messages), ``run:started``, ``run:alive``,
-    ``run:ended``, ``run:finished_before``, ``recent:<interval>``, ``earlier_run:<id>``, ``earlier_attempts``,
-    ``withdrawn``, ``first_start``,
-    ``last_end``, ``elapsed:count``, ``elapsed:mean``, ``elapsed:m2``, ``elapsed:min``, ``elapsed:max``.
+    ``run:ended``, ``run:finished_before``, ``recent:<interval>``, ``earlier_run:<id>``, ``clock:<boot>``,
+    ``earlier_attempts``, ``withdrawn``, ``first_start``, ``last_end``,
+    ``elapsed:count``, ``elapsed:mean``, ``elapsed:m2``, ``elapsed:min``, ``elapsed:max``.
     """
 
     def __init__(self) -> None:

@@ -22,6 +22,7 @@ from cloud_tasks.store.db.reading import decode_object, whole
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import AttemptRecord, JobRecord, JobState
 from cloud_tasks.store.write.counters import (
+    CLOCK_OFFSET,
     EARLIER_RUN,
     FINISHED_BEFORE,
     RECENT_ENDS,
@@ -30,6 +31,7 @@ from cloud_tasks.store.write.counters import (
     RUN_STARTED,
     add_to_counters,
     read_counter,
+    read_counters,
     recount,
 )
 
@@ -40,6 +42,7 @@ __all__ = [
     "lose_instance",
     "mark_queued",
     "read_attempts",
+    "read_clock",
     "read_earlier_runs",
     "read_job",
     "read_pending",
@@ -49,6 +52,7 @@ __all__ = [
     "reopen_failed",
     "reset_for_requeue",
     "withdraw",
+    "write_clock",
     "write_earlier_runs",
     "write_job",
 ]
@@ -188,6 +192,19 @@ def record_alive(connection: sqlite3.Connection, at: float, *, is_end: bool = Fa
     connection.executemany(
         "INSERT OR REPLACE INTO counters (name, value) VALUES (?, ?)", [(name, at) for name in names]
     )
+
+
+def write_clock(connection: sqlite3.Connection, boot: str, offset: float, at: float) -> None:
+    """Record the offset of the job's clock on a boot of the machine, in place of others, and the time that it shows."""
+    record_alive(connection, at)
+    connection.execute("DELETE FROM counters WHERE name >= ? AND name < ?", (CLOCK_OFFSET, f"{CLOCK_OFFSET}\x7f"))
+    connection.execute("INSERT INTO counters (name, value) VALUES (?, ?)", (f"{CLOCK_OFFSET}{boot}", offset))
+
+
+def read_clock(connection: sqlite3.Connection, boot: str) -> tuple[float | None, float | None]:
+    """Return the recorded offset on this boot, and the Unix time at which a controller was last at work."""
+    known = read_counters(connection)
+    return known.get(f"{CLOCK_OFFSET}{boot}") if boot else None, known.get(RUN_ALIVE)
 
 
 def write_earlier_runs(connection: sqlite3.Connection, run_ids: Iterable[str]) -> None:

@@ -46,7 +46,6 @@ class _Causes:
         """Return the time for which ends of instances may have been booked late, since no controller saw them."""
         faults = self._scenario.faults
         hours: float = faults.sleeps + 3 * bool(faults.calls.slow_call or faults.calls.slow_listing)
-        hours += sum(max(by, timedelta(0)) / timedelta(hours=1) for _, by in faults.clocks.jumps)
         hours += 24 * bool(faults.calls.listing_outage) + 3 * faults.calls.credentials_expire
         return timedelta(hours=hours, minutes=20 * faults.database_locks + 11 * faults.crashes)
 

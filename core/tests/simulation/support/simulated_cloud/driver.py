@@ -234,6 +234,7 @@ class Simulation:
 
     def _run_once(self) -> JobPhase | None:
         """Run one controller to its end; return None if it crashed."""
+        clock = self._world.job_clock()
         loop = CrashableLoop(
             self._world.loop,
             point=self._points,
@@ -241,7 +242,7 @@ class Simulation:
             asleep_until=self._world.asleep_until,
             on_failure=self._call_failed,
             error_point=self._errors,
-            clock=self._world.controller_now,
+            now=clock.now,
         )
         self.monitor.restarted()
         self.monitor.limit_cost(self._limits.max_total_cost)
@@ -250,6 +251,7 @@ class Simulation:
             try:
                 watched = cast(Store, WatchedStore(store, self.monitor, self._points, self._world.is_database_locked))
                 self._resume(watched)
+                clock.resume(store)
                 self._controller = controller = make_controller(
                     loop,
                     watched,

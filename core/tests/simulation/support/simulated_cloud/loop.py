@@ -118,7 +118,7 @@ class CrashableLoop:
         deadline: Virtual time at which the world ends.
         on_failure: Called with the error of each failed call before its callback.
         error_point: Called before each callback, which is then omitted if it raises.
-        clock: Return the time that the controller's clock shows; None for the true time.
+        now: Return the time; None for the true time.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class CrashableLoop:
         asleep_until: Callable[[], datetime],
         on_failure: Callable[[Exception], None] = lambda error: None,
         error_point: Callable[[], None] = lambda: None,
-        clock: Callable[[], datetime] | None = None,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._world = world
         self._point = point
@@ -138,15 +138,9 @@ class CrashableLoop:
         self._asleep_until = asleep_until
         self._on_failure = on_failure
         self._error_point = error_point
-        self._clock = clock or world.now
-        self._time, self._ticks = self._clock(), world.now()
+        self.now = now or world.now
+        """Returns the time of the controller's clock."""
         self.alive = True
-
-    def now(self) -> datetime:
-        """Return the time of the clock, never earlier than before, as the real loop does."""
-        ticks = self._world.now()
-        self._time, self._ticks = max(self._clock(), self._time + (ticks - self._ticks)), ticks
-        return self._time
 
     def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
         self._point("before a call")

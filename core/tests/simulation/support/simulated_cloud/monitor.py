@@ -68,15 +68,11 @@ class Monitor:
 
     Args:
         now: Return the virtual time.
-        controller_now: Return the time that the controller's clock shows.
     """
 
-    def __init__(
-        self, scenario: Scenario, now: Callable[[], datetime], controller_now: Callable[[], datetime] | None = None
-    ) -> None:
+    def __init__(self, scenario: Scenario, now: Callable[[], datetime]) -> None:
         self._scenario = scenario
         self._now = now
-        self._controller_now = controller_now or now
         self.cloud: SimulatedCloud | None = None
         self.workers: dict[str, SimulatedWorker] = {}
         self._intents: set[str] = set()
@@ -242,7 +238,7 @@ class Monitor:
                 raise InvariantViolation(f"10: {instance.instance_id} sent no heartbeat for {now - silent_since}")
 
     def refusal_known(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
-        until = self._controller_now() + error.retry_after
+        until = self._now() + error.retry_after
         self._blocks.append(Block(scope=error.scope, offer=request.offer, until=until, reason=error.reason))
 
     def launch_called(self, request: LaunchRequest) -> None:
@@ -251,7 +247,7 @@ class Monitor:
             return
         self._launched.add(request.client_token)
         for block in self._blocks:
-            if block.until > self._controller_now() and block.covers(request.offer):
+            if block.until > self._now() and block.covers(request.offer):
                 raise InvariantViolation(f"5: launched {request.offer.instance_type.name} despite {block.reason}")
 
     def intended(self, store: Store, requests: Sequence[LaunchRequest], slots: int) -> None:
@@ -315,7 +311,7 @@ class Monitor:
         if worker is None or not reason.startswith("no heartbeat"):
             return
         age = self._now() - worker.created_at
-        if worker.first_sent is None and age < _STARTUP_TIMEOUT - _MAX_WAIT:
+        if not worker.may_have_sent and age < _STARTUP_TIMEOUT - _MAX_WAIT:
             raise InvariantViolation(f"6: {instance_id} terminated for missing heartbeats {age} after its launch")
         if not worker.is_healthy:
             return

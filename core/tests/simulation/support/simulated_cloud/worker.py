@@ -90,6 +90,8 @@ class SimulatedWorker:
         """Time of the last accepted event message."""
         self.first_sent: datetime | None = None
         """Time of the first accepted event message; None before."""
+        self.may_have_sent = False
+        """Whether the queue may have accepted a message: a call that fails may have taken effect."""
 
     @property
     def running(self) -> int:
@@ -337,6 +339,7 @@ class SimulatedWorker:
         body = b"[" + b",".join([text for _, text in self._unsent]) + b"]"
         self._on_sending(self._new_events, body, [event_id for event_id, _ in self._unsent])
         self._new_events = []
+        self.may_have_sent = True
         try:
             if self._events.send([body]):
                 return False

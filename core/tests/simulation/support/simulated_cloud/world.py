@@ -14,6 +14,7 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Event, EventType
 from cloud_tasks.plugin import Queue
 from cloud_tasks.selection import RankedOffer, rank
+from cloud_tasks.store import JobClock
 from simulated_cloud.catalogue import make_prices
 from simulated_cloud.cloud import CloudInstance, EndCause, SimulatedCloud
 from simulated_cloud.dials.calls import Obstacles
@@ -81,7 +82,7 @@ class World:
         self.loop = VirtualLoop(
             latency=lambda: timedelta(seconds=latency.expovariate(1 / mean)), after_step=self._after_step
         )
-        self.monitor = monitor = Monitor(scenario, self.loop.now, self.controller_now)
+        self.monitor = monitor = Monitor(scenario, self.loop.now)
         self._obstacles = Obstacles(self.rng("obstacles"), self._elapsed, lambda: self.faults.calls, self.loop.charge)
         self._garbage = self.rng("garbage")
         self._down_until = START
@@ -121,9 +122,14 @@ class World:
     def _elapsed(self) -> timedelta:
         return self.loop.now() - START
 
-    def controller_now(self) -> datetime:
-        """Return the time that the controller's clock shows."""
-        return self.loop.now() + self._scenario.faults.clocks.of_controller(self._elapsed())
+    def job_clock(self) -> JobClock:
+        """Return the clock of a controller that starts now, on a machine that never boots again."""
+        clocks = self._scenario.faults.clocks
+        return JobClock(
+            ticks=lambda: self._elapsed().total_seconds(),
+            wall=lambda: (self.loop.now() + clocks.of_controller(self._elapsed())).timestamp(),
+            boot=lambda: "this boot",
+        )
 
     def repair(self) -> None:
         """End what lasts until the user repairs it after the end of a run."""

@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -38,7 +38,7 @@ from cloud_tasks.plugin import EventSink, EventSinkContext, Queue
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import render_final_report, render_summary, status_dict, throughput
-from cloud_tasks.store import JobState, Store
+from cloud_tasks.store import JobClock, JobState, Store
 
 __all__ = ["EventMonitor", "monitor"]
 
@@ -132,7 +132,9 @@ class EventMonitor:
         self._store = store
         self._config = config
         self._interval = interval
-        self._loop = ThreadedLoop(threads=2 + len(sinks))
+        clock = JobClock()
+        clock.resume(store)
+        self._loop = ThreadedLoop(threads=2 + len(sinks), clock=clock)
         self._dispatcher = SinkDispatcher(self._loop, sinks)
         self._collector = EventCollector(self._loop, store, queue, on_events=self._collected)
         self._shown: object = None
@@ -147,7 +149,7 @@ class EventMonitor:
             forever: Continue after all tasks are finished, until an interrupt.
         """
         self._forever = forever
-        started = datetime.now(UTC)
+        started = self._loop.now()
         self._store.begin_run(started)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in handlers:
@@ -159,23 +161,23 @@ class EventMonitor:
                 self._show()
                 self._loop.run(lambda: self._collector.stopped)
                 phase = JobPhase.COMPLETE if self._store.summary().finished else JobPhase.LEFT
-                self._dispatcher.send_progress(Progress.read(self._store, datetime.now(UTC)).for_sinks(phase=phase))
+                self._dispatcher.send_progress(Progress.read(self._store, self._loop.now()).for_sinks(phase=phase))
                 self._dispatcher.finish(_SINK_TIMEOUT)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             self._loop.close()
             with contextlib.suppress(StoreError):
-                self._store.end_run(datetime.now(UTC))
+                self._store.end_run(self._loop.now())
         for name, count in self._dispatcher.dropped().items():
             log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
         is_finished = self._store.summary().finished
         if is_finished:
-            self._store.set_state(JobState.FINISHED, datetime.now(UTC))
+            self._store.set_state(JobState.FINISHED, self._loop.now())
         if as_json:
             echo(json.dumps(status_dict(self._store.summary()), indent=2))
         elif is_finished:
-            elapsed = datetime.now(UTC) - started
+            elapsed = self._loop.now() - started
             statistics = self._store.statistics()
             echo(render_final_report(statistics, elapsed, next_steps=after_failures(statistics, self._config)))
         else:
@@ -204,8 +206,8 @@ class EventMonitor:
     def _show(self) -> None:
         """Show the summary if it has changed, and again after each interval."""
         with contextlib.suppress(StoreError):
-            self._store.record_alive(datetime.now(UTC))
-        progress = Progress.read(self._store, datetime.now(UTC))
+            self._store.record_alive(self._loop.now())
+        progress = Progress.read(self._store, self._loop.now())
         if self._dispatcher.takes_progress:
             self._dispatcher.send_progress(progress.for_sinks())
         summary = progress.summary

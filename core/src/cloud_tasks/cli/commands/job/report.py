@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from cloud_tasks.report import (
     render_page,
     report_dict,
 )
+from cloud_tasks.store import job_time
 
 __all__ = ["report"]
 
@@ -78,8 +78,9 @@ def report(registry: Registry) -> click.Command:
         chosen = _format(values)
         config = load_from_options(app.registry, values)
         database = database_of(config)
-        read_database(database).close()
-        facts = gather_facts(database, datetime.now(UTC))
+        with read_database(database) as store:
+            now = job_time(store)
+        facts = gather_facts(database, now)
         text = _FORMATS[chosen](attrs.evolve(facts, next_steps=after_failures(facts.statistics, config)))
         output: Path | None = values["output"]
         if output is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from cloud_tasks.controller import check_recorded_place
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import render_activity, render_summary, status_dict, throughput
-from cloud_tasks.store import read_activity
+from cloud_tasks.store import job_time, read_activity
 
 __all__ = ["status"]
 
@@ -45,9 +44,9 @@ def status(registry: Registry) -> click.Command:
         database = database_of(config)
         check_recorded_place(database, config, ask=False)
         with read_database(database) as store:
-            statistics = store.statistics(with_failures=False)
+            now = job_time(store)
+            statistics = store.statistics(now, with_failures=False)
             instances = store.instances()
-            now = datetime.now(UTC)
             activity = read_activity(store.path, statistics.summary, now)
             rate = throughput(statistics.summary, now, activity=activity)
             facts = status_dict(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from cloud_tasks.model import Instance
 from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.store import InstanceRecord, Store, is_job_database, writer_of
+from cloud_tasks.store import InstanceRecord, Store, is_job_database, job_time, writer_of
 
 __all__ = ["stop"]
 
@@ -202,7 +201,7 @@ def _has_job(database: Path, job_id: str) -> bool:
 
 
 def _record_terminated(store: Store) -> None:
-    now = datetime.now(UTC)
+    now = job_time(store)
     for record in store.instances():
         if record.ended_at is not None:
             continue

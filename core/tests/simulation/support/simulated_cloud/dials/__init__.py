@@ -15,9 +15,7 @@ __all__ = ["DIALS", "OFF", "Dial", "dial"]
 
 DIALS: tuple[Dial, ...] = (*clocks.DIALS, *calls.DIALS, *launches.DIALS, *money.DIALS, *parties.DIALS)
 
-OFF: Mapping[str, str] = {
-    "clock jumps": "a cost that a clock that was set, before a restart of the controller, does not change",
-}
+OFF: Mapping[str, str] = {}
 """What is missing in the controller for a dial to hold, by the name of the dial."""
 
 

@@ -1,0 +1,88 @@
+"""The clock of a job, by which its controller measures silence, age and cost.
+
+Invariants, each with a test:
+
+1. It runs on while the machine is suspended, and setting the clock of the machine changes nothing.
+2. While instances run, the controllers of a job that follow each other on one boot of a machine share one clock.
+3. It does not run backwards, neither during a run nor from one run with instances to the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cloud_tasks.store.db.times import from_unix_or_none
+from cloud_tasks.store.store import Store
+
+__all__ = ["JobClock", "job_time"]
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def _read_ticks() -> float:
+    """Return seconds from a clock that nobody sets and that runs while the machine is suspended, where there is one."""
+    for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):
+        with contextlib.suppress(AttributeError, OSError):
+            return time.clock_gettime(getattr(time, name))
+    return time.monotonic()
+
+
+def _read_boot() -> str:
+    """Return the identity of this boot of the machine; empty where there is none."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+class JobClock:
+    """Clock that starts with the time of the machine, or continues that of earlier controllers.
+
+    Args:
+        ticks: Return the seconds since a moment that stays the same until the machine boots again.
+        wall: Return the Unix time that the clock of the machine shows.
+        boot: Return the identity of this boot; empty if it is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        ticks: Callable[[], float] = _read_ticks,
+        wall: Callable[[], float] = time.time,
+        boot: Callable[[], str] = _read_boot,
+    ) -> None:
+        self._ticks = ticks
+        self._boot = boot()
+        self._offset = wall() - ticks()
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.fromtimestamp(self._ticks() + self._offset, UTC)
+
+    def follow(self, store: Store) -> None:
+        """Continue the clock of a job whose instances are charged by it."""
+        if all(record.ended_at is not None for record in store.instances()):
+            return
+        offset, last_alive = store.clock(self._boot)
+        ticks = self._ticks()
+        # What cannot be read as a time is unknown.
+        if offset is not None and from_unix_or_none(ticks + offset) is not None:
+            self._offset = offset
+        if last_alive is not None and from_unix_or_none(last_alive) is not None:
+            self._offset = max(self._offset, last_alive - ticks)
+
+    def resume(self, store: Store) -> None:
+        """Continue the clock of a job, and let the next controller continue it; before the loop has any timer."""
+        self.follow(store)
+        store.record_clock(self._boot, self._offset, self.now())
+
+
+def job_time(store: Store) -> datetime:
+    """Return the present time by the clock of a job."""
+    clock = JobClock()
+    clock.follow(store)
+    return clock.now()
