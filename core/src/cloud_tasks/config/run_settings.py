@@ -108,6 +108,10 @@ class RunSettings(Limits, InstanceConstraints, _JobSettings):
         validator=AtLeast(0),
     )
 
+    checks: bool = setting(
+        help="Check the provider's account at the start of a run, and refuse to start where it cannot work",
+        default=True,
+    )
     give_up_after: Seconds = setting(
         help="Time for which every launch is refused for causes that only a person can remove, with no instance left, "
         "after which the run ends; 0: never",

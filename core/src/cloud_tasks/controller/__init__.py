@@ -32,10 +32,18 @@ from cloud_tasks.controller.setup.open_backends import (
     open_regions,
 )
 from cloud_tasks.controller.setup.place import check_recorded_place, place_of
+from cloud_tasks.controller.setup.provider_checks import (
+    AccountError,
+    check_account,
+    check_backend,
+    check_context,
+    explained_by_checks,
+)
 
 __all__ = [
     "MAX_PARALLEL_SENDS",
     "Abort",
+    "AccountError",
     "Action",
     "Block",
     "Controller",
@@ -63,11 +71,15 @@ __all__ = [
     "ThreadedLoop",
     "ask_headroom",
     "cache_dir",
+    "check_account",
+    "check_backend",
+    "check_context",
     "check_launch",
     "check_max_runtime",
     "check_recorded_place",
     "decide",
     "expiry",
+    "explained_by_checks",
     "note_zones",
     "open_compute",
     "open_pricing",

@@ -39,12 +39,13 @@ from cloud_tasks.controller.launch.terminate import note_zones
 from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
-from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
+from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup, records_instances
 from cloud_tasks.controller.setup.lifetime_check import check_max_runtime
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
+from cloud_tasks.controller.setup.provider_checks import AccountError, check_account, explained_by_checks
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
 from cloud_tasks.errors import PlaceError, StoreError
-from cloud_tasks.model import JobPhase, Money, TaskStatus
+from cloud_tasks.model import JobPhase, LaunchRequest, Money, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
@@ -136,18 +137,31 @@ class Job:
         return self._setup.load()
 
     def choose(self) -> Ranking:
-        """Rank the offers.
+        """Rank the offers, and check whether the provider's account allows the run.
 
         Raises:
-            InputError: None satisfies the constraints, the best cannot be launched, or no instance lives for one task.
+            InputError: No offer satisfies the constraints, the best cannot be launched, no instance lives for one task,
+                or a check of the account failed.
         """
         if self._request.resume:
             self._setup.check_resumable()
-        ranking = require_offer(rank_offers(self._config, self.job_id), self._config)
-        check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
+        with explained_by_checks(self._config):
+            ranking = require_offer(rank_offers(self._config, self.job_id), self._config)
+        launch = check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
+        for line in self._check_account(launch):
+            log.warning(line)
         if warning := check_max_runtime(self._config, ranking.offers, spent=self._spent()):
             log.warning(warning)
         return ranking
+
+    def _check_account(self, launch: LaunchRequest | None) -> tuple[str, ...]:
+        """Return the warnings of the account's checks. A resumed run with instances does not depend on launches."""
+        try:
+            return check_account(self._config, launch)
+        except AccountError as error:
+            if self._request.resume and records_instances(self._request.db_file):
+                return error.problems
+            raise
 
     def _spent(self) -> Money:
         """Return the cost of the job that is resumed; zero for a new one."""

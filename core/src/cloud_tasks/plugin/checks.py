@@ -1,10 +1,12 @@
-"""Findings of backends about their account, for ``cloud-tasks doctor``."""
+"""Findings of backends about their account, for ``cloud-tasks doctor`` and for the start of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import attrs
+
+from cloud_tasks.model import LaunchRequest
 
 __all__ = ["CheckContext", "Finding"]
 
@@ -16,6 +18,10 @@ class CheckContext:
     region: str | None = None
     zone: str | None = None
     cache_dir: Path | None = None
+    queue: str = ""
+    """Name of the queue backend that the workers use; empty if none is chosen."""
+    launch: LaunchRequest | None = None
+    """First launch of a run that waits for the checks: omit what cannot prevent that run. None for ``doctor``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -29,3 +35,6 @@ class Finding:
     """Result in one line, without secrets."""
     remedy: str = ""
     """Suggested fix, such as a command; empty if none is needed."""
+    prevents_run: bool = False
+    """Whether, if the check failed, a run would certainly not work: ``run`` then refuses to start. False for doubts,
+    for what may pass by itself, and for advice, which are warnings."""

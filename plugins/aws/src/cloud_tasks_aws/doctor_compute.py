@@ -1,9 +1,10 @@
-"""Doctor checks of an AWS account for launching instances. Read-only, apart from a dry-run launch.
+"""Checks of an AWS account for launching instances, for ``doctor`` and before a run. Read-only, but a dry-run launch.
 
 Invariants, each with a test:
 
 1. A problem is reported as a finding with a suggested fix, never as an exception.
-2. No resource is created: the launch is a dry run ("DryRun" in the EC2 API reference) without a security group.
+2. No resource is created: the launch is a dry run ("DryRun" in the EC2 API reference), without a group that is missing.
+3. What may pass by itself, or cannot be read with these permissions, prevents no run.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import CloudTasksError
-from cloud_tasks.model import Architecture
+from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.model import Architecture, LaunchRequest
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks_aws.compute.compute_errors import translate_errors
+from cloud_tasks_aws.compute.build import launch_arguments
+from cloud_tasks_aws.compute.compute_errors import launch_error, translate_errors
 from cloud_tasks_aws.compute.image_resolver import BootImage, ImageResolver
 from cloud_tasks_aws.compute.network import Network
-from cloud_tasks_aws.errors import code_of
+from cloud_tasks_aws.errors import code_of, is_denied
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 
@@ -47,18 +49,15 @@ def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Find
     network = Network(ec2, settings)
     yield _check("network", "run: aws ec2 create-default-vpc, or set aws.subnets", lambda: _subnets(network))
     images = ImageResolver(ec2, lambda: _client(settings, context, "ssm"))
-    found: list[BootImage] = []
-
-    def image() -> str:
-        found.append(images.resolve(None, Architecture.X86_64))
-        return f"default image: {found[0].image_id}"
-
-    yield _check("boot image", _PERMISSIONS, image)
-    if found:
-        yield _check("launching", _PERMISSIONS, lambda: _dry_run(ec2, found[0]))
+    launch = context.launch
+    if launch is None:
+        yield from _default_launch(ec2, images)
+    else:
+        yield _check("launching", _PERMISSIONS, lambda: _first_launch(ec2, settings, network, images, launch))
     yield _profile(settings, context)
-    for provisioning_model, code in _QUOTAS.items():
-        yield _check(f"{provisioning_model} quota", _PERMISSIONS, partial(_quota, settings, context, code))
+    if launch is None:
+        for provisioning_model, code in _QUOTAS.items():
+            yield _check(f"{provisioning_model} quota", _PERMISSIONS, partial(_quota, settings, context, code))
 
 
 def _check(subject: str, remedy: str, check: Callable[[], str]) -> Finding:
@@ -66,7 +65,20 @@ def _check(subject: str, remedy: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(ok=True, subject=subject, message=check())
     except CloudTasksError as error:
-        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or remedy)
+        return Finding(
+            ok=False,
+            subject=subject,
+            message=error.message,
+            remedy=error.hint or remedy,
+            prevents_run=_is_certain(error),
+        )
+
+
+def _is_certain(error: CloudTasksError) -> bool:
+    """Return whether a launch would fail, too."""
+    if isinstance(error, LaunchRefusedError):
+        return error.scope is RefusalScope.ACCOUNT
+    return not (isinstance(error, ProviderError) and error.transient) and not is_denied(error.__cause__)
 
 
 def _client(settings: AwsSettings, context: CheckContext, service: str) -> Any:
@@ -94,39 +106,72 @@ def _subnets(network: Network) -> str:
     return f"subnets in {', '.join(zones)}"
 
 
-def _dry_run(ec2: Any, image: BootImage) -> str:
-    try:
-        with translate_errors("dry-run launch"):
-            tags = [{"ResourceType": kind, "Tags": [{"Key": "cloud-tasks-job", "Value": "doctor"}]} for kind in _TAGGED]
-            try:
-                ec2.run_instances(
-                    DryRun=True,
-                    ImageId=image.image_id,
-                    InstanceType=_PROBE_TYPE,
-                    MinCount=1,
-                    MaxCount=1,
-                    TagSpecifications=tags,
-                )
-            except ClientError as error:
-                if code_of(error) != "DryRunOperation":
-                    raise
-    except CloudTasksError as error:
-        raise CloudTasksError(error.message, hint=_PERMISSIONS) from error
-    return f"launching {_PROBE_TYPE} is allowed"
+def _default_launch(ec2: Any, images: ImageResolver) -> Iterator[Finding]:
+    """Check the default image, and the permission to launch it."""
+    found: list[BootImage] = []
+
+    def image() -> str:
+        found.append(images.resolve(None, Architecture.X86_64))
+        return f"default image: {found[0].image_id}"
+
+    yield _check("boot image", _PERMISSIONS, image)
+    tags = [{"ResourceType": kind, "Tags": [{"Key": "cloud-tasks-job", "Value": "doctor"}]} for kind in _TAGGED]
+
+    def launch() -> str:
+        arguments = {"ImageId": found[0].image_id, "InstanceType": _PROBE_TYPE, "TagSpecifications": tags}
+        try:
+            with translate_errors("dry-run launch"):
+                _dry_run(ec2, MinCount=1, MaxCount=1, **arguments)
+        except CloudTasksError as error:
+            raise CloudTasksError(error.message, hint=_PERMISSIONS) from error
+        return f"launching {_PROBE_TYPE} is allowed"
+
+    if found:
+        yield _check("launching", _PERMISSIONS, launch)
 
 
 _TAGGED = ("instance", "volume", "network-interface")
 
 
+def _first_launch(
+    ec2: Any, settings: AwsSettings, network: Network, images: ImageResolver, request: LaunchRequest
+) -> str:
+    """Check the first launch of a run with its image, disk, subnet, groups, key and instance profile."""
+    offer = request.offer
+    image = images.resolve(request.image, offer.instance_type.architecture)
+    interface = network.interface(offer.zone, may_create=False)
+    arguments = launch_arguments(request, settings, user_data=b"", image=image, interface=interface)
+    try:
+        with translate_errors("dry-run launch"):
+            _dry_run(ec2, **{key: value for key, value in arguments.items() if key != "ClientToken"})
+    except ProviderError as error:
+        cause = error.__cause__
+        raise launch_error(offer, cause) if isinstance(cause, ClientError) else error from cause
+    return f"launching {offer.instance_type.name} in {offer.zone} is allowed"
+
+
+def _dry_run(ec2: Any, **arguments: Any) -> None:
+    try:
+        ec2.run_instances(DryRun=True, **arguments)
+    except ClientError as error:
+        if code_of(error) != "DryRunOperation":
+            raise
+
+
 def _profile(settings: AwsSettings, context: CheckContext) -> Finding:
+    """Check the instance profile: instances without one have no credentials, unless the startup script sets some."""
     subject = "instance profile"
     name = settings.instance_profile
+    if not name and (name == "" or context.queue not in ("", "aws")):
+        return Finding(ok=True, subject=subject, message="none")
     if not name:
         return Finding(
             ok=False,
             subject=subject,
             message="not set: workers on instances cannot access SQS and S3",
-            remedy="create a role with the worker policy (doctor --policy), then set aws.instance_profile",
+            remedy="create a role with the worker policy (doctor --policy), then set aws.instance_profile; or set "
+            'it to "" if the startup script provides credentials',
+            prevents_run=context.queue == "aws",
         )
 
     def check() -> str:

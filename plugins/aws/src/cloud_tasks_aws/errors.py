@@ -23,7 +23,15 @@ from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 
-__all__ = ["code_of", "invalid_response", "is_transient_code", "one_line", "provider_error", "translate_errors"]
+__all__ = [
+    "code_of",
+    "invalid_response",
+    "is_denied",
+    "is_transient_code",
+    "one_line",
+    "provider_error",
+    "translate_errors",
+]
 
 _TRANSIENT = frozenset(
     {
@@ -98,6 +106,11 @@ def code_of(error: BaseException) -> str:
 def is_transient_code(code: str) -> bool:
     """Return whether the error with this code is temporary, so that a retry may succeed."""
     return code in _TRANSIENT
+
+
+def is_denied(error: BaseException | None) -> bool:
+    """Return whether a botocore exception is about a missing permission."""
+    return isinstance(error, ClientError) and code_of(error) in _DENIED
 
 
 def provider_error(action: str, error: Exception) -> ProviderError:

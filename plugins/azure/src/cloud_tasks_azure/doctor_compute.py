@@ -1,10 +1,11 @@
-"""Doctor checks of a subscription for running jobs on Virtual Machines. Read-only.
+"""Checks of a subscription for running jobs on Virtual Machines, for ``doctor`` and before a run. Read-only.
 
 Invariants, each with a test:
 
 1. A problem is reported as a finding with the command that fixes it, never as an exception.
 2. Every request is a GET or a HEAD.
 3. After a failed sign-in no further request is sent.
+4. What may pass by itself, or cannot be read with these permissions, prevents no run.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["check_compute"]
 
 _POLICY = "cloud-tasks doctor --provider azure --policy"
 _COMPUTE = "Microsoft.Compute"
-_BESIDES = ("Microsoft.Network", "Microsoft.Storage")
+_NETWORK, _STORAGE = "Microsoft.Network", "Microsoft.Storage"
 _QUOTAS: Mapping[str, tuple[str, str]] = {
     "on-demand quota": ("cores", "dedicated"),
     "spot quota": ("lowPriorityCores", "lowPriority"),
@@ -40,6 +41,8 @@ _API_VERSIONS: Mapping[str, str] = {"userassignedidentities": "2023-01-31"}
 """API version by kind of resource; `_NETWORK_VERSION` for the others."""
 _NETWORK_VERSION = "2024-05-01"
 _MAX_SHOWN = 4
+_DENIED = 403
+_LAUNCH = "Microsoft.Compute/virtualMachines/write"
 
 
 def check_compute(settings: AzureSettings, context: CheckContext) -> Iterator[Finding]:
@@ -48,7 +51,7 @@ def check_compute(settings: AzureSettings, context: CheckContext) -> Iterator[Fi
         clients = Clients(settings)
     except CloudTasksError as error:
         remedy = error.hint or "run: az account list --output table"
-        yield Finding(ok=False, subject="subscription", message=error.message, remedy=remedy)
+        yield Finding(ok=False, subject="subscription", message=error.message, remedy=remedy, prevents_run=True)
         return
     with closing(clients):
         entry, provider = _access(clients)
@@ -56,15 +59,18 @@ def check_compute(settings: AzureSettings, context: CheckContext) -> Iterator[Fi
         if provider is None:
             return
         yield _registered(clients, _COMPUTE, provider)
-        for namespace in _BESIDES:
-            yield _check(namespace, _POLICY, lambda name=namespace: _registration(clients, name))  # type: ignore[misc]
-        location = (context.region or location_of(context.zone or "")).lower()
+        yield _check(_NETWORK, _POLICY, lambda: _registration(clients, _NETWORK))
+        if context.launch is None:
+            yield _check(_STORAGE, _POLICY, lambda: _registration(clients, _STORAGE))
+        zone = context.zone if context.launch is None else context.launch.offer.zone
+        location = (context.region or location_of(zone or "")).lower()
         region = _check("region", "run: cloud-tasks list-regions --provider azure", lambda: _region(location, provider))
         yield region
-        if region.ok:
+        if region.ok and context.launch is None:
             yield _check("VM sizes", _POLICY, lambda: _sizes(clients, location))
             yield from _quotas(clients, location)
-        yield _check("instances", _POLICY, lambda: _instances(clients))
+        if context.launch is None:
+            yield _check("instances", _POLICY, lambda: _instances(clients))
         yield _permissions(clients, settings)
         yield _identity(clients, settings)
         yield from _configured_resources(clients, settings)
@@ -75,7 +81,14 @@ def _check(subject: str, remedy: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(ok=True, subject=subject, message=check())
     except CloudTasksError as error:
-        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or remedy)
+        return _failed(subject, error, error.hint or remedy)
+
+
+def _failed(subject: str, error: CloudTasksError, remedy: str) -> Finding:
+    """Return the finding of an error. A run may work without the permission for the request, and after an outage."""
+    is_transient = isinstance(error, ProviderError) and error.transient
+    is_certain = not is_transient and getattr(error.__cause__, "status_code", None) != _DENIED
+    return Finding(ok=False, subject=subject, message=error.message, remedy=remedy, prevents_run=is_certain)
 
 
 def _access(clients: Clients) -> tuple[Finding, Any]:
@@ -85,10 +98,10 @@ def _access(clients: Clients) -> tuple[Finding, Any]:
             provider = clients.resources.providers.get(_COMPUTE)
     except NotFoundError as error:
         remedy = "run: az account list --output table, then set azure.subscription_id"
-        return Finding(ok=False, subject="subscription", message=error.message, remedy=remedy), None
+        return _failed("subscription", error, remedy), None
     except ProviderError as error:
         subject = "credentials" if error.hint == LOGIN else "subscription"
-        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or _POLICY), None
+        return _failed(subject, error, error.hint or _POLICY), None
     message = f"accepted for the subscription {clients.subscription}"
     return Finding(ok=True, subject="credentials", message=message), provider
 
@@ -197,6 +210,7 @@ def _permissions(clients: Clients, settings: AzureSettings) -> Finding:
         message=f"missing in {scope}: {', '.join(lacking[:_MAX_SHOWN])}{more}",
         remedy=f'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope {scope}'
         f" (role definition: {_POLICY})",
+        prevents_run=_LAUNCH in lacking,
     )
 
 

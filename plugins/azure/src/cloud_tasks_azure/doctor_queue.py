@@ -1,4 +1,4 @@
-"""Doctor checks of the queues of a job: the storage account, or the Service Bus namespace. Read-only.
+"""Checks of a job's queues, for ``doctor`` and before a run: storage account, Service Bus namespace. Read-only.
 
 Invariants, each with a test:
 
@@ -56,9 +56,15 @@ def _account(settings: AzureSettings) -> Finding:
             remedy = f"run: az storage account create --name {name} --resource-group GROUP, or check the network"
         else:
             remedy = error.hint or f"{_ROLE} ACCOUNT-ID {_POLICY}"
-        return Finding(ok=False, subject=subject, message=error.message, remedy=remedy)
+        return _unusable(subject, error, remedy)
     except CloudTasksError as error:
-        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint)
+        return _unusable(subject, error, error.hint)
+
+
+def _unusable(subject: str, error: CloudTasksError, remedy: str) -> Finding:
+    """Return the finding of an error. A run makes the same calls."""
+    is_certain = not (isinstance(error, ProviderError) and error.transient)
+    return Finding(ok=False, subject=subject, message=error.message, remedy=remedy, prevents_run=is_certain)
 
 
 def _container(settings: AzureSettings, name: str) -> Finding:
@@ -97,7 +103,7 @@ def _service_bus(settings: AzureSettings) -> Finding:
         with open_service_bus(settings, context) as queue:
             queue.exists()
     except CloudTasksError as error:
-        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or remedy)
+        return _unusable(subject, error, error.hint or remedy)
     return Finding(ok=True, subject=subject, message="queues can be looked up")
 
 

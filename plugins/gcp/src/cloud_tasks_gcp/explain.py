@@ -44,6 +44,8 @@ class Explanation:
     remedy: str = ""
     """Command or step that fixes the error; empty when unknown."""
     transient: bool = False
+    is_denied: bool = False
+    """Whether a permission for the call is missing."""
 
 
 def explain(status: int, answer: Any, *, service: str, project: str = "") -> Explanation:
@@ -102,6 +104,7 @@ def explain(status: int, answer: Any, *, service: str, project: str = "") -> Exp
             reason=reason,
             message=f"{missing} is missing for the {name} in {_project(project)}" + (f": {text}" if text else ""),
             remedy="run: cloud-tasks doctor --policy, and grant the account the printed role",
+            is_denied=True,
         )
     transient = status in _TRANSIENT or status == 403
     return Explanation(

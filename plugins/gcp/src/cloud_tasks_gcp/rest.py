@@ -21,12 +21,16 @@ from cloud_tasks_gcp.credentials import auth_failure, credentials
 from cloud_tasks_gcp.explain import explain
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["Rest"]
+__all__ = ["DeniedError", "Rest"]
 
 _TIMEOUT = (10, 60)
 """Connect timeout and read timeout in seconds."""
 _TOTAL_TIMEOUT = 120.0
 """Time limit of a call with its retries, in seconds."""
+
+
+class DeniedError(ProviderError):
+    """A permission for the call is missing."""
 
 
 class Rest:
@@ -102,6 +106,8 @@ class Rest:
             raise ProviderError(f"{self._service} returned invalid JSON", transient=True)
         explanation = explain(answer.status_code, content, service=self._service, project=self._project)
         error_class = NotFoundError if answer.status_code == 404 else ProviderError
+        if explanation.is_denied:
+            error_class = DeniedError
         raise error_class(explanation.message, transient=explanation.transient, hint=explanation.remedy)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from cloud_tasks.plugin import (
+    CheckContext,
     Compute,
     ComputeBackend,
     ComputeContext,
+    Finding,
     InstanceContext,
     InstanceSide,
     Pricing,
@@ -34,6 +36,7 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
             settings=LocalSettings,
             traits=QUEUE_TRAITS,
             open=_open_queue,
+            check=_check,
         ),
     )
 
@@ -48,6 +51,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             traits=COMPUTE_TRAITS,
             open=_open_compute,
             open_instance=_open_instance,
+            check=_check,
         ),
     )
 
@@ -62,6 +66,12 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
             open=_open_pricing,
         ),
     )
+
+
+def _check(settings: LocalSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_local.checks import check_state_folder
+
+    return check_state_folder(settings, context)
 
 
 @contextmanager

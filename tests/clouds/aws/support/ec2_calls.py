@@ -22,6 +22,8 @@ _REGIONS = (REGION, "eu-central-1", "us-west-2")
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 _OWN_FILTERS = ("client-token", "instance-lifecycle", "instance-state-name")
 _MAX_USER_DATA = 16 * 1024
+_FOUND_BY_DRY_RUNS = ("UnauthorizedOperation", "InvalidKeyPair.NotFound", "InvalidParameterValue")
+"""A dry run checks permissions and parameters, not capacity and quotas."""
 
 
 @attrs.frozen(kw_only=True)
@@ -118,8 +120,9 @@ class InstanceCalls:
         user_data = decoded_user_data(form.get("UserData"))
         if len(user_data) > _MAX_USER_DATA:
             raise Ec2Error("InvalidParameterValue", f"User data is limited to {_MAX_USER_DATA} bytes")
-        self.refuse_without_capacity(zone, instance_type, "spot" if spot else "on-demand")
-        if form.get("DryRun") == "true":
+        is_dry_run = form.get("DryRun") == "true"
+        self.refuse_without_capacity(zone, instance_type, "spot" if spot else "on-demand", is_dry_run=is_dry_run)
+        if is_dry_run:
             raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
         profile = form.get("IamInstanceProfile.Name") or form.get("IamInstanceProfile.Arn").rpartition("/")[2]
         forwarded = form.without("ClientToken", "InstanceMarketOptions", "UserData", "TagSpecification.3")
@@ -163,8 +166,12 @@ class InstanceCalls:
     def _price(self, instance_type: str, subnet: str) -> float:
         return self.catalog.spot_price(instance_type, self._zone(subnet))
 
-    def refuse_without_capacity(self, zone: str, instance_type: str, provisioning_model: str) -> None:
+    def refuse_without_capacity(
+        self, zone: str, instance_type: str, provisioning_model: str, *, is_dry_run: bool = False
+    ) -> None:
         for each in self.stock_outs:
+            if is_dry_run and each.code not in _FOUND_BY_DRY_RUNS:
+                continue
             if each.covers(zone, instance_type, provisioning_model):
                 if each.times:
                     self._count_down(each)

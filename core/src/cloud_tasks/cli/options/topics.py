@@ -34,9 +34,9 @@ TOPICS: Mapping[str, Sequence[str]] = {
     ),
     "Results and logs": ("max_result_bytes", "result_store", "log_store", "event_spool_bytes"),
     "Life of instances and workers": (
-        "scaling_check_interval", "instance_termination_delay", "max_parallel_instance_creations", "give_up_after",
-        "max_concurrent_queue_operations", "keepalive_interval", "keepalive_startup_timeout", "keepalive_timeout",
-        "shutdown_grace_period", "idle_limit", "max_lifetime", "on_error",
+        "scaling_check_interval", "instance_termination_delay", "max_parallel_instance_creations", "checks",
+        "give_up_after", "max_concurrent_queue_operations", "keepalive_interval", "keepalive_startup_timeout",
+        "keepalive_timeout", "shutdown_grace_period", "idle_limit", "max_lifetime", "on_error",
     ),
 }  # fmt: skip
 """Keys of ``run`` by heading, in the order of the help."""

@@ -152,8 +152,10 @@ def provider_chooses(config: JobConfig) -> bool:
     return traits.provider_selects_offer and Prefer(config.run.prefer) is not Prefer.SPEED
 
 
-def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: str, queue_name: str) -> None:
-    """Have the compute backend check script, image and disk of the first launch of a run.
+def check_launch(
+    config: JobConfig, offers: Sequence[RankedOffer], *, job_id: str, queue_name: str
+) -> LaunchRequest | None:
+    """Have the compute backend check script, image and disk of the first launch of a run; return its request.
 
     Args:
         offers: Ranked, best first.
@@ -161,9 +163,8 @@ def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: st
     Raises:
         InputError: The backend would reject the launch.
     """
-    check = config.registry.compute(config.compute).check_launch
-    if check is None or not offers:
-        return
+    if not offers:
+        return None
     run = config.run
     has_script = any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
     builder = LaunchRequestBuilder(
@@ -176,7 +177,10 @@ def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: st
     )
     others = alternatives(offers) if provider_chooses(config) else ()
     request = builder.compose(offers[0], others, "0" * _TOKEN_LENGTH, config.max_lifetime)
-    check(config.settings_for("compute", config.compute), request)
+    check = config.registry.compute(config.compute).check_launch
+    if check is not None:
+        check(config.settings_for("compute", config.compute), request)
+    return request
 
 
 def _rules(rules: Sequence[RetryRule], earlier: int) -> str | None:

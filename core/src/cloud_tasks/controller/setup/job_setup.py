@@ -39,7 +39,7 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.sanitize import clean_text
 from cloud_tasks.store import JobRecord, Store, iterate_tasks, writer_of
 
-__all__ = ["JobInput", "JobResources", "JobSetup"]
+__all__ = ["JobInput", "JobResources", "JobSetup", "records_instances"]
 
 _SCRATCH = ".cloud-tasks-load-"
 """Start of the names of folders in which databases are loaded."""
@@ -178,7 +178,7 @@ class JobSetup:
         Raises:
             InputError: The earlier job has instances in another place, where `create` would not terminate them.
         """
-        if _records_instances(self._given.db_file):
+        if records_instances(self._given.db_file):
             check_recorded_place(self._given.db_file, self._config)
         found = [_describe(self._given.db_file)] if self._given.db_file.exists() else []
         for kind, queue in zip(("task", "event"), self._open_queues(), strict=True):
@@ -275,7 +275,7 @@ class JobSetup:
 
     def _may_have_instances(self) -> bool:
         """Return whether to list instances; loading a queue needs no permission for that."""
-        return self._starts_instances or _records_instances(self._given.db_file)
+        return self._starts_instances or records_instances(self._given.db_file)
 
 
 def _claim(tasks: Queue) -> None:
@@ -303,7 +303,8 @@ def _describe(database: Path) -> str:
     return f"job {summary.job.job_id} ({database}): {finished}"
 
 
-def _records_instances(database: Path) -> bool:
+def records_instances(database: Path) -> bool:
+    """Return whether a database has instances that are not recorded as ended."""
     try:
         with Store.open(database, read_only=True) as store:
             return any(record.ended_at is None for record in store.instances())

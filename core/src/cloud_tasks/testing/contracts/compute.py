@@ -15,8 +15,8 @@ import pytest
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Instance, LaunchRequest, Offer, ProvisioningModel
-from cloud_tasks.plugin import Compute, ComputeBackend, ComputeContext, ComputeTraits, NoSettings
-from cloud_tasks.testing.contracts.contract import Contract, eventually
+from cloud_tasks.plugin import CheckContext, Compute, ComputeBackend, ComputeContext, ComputeTraits, NoSettings
+from cloud_tasks.testing.contracts.contract import Contract, eventually, require_no_obstacle
 from cloud_tasks.testing.fakes.faults import Fault, When, inject
 
 __all__ = ["ComputeContract", "ComputeSubject", "Refusal"]
@@ -263,6 +263,13 @@ class ComputeContract(Contract):
         eventually(lambda: own.instance_id in shown(), patience=subject.traits.listing_lag + subject.patience)
         assert shown()[own.instance_id] == own.job_id
         assert foreign is None or shown().get(foreign) == ""
+
+    def test_check_prevents_no_run_on_an_account_that_works(
+        self, subject: ComputeSubject, request_of: RequestFactory
+    ) -> None:
+        for launch in (None, request_of()):
+            context = CheckContext(region=subject.region, zone=subject.offer.zone, launch=launch)
+            require_no_obstacle(subject.backend, subject.settings, context)
 
     def test_headroom_has_a_number_and_its_limit(self, compute: Compute, subject: ComputeSubject) -> None:
         headroom = compute.headroom(subject.offer)

@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-__all__ = ["Contract", "eventually"]
+from cloud_tasks.plugin import CheckContext, ComputeBackend, Finding, QueueBackend
+
+__all__ = ["Contract", "eventually", "require_no_obstacle"]
 
 
 class Contract:
@@ -50,6 +52,14 @@ def eventually(condition: Callable[[], object], *, patience: timedelta = timedel
     while not condition():
         assert time.monotonic() < deadline, f"condition not met within {patience.total_seconds():g} s"
         time.sleep(0.01)
+
+
+def require_no_obstacle(backend: QueueBackend | ComputeBackend, settings: Any, context: CheckContext) -> None:
+    """Assert that the checks of a backend return findings, and that none prevents a run."""
+    for finding in () if backend.check is None else backend.check(settings, context):
+        assert isinstance(finding, Finding), f"expected a Finding, got {finding!r}"
+        assert finding.subject, f"without a subject: {finding}"
+        assert finding.ok or not finding.prevents_run, f"prevents a run that works: {finding}"
 
 
 def _opted_out(override: object) -> bool:

@@ -16,8 +16,8 @@ import attrs
 import pytest
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks.plugin import Delivery, NoSettings, Queue, QueueBackend, QueueContext, QueueTraits
-from cloud_tasks.testing.contracts.contract import Contract, eventually
+from cloud_tasks.plugin import CheckContext, Delivery, NoSettings, Queue, QueueBackend, QueueContext, QueueTraits
+from cloud_tasks.testing.contracts.contract import Contract, eventually, require_no_obstacle
 from cloud_tasks.testing.fakes.faults import Fault, When, inject
 
 __all__ = ["QueueContract", "QueueSubject"]
@@ -412,3 +412,9 @@ class QueueContract(Contract):
         check_depth(1, 0)
         if not queue.depth().exact:
             eventually(lambda: queue.depth().visible in (None, 0, 1), patience=subject.patience)
+
+    # Checks
+
+    def test_check_prevents_no_run_on_an_account_that_works(self, queue: Queue, subject: QueueSubject) -> None:
+        context = CheckContext(region=subject.region, queue=subject.backend.name)
+        require_no_obstacle(subject.backend, subject.settings, context)

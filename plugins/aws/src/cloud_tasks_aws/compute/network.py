@@ -53,8 +53,12 @@ class Network:
             self._subnets = None
             self._groups.clear()
 
-    def interface(self, zone: str) -> dict[str, Any]:
-        """Return the network arguments of a launch in this zone. Raises `LaunchRefusedError`."""
+    def interface(self, zone: str, *, may_create: bool = True) -> dict[str, Any]:
+        """Return the network arguments of a launch in this zone. Raises `LaunchRefusedError`.
+
+        Args:
+            may_create: Whether a missing security group is created; else the arguments name none.
+        """
         subnet = self._by_zone().get(zone)
         if subnet is None:
             raise LaunchRefusedError(
@@ -64,7 +68,7 @@ class Network:
                 reason="NoSubnet",
                 hint=_SUBNET_HINT,
             )
-        groups = list(self._security_groups(subnet["VpcId"]))
+        groups = list(self._security_groups(subnet["VpcId"], may_create=may_create))
         if self._settings.public_address is None:
             return {"SubnetId": subnet["SubnetId"], "SecurityGroupIds": groups}
         interface = {
@@ -102,10 +106,13 @@ class Network:
             ]
             return [subnet for page in pages.paginate(Filters=filters) for subnet in page["Subnets"]]
 
-    def _security_groups(self, vpc_id: str) -> Sequence[str]:
+    def _security_groups(self, vpc_id: str, *, may_create: bool) -> Sequence[str]:
         with self._lock:
             if vpc_id not in self._groups:
                 with translate_errors("listing security groups"):
+                    if not self._settings.security_groups and not may_create:
+                        found = self._group(vpc_id, GROUP_NAME)
+                        return [] if found is None else [found]
                     self._groups[vpc_id] = self._named_groups(vpc_id) or [self._own_group(vpc_id)]
             return self._groups[vpc_id]
 

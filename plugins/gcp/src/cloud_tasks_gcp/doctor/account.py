@@ -8,10 +8,10 @@ from typing import Any
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Finding
 from cloud_tasks_gcp.credentials import credentials, is_emulator, project_id
-from cloud_tasks_gcp.rest import Rest
+from cloud_tasks_gcp.rest import DeniedError, Rest
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["Account", "Answer", "check_permissions", "finding", "open_account", "skipped"]
+__all__ = ["Account", "Answer", "check_permissions", "failed", "finding", "open_account", "skipped"]
 
 _ATTEMPTS = 2
 
@@ -48,11 +48,11 @@ def open_account(settings: GcpSettings, endpoint: str) -> tuple[Account | None, 
         found: Any = credentials(settings, endpoint=endpoint or None)
         findings.append(Finding(ok=True, subject="credentials", message=_identity(found, settings, endpoint)))
     except ProviderError as error:
-        return None, [Finding(ok=False, subject="credentials", message=error.message, remedy=error.hint)]
+        return None, [failed("credentials", error)]
     try:
         project = project_id(settings)
     except ProviderError as error:
-        return None, [*findings, Finding(ok=False, subject="project", message=error.message, remedy=error.hint)]
+        return None, [*findings, failed("project", error)]
     return Account(settings, project), findings
 
 
@@ -82,13 +82,24 @@ def finding(
     try:
         answer = request()
     except ProviderError as error:
-        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint)
+        return failed(subject, error)
     if keep is not None:
         keep.append(answer)
     return Finding(ok=True, subject=subject, message=describe(answer))
 
 
-def check_permissions(account: Account, subject: str, required: Sequence[str]) -> Finding:
+def failed(subject: str, error: ProviderError) -> Finding:
+    """Return the finding of a failed request. A run may work without the permission for it, and after an outage."""
+    is_certain = not error.transient and not isinstance(error, DeniedError)
+    return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint, prevents_run=is_certain)
+
+
+def check_permissions(account: Account, subject: str, required: Sequence[str], *, essential: Sequence[str]) -> Finding:
+    """Check permissions on the project.
+
+    Args:
+        essential: Those that cannot be granted on anything smaller than the project, without which a run cannot work.
+    """
     service = "cloudresourcemanager.googleapis.com"
     path = f"v1/projects/{account.project}:testIamPermissions"
     body = {"permissions": list(required)}
@@ -106,6 +117,7 @@ def check_permissions(account: Account, subject: str, required: Sequence[str]) -
         subject=subject,
         message=f"{len(missing)} of {len(required)} missing: {', '.join(missing)}",
         remedy="run: cloud-tasks doctor --provider gcp --policy, and grant the account the controller's role",
+        prevents_run=not set(essential).isdisjoint(missing),
     )
 
 

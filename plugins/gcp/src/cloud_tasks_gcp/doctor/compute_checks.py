@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks_gcp.doctor.account import Account, Answer, check_permissions, finding, open_account, skipped
+from cloud_tasks_gcp.doctor.account import Account, Answer, check_permissions, failed, finding, open_account, skipped
 from cloud_tasks_gcp.permissions import COMPUTE
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -14,6 +14,7 @@ __all__ = ["check_compute"]
 
 _SCARCE = ("CPUS_ALL_REGIONS", "CPUS", "INSTANCES", "IN_USE_ADDRESSES", "DISKS_TOTAL_GB", "SSD_TOTAL_GB")
 """Quota metrics that every kind of instance uses."""
+_ESSENTIAL = ("compute.disks.create", "compute.instances.create")
 
 
 def check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
@@ -38,30 +39,37 @@ def check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Find
     findings += _region(account, context)
     if not account.skips(settings.compute_endpoint, settings.resource_manager_endpoint):
         findings += _network(account, context)
-        findings.append(check_permissions(account, "permissions for instances", COMPUTE))
+        findings.append(check_permissions(account, "permissions for instances", COMPUTE, essential=_ESSENTIAL))
     if not account.skips(settings.compute_endpoint, settings.iam_endpoint):
         findings.append(_service_account(account))
     return findings
 
 
+def _region_of(context: CheckContext) -> str:
+    zone = context.launch.offer.zone if context.launch is not None else context.zone or ""
+    return context.region or zone.rpartition("-")[0]
+
+
 def _region(account: Account, context: CheckContext) -> Iterator[Finding]:
-    region = context.region or (context.zone or "").rpartition("-")[0]
+    region = _region_of(context)
     choose = f"run: gcloud compute regions list --project {account.project}, and add --region REGION"
     if not region:
-        yield Finding(ok=False, subject="region", message="no region set", remedy=choose)
+        yield Finding(ok=False, subject="region", message="no region set", remedy=choose, prevents_run=True)
         return
     try:
         answer = account.compute(f"/regions/{region}")
     except NotFoundError:
-        yield Finding(ok=False, subject="region", message=f"region {region} not found", remedy=choose)
+        message = f"region {region} not found"
+        yield Finding(ok=False, subject="region", message=message, remedy=choose, prevents_run=True)
         return
     except ProviderError as error:
-        yield Finding(ok=False, subject="region", message=error.message, remedy=error.hint)
+        yield failed("region", error)
         return
     zones = tuple(str(zone).rpartition("/")[2] for zone in answer.get("zones") or ())
     if context.zone and zones and context.zone not in zones:
         message = f"region {region} has no zone {context.zone}"
-        yield Finding(ok=False, subject="region", message=message, remedy=f"choose one of {', '.join(zones)}")
+        remedy = f"choose one of {', '.join(zones)}"
+        yield Finding(ok=False, subject="region", message=message, remedy=remedy, prevents_run=True)
     else:
         yield Finding(ok=True, subject="region", message=f"{region}, {len(zones)} zone{'' if len(zones) == 1 else 's'}")
     describe = f"gcloud compute regions describe {region} --project {account.project}"
@@ -88,7 +96,7 @@ def _quotas(subject: str, answer: Answer, describe: str) -> Iterator[Finding]:
 
 def _network(account: Account, context: CheckContext) -> Iterator[Finding]:
     settings = account.settings
-    region = context.region or (context.zone or "").rpartition("-")[0]
+    region = _region_of(context)
     if settings.subnetwork and "/" not in settings.subnetwork and region:
         yield from _subnetwork(account, region, settings.subnetwork)
         return
@@ -104,9 +112,10 @@ def _network(account: Account, context: CheckContext) -> Iterator[Finding]:
             message=f"network {network} not found",
             remedy=f"run: gcloud compute networks create {network} --subnet-mode auto --project {account.project}, "
             "or set gcp.network to another one",
+            prevents_run=True,
         )
     except ProviderError as error:
-        yield Finding(ok=False, subject="network", message=error.message, remedy=error.hint)
+        yield failed("network", error)
     else:
         yield Finding(ok=True, subject="network", message=f"{network} found")
 
@@ -120,10 +129,11 @@ def _subnetwork(account: Account, region: str, name: str) -> Iterator[Finding]:
             subject="network",
             message=f"subnetwork {name} not found in {region}",
             remedy=f"run: gcloud compute networks subnets list --project {account.project} --filter region:{region}",
+            prevents_run=True,
         )
         return
     except ProviderError as error:
-        yield Finding(ok=False, subject="network", message=error.message, remedy=error.hint)
+        yield failed("network", error)
         return
     if account.settings.external_address or answer.get("privateIpGoogleAccess"):
         yield Finding(ok=True, subject="network", message=f"{name} found")
@@ -155,6 +165,7 @@ def _service_account(account: Account) -> Finding:
             subject=subject,
             message=f"service account {email} not found",
             remedy=f"run: gcloud iam service-accounts create {email.partition('@')[0]} --project {project}",
+            prevents_run=True,
         )
     except ProviderError as error:
         return skipped(subject, error)
@@ -166,4 +177,5 @@ def _service_account(account: Account) -> Finding:
         message=f"these credentials cannot launch instances with the service account {email}",
         remedy=f"run: gcloud iam service-accounts add-iam-policy-binding {email} --project {project} "
         "--member user:YOU --role roles/iam.serviceAccountUser",
+        prevents_run=True,
     )

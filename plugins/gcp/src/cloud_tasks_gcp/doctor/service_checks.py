@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks_gcp.doctor.account import Account, check_permissions, finding, open_account
+from cloud_tasks_gcp.doctor.account import Account, check_permissions, failed, finding, open_account
 from cloud_tasks_gcp.permissions import CONTROLLER_QUEUE
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["check_pricing", "check_queue"]
 
 PUBSUB = "pubsub.googleapis.com"
+_ESSENTIAL = ("pubsub.subscriptions.create", "pubsub.topics.create")
 
 
 def check_queue(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
@@ -34,10 +35,10 @@ def check_queue(settings: GcpSettings, context: CheckContext) -> Iterable[Findin
         return findings
     if settings.dead_letter_topic:
         findings.append(_dead_letter_topic(account, endpoint, settings.dead_letter_topic))
-    if not account.skips(endpoint, settings.monitoring_endpoint):
+    if context.launch is None and not account.skips(endpoint, settings.monitoring_endpoint):
         findings.append(_monitoring(account))
     if not account.skips(endpoint, settings.resource_manager_endpoint):
-        findings.append(check_permissions(account, "permissions for queues", CONTROLLER_QUEUE))
+        findings.append(check_permissions(account, "permissions for queues", CONTROLLER_QUEUE, essential=_ESSENTIAL))
     return findings
 
 
@@ -70,9 +71,10 @@ def _dead_letter_topic(account: Account, endpoint: str, topic: str) -> Finding:
             message=f"topic {name} not found",
             remedy=f"run: gcloud pubsub topics create {name} --project {account.project}, and grant Pub/Sub's own "
             "service account the right to publish to it (Google's page: Dead-letter topics)",
+            prevents_run=True,
         )
     except ProviderError as error:
-        return Finding(ok=False, subject="dead-letter topic", message=error.message, remedy=error.hint)
+        return failed("dead-letter topic", error)
     return Finding(ok=True, subject="dead-letter topic", message=f"{name} found")
 
 

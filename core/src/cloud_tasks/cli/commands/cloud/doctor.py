@@ -20,9 +20,9 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller import cache_dir
-from cloud_tasks.errors import CloudTasksError, InputError
-from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.controller import check_backend, check_context
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import Finding
 from cloud_tasks.registry import Registry
 
 __all__ = ["doctor"]
@@ -81,10 +81,6 @@ def _core(config: JobConfig) -> Iterator[_Result]:
     return (_Result(by="cloud-tasks", finding=finding) for finding in check_core(config))
 
 
-def _context(config: JobConfig) -> CheckContext:
-    return CheckContext(region=config.run.region, zone=config.run.zone, cache_dir=cache_dir())
-
-
 def _backends(config: JobConfig) -> Iterator[_Result]:
     """Yield the findings of the chosen backends; one that several backends of a provider share, once."""
     if not config.backends:
@@ -103,21 +99,10 @@ def _backends(config: JobConfig) -> Iterator[_Result]:
 
 
 def _check(config: JobConfig, kind: str, name: str) -> Iterator[Finding]:
-    try:
-        backend = getattr(config.registry, kind)(name)
-        settings = config.settings_for(kind, name)
-    except CloudTasksError as error:
-        yield Finding(ok=False, subject="settings", message=error.message, remedy=error.hint)
-        return
-    if backend.check is None:
-        yield Finding(ok=True, subject=f"{kind} {name}", message="no checks needed")
-        return
-    try:
-        yield from backend.check(settings, _context(config))
-    except Exception as error:  # third-party code: its failure is a finding, too
-        remedy = error.hint if isinstance(error, CloudTasksError) else "please report it to the plugin's author"
-        message = error.message if isinstance(error, CloudTasksError) else f"{type(error).__name__}: {error}"
-        yield Finding(ok=False, subject="check", message=f"the check itself failed: {message}", remedy=remedy)
+    findings = check_backend(config, kind, check_context(config))
+    first = next(findings, None)
+    yield first or Finding(ok=True, subject=f"{kind} {name}", message="no checks needed")
+    yield from findings
 
 
 def _render(results: Sequence[_Result]) -> str:
@@ -143,7 +128,9 @@ def _print_policies(config: JobConfig, *, as_json: bool) -> None:
     backend = config.registry.compute(config.compute)
     if backend.policies is None:
         raise InputError(f"{config.compute} needs no permissions", where="--policy", hint="omit it")
-    documents: Mapping[str, str] = backend.policies(config.settings_for("compute", config.compute), _context(config))
+    documents: Mapping[str, str] = backend.policies(
+        config.settings_for("compute", config.compute), check_context(config)
+    )
     if as_json:
         echo(json.dumps(dict(documents), indent=2))
         return

@@ -17,7 +17,17 @@ from cloud_tasks.cli.options.listing import output_width
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller import ask_headroom, check_launch, check_max_runtime, rank_offers, require_offer
+from cloud_tasks.controller import (
+    AccountError,
+    ask_headroom,
+    check_account,
+    check_launch,
+    check_max_runtime,
+    explained_by_checks,
+    rank_offers,
+    require_offer,
+)
+from cloud_tasks.model import LaunchRequest
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
@@ -72,8 +82,10 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     for line in trait_warnings(config):
         echo(f"Warning: {line}", err=True)
     job_id = config.run.job_id or ""
-    ranking = rank_offers(config, job_id)
-    check_launch(config, ranking.offers, job_id=job_id, queue_name=config.run.queue_name or job_id)
+    with explained_by_checks(config):
+        ranking = rank_offers(config, job_id)
+    launch = check_launch(config, ranking.offers, job_id=job_id, queue_name=config.run.queue_name or job_id)
+    problem = _check_account(config, launch)
     if warning := check_max_runtime(config, ranking.offers):
         echo(f"Warning: {warning}", err=True)
     limits, now = config.limits(), datetime.now(UTC)
@@ -89,6 +101,8 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
         )
         echo(json.dumps(facts, indent=2))
         require_offer(ranking, config)
+        if problem is not None:
+            raise problem
         return
     if config.run.command is not None:
         shares_files = config.registry.compute(config.compute).traits.shares_files
@@ -113,3 +127,15 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     echo(text)
     if quotas := render_headroom(ranking.offers, headrooms, wanted=found.instances):
         echo(quotas)
+    if problem is not None:
+        raise problem
+
+
+def _check_account(config: JobConfig, launch: LaunchRequest | None) -> AccountError | None:
+    """Show the warnings of the account's checks; return the problem that prevents a run, to be shown after the plan."""
+    try:
+        for line in check_account(config, launch):
+            echo(f"Warning: {line}", err=True)
+    except AccountError as error:
+        return error
+    return None

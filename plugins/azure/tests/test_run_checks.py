@@ -1,0 +1,105 @@
+"""Checks of a subscription and a storage account before a run: what certainly prevents it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from arm_fake import SUBSCRIPTION, ArmFake
+from arm_requests import offer, settings_for
+from fake_server import Answer, FakeServer, Fault
+
+from cloud_tasks.model import LaunchRequest
+from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.registry import Registry
+from cloud_tasks_azure.compute import clients
+from cloud_tasks_azure.settings import AzureSettings
+
+REGISTRY = Registry(only=["azure"])
+GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/jobs"
+IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cloud-tasks-worker"
+SUBNET = f"{GROUP}/providers/Microsoft.Network/virtualNetworks/net/subnets/workers"
+
+
+@pytest.fixture
+def arm(tmp_path: Path) -> Iterator[ArmFake]:
+    with ArmFake(tmp_path / "arm") as fake:
+        fake.account.resources |= {IDENTITY, SUBNET}
+        yield fake
+
+
+def failed(kind: str, settings: AzureSettings) -> dict[str, bool]:
+    """Return whether each failed finding prevents a run, by subject; each has a remedy."""
+    launch = LaunchRequest(client_token="0" * 25, job_id="job", offer=offer(), startup_script="", labels={})
+    check = getattr(REGISTRY, kind)("azure").check
+    assert check is not None
+    found: list[Finding] = [each for each in check(settings, CheckContext(launch=launch)) if not each.ok]
+    assert all(each.remedy for each in found)
+    return {each.subject: each.prevents_run for each in found}
+
+
+def compute(arm: ArmFake, **settings: Any) -> dict[str, bool]:
+    return failed("compute", settings_for(arm, **{"managed_identity": IDENTITY, **settings}))
+
+
+def test_check_before_run_passes_without_slow_listings(arm: ArmFake) -> None:
+    assert compute(arm, subnet=SUBNET) == {}
+    assert {method for method, _ in arm.server.calls} <= {"GET", "HEAD"}
+    assert not [path for _, path in arm.server.calls if path.endswith(("/skus", "/virtualMachines", "/usages"))]
+
+
+def test_check_before_run_finds_missing_resources(arm: ArmFake) -> None:
+    arm.account.resources.clear()
+    found = compute(arm, resource_group="jobs", subnet=SUBNET)
+    assert found == {"managed identity": True, "resource group": True, "subnet": True}
+
+
+def test_check_before_run_finds_missing_registration_and_permission(arm: ArmFake) -> None:
+    arm.account.registered -= {"Microsoft.Network", "Microsoft.Storage"}
+    arm.account.permissions = [{"actions": ["*/read", "Microsoft.Network/*"]}]
+    assert compute(arm) == {"Microsoft.Network": True, "permissions": True}
+
+
+def test_check_before_run_warns_of_what_may_do_without(arm: ArmFake) -> None:
+    arm.account.permissions = [{"actions": ["*/read", "Microsoft.Compute/*", "Microsoft.Resources/*"]}]
+    assert compute(arm, managed_identity=None) == {"permissions": False, "managed identity": False}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "prevents"),
+    [
+        (401, "ExpiredAuthenticationToken", True),
+        (404, "SubscriptionNotFound", True),
+        (403, "AuthorizationFailed", False),
+        (429, "TooManyRequests", False),
+        (503, "ServerBusy", False),
+    ],
+)
+def test_check_before_run_is_prevented_by_certain_refusals_only(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, prevents: bool
+) -> None:
+    monkeypatch.setattr(clients, "_RETRIES", 0)
+    server = FakeServer()
+    body = {"error": {"code": code, "message": "no"}}
+    server.route("*", ".*", lambda request: Answer(status=status, body=body))
+    with server.serving():
+        settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url)
+        assert list(failed("compute", settings).values()) == [prevents]
+
+
+def test_check_before_run_is_not_prevented_by_an_outage(arm: ArmFake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "_RETRIES", 0)
+    arm.server.fault = Fault(share=1.0, status=500)
+    assert compute(arm) == {"subscription": False}
+    arm.server.fault = None
+    arm.server.close()
+    assert compute(arm) == {"subscription": False}
+
+
+def test_check_before_run_without_account_or_subscription_is_certain(arm: ArmFake) -> None:
+    assert failed("queue", AzureSettings()) == {"storage account": True}
+    assert failed("queue", AzureSettings(queue="servicebus")) == {"Service Bus": True}
+    assert failed("compute", attrs.evolve(settings_for(arm), subscription_id=None)) == {"subscription": True}
