@@ -21,6 +21,7 @@ __all__ = [
     "INTEGER_VARIABLES",
     "INTERPRETERS",
     "JOINING",
+    "LOADS_CODE",
     "MAKE_OPTIONS",
     "NUMERIC",
     "READS_INPUT",
@@ -109,6 +110,8 @@ INTERPRETERS = (
     _interpreter(r"rsync", r"-[A-Za-z]*e|--rsh|--rsync-path", _SCRIPT, has_script=False),
     _interpreter(r"env", r"-[A-Za-z]*S|--split-string", "env with separate arguments", has_script=False),
 )
+LOADS_CODE = re.compile(r"--(?:import|require|loader|experimental-loader|rcfile|init-file)(?:=.*)?", re.DOTALL)
+"""Options of interpreters for code, or a file with it, that is executed before the script."""
 READS_INPUT = re.compile(
     rf"{_SHELL_NAME}|{_PYTHON_NAME}|perl[\d.]*|ruby[\d.]*|node|nodejs|bun|deno|php[\d.]*|lua(?:jit)?[\d.]*|R|Rscript|julia"
     r"|octave(?:-cli)?|matlab|gnuplot|tclsh|expect|guile|sqlite3|psql|mysql|mariadb|duckdb|mongosh|mongo|redis-cli"
@@ -122,7 +125,7 @@ TAKES_SCRIPT_NAME = re.compile(
 )
 """Those of them that a plain argument keeps from it."""
 STANDARD_INPUT = re.compile(
-    r"-|/+(?:\./+)*(?:dev/+(?:\./+)*(?:stdin|fd/+[0-9]+)|proc/+(?:self|[0-9]+|\$+)/+fd/+[0-9]+)"
+    r"-|/[/.]*(?:dev[/.]+)+(?:stdin|fd[/.]+[0-9]+)|/[/.]*proc[/.]+(?:self|[0-9]+|\$+)[/.]+fd[/.]+[0-9]+"
 )
 """Names of standard input, and of descriptors, which a redirection may open."""
 FILE_READERS = _names(
@@ -204,6 +207,7 @@ CODE_OPTION = re.compile(r"-[A-Za-z]{0,3}c|-[A-Za-z]{0,2}e|--?(?:[\w-]*-)?(?:com
 CODE_LIKE = re.compile(r"[\s;|&$()`<>!]")
 """Characters of code: a value among them is probably part of it."""
 TEXT_PROGRAMS = _names(
+    "bcftools samtools vcftools "
     "echo printf test [ grep egrep fgrep zgrep rg ag curl wget convert magick mogrify identify "
     "montage compose ffmpeg ffprobe "
     "sox date logger stat tesseract exiftool zip unzip mail mailx notify-send aws gsutil az"

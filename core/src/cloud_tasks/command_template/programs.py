@@ -171,6 +171,8 @@ def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word], 
                 raise _code(name, kind, word)
             if is_option:
                 continue
+            if kind is tables.SHELL and "$()" in text:
+                _refuse(rest[at + 1 :], f"{name} may execute it: its code is printed by another command", _FILE_REMEDY)
             if kind is tables.SHELL:
                 read_code(text, rest[at + 1 :])
                 return
@@ -180,11 +182,14 @@ def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word], 
         elif kind.option.fullmatch(text):
             is_code = True
         elif is_option:
-            attached = kind.option.match(text)
-            if attached is not None and word.fields:
+            letters, mark, _ = text.partition(MARK)
+            is_attached = mark and letters not in kind.takes and re.fullmatch("-[A-Za-z0-9]*", letters) is not None
+            if word.fields and (is_attached or kind.option.match(text) or tables.LOADS_CODE.fullmatch(text)):
                 raise _code(name, kind, word)
             if text == "-m":
                 return
+        elif word.fields and tables.LOADS_CODE.fullmatch(previous):
+            raise _code(name, kind, word)
         elif previous not in kind.takes and kind.has_script:
             if word.has_process:
                 raise _code(name, kind, word)

@@ -11,6 +11,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
+from cloud_tasks.command_template.commands import Command, Pipeline
 from cloud_tasks.command_template.fields import MARK, Field
 from cloud_tasks.command_template.program_tables import (
     DECLARING,
@@ -19,90 +20,18 @@ from cloud_tasks.command_template.program_tables import (
     INTEGER_VARIABLES,
     NUMERIC,
     SHELL,
+    STANDARD_INPUT,
     WRAPPERS,
 )
 from cloud_tasks.command_template.programs import INPUT, base_name, examine, plain_word
-from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, NAME, Position, WordReader
+from cloud_tasks.command_template.shell_words import ALL_POSITIONAL, NAME, WordReader
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 
-__all__ = ["Command", "CommandExaminer", "HereDocument", "Pipeline", "refuse_input"]
+__all__ = ["CommandExaminer", "refuse_input"]
 
 _MAX_CHOICES = 64
 _MAX_DEPTH = 8
 _MAX_POSITIONAL = 9
-
-
-class Pipeline:
-    """A pipeline while it is read."""
-
-    __slots__ = ("file_names", "is_piped", "passes_input", "program", "start")
-
-    def __init__(self, start: Position) -> None:
-        self.start = start
-        self.file_names: list[Field] = []
-        """Fields in it that are only names of files which it reads."""
-        self.is_piped = False
-        self.passes_input = False
-        """Whether its first command prints its standard input."""
-        self.program = ""
-        """Program in it that reads code from its standard input."""
-
-
-class Command:
-    """A simple command, or what follows a compound command, while it is read."""
-
-    __slots__ = (
-        "function",
-        "input_code",
-        "input_fields",
-        "is_compound",
-        "is_coprocess",
-        "is_loop",
-        "program",
-        "read_names",
-        "start",
-        "words",
-    )
-
-    def __init__(self, start: Position) -> None:
-        self.start = start
-        self.words: list[Word] = []
-        self.input_fields: list[Field] = []
-        """Fields in its standard input: here-string, process substitution."""
-        self.input_code = ""
-        """Text of its here-string."""
-        self.is_compound = False
-        self.is_coprocess = False
-        """Whether others may write to its standard input."""
-        self.is_loop = False
-        """Whether it is the head of a loop: a variable and its values."""
-        self.program = ""
-        """Program, in a compound command any one in it, that reads code from its standard input."""
-        self.read_names: list[str] = []
-        """Variables that it reads from its standard input."""
-        self.function = ""
-        """Name of the function that it defines."""
-
-    @property
-    def expects_name(self) -> bool:
-        """Whether the next word is the name of the command, or an assignment before it."""
-        return not self.is_compound and all(word.assigned for word in self.words)
-
-    @property
-    def declares(self) -> bool:
-        """Whether its arguments may be assignments."""
-        return bool(self.words) and self.words[0].is_plain and self.words[0].text in DECLARING
-
-
-class HereDocument:
-    __slots__ = ("command", "ending", "is_quoted", "pipeline", "strips_tabs")
-
-    def __init__(self, ending: Word, strips_tabs: bool, command: Command, pipeline: Pipeline) -> None:
-        self.ending = ending.text
-        self.is_quoted = ending.is_quoted
-        self.strips_tabs = strips_tabs
-        self.command = command
-        self.pipeline = pipeline
 
 
 class CommandExaminer(WordReader):
@@ -175,7 +104,7 @@ class CommandExaminer(WordReader):
         words, pipeline = command.words, self._pipeline
         if command.is_loop and words:
             values = [field for word in words for field in word.fields]
-            texts = " ".join(word.text for word in words[1:])
+            texts = " ".join(word.text for word in words[2:])
             self._assign(words[0].text, values if len(words) > 1 else self._fields_of([ALL_POSITIONAL]), texts)
             return
         for word in words:
@@ -213,12 +142,17 @@ class CommandExaminer(WordReader):
     def _input_code(self, command: Command, text: str) -> None:
         """Read what a shell reads from standard input, with the command's other words as positional parameters."""
         if text and MARK not in text and SHELL.name.fullmatch(command.program):
-            self._code(text, [word for word in command.words if not word.assigned and not word.text.startswith("-")])
+            shell = next((at for at, word in enumerate(command.words) if base_name(word) == command.program), 0)
+            arguments = [
+                word
+                for word in command.words[shell:]
+                if not word.text.startswith("-") and not STANDARD_INPUT.fullmatch(word.text)
+            ]
+            self._code(text, arguments)
 
     def _simple_command(self, command: Command, words: Sequence[Word]) -> None:
         """Examine a command with a name, and set the program that reads code from its standard input."""
         name = base_name(words[0])
-        self._check_name(words[0])
         if name in self._functions or (not name and self._functions):
             self._calls += 1
         if words[0].is_plain and name == "let":
@@ -232,6 +166,7 @@ class CommandExaminer(WordReader):
         self._arguments(name, words)
         self._inner_program = ""
         try:
+            self._check_name(words[0])
             programs = [examine(each, self._code) for each in self._with_literals(words)]
             command.program = (
                 command.program or next(filter(None, programs), self._inner_program) or self._functions.get(name, "")
@@ -269,10 +204,9 @@ class CommandExaminer(WordReader):
         texts = [text.strip() for name, text in self._assigned_texts if name in word.names]
         if "()" in word.text or not texts or any(not text or text.startswith((MARK, "$")) for text in texts):
             for field in word.fields:
-                if field is not INPUT:
-                    raise UnsafePlaceError(
-                        field, "the shell splits it into a program and arguments", 'quote it, as in: "$program"'
-                    )
+                raise UnsafePlaceError(
+                    field, "the shell splits it into a program and arguments", 'quote it, as in: "$program"'
+                )
 
     def _arguments(self, name: str, words: Sequence[Word]) -> None:
         """Note assignments in arguments: of variables, and of positional parameters."""

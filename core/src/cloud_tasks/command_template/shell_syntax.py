@@ -13,8 +13,9 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 
+from cloud_tasks.command_template.commands import Command, HereDocument, Pipeline
 from cloud_tasks.command_template.fields import MARK, Field, Place
-from cloud_tasks.command_template.shell_data_flow import Command, CommandExaminer, HereDocument, Pipeline, refuse_input
+from cloud_tasks.command_template.shell_data_flow import CommandExaminer, refuse_input
 from cloud_tasks.command_template.shell_words import BLANKS, BLANKS_AND_LINES
 from cloud_tasks.command_template.words import UnsafePlaceError, Word
 

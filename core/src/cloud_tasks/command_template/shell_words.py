@@ -9,13 +9,12 @@ import contextlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
 from cloud_tasks.command_template.program_tables import CODE_VARIABLES
-from cloud_tasks.command_template.words import UnsafePlaceError, Word
+from cloud_tasks.command_template.words import Position, UnsafePlaceError, Word
 
-__all__ = ["ALL_POSITIONAL", "BLANKS", "BLANKS_AND_LINES", "NAME", "Position", "WordReader"]
+__all__ = ["ALL_POSITIONAL", "BLANKS", "BLANKS_AND_LINES", "NAME", "WordReader"]
 
 ALL_POSITIONAL = "$@"
 """Name of the positional parameters as a whole, as of a variable."""
@@ -31,16 +30,6 @@ _POSITIONAL_IN_TEXT = re.compile(r"\$\{?([@*0-9])", re.ASCII)
 _EXPANDED = re.compile(r"\$\{?(\w+|[@*])", re.ASCII)
 _RANGE = re.compile(r"\{([^{},\s]+?)\.\.([^{},\s]+?)(?:\.\.([^{},\s]+))?\}")
 _END_OF_WORD = " \t\n;&|()<>"
-
-
-class Position(NamedTuple):
-    """What has been read up to a place of the text."""
-
-    fields: int
-    expanded: int
-    """Expansions of variables."""
-    calls: int
-    """Calls of functions."""
 
 
 class WordReader(ABC):

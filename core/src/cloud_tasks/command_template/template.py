@@ -28,6 +28,7 @@ from cloud_tasks.command_template.fields import (
 )
 from cloud_tasks.command_template.program_tables import BUILT_INS
 from cloud_tasks.command_template.rewrite import with_arguments
+from cloud_tasks.command_template.script import Variables, quoted_value
 from cloud_tasks.command_template.shell_syntax import read_places
 from cloud_tasks.command_template.words import UnsafePlaceError
 from cloud_tasks.errors import InputError
@@ -128,7 +129,7 @@ class CommandTemplate:
             InputError: As `check`; or a value cannot be an argument, or is no integer where the shell evaluates it.
         """
         parts, fields = self._parts(values)
-        variables = _Variables(self._prefix, is_bash=self._is_bash)
+        variables = Variables(self._prefix, is_bash=self._is_bash)
         script = [parts[0]]
         for field, part in zip(fields, parts[1:], strict=True):
             script += [variables.reference(field, self._texts(field, values)), part]
@@ -154,7 +155,7 @@ class CommandTemplate:
         for field, part in zip(fields, parts[1:], strict=True):
             texts = self._texts(field, values)
             quoted = shown(texts) if isinstance(texts, str) else tuple(map(shown, texts))
-            line += [_quoted(field, quoted), shown(part)]
+            line += [quoted_value(field, quoted), shown(part)]
         return "".join(line)
 
     def _parts(self, values: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Field]]:
@@ -237,84 +238,6 @@ class CommandTemplate:
 
     def _error(self, problem: str, hint: str) -> InputError:
         return InputError(problem, where=self._where, hint=hint)
-
-
-class _Variables:
-    """Variables of a script for the values of its placeholders, and the positional parameters they are set from."""
-
-    def __init__(self, prefix: str, *, is_bash: bool) -> None:
-        self._prefix = prefix
-        self._is_bash = is_bash
-        self._names: dict[tuple[str, tuple[str, ...] | str], str] = {}
-        self._assignments: list[str] = []
-        self.arguments: list[str] = []
-
-    def reference(self, field: Field, value: tuple[str, ...] | str) -> str:
-        """Return the text that stands for a field in the script."""
-        if field.place is Place.COMMENT:
-            return ""
-        if isinstance(value, tuple):
-            return self._list(field.name, value)
-        name = self._name(field.name, value)
-        if field.place is Place.ARITHMETIC:
-            return f"(${{{name}}})" if value.startswith("-") else f"${{{name}}}"
-        return _REFERENCES[field.place].replace("NAME", name)
-
-    def _list(self, field: str, values: tuple[str, ...]) -> str:
-        if not self._is_bash:
-            # There are no arrays.
-            return " ".join(f'"${{{self._name(field, value)}}}"' for value in values)
-        name = self._names.get((field, values))
-        if name is None:
-            name = self._new(field, values)
-            self._assignments.append(
-                f'{name}=("${{@:{len(self.arguments) + 1}:{len(values)}}}")' if values else f"{name}=()"
-            )
-            self.arguments += values
-        # Before version 4.4, an empty array counts as unset.
-        return f'${{{name}[@]+"${{{name}[@]}}"}}'
-
-    def _name(self, field: str, value: str) -> str:
-        name = self._names.get((field, value))
-        if name is None:
-            name = self._new(field, value)
-            self.arguments.append(value)
-            self._assignments.append(f"{name}=${{{len(self.arguments)}}}")
-        return name
-
-    def _new(self, field: str, value: tuple[str, ...] | str) -> str:
-        name = self._names[field, value] = f"{self._prefix}{len(self._names) + 1}"
-        return name
-
-    def assignments(self) -> str:
-        """Return the start of the script: it sets the variables and removes the positional parameters."""
-        if not self._assignments:
-            return ""
-        return f"{' '.join(self._assignments)}; shift {len(self.arguments)}; "
-
-
-_REFERENCES = {
-    Place.WORD: '"${NAME}"',
-    Place.ONE_WORD: '"${NAME}"',
-    Place.DOUBLE: "${NAME}",
-    Place.HERE: "${NAME}",
-    Place.SINGLE: "'\"${NAME}\"'",
-    Place.ANSI: "'\"${NAME}\"$'",
-}
-
-
-def _quoted(field: Field, value: tuple[str, ...] | str) -> str:
-    """Return a value quoted for its place."""
-    if isinstance(value, tuple):
-        return " ".join(map(shlex.quote, value))
-    if field.place is Place.COMMENT:
-        return field.text
-    if field.place is Place.DOUBLE:
-        return re.sub(r'([\\$`"])', r"\\\1", value)
-    if field.place in (Place.SINGLE, Place.ANSI):
-        closing, opening = "'", "'" if field.place is Place.SINGLE else "$'"
-        return value.replace("'", f'{closing}"\'"{opening}').replace("\\", "\\\\" if opening == "$'" else "\\")
-    return shlex.quote(value)
 
 
 def encoded(text: str) -> bytes:

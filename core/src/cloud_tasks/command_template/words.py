@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cloud_tasks.command_template.fields import MARK, Field
 
-__all__ = ["UnsafePlaceError", "Word"]
+__all__ = ["Position", "UnsafePlaceError", "Word"]
+
+
+class Position(NamedTuple):
+    """What has been read up to a place of the text."""
+
+    fields: int
+    expanded: int
+    """Expansions of variables."""
+    calls: int
+    """Calls of functions."""
 
 
 class UnsafePlaceError(Exception):
