@@ -23,6 +23,25 @@ assert _spec.loader is not None
 _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 
 
+# Where the long files are. Processes take whole files in order, and a long one at the end would run alone.
+LONG = (
+    "tests/clouds/",
+    "tests/e2e/",
+    "tests/",
+    "plugins/",
+    "core/tests/worker/",
+    "core/tests/simulation/",
+    "core/tests/cli/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first."""
+    items.sort(
+        key=lambda item: next((place for place, folder in enumerate(LONG) if item.nodeid.startswith(folder)), 99)
+    )
+
+
 @pytest.fixture(autouse=True)
 def stay_on_this_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test that tried to connect to another machine, unless it is marked ``network``."""

@@ -140,8 +140,10 @@ def setup(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Run the tests; arguments are passed to pytest (`dev.py test -k worker`)."""
-    parallel = [] if any(argument in ("-n", "-x", "--pdb", "-s") for argument in arguments) else ["-n", "2"]
-    return run("python", "-m", "pytest", *parallel, "--dist", "loadfile", *arguments)
+    # More processes than cores: most tests wait for programs that they started.
+    parallel = [] if any(argument in ("-n", "-x", "--pdb", "-s") for argument in arguments) else ["-n", "4"]
+    # Whole files, in the order of conftest.py.
+    return run("python", "-m", "pytest", *parallel, "--dist", "loadfile", "--no-loadscope-reorder", *arguments)
 
 
 def lint(arguments: list[str]) -> int:
