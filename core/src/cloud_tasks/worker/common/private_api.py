@@ -188,7 +188,8 @@ def exit_interpreter(code: int) -> None:
         return
     # It is called as C code, with the interpreter's lock, as by `ctypes.pythonapi`.
     function: Any = type("Function", (CFuncPtr,), {"_flags_": 0x1 | 0x4, "_restype_": None})
-    function(dlsym(dlopen(None, 0), "Py_Exit"))(code)  # type: ignore[arg-type]
+    this_program: Any = None
+    function(dlsym(dlopen(this_program, 0), "Py_Exit"))(code)
 
 
 def is_imported_by_multiprocessing() -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.worker.consumers.attempt_types import LONG_BODY, PendingAttempt
 from cloud_tasks.worker.consumers.local_source import LocalSource
@@ -27,6 +28,7 @@ from cloud_tasks.worker.consumers.local_source import LocalSource
 __all__ = ["LocalConsumer"]
 
 _PREFETCH = 256
+_encode = compact_encoder()
 _MAX_RETRIES = 10_000
 _MAX_SEEN = 1_000_000
 """Ids whose hashes are kept to find duplicates: about 70 MB. Any task is compared with them, however many there are."""
@@ -183,7 +185,7 @@ class LocalConsumer:
 
 def _payload(data: Any) -> dict[str, Any] | bytes:
     """Return the data as a queue would deliver it: encoded as JSON and decoded again."""
-    body = json.dumps({"data": data}, separators=(",", ":"))
+    body = _encode({"data": data})
     if len(body) >= LONG_BODY:
         return body.encode()
     decoded: dict[str, Any] = json.loads(body)["data"]

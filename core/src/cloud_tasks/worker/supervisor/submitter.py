@@ -105,16 +105,22 @@ class Submitter:
             return
         if self._breaker.cause and time.monotonic() < self._breaker.resume_at:
             return
-        executor, consumer, reporter = self._executor, self._parts.consumer, self._parts.reporter
-        mean_seconds = self._expected_seconds()
+        executor, mean_seconds = self._executor, self._expected_seconds()
         executor.expect(mean_seconds)
-        while (capacity := executor.capacity) and not reporter.is_clogged:
+        while (capacity := executor.capacity) and not self._parts.reporter.is_clogged and self._submit(capacity):
+            continue
+        self._parts.consumer.request(executor.capacity, mean_seconds=mean_seconds)
+
+    def _submit(self, count: int) -> bool:
+        """Submit so many attempts; return False if there were fewer."""
+        submit, get = self._executor.submit, self._parts.consumer.get
+        for _ in range(count):
             work = self._next_returned() if self._returned else None
-            work = work or consumer.get()
+            work = work or get()
             if work is None or (self._command is not None and not self._is_usable(self._command, work)):
-                break
-            executor.submit(work)
-        consumer.request(capacity, mean_seconds=mean_seconds)
+                return False
+            submit(work)
+        return True
 
     def submit_again(self, attempts: Sequence[PendingAttempt]) -> None:
         """Submit attempts that were returned, before all others; release them if a shutdown has started."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cloud_tasks.escape import terminal_line
@@ -17,6 +17,10 @@ from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 __all__ = ["TaskLog", "end_lines"]
 
 _LOGGED_RESULT_BYTES = 1000
+# Members of an enumeration take long to look up, for code that runs once per task.
+_COMPLETED_KINDS, _EXCEPTION = (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED), OutcomeKind.EXCEPTION
+_decode: Callable[[str], tuple[Any, int]] = json.JSONDecoder().raw_decode
+"""Parses JSON without blanks before it; returns the value and its end. Faster than `json.loads`."""
 _MAX_NOTICES = 20
 
 
@@ -62,11 +66,11 @@ def end_lines(completion: Completion, number: int, seconds: float, *, is_alone: 
         is_alone: Whether its process ran no other attempt.
     """
     outcome, task_id, worker = completion.outcome, completion.task_id, f"Worker #{number}"
-    is_completed = outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED)
+    is_completed = outcome.kind in _COMPLETED_KINDS
     if is_alone and is_completed:
         yield f"{worker}: Completed task {task_id} in {seconds:.2f} seconds, retry {completion.retry}"
         yield f"{worker}: Exiting"
-    elif is_alone and outcome.kind is OutcomeKind.EXCEPTION:
+    elif is_alone and outcome.kind is _EXCEPTION:
         yield f"{worker}: Task {task_id} raised {outcome.exception_text} after {seconds:.2f} seconds"
         yield f"{worker}: Exiting"
     retry = "with retry" if completion.retry else "with no retry"
@@ -76,11 +80,11 @@ def end_lines(completion: Completion, number: int, seconds: float, *, is_alone: 
         text: Any = result
         if len(result) < _LOGGED_RESULT_BYTES and result.startswith('"'):
             with contextlib.suppress(ValueError):
-                text = json.loads(result)
+                text = _decode(result)[0]
         if "result_type" in outcome.details:
             text = f"<{outcome.details['result_type']}>"
         yield f"{start} completed in {seconds:.1f} seconds {retry}; result: {text}"
-    elif outcome.kind is OutcomeKind.EXCEPTION:
+    elif outcome.kind is _EXCEPTION:
         yield f"{start} raised an exception in {seconds:.1f} seconds {retry}; {outcome.exception_text}"
     elif outcome.kind is OutcomeKind.TIMED_OUT:
         yield f"{start} timed out in {seconds:.1f} seconds {retry}"

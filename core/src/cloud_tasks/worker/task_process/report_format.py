@@ -25,6 +25,8 @@ _CHECKED_RESULT = 4096
 """Bytes of a result that is parsed as JSON; a longer one is only checked for its length."""
 _MAX_NUMBER = 1 << 63
 _encode_head = compact_encoder(default=str)
+_decode: Callable[[str], tuple[Any, int]] = json.JSONDecoder().raw_decode
+"""Parses JSON without blanks before it; returns the value and its end. Faster than `json.loads`."""
 
 
 def _is_text(value: Any) -> bool:
@@ -61,7 +63,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 
 def encode_report(head: dict[str, Any], result: bytes) -> bytes:
     """Return the report with a head, empty for none, and the JSON of a result."""
-    encoded = _encode_head(head).encode("utf-8", "replace") if head else b""
+    if not head:
+        return len(result).to_bytes(SIZE_LENGTH, "little") + NO_HEAD + result
+    encoded = _encode_head(head).encode("utf-8", "replace")
     size = len(encoded) + len(result)
     return b"".join(
         (size.to_bytes(SIZE_LENGTH, "little"), len(encoded).to_bytes(SIZE_LENGTH, "little"), encoded, result)
@@ -82,7 +86,9 @@ def split_report(report: bytes) -> tuple[dict[str, Any] | None, bytes]:
     result = report[end:]
     try:
         if len(result) <= _CHECKED_RESULT and result:
-            json.loads(result.decode())
+            text = result.decode()
+            if _decode(text)[1] != len(text):
+                return None, b""
         head = json.loads(report[HEADER_LENGTH:end]) if length else {}
     except (ValueError, RecursionError):
         return None, b""

@@ -37,6 +37,8 @@ class OutcomeKind(enum.StrEnum):
     """Interrupted by a worker that shuts down. Not limited here."""
 
 
+# A member of an enumeration takes long to look up, for code that runs once per task.
+_COMPLETED = OutcomeKind.COMPLETED
 _SIGNALS_OF_FULL_FILES = frozenset({signal.SIGBUS, signal.SIGXFSZ})
 _SIGNAL_CAUSES = {
     "SIGTERM": "ended by SIGTERM, sent by the task itself or by another process",
@@ -172,7 +174,7 @@ def _interrupted(cause: str, printed: Mapping[str, str]) -> Outcome:
 
 def _reported(head: dict[str, Any], result: bytes, printed: Mapping[str, str]) -> Outcome:
     if not head and not printed:
-        return Outcome(kind=OutcomeKind.COMPLETED, result=result or b"null")
+        return Outcome(_COMPLETED, result=result or b"null")
     if "exited" in head:
         return _exited(int(head.get("exit_code", 0)) & 0xFF, printed)
     notice = None if "notice" not in head else (str(head["notice"][0]), str(head["notice"][1]))

@@ -33,8 +33,10 @@ __all__ = ["ProcessPool"]
 
 _DAMAGED_REPORT = bytes(HEADER_LENGTH)
 """Report of an attempt whose process was killed because its connection was broken."""
-_FIELDS = 5
-"""Fields of the message about the end of an attempt."""
+_REPORT = (int, float, bool, bytes, bytes)
+"""Types of the message about the end of an attempt: number, seconds, whether it has scratch, end of output, report."""
+_LONG_REPORT = (*_REPORT[:-1], type(None))
+"""Types of that message if the report comes as a descriptor."""
 _MAX_MESSAGE = 1 << 20
 """Bytes of such a message at most."""
 
@@ -126,7 +128,10 @@ class ProcessPool:
     @property
     def capacity(self) -> int:
         """Lower bound of the number of attempts that can be submitted now; 0 only for none."""
-        return len(self._idle) + len(self._free_slots) or (self._first_with_room() is not None)
+        free = len(self._idle) + len(self._free_slots)
+        if free or (process := self._first_with_room()) is None:
+            return free
+        return min(process.remaining, self._prefetch - len(process.waiting))
 
     def submit(self, attempt: RunningAttempt) -> None:
         """Assign an attempt to an idle process, a new one, or the next with prefetch capacity."""
@@ -265,7 +270,7 @@ class ProcessPool:
             if process.current is None:
                 self._start_next(process)
             attempt = process.current
-            if attempt is None or not _is_report(message, channel) or message[0] != attempt.number:
+            if attempt is None or not _is_report(message, channel.has_descriptor) or message[0] != attempt.number:
                 self._kill_broken(process, message)
                 return False
             process.reported, seconds, has_scratch, tail, content = message
@@ -329,16 +334,9 @@ class ProcessPool:
             process.channel = None
 
 
-def _is_report(message: Any, channel: LoopChannel) -> bool:
+def _is_report(message: Any, has_descriptor: bool) -> bool:
     """Return whether a message has the fields of a report, of their types: a task may have written it."""
-    if type(message) is not tuple or len(message) != _FIELDS:
+    if type(message) is not tuple:
         return False
-    number, seconds, has_scratch, tail, content = message
-    return (
-        type(number) is int
-        and type(seconds) is float
-        and type(has_scratch) is bool
-        and type(tail) is bytes
-        and len(tail) <= MAX_TAIL
-        and (type(content) is bytes or (content is None and channel.has_descriptor))
-    )
+    types = tuple(map(type, message))
+    return (types == _REPORT or (types == _LONG_REPORT and has_descriptor)) and len(message[3]) <= MAX_TAIL
