@@ -135,5 +135,5 @@ def test_state_dir_that_is_a_file_is_bad_input(tmp_path: Path, state_dir: str) -
 def test_state_dir_that_cannot_be_created_is_bad_input() -> None:
     queue = SqliteQueue(queue_file(Path("/proc/nowhere"), "q"), lease=timedelta(seconds=60))
     for use in (queue.create, queue.claim):
-        with pytest.raises(InputError, match="local.state_dir: cannot use the folder /proc/nowhere/queues"):
+        with pytest.raises(InputError, match=r"local\.state_dir: cannot use the folder /proc/nowhere/queues"):
             use()
