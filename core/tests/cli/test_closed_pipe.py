@@ -23,6 +23,12 @@ RUN = "from cloud_tasks.cli.main import main; main()"
         ("export tasks --db-file job.db --format csv", 0),
         ("plugins list", 0),
         ("status --db-file missing.db", 2),
+        ("--help", 0),
+        ("--version", 0),
+        ("run --help", 0),
+        ("plugins new --help", 0),
+        ("status --no-such-option", 2),
+        ("", 2),
     ],
 )
 def test_command_with_a_closed_pipe_ends_with_its_own_code(

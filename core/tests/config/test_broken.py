@@ -34,6 +34,15 @@ FILES = [
         "event_sinks: [jsonl, consol]",
         'config.yml:1: event_sinks: unknown event sink "consol"; did you mean "console"?',
     ),
+    (
+        "event_sinks: [foo, bar]",
+        'config.yml:1: event_sinks: unknown event sinks "foo" and "bar"; installed: console, jsonl, sqlite',
+    ),
+    (
+        "event_sinks: [consol, jsonl, foo]",
+        'config.yml:1: event_sinks: unknown event sink "consol" (did you mean "console"?), '
+        'and unknown event sink "foo"; installed: console, jsonl, sqlite',
+    ),
     ("run: 3", "config.yml:1: run: expected settings (key: value)"),
     ("- run", "config.yml:1: expected settings (key: value)"),
     ("run:\n  min_cpu: 2\n  min_cpu: 4", "config.yml:3: min_cpu: given twice (first in line 2); remove one"),

@@ -63,3 +63,15 @@ def test_worker_of_a_queue_reports_the_failures_of_its_own_tasks(worker: Harness
 def test_worker_of_an_instance_leaves_the_failures_to_the_job(worker: Harness) -> None:
     worker.load(GOOD, BAD)
     assert worker.run_on_queue(CLOUD_TASKS_ACCEPT_FAILURES="100%").code == 0
+
+
+@pytest.mark.parametrize("option", ["--log-store", "--result-store", "--task-log-dir", "--event-spool-dir"])
+@pytest.mark.parametrize("name", ["file", "file/below", "link/below"])
+def test_worker_refuses_a_folder_option_that_is_a_file(worker, option: str, name: str) -> None:
+    (worker.folder / "file").touch()
+    (worker.folder / "link").symlink_to("file")
+    finished = worker.run_tasks({"do": "nothing"}, args=(option, name))
+    assert finished.code == 2
+    assert finished.log.splitlines() == [
+        f"error: {option}: {worker.folder}/{name.partition('/')[0]} is not a folder; choose another one"
+    ]

@@ -204,9 +204,9 @@ def test_region_for_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = AwsSettings(**KEYS)
     assert region_for(settings, "eu-west-1", "us-east-1a") == "eu-west-1"
     assert region_for(settings, None, "us-west-2-lax-1a") == "us-west-2"
-    with pytest.raises(ProviderError, match="no AWS region is configured"):
+    with pytest.raises(InputError, match="no AWS region is configured"):
         region_for(settings)
-    with pytest.raises(ProviderError, match="no AWS region is configured"):
+    with pytest.raises(InputError, match="no AWS region is configured"):
         client(settings, "sqs")
     monkeypatch.setenv("AWS_REGION", "ap-south-1")
     assert region_for(settings) == "ap-south-1"
@@ -222,7 +222,7 @@ def test_region_for_prefers_job_region_of_aws(name: str) -> None:
 def test_region_for_ignores_region_of_another_provider(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "ap-south-1")
     assert client(AwsSettings(**KEYS, region="eu-west-1"), "sqs", name).meta.region_name == "eu-west-1"
-    with pytest.raises(ProviderError, match=f'"{name}" is not an AWS region; set aws.region'):
+    with pytest.raises(InputError, match=f'"{name}" is not an AWS region; set aws.region'):
         client(AwsSettings(**KEYS), "sqs", name)
 
 

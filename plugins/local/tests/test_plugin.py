@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, ProvisioningModel
 from cloud_tasks.registry import Registry
 from cloud_tasks_local.catalog import architecture, instance_types
 from cloud_tasks_local.instance_side import LocalInstanceSide
 from cloud_tasks_local.pricing import FlatPricing
+from cloud_tasks_local.queue import SqliteQueue, queue_file
 from cloud_tasks_local.settings import LocalSettings
 
 
@@ -111,3 +113,27 @@ def test_plugin_imports_only_the_promised_packages_of_core() -> None:
     promised = {"cloud_tasks.errors", "cloud_tasks.model", "cloud_tasks.plugin", "cloud_tasks.plugin.kit"}
     assert imported - promised == set()
     assert "cloud_tasks.plugin" in imported
+
+
+def _list_instances(folder: Path, state_dir: str) -> subprocess.CompletedProcess[str]:
+    program = "from cloud_tasks.cli.main import main; main()"
+    arguments = ["show-queue", "--provider", "local", "--job-id", "job", "--local-state-dir", state_dir]
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("state_dir", ["file", "file/below", "/dev/null"])
+def test_state_dir_that_is_a_file_is_bad_input(tmp_path: Path, state_dir: str) -> None:
+    (tmp_path / "file").touch()
+    done = _list_instances(tmp_path, state_dir)
+    named = tmp_path / state_dir.removesuffix("/below")
+    assert done.stderr == f"Error: --local-state-dir: local.state_dir: {named} is not a folder; choose another one\n"
+    assert done.returncode == 2
+
+
+def test_state_dir_that_cannot_be_created_is_bad_input() -> None:
+    queue = SqliteQueue(queue_file(Path("/proc/nowhere"), "q"), lease=timedelta(seconds=60))
+    for use in (queue.create, queue.claim):
+        with pytest.raises(InputError, match=r"local\.state_dir: cannot use the folder /proc/nowhere/queues"):
+            use()

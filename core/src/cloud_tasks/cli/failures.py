@@ -21,7 +21,7 @@ from cloud_tasks.sanitize import clean_text
 from cloud_tasks.shortage import describe_shortage
 from cloud_tasks.standard_streams import open_closed_streams
 
-__all__ = ["describe_failure", "prepare_streams", "silence_stdout"]
+__all__ = ["describe_failure", "is_of_output", "prepare_streams", "silence_stdout"]
 
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -60,7 +60,7 @@ def describe_failure(error: Exception, arguments: Sequence[str]) -> tuple[str, i
 def _system_failure(error: OSError, arguments: Sequence[str]) -> tuple[str, int]:
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
-        place, code = "standard output: " if _is_of_output(error) else "", exit_codes.RUN_FAILED
+        place, code = "standard output: " if is_of_output(error) else "", exit_codes.RUN_FAILED
     else:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(error.filename)
         place, code = (
@@ -71,7 +71,7 @@ def _system_failure(error: OSError, arguments: Sequence[str]) -> tuple[str, int]
     return f"{place}{reason}{f'; {remedy}' if remedy else ''}", code
 
 
-def _is_of_output(error: OSError) -> bool:
+def is_of_output(error: OSError) -> bool:
     """Return whether printing, or the flush at the end, raised the error."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

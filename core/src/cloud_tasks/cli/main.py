@@ -9,14 +9,14 @@ import contextlib
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import cloud_tasks
 from cloud_tasks import exit_codes
-from cloud_tasks.cli.failures import describe_failure, prepare_streams, silence_stdout
+from cloud_tasks.cli.failures import describe_failure, is_of_output, prepare_streams, silence_stdout
 from cloud_tasks.cli.output import echo, until_closed
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.escape import terminal_line, without_credentials
@@ -75,8 +75,29 @@ RENAMED = {"rehearse": "simulate", "sweep": "cleanup"}
 """Former names of commands, accepted with a warning on stderr; not listed."""
 
 
+@contextlib.contextmanager
+def _closed_pipes() -> Iterator[None]:
+    """End the command where the reader of click's own output, such as help, has closed the pipe."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        # Click would exit with 1 without a message.
+        if not is_of_output(error):
+            raise CloudTasksError(f"a connection was closed by its other end: {error.strerror}") from error
+        silence_stdout()
+        raise click.exceptions.Exit(exit_codes.COMPLETED) from error
+
+
 class LazyGroup(click.Group):
     """Command group that lists commands by name and summary, and imports one when called. Accepts snake_case names."""
+
+    def make_context(self, *arguments: Any, **fields: Any) -> click.Context:
+        with _closed_pipes():
+            return super().make_context(*arguments, **fields)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _closed_pipes():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)

@@ -14,6 +14,7 @@ from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.values import show
 from cloud_tasks.errors import InputError
+from cloud_tasks.folders import check_folder
 from cloud_tasks.model import pairs
 
 __all__ = ["check_together", "region_of_zone"]
@@ -86,11 +87,23 @@ def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator
         if not path.is_file():
             message = f"run.startup_script_file: file not found: {path}"
             yield InputError(message, where=merged.place("run.startup_script_file"))
+    yield from _check_stores(run, merged, base_dir)
     if run.zone and run.region and region_of_zone(run.zone) not in (None, run.region):
         yield InputError(
             f'run.zone: "{run.zone}" is not in the region "{run.region}" ({merged.source("run.region")})',
             where=merged.place("run.zone"),
         )
+
+
+def _check_stores(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[InputError]:
+    """Yield stores that are files here; permissions are those of the instances, whose workers check them."""
+    for key in ("log_store", "result_store"):
+        store = getattr(run, key)
+        if store and "://" not in store:
+            try:
+                check_folder(base_dir / store, permissions=False)
+            except ValueError as error:
+                yield InputError(f"run.{key}: {error}", where=merged.place(f"run.{key}"))
 
 
 def _check_pair(run: RunSettings, merged: Merged, lower: str, upper: str) -> Iterator[InputError]:

@@ -187,15 +187,28 @@ def _check_sinks(merged: Merged, registry: Registry) -> Iterable[InputError]:
     for name in REMOVED_SINKS.keys() - places.keys():
         if keys := list(merged.within(name)):
             places[name] = f"{name}.{keys[0]}"
+    found: dict[str, dict[tuple[str, str], list[str]]] = {}
     for name, key in places.items():
         try:
             registry.event_sink(name)
         except InputError as error:
-            section = key.partition(".")[0]
-            yield InputError(f"{section}: {error.message}", where=merged.place(key), hint=error.hint)
+            # Names with the same problem and the same remedy are named together.
+            problem = (error.message.replace(f'"{name}"', "{names}", 1), error.hint)
+            found.setdefault(key, {}).setdefault(problem, []).append(f'"{name}"')
         except PluginError:
             # A broken plugin is an error of the command that needs it.
             continue
+    for key, problems in found.items():
+        texts = [
+            (message if len(names) == 1 else message.replace("event sink", "event sinks")).replace(
+                "{names}", " and ".join(names), 1
+            )
+            for (message, _), names in problems.items()
+        ]
+        hints = [hint for _, hint in problems]
+        earlier = [f"{text} ({hint})" for text, hint in zip(texts[:-1], hints[:-1], strict=True)]
+        message = ", and ".join([*earlier, texts[-1]])
+        yield InputError(f"{key.partition('.')[0]}: {message}", where=merged.place(key), hint=hints[-1])
 
 
 def _derive_region(merged: Merged) -> None:

@@ -5,6 +5,7 @@ Plugins import from here, `cloud_tasks.plugin.kit`, `cloud_tasks.model` and `clo
 
 from __future__ import annotations
 
+from cloud_tasks.folders import check_folder
 from cloud_tasks.plugin.boot_guard import OWN_END
 from cloud_tasks.plugin.boot_script import boot_script
 from cloud_tasks.plugin.checks import CheckContext, Finding
@@ -85,6 +86,7 @@ __all__ = [
     "TaskSourceBackend",
     "TaskSourceContext",
     "boot_script",
+    "check_folder",
     "hookimpl",
     "setting",
     "setting_info",

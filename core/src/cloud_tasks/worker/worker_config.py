@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.exit_codes import AcceptedFailures
+from cloud_tasks.folders import check_folder
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.os_errors import os_error_text
 from cloud_tasks.worker.common.private_folder import create_private_folder
@@ -24,6 +25,7 @@ from cloud_tasks.worker.task_process.function_call import Function
 __all__ = ["Command", "WorkerConfig"]
 
 _LOCAL_RESULT_BYTES = 256 * 1024 * 1024
+_DEFAULT_SPOOL = "cloud-tasks-spool"
 
 
 class Command(Protocol):
@@ -126,6 +128,11 @@ class WorkerConfig:
         config.spawn = True if is_task else _uses_spawn(data.start_method)
         for name in ("log_store", "result_store"):
             setattr(data, name, _absolute(getattr(data, name)))
+        for name in ("log_store", "result_store", "task_log_dir"):
+            _check_folder(name, getattr(data, name))
+        if data.event_spool_dir != _DEFAULT_SPOOL:
+            # Where the default cannot be used, reports wait in memory.
+            _check_folder("event_spool_dir", data.event_spool_dir)
         root = os.environ.get("TMPDIR") or "/tmp"
         config.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
         if data.task_log_dir is not None:
@@ -219,6 +226,15 @@ def _absolute(store: str | None) -> str | None:
     if not store or "://" in store:
         return store
     return os.path.abspath(os.path.join(os.environ.get("CLOUD_TASKS_SUBMIT_DIR") or "", store))
+
+
+def _check_folder(name: str, folder: str | None) -> None:
+    """Raise `InputError` if an option names a folder that cannot be used; URLs are not checked."""
+    if folder and "://" not in folder:
+        try:
+            check_folder(folder)
+        except ValueError as error:
+            raise InputError(str(error), where=f"--{name.replace('_', '-')}") from error
 
 
 def _uses_spawn(method: str | None) -> bool | None:

@@ -140,7 +140,7 @@ def region_for(settings: AwsSettings, region: str | None = None, zone: str | Non
         region: The job's region, which may be another provider's when only part of the job runs on AWS.
 
     Raises:
-        ProviderError: No AWS region is configured.
+        InputError: No AWS region is configured, or the job's is not one of AWS.
     """
     in_zone = _REGION.match(zone or "")
     given = region or (in_zone[0] if in_zone else None)
@@ -149,12 +149,13 @@ def region_for(settings: AwsSettings, region: str | None = None, zone: str | Non
     if settings.region:
         return settings.region
     if given:
-        raise ProviderError(
-            f'"{given}" is not an AWS region', hint="set aws.region when only part of the job runs on AWS"
-        )
+        raise InputError(f'"{given}" is not an AWS region', hint="set aws.region when only part of the job runs on AWS")
     found = session(settings).region_name
     if not found:
-        raise ProviderError("no AWS region is configured", hint="set run.region, --region or AWS_REGION")
+        raise InputError(
+            "no AWS region is configured",
+            hint="set run.region or aws.region, add --region, or set the variable AWS_REGION",
+        )
     return str(found)
 
 

@@ -18,6 +18,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import errno
 import math
 import secrets
 import sqlite3
@@ -28,7 +29,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, QueueOwner, SendFailure
 from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
 from cloud_tasks_local.controller_claim import ControllerClaim
@@ -90,7 +91,7 @@ class SqliteQueue:
         try:
             make_private(self._path.parent, below=self._path.parent.parent)
         except OSError as error:
-            raise ProviderError(f"cannot create the folder of queue {self._path}: {error.strerror}") from error
+            raise _unusable_folder(self._path.parent, error) from error
         with self._pool.connection(create=True) as connection, write(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
@@ -196,7 +197,7 @@ class SqliteQueue:
         try:
             is_taken = self._claim.take()
         except OSError as error:
-            raise ProviderError(f"cannot claim queue {self._path}: {error.strerror}") from error
+            raise _unusable_folder(self._path.parent, error) from error
         if not is_taken:
             owner = self.owner()
             of = f"of job {owner.job_id} " if owner is not None and owner.job_id else ""
@@ -281,6 +282,18 @@ def _choose(connection: sqlite3.Connection, now: float, limit: int) -> list[tupl
         invalid = f"{select} > ? {end}"
         chosen += connection.execute(invalid, (now + _LONGEST, limit - len(chosen))).fetchall()
     return chosen
+
+
+_SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)
+
+
+def _unusable_folder(folder: Path, error: OSError) -> CloudTasksError:
+    """Return the error for a folder that cannot be created or written to: bad input, unless the system lacks means."""
+    if error.errno in _SHORTAGES:
+        return ProviderError(f"cannot use the folder {folder}: {error.strerror}")
+    return InputError(
+        f"cannot use the folder {folder}: {error.strerror}", where="local.state_dir", hint="choose another folder"
+    )
 
 
 def _shrink(connection: sqlite3.Connection) -> None:

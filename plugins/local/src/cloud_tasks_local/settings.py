@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from cloud_tasks.model import Money
-from cloud_tasks.plugin import setting
+from cloud_tasks.plugin import check_folder, setting
 
 __all__ = ["LocalSettings"]
 
@@ -18,6 +18,10 @@ def _absolute(value: str | Path) -> Path:
 
 def _money(value: Money | str | float) -> Money:
     return value if isinstance(value, Money) else Money(value)
+
+
+def _usable(instance: object, attribute: attrs.Attribute[object], value: Path) -> None:
+    check_folder(value)
 
 
 def _positive(instance: object, attribute: attrs.Attribute[object], value: float | None) -> None:
@@ -42,6 +46,7 @@ class LocalSettings:
         help="Folder of queues and instances",
         default=Path(".cloud-tasks"),
         converter=_absolute,
+        validator=_usable,
         worker=True,
         flag="--local-state-dir",
         locates=True,
