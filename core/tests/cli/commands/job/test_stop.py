@@ -59,7 +59,8 @@ def test_stop_books_an_instance_that_is_listed_after_its_own_end_until_now(tmp_p
         records_of_job.update([instance("i1", "t1", state=InstanceState.STOPPING)], before)
     with Store.open(tmp_path / "job.db", read_only=True) as store:
         (record,) = store.instances()
-    assert record.ended_at is not None and record.ended_at >= before
+    assert record.ended_at is not None
+    assert record.ended_at >= before
 
 
 def test_stopped_job_resumes_with_its_queue_removed(left: CommandLine) -> None:
