@@ -244,7 +244,7 @@ class Simulation:
             error_point=self._errors,
             now=clock.now,
         )
-        self.monitor.restarted()
+        self.monitor.restarted(clock.now)
         self.monitor.limit_cost(self._limits.max_total_cost)
         with Store.open(self._path, job_id=JOB_ID, durable=False) as store:
             self._controller_runs = True

@@ -81,6 +81,8 @@ class Monitor:
         self._ids_of: dict[bytes, Collection[str]] = {}
         self._reported: dict[str, set[TaskStatus]] = {}
         self._finished = 0
+        self._job_time = now
+        """Returns the time by the controller's clock, as it is in the records."""
         self._blocks: list[Block] = []
         self._launched: set[str] = set()
         self._running_since: datetime | None = None
@@ -210,9 +212,14 @@ class Monitor:
 
     # -- the controller --------------------------------------------------------------------------------------------
 
-    def restarted(self) -> None:
-        """Forget what a controller keeps in memory only."""
+    def restarted(self, job_time: Callable[[], datetime]) -> None:
+        """Forget what a controller keeps in memory only.
+
+        Args:
+            job_time: Return the time by the clock of the next controller.
+        """
         self._blocks = []
+        self._job_time = job_time
         self._running_since = self._refused_since = self._now()
 
     def stopped(self) -> None:
@@ -268,7 +275,7 @@ class Monitor:
             return False
         policy = Policy(limits=self._scenario.limits, max_runtime=self._scenario.max_runtime)
         age = policy.drain_after(record.deadline - record.intended_at)
-        return self._now() >= record.intended_at + age
+        return self._job_time() >= record.intended_at + age
 
     def applied(self, events: Sequence[Event]) -> None:
         """Note committed events."""
