@@ -139,8 +139,8 @@ class Monitor:
         allowed = self._cost_limit * margin + Money(self.cloud.bill.peak) * slack
         self._overspent_at = self.cloud.bill.exceeds_at(allowed)
 
-    def prices_moved(self) -> None:
-        """Note that the bill has other prices from now on."""
+    def charged(self) -> None:
+        """Note that a charge has changed."""
         self._foresee_bill()
 
     @property
@@ -235,7 +235,8 @@ class Monitor:
             self._refused_since = now
         elif now - max(self._running_since, self._refused_since) > _GIVE_UP and self.cloud.refuses_everything:
             raise InvariantViolation(f"10: every launch is refused, and the run goes on after {_GIVE_UP}")
-        if calls.listing_outage or calls.credentials_expire or calls.slow_call or calls.slow_listing:
+        unseen = calls.listing_outage or calls.silence or calls.slow_call or calls.slow_listing
+        if unseen or calls.credentials_expire:
             return
         faults = self._scenario.faults
         idle = timedelta(minutes=20 * (faults.outages + faults.database_locks) + 60 * faults.sleeps)
@@ -280,6 +281,12 @@ class Monitor:
     def applied(self, events: Sequence[Event]) -> None:
         """Note committed events."""
         self._committed.update(event.event_id for event in events)
+
+    def ending(self, instance_id: str) -> None:
+        """2: check that an instance is not taken for gone while it runs."""
+        instance = None if self.cloud is None else self.cloud.all_instances.get(instance_id)
+        if instance is not None and instance.is_alive:
+            raise InvariantViolation(f"2: {instance_id} is recorded as ended, and runs")
 
     def reopened(self, count: int) -> None:
         """Note finished tasks that run again."""
@@ -339,7 +346,11 @@ class Monitor:
         # An unmanaged instance created after the last listing, or shortly before, is in no listing and no record.
         known_by = self.cloud.listed_at - self._scenario.faults.listing_lag - _MARGIN * 12
         existing = self.cloud.existing()
-        left = [m.instance_id for m in existing if m.is_ours or (m.unmanaged and m.created_at < known_by)]
+        left = [
+            m.instance_id
+            for m in existing
+            if m.is_ours or (m.unmanaged and m.created_at < known_by and not self.cloud.is_silent(m.offer.zone))
+        ]
         if left:
             raise InvariantViolation(f"2: {left} still exist after the end")
 
