@@ -76,6 +76,10 @@ class _Causes:
         faults = self._scenario.faults
         return bool(faults.outages or faults.calls.queue_delay or faults.calls.worker_credentials)
 
+    def of_preemptions(self) -> bool:
+        lost = (EndCause.PREEMPTED, EndCause.CANCELED)
+        return self._silent_channel() or any(i.end_cause in lost for i in self._cloud.all_instances.values())
+
     def of_refusals(self) -> bool:
         return self._scenario.faults.launches.refusals is not None
 
@@ -87,6 +91,7 @@ _REASONS: tuple[tuple[re.Pattern[str], Callable[[_Causes], bool]], ...] = (
     (re.compile("max_total_cost"), _Causes.of_budget),
     (re.compile("exited before the worker started|no heartbeat"), _Causes.of_failed_starts),
     (re.compile("terminated before any task finished"), _Causes.of_ends),
+    (re.compile("were preempted before any task finished"), _Causes.of_preemptions),
     (re.compile("DENIED|may not launch|refused"), _Causes.of_refusals),
     (re.compile("another (controller|run|owner)|taken over|somebody-else"), _Causes.of_rival),
 )

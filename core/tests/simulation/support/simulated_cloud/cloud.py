@@ -275,6 +275,11 @@ class SimulatedCloud:
         """Whether every launch is refused until the user repairs that."""
         return self._is_open(self.faults.launches.refusals)
 
+    @property
+    def lists_nothing(self) -> bool:
+        """Whether every listing fails, without which nothing is launched."""
+        return self._is_open(self.faults.calls.listing_outage)
+
     def _refusal(self, message: str, scope: RefusalScope, reason: str) -> LaunchRefusedError:
         pause = timedelta(seconds=self._rng.choice((60, 300)))
         return LaunchRefusedError(message, scope=scope, retry_after=pause, reason=reason)

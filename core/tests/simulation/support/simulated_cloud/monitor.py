@@ -231,7 +231,7 @@ class Monitor:
         if self._running_since is None or self.cloud is None:
             return
         now, calls = self._now(), self._scenario.faults.calls
-        if self.cloud.ours():
+        if self.cloud.ours() or self.cloud.lists_nothing:
             self._refused_since = now
         elif now - max(self._running_since, self._refused_since) > _GIVE_UP and self.cloud.refuses_everything:
             raise InvariantViolation(f"10: every launch is refused, and the run goes on after {_GIVE_UP}")
