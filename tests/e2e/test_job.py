@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 
@@ -132,6 +135,31 @@ def test_job_resumes_to_the_same_terminal_states_after_the_controller_was_killed
     assert desk.processes() == []
     status = desk.status()
     assert (status["total"], counts(status), status["finished"]) == (300, {"completed": 300}, True)
+
+
+def test_job_is_not_charged_for_instances_that_ended_while_no_controller_ran(desk: Any, eventually: Any) -> None:
+    waiting = '[ -e "$CLOUD_TASKS_SUBMIT_DIR/ready.json" ] || exec sleep 600'
+    desk.configure(environment=waiting, max_lifetime=3600, max_total_cost=4, keepalive_startup_timeout=60)
+    priced = json.loads((desk.folder / "config.yml").read_text()) | {"local": {"price_per_cpu_hour": 1}}
+    config = desk.write_config(priced)
+    controller = desk.start("run", "--config", str(config), "--task-file", str(desk.tasks(30)))
+    eventually(lambda: controller.poll() is not None or (desk.folder / "addition.db").exists())
+    eventually(lambda: controller.poll() is not None or desk.status()["instances"])
+    controller.send_signal(signal.SIGKILL)
+    controller.wait()
+    (desk.folder / "ready.json").touch()
+    # Twelve hours pass, in which the instances end.
+    for pid in desk.processes():
+        os.kill(pid, signal.SIGKILL)
+    with closing(sqlite3.connect(desk.folder / "addition.db")) as connection, connection:
+        times = ", ".join(f"{name} = {name} - 43200" for name in ("intended_at", "launched_at", "deadline", "ends_by"))
+        connection.execute(f"UPDATE instances SET {times}")
+        connection.execute("UPDATE counters SET value = value - 43200 WHERE name LIKE 'run:%'")
+    # Two CPUs for an hour, and the time in which an instance boots and ends itself.
+    assert 2 < float(desk.status()["cost_usd"]) < 2.5
+    resumed = desk.run("run", "--config", str(config), "--continue")
+    assert resumed.returncode == 0, resumed.stderr
+    assert 2 < float(desk.status()["cost_usd"]) < 2.5
 
 
 def test_interrupted_job_terminates_its_instances_and_can_be_resumed(desk: Any, eventually: Any) -> None:

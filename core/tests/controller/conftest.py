@@ -82,6 +82,7 @@ def make_controller(
         watch_interval: timedelta | None = None,
         request_prices: RequestPrices | None = None,
         price_interval: timedelta | None = None,
+        own_end: timedelta | None = None,
         **policy: object,
     ) -> Controller:
         writes = DeferredWrites(loop, store)
@@ -99,6 +100,7 @@ def make_controller(
                 compose=compose,
                 max_parallel=10,
                 on_refused=on_refused,
+                own_end=own_end,
                 writes=writes,
             ),
             offers=offers,

@@ -12,7 +12,7 @@ from controller_fakes import FakeQueue, event, message, ranked, refusal
 from cloud_tasks.controller.controller import StopMode
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.errors import InputError, LaunchFailedError, ProviderError, RefusalScope
-from cloud_tasks.model import EventType, InstanceState, JobPhase, Money
+from cloud_tasks.model import EventType, InstanceState, JobPhase, Limits, Money
 from cloud_tasks.report import render_instance_table
 from cloud_tasks.report.data.report_data import gather_facts, report_dict
 from cloud_tasks.store import Store
@@ -419,6 +419,30 @@ def test_stop_leaving_instances_terminates_none(loop, compute, make_controller) 
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
     assert controller.run() is JobPhase.LEFT
     assert len(compute.existing) == 2
+
+
+@pytest.mark.parametrize("are_gone", [True, False])
+def test_resumed_run_books_what_instances_can_have_cost_without_a_controller(
+    loop, store, compute, events, make_controller, are_gone: bool
+) -> None:
+    limits = Limits(max_instances=2, max_total_cost=Money(5 if are_gone else 20))
+    options = {"limits": limits, "max_lifetime": timedelta(hours=2), "own_end": timedelta(minutes=15)}
+    first = make_controller(**options)
+    loop.later(timedelta(minutes=1), lambda: first.stop(StopMode.LEAVE))
+    first.run()
+    store.record_alive(loop.now())
+    price = sum((record.price_per_hour for record in store.instances()), Money.zero())
+    loop.run_for(timedelta(hours=12))
+    if are_gone:
+        compute.existing.clear()
+    store.begin_run(loop.now())
+    resumed = make_controller(**options)
+    loop.later(timedelta(seconds=30), lambda: finish_all_tasks(events, "i-3"))
+    assert resumed.run() is JobPhase.COMPLETE
+    earlier = [record for record in store.instances() if record.instance_id in ("i-1", "i-2")]
+    hours = sum((record.ended_at - record.launched_at for record in earlier), timedelta()) / timedelta(hours=1) / 2
+    assert hours == pytest.approx(2.25 if are_gone else 12, abs=0.1)
+    assert store.spending(loop.now()) >= price * 2.25
 
 
 def test_stop_terminates_all_instances(loop, compute, make_controller) -> None:

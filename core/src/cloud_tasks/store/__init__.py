@@ -7,6 +7,7 @@ reads run inside `readable`.
 
 from __future__ import annotations
 
+from cloud_tasks.store.booking import booked_until, mean_price, running_cost
 from cloud_tasks.store.clock import JobClock, job_time
 from cloud_tasks.store.db.connection import connect_reader, side_files
 from cloud_tasks.store.db.enum_codes import (
@@ -54,7 +55,7 @@ from cloud_tasks.store.records import (
 )
 from cloud_tasks.store.store import Store
 from cloud_tasks.store.write.counters import read_counters
-from cloud_tasks.store.write.instances import ended_cost, mean_price, read_instances, running_cost
+from cloud_tasks.store.write.instances import ended_cost, read_instances
 from cloud_tasks.store.write.tasks import read_job
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "Throughput",
     "Timeline",
     "TypeCost",
+    "booked_until",
     "connect_reader",
     "decode_object",
     "ended_cost",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -220,7 +220,8 @@ class Store:
 
         Call it after `reopen_tasks` and before the first `apply_events`.
         """
-        with self._writing() as connection:
+        with self._writing(fleet=True) as connection:
+            instances.follow_clock(connection, now)
             tasks.begin_run(connection, to_unix(now))
 
     def record_alive(self, now: datetime) -> None:
@@ -434,26 +435,36 @@ class Store:
 
     # -- instances -------------------------------------------------------------------------------------------------
 
-    def record_intents(self, requests: Iterable[LaunchRequest], now: datetime, *, slots: int = 0) -> None:
+    def record_intents(
+        self, requests: Iterable[LaunchRequest], now: datetime, *, slots: int = 0, own_end: timedelta | None = None
+    ) -> None:
         """Record launches before they are requested, in one transaction, so that no instance is unaccounted for.
 
         Args:
             slots: Task slots of each instance.
+            own_end: Time after its deadline by which each has certainly ended itself; None: unknown.
         """
         requests = tuple(requests)
         with self._writing() as connection:
             for request in requests:
-                instances.write_intent(connection, request, now, slots)
+                instances.write_intent(connection, request, now, slots, own_end)
         self._instances.launches_changed(request.client_token for request in requests)
 
-    def record_launched(self, client_token: str, instance: Instance, requested_at: datetime | None = None) -> None:
+    def record_launched(
+        self,
+        client_token: str,
+        instance: Instance,
+        requested_at: datetime | None = None,
+        answered_at: datetime | None = None,
+    ) -> None:
         """Record that a launch succeeded.
 
         Args:
             requested_at: When the provider was called, from which its cost counts; None: the time of the intent.
+            answered_at: When the instance was known to exist: its lifetime began by then; None: at its intent.
         """
         with self._writing() as connection:
-            instances.mark_launched(connection, client_token, instance, requested_at)
+            instances.mark_launched(connection, client_token, instance, requested_at, answered_at)
         self._instances.launches_changed((client_token,))
 
     def record_launch_failed(self, client_token: str, reason: str) -> None:
@@ -482,23 +493,27 @@ class Store:
             instances.raise_prices(connection, prices, now)
         self._instances.launches_changed(prices)
 
-    def record_states(self, listing: Iterable[Instance]) -> None:
+    def record_states(self, listing: Iterable[Instance], requested_at: datetime | None = None) -> None:
         """Record the states in a listing, in one transaction; none if no state changed.
 
         Unknown and terminated instances are ignored; a listed termination is left to `record_ended`.
+
+        Args:
+            requested_at: Time of the listing: an instance that it shows after its own end is booked until its end is
+                seen. None: no sign of life.
         """
         with self._file.guard:
             living = {r.instance_id: r for r in self.instances() if r.instance_id is not None and r.ended_at is None}
-            states = {
-                instance.instance_id: instance.state
-                for instance in listing
-                if instance.instance_id in living
-                and instance.state not in (living[instance.instance_id].state, InstanceState.TERMINATED)
-            }
-            if states:
+            shown = {i.instance_id: i.state for i in listing if i.state is not InstanceState.TERMINATED}
+            shown = {instance_id: state for instance_id, state in shown.items() if instance_id in living}
+            states = {name: state for name, state in shown.items() if state is not living[name].state}
+            own_ends = {name: end for name in shown if (end := living[name].ends_by) is not None}
+            outlived = [name for name, end in own_ends.items() if requested_at is not None and requested_at > end]
+            if states or outlived:
                 with self._writing() as connection:
                     instances.mark_states(connection, states)
-                self._instances.launches_changed(living[instance_id].client_token for instance_id in states)
+                    instances.mark_outlived(connection, outlived)
+                self._instances.launches_changed(living[name].client_token for name in (*states, *outlived))
 
     def record_ended(self, instance_id: str, when: datetime, reason: str) -> int:
         """Record in one transaction that an instance ended, and that the attempts on it were interrupted.
@@ -524,7 +539,7 @@ class Store:
             return self._instances.read(connection)
 
     def spending(self, now: datetime) -> Money:
-        """Return the exact cost of all instances until ``now`` (UTC): uptime times price.
+        """Return the exact cost of all instances until ``now`` (UTC): booked time times price (`booking`).
 
         Launches without an answer are included.
         """

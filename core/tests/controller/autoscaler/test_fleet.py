@@ -32,6 +32,7 @@ def fleet(loop, store, compute, refused) -> Fleet:
             alternatives=tuple(other.offer for other in others),
             startup_script="",
             labels={},
+            max_lifetime=lifetime,
         )
 
     return Fleet(
@@ -41,6 +42,7 @@ def fleet(loop, store, compute, refused) -> Fleet:
         job_id="job",
         compose=compose,
         max_parallel=2,
+        own_end=timedelta(minutes=10),
         on_refused=lambda: refused.append("refused"),
     )
 
@@ -54,6 +56,18 @@ def test_intent_is_committed_before_its_launch_is_called(loop, store, compute, f
     loop.run(lambda: not fleet.busy)
     assert known == [True, True, True]
     assert sorted(record.instance_id for record in store.instances()) == ["i-1", "i-2", "i-3"]
+
+
+def test_launched_instance_ends_itself_within_its_lifetime_from_the_answer(loop, store, fleet) -> None:
+    began = loop.now()
+    fleet.launch(ranked(), 1, lifetime=timedelta(hours=2))
+    loop.run(lambda: not fleet.busy)
+    (record,) = store.instances()
+    latency = loop.now() - began
+    assert (record.deadline, record.ends_by) == (
+        began + timedelta(hours=2),
+        began + latency + timedelta(hours=2, minutes=10),
+    )
 
 
 def test_launch_calls_never_exceed_the_maximum_at_a_time(loop, compute, fleet) -> None:

@@ -13,7 +13,7 @@ from controller_fakes import FakeQueue, ranked
 from memory_commands import MemoryCommands
 
 from cloud_tasks.config import load_config
-from cloud_tasks.controller.autoscaler.policy import policy_of
+from cloud_tasks.controller.autoscaler.policy import own_end_of, policy_of
 from cloud_tasks.controller.controller import StopMode
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
 from cloud_tasks.errors import InputError
@@ -72,6 +72,18 @@ def test_policy_has_the_lifetime_and_the_time_after_which_the_controller_ends_it
     options = {"provider": "memory", "run.max_lifetime": given}
     policy = policy_of(load_config(registry, file=None, options=options, environ={}))
     assert (policy.max_lifetime, policy.deadline_grace) == (expected, timedelta(seconds=grace))
+
+
+@pytest.mark.parametrize(
+    ("enforces", "startup", "expected"), [(False, 600, None), (True, 600, 930), (True, 60, 390), (True, 0, 630)]
+)
+def test_own_end_of_an_instance_includes_its_boot_and_its_shutdown(
+    enforces: bool, startup: float, expected: float | None
+) -> None:
+    registry = MemoryCommands(compute={"traits": ComputeTraits(enforces_max_lifetime=enforces)}).registry
+    options = {"provider": "memory", "run.keepalive_startup_timeout": startup, "run.shutdown_grace_period": 30}
+    own_end = own_end_of(load_config(registry, file=None, options=options, environ={}))
+    assert own_end == (None if expected is None else timedelta(seconds=expected))
 
 
 @pytest.mark.parametrize("given", ["0", "0s", "-1", "none", "never", "inf", "unlimited 1h"])

@@ -52,6 +52,7 @@ class Fleet(InstanceCalls):
         compose: Return the launch request for an offer, its alternatives, a client token and a lifetime.
         max_parallel: Maximum number of launch calls at a time.
         on_refused: Called after a launch was refused.
+        own_end: Time after its deadline by which an instance has certainly ended itself; None: unknown.
         writes: Changes to the store; own ones by default.
     """
 
@@ -65,11 +66,13 @@ class Fleet(InstanceCalls):
         compose: Callable[[RankedOffer, Sequence[RankedOffer], str, timedelta | None], LaunchRequest],
         max_parallel: int,
         on_refused: Callable[[], None],
+        own_end: timedelta | None = None,
         writes: DeferredWrites | None = None,
     ) -> None:
         super().__init__(loop, store, compute, job_id=job_id, writes=writes or DeferredWrites(loop, store))
         self._compose = compose
         self._max_parallel = max_parallel
+        self._own_end = own_end
         self._on_refused = on_refused
         self._waiting: dict[str, LaunchOrder] = {}
         """By client token, in the order of the requests."""
@@ -112,7 +115,11 @@ class Fleet(InstanceCalls):
         """
         requests = [self._compose(ranked, alternatives, new_token(), lifetime) for _ in range(count)]
         now = self._loop.now()
-        if not self._writes.attempt(lambda: self._store.record_intents(requests, now, slots=ranked.slots)):
+
+        def record_intents() -> None:
+            self._store.record_intents(requests, now, slots=ranked.slots, own_end=self._own_end)
+
+        if not self._writes.attempt(record_intents):
             return
         if not self.busy:
             self._wave = LaunchWave()
@@ -165,9 +172,9 @@ class Fleet(InstanceCalls):
         return self._answered_at.get(client_token)
 
     def _launched(self, order: LaunchOrder, instance: Instance) -> None:
-        self._answered_at[order.token] = self._loop.now()
+        self._answered_at[order.token] = now = self._loop.now()
         self._launching.pop(order.token)
-        self._writes.submit(lambda: self._store.record_launched(order.token, instance, order.called_at))
+        self._writes.submit(lambda: self._store.record_launched(order.token, instance, order.called_at, now))
         self._failures = None
         self.refused_scopes.launched()
         log.info(
@@ -216,7 +223,8 @@ class Fleet(InstanceCalls):
         self._unknown.pop(instance.client_token, None)
         self._failures = None
         self.refused_scopes.launched()
-        self._writes.submit(lambda: self._store.record_launched(instance.client_token, instance))
+        now = self._loop.now()
+        self._writes.submit(lambda: self._store.record_launched(instance.client_token, instance, answered_at=now))
 
     def forget(self, client_token: str, reason: str) -> None:
         """Record that a launch of unknown outcome failed: its instance is not listed.

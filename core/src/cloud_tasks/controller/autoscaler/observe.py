@@ -179,7 +179,7 @@ class StateBuilder:
                 else:
                     # It may have been replaced, so it is terminated.
                     self._given_up.add(instance.instance_id)
-        self._writes.attempt(lambda: self._store.record_states(listing))
+        self._writes.attempt(lambda: self._store.record_states(listing, self._listing_requested_at))
 
     def _merge(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
         by_id = {instance.instance_id: instance for instance in listing}

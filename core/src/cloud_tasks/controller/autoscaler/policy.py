@@ -7,11 +7,24 @@ from datetime import timedelta
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.launch.launch_request import provider_chooses, seconds_of
+from cloud_tasks.selection import COMMITMENT
 
-__all__ = ["policy_of"]
+__all__ = ["own_end_of", "policy_of"]
 
 _OWN_END = timedelta(minutes=5)
 """Time within which an instance ends itself after its deadline, which counts from its request."""
+
+
+def own_end_of(config: JobConfig) -> timedelta | None:
+    """Return the time after its deadline by which an instance has ended itself, also if it took long to boot.
+
+    None for a provider that does not enforce lifetimes.
+    """
+    if not config.registry.compute(config.compute).traits.enforces_max_lifetime:
+        return None
+    run = config.run
+    boot = seconds_of(run.keepalive_startup_timeout) or COMMITMENT
+    return boot + _OWN_END + seconds_of(run.shutdown_grace_period)
 
 
 def policy_of(config: JobConfig) -> Policy:

@@ -9,7 +9,7 @@ import attrs
 
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.controller.autoscaler.policy import policy_of
+from cloud_tasks.controller.autoscaler.policy import own_end_of, policy_of
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import ThreadedLoop
@@ -76,6 +76,7 @@ def assemble_controller(
             job_id=job_id,
             compose=requests.compose,
             max_parallel=parallel_launches(config),
+            own_end=own_end_of(config),
             on_refused=on_refused,
             writes=writes,
         ),

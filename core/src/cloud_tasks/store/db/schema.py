@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["APPLICATION_ID", "READABLE_SINCE", "SCHEMA_VERSION", "migrate", "rebate_column"]
+__all__ = ["APPLICATION_ID", "READABLE_SINCE", "SCHEMA_VERSION", "migrate"]
 
 APPLICATION_ID = 0x636C7473
 """Marks a file as a job database, in the header of the SQLite file."""
@@ -168,13 +168,16 @@ ALTER TABLE instances ADD COLUMN deadline REAL;
 CREATE TABLE consoles (instance_id TEXT PRIMARY KEY, log TEXT NOT NULL) WITHOUT ROWID;
 """
 
-_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+# ends_by: time by which the instance has certainly ended itself.
+_VERSION_5 = "ALTER TABLE instances ADD COLUMN ends_by REAL;"
+
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """The script at index i migrates version i to version i + 1."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)
 READABLE_SINCE = 2
-"""The oldest version that can be read without migration: later ones removed only what nothing reads, and added what
-`rebate_column` and the defaults of the records replace."""
+"""The oldest version that can be read without migration: later ones removed only what nothing reads, and added what the
+defaults of the records replace."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -183,9 +186,3 @@ def migrate(connection: sqlite3.Connection) -> None:
     for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
         connection.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
-
-
-def rebate_column(connection: sqlite3.Connection) -> str:
-    """Return the expression for `rebate` in a database of any readable version."""
-    known = connection.execute("SELECT 1 FROM pragma_table_info('instances') WHERE name = 'rebate'").fetchone()
-    return "rebate" if known else "'0'"

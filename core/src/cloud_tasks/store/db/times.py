@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["UNKNOWN_TIME", "from_unix", "from_unix_or_none", "known_time", "to_unix"]
+__all__ = ["UNKNOWN_TIME", "from_unix", "from_unix_or_none", "to_unix"]
 
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for a required time that cannot be read."""
 _MAX_SECONDS = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
-
-
-def known_time(column: str, otherwise: str) -> str:
-    """Return an SQL expression: the time in a column if it can be read, else another expression."""
-    return f"CASE WHEN {column} BETWEEN 0 AND {_MAX_SECONDS:.0f} THEN {column} ELSE {otherwise} END"
 
 
 def to_unix(when: datetime) -> float:

@@ -14,21 +14,14 @@ from datetime import datetime
 from decimal import Decimal
 
 from cloud_tasks.model import AttemptOutcome, Money
+from cloud_tasks.store.booking import booked_since, booked_until, running_cost
 from cloud_tasks.store.db.enum_codes import outcome_of
-from cloud_tasks.store.db.schema import rebate_column
-from cloud_tasks.store.db.times import known_time, to_unix
+from cloud_tasks.store.db.times import to_unix
 from cloud_tasks.store.records import CostBreakdown
+from cloud_tasks.store.write.instances import read_instances
 
 __all__ = ["cost_breakdown"]
 
-_HOUR = Decimal(3600)
-
-# The end of an instance or attempt that is running is now.
-_INSTANCES = f"""
-SELECT {{rebate}}, instance_id, price_per_hour, slots, {known_time("launched_at", known_time("intended_at", "?1"))},
-    {known_time("ended_at", "?1")}
-FROM instances
-"""
 _RUNS = """
 SELECT h.instance_id, a.outcome,
     sum(min(max(coalesce(a.elapsed, coalesce(a.ended_at, ?) - coalesce(a.started_at, a.ended_at), 0), 0), 1e10))
@@ -44,16 +37,16 @@ def cost_breakdown(connection: sqlite3.Connection, now: datetime) -> CostBreakdo
     for instance_id, outcome, spent in connection.execute(_RUNS, (moment,)):
         seconds[instance_id][_share(outcome)] += spent
     totals: dict[str, Decimal] = defaultdict(Decimal)
-    query = _INSTANCES.format(rebate=rebate_column(connection))
-    for rebate, instance_id, price, slots, begin, end in connection.execute(query, (moment,)):
-        uptime = max(end - begin, 0.0)
+    for record in read_instances(connection):
+        until, instance_id, slots = booked_until(record, now), record.instance_id, record.slots
+        uptime = max((until - booked_since(record, until)).total_seconds(), 0.0)
         busy = seconds.get(instance_id, {}) if instance_id else {}
         worked = sum(busy.values())
         # Seconds of all slots; tasks that report more than that in total share it.
         capacity = max(uptime * max(slots, 1), worked)
         if not capacity:
             continue
-        cost = max(Decimal(price) * _exact(uptime) / _HOUR - Decimal(rebate), Decimal(0))
+        cost = running_cost(record, now)
         for share, part in busy.items():
             totals[share] += cost * _exact(part) / _exact(capacity)
         totals["idle"] += cost * _exact(capacity - worked) / _exact(capacity)

@@ -13,12 +13,12 @@ from datetime import datetime
 from decimal import Decimal
 
 from cloud_tasks.model import Money
+from cloud_tasks.store.booking import running_cost
 from cloud_tasks.store.records import InstanceRecord
 from cloud_tasks.store.write.instances import (
     ended_cost,
     read_instances,
     read_worker_totals,
-    running_cost,
     with_worker,
 )
 

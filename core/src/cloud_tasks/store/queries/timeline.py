@@ -14,11 +14,12 @@ from pathlib import Path
 import attrs
 
 from cloud_tasks.model import TaskStatus
+from cloud_tasks.store.booking import booked_until, mean_price
 from cloud_tasks.store.db.enum_codes import FINAL_CODES, STATUS_TO_CODE
 from cloud_tasks.store.db.reading import open_reader
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import InstanceRecord
-from cloud_tasks.store.write.instances import mean_price, read_instances
+from cloud_tasks.store.write.instances import read_instances
 
 __all__ = ["Bucket", "Timeline", "read_elapsed_histogram", "read_timeline"]
 
@@ -73,7 +74,7 @@ def read_timeline(path: Path, now: datetime, *, buckets: int = 100) -> Timeline:
     running, price = [0.0] * buckets, [0.0] * buckets
     for record in instances:
         since = to_unix(record.launched_at or record.intended_at) - begin
-        until = (to_unix(record.ended_at) if record.ended_at else end) - begin
+        until = min(to_unix(booked_until(record, now)), end) - begin
         hourly = mean_price(record, now)
         for number in range(max(int(since / width), 0), min(math.ceil(until / width), buckets)):
             share = max(min(until, (number + 1) * width) - max(since, number * width), 0.0) / width
@@ -101,8 +102,8 @@ def _span(connection: sqlite3.Connection, instances: Sequence[InstanceRecord], n
     (last_heartbeat,) = connection.execute("SELECT max(last_heard) FROM hosts").fetchone()
     begin = min(_known(created, first))
     # Without a running instance, the timeline ends with the last heartbeat.
-    latest = to_unix(now) if any(record.ended_at is None for record in instances) else last_heartbeat
-    ended = [to_unix(record.ended_at) for record in instances if record.ended_at is not None]
+    latest = None if any(record.ended_at is None for record in instances) else last_heartbeat
+    ended = [to_unix(booked_until(record, now)) for record in instances]
     return begin, max(_known(finished or latest, last, begin, *ended))
 
 

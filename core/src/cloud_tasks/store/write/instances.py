@@ -4,8 +4,8 @@ Invariants, each with a test:
 
 1. Money is exact: prices are stored as decimal text and added as decimals.
 2. A launch for which the provider selects the offer costs as much as the most expensive one, until the offer is known.
-3. A launch is charged from its request (without an answer yet, from its intent) to its recorded end, by the clock of
-   the controller alone; a failed launch costs nothing.
+3. A launch is charged from its request (without an answer yet, from its intent), by the clock of the controller alone,
+   for the time that `booking` defines; a failed launch costs nothing.
 4. The cost of a terminated instance is added to the spending once, and removed if the instance is found running again.
 5. The price of a running instance only rises, and the higher price holds from then on: what it has cost stays the same.
 6. A listed state is written for known instances that have not terminated: it ends, revives and adopts none.
@@ -13,6 +13,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Collection, Mapping
@@ -20,48 +21,48 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import attrs
+
 from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, ProvisioningModel
+from cloud_tasks.store.booking import booked_since, booked_until, running_cost
 from cloud_tasks.store.db.batch_insert import chunks
-from cloud_tasks.store.db.schema import rebate_column
-from cloud_tasks.store.db.times import from_unix, from_unix_or_none, known_time, to_unix
+from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import InstanceRecord, TypeCost
+from cloud_tasks.store.write.counters import RUN_ALIVE, read_counter
 
 __all__ = [
     "console_of",
     "costs",
     "count_live",
     "ended_cost",
+    "follow_clock",
     "mark_ended",
     "mark_launch_failed",
     "mark_launched",
+    "mark_outlived",
     "mark_states",
-    "mean_price",
     "raise_prices",
     "read_instances",
     "read_worker_totals",
-    "running_cost",
     "with_worker",
     "write_console",
     "write_intent",
 ]
 
-_HOUR = Decimal(3600)
-_HOUR_IN_MICROSECONDS = Decimal(3_600_000_000)
-_MICROSECOND = timedelta(microseconds=1)
 
-
-_SINCE = known_time("launched_at", known_time("intended_at", "?"))
-
-
-def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: datetime, slots: int) -> None:
+def write_intent(
+    connection: sqlite3.Connection, request: LaunchRequest, now: datetime, slots: int, own_end: timedelta | None
+) -> None:
     """Insert a launch before it is requested; a known token changes nothing."""
+    deadline = None if request.max_lifetime is None else now + request.max_lifetime
+    ends_by = None if deadline is None or own_end is None else deadline + own_end
     offer = request.offer
     offers = (offer, *request.alternatives)
     choices = [[each.instance_type.name, each.zone, str(each.price_per_hour.usd)] for each in offers]
     connection.execute(
         "INSERT INTO instances (client_token, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, "
-        "slots, price_per_hour, intended_at, deadline, choices) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (client_token) DO NOTHING",
+        "slots, price_per_hour, intended_at, deadline, ends_by, choices) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_token) DO NOTHING",
         (
             request.client_token,
             offer.instance_type.name,
@@ -73,28 +74,35 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
             slots,
             str(max(each.price_per_hour for each in offers).usd),
             to_unix(now),
-            None if request.max_lifetime is None else to_unix(now + request.max_lifetime),
+            None if deadline is None else to_unix(deadline),
+            None if ends_by is None else to_unix(ends_by),
             json.dumps(choices) if request.alternatives else "[]",
         ),
     )
 
 
 def mark_launched(
-    connection: sqlite3.Connection, token: str, instance: Instance, requested_at: datetime | None = None
+    connection: sqlite3.Connection,
+    token: str,
+    instance: Instance,
+    requested_at: datetime | None = None,
+    answered_at: datetime | None = None,
 ) -> None:
     """Record that a launch succeeded: it was answered, or its instance was found in a listing.
 
-    It is charged from its request, by the clock that also records its end; None: from its intent.
+    It is charged from its request, by the clock that also records its end; None: from its intent. Its lifetime may have
+    begun as late as the answer.
 
     A launch that was recorded as failed or terminated runs again. A launch without an intent is ignored.
     """
     _revive(connection, token)
     changed = connection.execute(
-        "UPDATE instances SET instance_id = ?, launched_at = coalesce(?, launched_at, intended_at), zone = ?, "
-        "state = ? WHERE client_token = ?",
+        "UPDATE instances SET instance_id = ?, launched_at = coalesce(?, launched_at, intended_at), "
+        "ends_by = ends_by + max(coalesce(? - intended_at, 0), 0), zone = ?, state = ? WHERE client_token = ?",
         (
             instance.instance_id,
             None if requested_at is None else to_unix(requested_at),
+            None if answered_at is None else to_unix(answered_at),
             instance.zone,
             instance.state.value,
             token,
@@ -132,22 +140,39 @@ def mark_states(connection: sqlite3.Connection, states: Mapping[str, InstanceSta
     )
 
 
+def mark_outlived(connection: sqlite3.Connection, instance_ids: Collection[str]) -> None:
+    """Record that running instances were seen after their own end."""
+    connection.executemany(
+        "UPDATE instances SET ends_by = NULL WHERE instance_id = ? AND ended_at IS NULL", [(i,) for i in instance_ids]
+    )
+
+
 def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime, reason: str) -> None:
-    """Record when and why an instance terminated; the first record counts."""
-    row = connection.execute(
-        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at), rebate FROM instances "
-        "WHERE instance_id = ? AND ended_at IS NULL",
-        (instance_id,),
-    ).fetchone()
-    if row is None:
+    """Record that an instance was found to have ended, at its own end if that is earlier; the first record counts."""
+    record = _read_one(connection, "instance_id = ? AND ended_at IS NULL", instance_id)
+    if record is None:
         return
-    ended_at = max(to_unix(when), row[3])
+    ended_at = max(booked_until(record, when), record.launched_at or record.intended_at)
     connection.execute(
         "UPDATE instances SET ended_at = ?, end_reason = ?, state = ? WHERE instance_id = ?",
-        (ended_at, reason, InstanceState.TERMINATED.value, instance_id),
+        (to_unix(ended_at), reason, InstanceState.TERMINATED.value, instance_id),
     )
-    seconds = ended_at - row[3]
-    _add_spending(connection, row[0], row[1], sign=1, seconds=seconds, cost=_cost(row[2], seconds, row[4]))
+    _add_spending(connection, attrs.evolve(record, ended_at=ended_at), ended_at, sign=1)
+
+
+def follow_clock(connection: sqlite3.Connection, now: datetime) -> None:
+    """Adapt the times of running instances to a clock that was set back since the last run: none costs less by it."""
+    times = [from_unix_or_none(read_counter(connection, RUN_ALIVE))]
+    times += [
+        from_unix_or_none(time)
+        for (time,) in connection.execute(
+            "SELECT max(coalesce(launched_at, intended_at)) FROM instances WHERE ended_at IS NULL"
+        )
+    ]
+    ahead = max((time - now for time in times if time is not None), default=timedelta(0)).total_seconds()
+    if ahead > 0:
+        changes = ", ".join(f"{name} = {name} - ?1" for name in ("intended_at", "launched_at", "deadline", "ends_by"))
+        connection.execute(f"UPDATE instances SET {changes} WHERE ended_at IS NULL", (ahead,))
 
 
 def write_console(connection: sqlite3.Connection, instance_id: str, log: str) -> None:
@@ -167,90 +192,56 @@ def raise_prices(connection: sqlite3.Connection, prices: Mapping[str, Money], no
     Args:
         prices: Current price per hour by client token; launches without an answer keep theirs.
     """
-    for places, tokens in chunks(prices):
-        rows = connection.execute(
-            "SELECT client_token, price_per_hour, launched_at, rebate FROM instances "
-            f"WHERE client_token IN ({places}) AND ended_at IS NULL AND launched_at IS NOT NULL",
-            tokens,
-        ).fetchall()
-        for token, old, launched_at, rebate in rows:
-            more = prices[token].usd - Decimal(old)
-            if more > 0:
-                # What it has cost stays the same: the rise is taken off the time until now.
-                before = _cost(str(more), to_unix(now) - launched_at)
-                connection.execute(
-                    "UPDATE instances SET price_per_hour = ?, rebate = ? WHERE client_token = ?",
-                    (str(prices[token].usd), str(Decimal(rebate) + before), token),
-                )
+    for record in read_instances(connection, prices):
+        more = prices[record.client_token].usd - record.price_per_hour.usd
+        if more > 0 and record.ended_at is None and record.launched_at is not None:
+            # What it has cost stays the same: the rise is taken off the time until now.
+            until = booked_until(record, now)
+            raised = attrs.evolve(record, price_per_hour=Money(more), rebate=Money.zero())
+            rebate = record.rebate.usd + running_cost(raised, until)
+            connection.execute(
+                "UPDATE instances SET price_per_hour = ?, rebate = ? WHERE client_token = ?",
+                (str(prices[record.client_token].usd), str(rebate), record.client_token),
+            )
 
 
 def _revive(connection: sqlite3.Connection, token: str) -> None:
-    row = connection.execute(
-        "SELECT instance_type, purchase, price_per_hour, launched_at, ended_at, rebate FROM instances "
-        "WHERE client_token = ? AND ended_at IS NOT NULL",
-        (token,),
-    ).fetchone()
-    if row is None:
+    record = _read_one(connection, "client_token = ? AND ended_at IS NOT NULL", token)
+    if record is None:
         return
-    instance_type, provisioning_model, price, launched_at, ended_at, rebate = row
-    if launched_at is not None:
-        seconds = ended_at - launched_at
-        cost = _cost(price, seconds, rebate)
-        _add_spending(connection, instance_type, provisioning_model, sign=-1, seconds=seconds, cost=cost)
+    if record.launched_at is not None and record.ended_at is not None:
+        _add_spending(connection, record, record.ended_at, sign=-1)
     connection.execute("UPDATE instances SET ended_at = NULL, end_reason = '' WHERE client_token = ?", (token,))
 
 
-def _add_spending(
-    connection: sqlite3.Connection,
-    instance_type: str,
-    provisioning_model: str,
-    *,
-    sign: int,
-    seconds: float,
-    cost: Decimal,
-) -> None:
-    row = connection.execute(
-        "SELECT instances, seconds, cost FROM spending WHERE instance_type = ? AND purchase = ?",
-        (instance_type, provisioning_model),
+def _add_spending(connection: sqlite3.Connection, record: InstanceRecord, ended_at: datetime, *, sign: int) -> None:
+    key = (record.instance_type, record.provisioning_model.value)
+    count, total, cost = connection.execute(
+        "SELECT instances, seconds, cost FROM spending WHERE instance_type = ? AND purchase = ?", key
     ).fetchone() or (0, 0.0, "0")
-    total = Decimal(row[2]) + sign * cost
+    seconds = (ended_at - booked_since(record, ended_at)).total_seconds()
+    spent = Decimal(cost) + sign * running_cost(record, ended_at)
     connection.execute(
         "INSERT OR REPLACE INTO spending (instance_type, purchase, instances, seconds, cost) VALUES (?, ?, ?, ?, ?)",
-        (instance_type, provisioning_model, row[0] + sign, row[1] + sign * seconds, str(total)),
+        (*key, count + sign, total + sign * seconds, str(spent)),
     )
-
-
-def _cost(price_per_hour: str, seconds: float, rebate: str = "0") -> Decimal:
-    # Microseconds: the resolution of a float of today's Unix time.
-    cost = Decimal(price_per_hour) * Decimal(f"{max(seconds, 0.0):.6f}") / _HOUR
-    return max(cost - Decimal(rebate), Decimal(0))
 
 
 def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]:
     """Return the cost by instance type and provisioning model until ``now``, the most expensive first."""
-    sums: dict[tuple[str, str], tuple[int, float, Decimal]] = {
-        (row[0], row[1]): (row[2], row[3], Decimal(row[4]))
+    sums: dict[tuple[str, ProvisioningModel], tuple[int, float, Decimal]] = {
+        (row[0], _model(row[1])): (row[2], row[3], Decimal(row[4]))
         for row in connection.execute("SELECT instance_type, purchase, instances, seconds, cost FROM spending")
     }
-    moment = to_unix(now)
-    running = connection.execute(
-        f"SELECT instance_type, purchase, price_per_hour, {_SINCE}, {rebate_column(connection)} FROM instances "
-        "WHERE ended_at IS NULL",
-        (moment,),
-    )
-    for instance_type, provisioning_model, price, since, rebate in running:
-        seconds = max(moment - since, 0.0)
-        count, total, cost = sums.get((instance_type, provisioning_model), (0, 0.0, Decimal(0)))
-        sums[instance_type, provisioning_model] = (count + 1, total + seconds, cost + _cost(price, seconds, rebate))
+    for record in _read(connection, "ended_at IS NULL"):
+        key = (record.instance_type, record.provisioning_model)
+        until = booked_until(record, now)
+        seconds = max((until - booked_since(record, until)).total_seconds(), 0.0)
+        count, total, cost = sums.get(key, (0, 0.0, Decimal(0)))
+        sums[key] = (count + 1, total + seconds, cost + running_cost(record, now))
     lines = [
-        TypeCost(
-            instance_type=name,
-            provisioning_model=_model(provisioning_model),
-            instances=count,
-            hours=seconds / 3600,
-            cost=Money(cost),
-        )
-        for (name, provisioning_model), (count, seconds, cost) in sums.items()
+        TypeCost(instance_type=name, provisioning_model=model, instances=count, hours=seconds / 3600, cost=Money(cost))
+        for (name, model), (count, seconds, cost) in sums.items()
     ]
     return tuple(sorted(lines, key=lambda line: (-line.cost.usd, line.instance_type, line.provisioning_model.value)))
 
@@ -264,22 +255,6 @@ def count_live(connection: sqlite3.Connection) -> int | None:
 def ended_cost(connection: sqlite3.Connection) -> Decimal:
     """Return the cost of the terminated instances, in US dollars."""
     return sum((Decimal(cost) for (cost,) in connection.execute("SELECT cost FROM spending")), Decimal(0))
-
-
-def running_cost(record: InstanceRecord, now: datetime) -> Decimal:
-    """Return the cost of an instance that has not terminated until ``now``, in US dollars."""
-    since = record.launched_at or record.intended_at
-    cost = record.price_per_hour.usd * Decimal(max((now - since) // _MICROSECOND, 0)) / _HOUR_IN_MICROSECONDS
-    return max(cost - record.rebate.usd, Decimal(0)) if record.rebate else cost
-
-
-def mean_price(record: InstanceRecord, now: datetime) -> float:
-    """Return the mean price of an instance per hour from its start to its end or now, in US dollars."""
-    until = record.ended_at or now
-    hours = (until - (record.launched_at or record.intended_at)).total_seconds() / 3600
-    return (
-        float(running_cost(record, until)) / hours if record.rebate and hours > 0 else float(record.price_per_hour.usd)
-    )
 
 
 _WORKER_TOTALS = """
@@ -299,22 +274,29 @@ def read_instances(
     Args:
         client_tokens: Restrict to these launches; None for all.
     """
-    records: list[InstanceRecord] = []
-    pieces = (
-        [("", [])] if client_tokens is None else [(f"WHERE client_token IN ({p})", v) for p, v in chunks(client_tokens)]
-    )
-    for condition, values in pieces:
-        cursor = connection.execute(_READ.format(condition=condition), values)
-        names = [column[0] for column in cursor.description]
-        records.extend(_record(dict(zip(names, row, strict=True))) for row in cursor)
     if client_tokens is None:
-        workers = {row[0]: row[1:] for row in connection.execute(_WORKER_TOTALS.format(condition="!= ''"))}
-    else:
+        return _read(connection)
+    found = (_read(connection, f"client_token IN ({places})", *values) for places, values in chunks(client_tokens))
+    return tuple(itertools.chain.from_iterable(found))
+
+
+def _read(connection: sqlite3.Connection, condition: str = "", *values: str) -> tuple[InstanceRecord, ...]:
+    where = f"WHERE {condition}" if condition else ""
+    cursor = connection.execute(_READ.format(condition=where), values)
+    names = [column[0] for column in cursor.description]
+    records = [_record(dict(zip(names, row, strict=True))) for row in cursor]
+    if condition:
         workers = read_worker_totals(connection, [r.instance_id for r in records if r.instance_id is not None])
+    else:
+        workers = {row[0]: row[1:] for row in connection.execute(_WORKER_TOTALS.format(condition="!= ''"))}
     return tuple(
         record if (worker := workers.get(record.instance_id or "")) is None else with_worker(record, worker)
         for record in records
     )
+
+
+def _read_one(connection: sqlite3.Connection, condition: str, value: str) -> InstanceRecord | None:
+    return next(iter(_read(connection, condition, value)), None)
 
 
 def read_worker_totals(connection: sqlite3.Connection, instance_ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
@@ -347,6 +329,7 @@ def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceReco
         ended_at=record.ended_at,
         end_reason=record.end_reason,
         deadline=record.deadline,
+        ends_by=record.ends_by,
         state=record.state,
         hostname=hostname or "",
         last_heartbeat=from_unix_or_none(last_heartbeat),
@@ -382,5 +365,6 @@ def _record(row: Mapping[str, Any]) -> InstanceRecord:
         end_reason=row["end_reason"],
         # Databases of earlier versions, opened for reading, have none.
         deadline=from_unix_or_none(row.get("deadline")),
+        ends_by=from_unix_or_none(row.get("ends_by")),
         state=next((state for state in InstanceState if state.value == row["state"]), None),
     )

@@ -7,12 +7,17 @@ import json
 import shutil
 import signal
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from command_line import CommandLine, wait_until
 from small_disk import fill, small_disk
+from store_facts import at, instance, launch_request, new_store
 
+from cloud_tasks.cli.commands.job.stop import _Records
+from cloud_tasks.model import InstanceState
 from cloud_tasks.store import Store
 
 
@@ -41,6 +46,21 @@ def test_stop_terminates_the_instances_and_records_it(left: CommandLine) -> None
     assert (stopped.code, left.running()) == (0, {other})
     assert stopped.out.endswith("Terminated 1 instance of job job\n")
     assert records(left.folder) == [(True, "job stopped")]
+
+
+def test_stop_books_an_instance_that_is_listed_after_its_own_end_until_now(tmp_path: Path) -> None:
+    with new_store(tmp_path) as store:
+        store.record_intents(
+            [attrs.evolve(launch_request("t1"), max_lifetime=timedelta(hours=1))], at(0), own_end=timedelta(0)
+        )
+        store.record_launched("t1", instance("i1", "t1"))
+    before = datetime.now(UTC)
+    with _Records(tmp_path / "job.db", "job", force=False) as records_of_job:
+        records_of_job.update([instance("i1", "t1", state=InstanceState.STOPPING)], before)
+    with Store.open(tmp_path / "job.db", read_only=True) as store:
+        (record,) = store.instances()
+    assert record.ended_at is not None
+    assert record.ended_at >= before
 
 
 def test_stopped_job_resumes_with_its_queue_removed(left: CommandLine) -> None:

@@ -28,6 +28,8 @@ __all__ = ["Parts", "make_controller"]
 
 _SPOT_MARGIN = 1.2
 """Maximum price of a spot instance, as a multiple of its price at the launch."""
+_OWN_END = timedelta(minutes=5)
+"""Time after its deadline by which an instance has ended itself."""
 _PRICE_INTERVAL = timedelta(minutes=3)
 """Time between two requests for prices, where they move."""
 
@@ -96,6 +98,7 @@ def make_controller(
             job_id=job_id,
             compose=compose,
             max_parallel=scenario.max_parallel_launches,
+            own_end=_OWN_END,
             on_refused=on_refused,
             writes=writes,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
     with _Records(database, job_id, force=values["force"]) as records:
         launches = records.launches()
         with open_compute(config, job_id) as compute:
+            started = records.now()
             recorded = note_zones(compute, launches)
             listed = terminate_instances(
                 compute,
@@ -108,7 +110,7 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
         if as_json:
             facts = {"job_id": job_id, "terminated": list(terminated), "queue_removed": bool(purged)}
             echo(json.dumps(facts, indent=2))
-        records.update()
+        records.update(listed, started)
 
 
 def _refuse_beside_controller(config: JobConfig, job_id: str) -> None:
@@ -179,10 +181,23 @@ class _Records:
             self._problem = error
             return ()
 
-    def update(self) -> None:
-        """Record all instances as terminated, after a complete listing showed none."""
+    def now(self) -> datetime:
+        """Return the time by the clock of the job; that of the machine without its database."""
+        try:
+            return datetime.now(UTC) if self._store is None else job_time(self._store)
+        except StoreError as error:
+            self._problem = error
+            return datetime.now(UTC)
+
+    def update(self, listed: Sequence[Instance], listed_at: datetime) -> None:
+        """Record all instances as terminated, after a complete listing showed none.
+
+        Args:
+            listed: Those that an earlier listing showed.
+        """
         try:
             if self._store is not None:
+                self._store.record_states(listed, listed_at)
                 _record_terminated(self._store)
         except StoreError as error:
             self._problem = error

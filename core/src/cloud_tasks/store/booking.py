@@ -1,0 +1,64 @@
+"""Booking: for which time an instance counts as billed, whoever looks at it and when.
+
+An instance is booked from its request
+
+- to its end, if a controller saw it: a listing that no longer had it;
+- until now, as long as it may still run;
+- and no further than its own end (`InstanceRecord.ends_by`): an instance that ended while nobody looked is not booked
+  until somebody looks again. A sign of life after its own end, a listing that shows it or an event of its worker,
+  disproves that end: then it is booked until its end is seen.
+
+Invariants, each with a test:
+
+1. At least the time that can have been billed is booked. An instance whose end was not seen is booked until its own
+   end, not until the last sign of its life; one without an own end (`max_lifetime: unlimited`, a provider that does not
+   enforce lifetimes) until it is found to be gone.
+2. No time after an own end is booked that no sign of life disproves, however late the end is noticed.
+3. Setting the clock back between two runs takes away no cost (`write.instances.follow_clock`).
+4. All figures (limits, status, report, timeline) use this time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from cloud_tasks.store.db.times import UNKNOWN_TIME
+from cloud_tasks.store.records import InstanceRecord
+
+__all__ = ["booked_since", "booked_until", "mean_price", "running_cost"]
+
+_HOUR_IN_MICROSECONDS = Decimal(3_600_000_000)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def booked_since(record: InstanceRecord, now: datetime) -> datetime:
+    """Return the time from which an instance is booked; ``now`` if it cannot be read."""
+    since = record.launched_at or record.intended_at
+    return now if since == UNKNOWN_TIME else since
+
+
+def booked_until(record: InstanceRecord, now: datetime) -> datetime:
+    """Return the time until which an instance is booked: its recorded end, else ``now`` or its own end."""
+    if record.ended_at is not None:
+        return record.ended_at
+    own_end, heartbeat = record.ends_by, record.last_heartbeat
+    # The clock of a worker may be ahead.
+    if own_end is None or own_end >= now or (heartbeat is not None and min(heartbeat, now) > own_end):
+        return now
+    return own_end
+
+
+def running_cost(record: InstanceRecord, now: datetime) -> Decimal:
+    """Return the cost of an instance until ``now``, in US dollars."""
+    until = booked_until(record, now)
+    uptime = max((until - booked_since(record, until)) // _MICROSECOND, 0)
+    cost = record.price_per_hour.usd * Decimal(uptime) / _HOUR_IN_MICROSECONDS
+    return max(cost - record.rebate.usd, Decimal(0)) if record.rebate else cost
+
+
+def mean_price(record: InstanceRecord, now: datetime) -> float:
+    """Return the mean price of an instance per hour of its booked time, in US dollars."""
+    until = booked_until(record, now)
+    hours = (until - booked_since(record, until)).total_seconds() / 3600
+    return float(running_cost(record, now)) / hours if record.rebate and hours > 0 else float(record.price_per_hour.usd)
