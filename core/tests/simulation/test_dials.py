@@ -12,8 +12,10 @@ import attrs
 import pytest
 from simulated_cloud import DIALS, OFF, InvariantViolation, Parts, Simulation, dial_scenario, draw_scenario
 from simulated_cloud.bill import Bill
+from simulated_cloud.catalogue import make_prices
 from simulated_cloud.cloud import EndCause, SimulatedCloud
 from simulated_cloud.dials.dial import Window
+from simulated_cloud.dials.money import MoneyFaults
 from virtual_loop import VirtualLoop
 
 from cloud_tasks.controller.autoscaler import reconciler
@@ -22,13 +24,14 @@ from cloud_tasks.controller.autoscaler.decide import decide
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.autoscaler.rules import launches
-from cloud_tasks.controller.autoscaler.state import Observation
+from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
+from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation
 from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.event_loop import sleep
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.queue_recovery import QueueRecovery
-from cloud_tasks.model import Instance, InstanceType, JobPhase, Money
+from cloud_tasks.model import Instance, InstanceState, InstanceType, JobPhase, LaunchRequest, Money
 from cloud_tasks.plugin import Compute
 from cloud_tasks.store import Store
 
@@ -142,6 +145,13 @@ def test_monitor_detects_a_budget_that_waits_for_a_slow_call(tmp_path, monkeypat
     assert detect("slow call", tmp_path, Parts(fleet=WaitsForItsCalls)).startswith("3:")
 
 
+def launch_without_note(self: SimulatedCloud, request: LaunchRequest, *, launch: Any = SimulatedCloud.launch) -> Any:
+    """Launch an instance, and forget the zone that has to answer from now on."""
+    launched = launch(self, request)
+    self.forget_zones()
+    return launched
+
+
 class GivesUpAtOnce(TaskEnqueuer):
     """Enqueuer that takes every error for a permanent one."""
 
@@ -184,6 +194,12 @@ def test_monitor_detects_a_setup_that_an_error_of_a_termination_ends(tmp_path, m
     assert detect("hidden ends", tmp_path).startswith("8:")
 
 
+def test_monitor_detects_instances_of_a_silent_zone_that_are_taken_for_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(SimulatedCloud, "note_zones", lambda self, zones: None)
+    monkeypatch.setattr(SimulatedCloud, "launch", launch_without_note)
+    assert detect("silent zone", tmp_path).startswith("2:")
+
+
 # -- launches ----------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +216,33 @@ def take_preemptions_for_failed_starts(seen: Observation, actions: Sequence[Acti
 def test_monitor_detects_preempted_instances_that_count_as_failed_starts(tmp_path, monkeypatch):
     replace_decision(monkeypatch, take_preemptions_for_failed_starts)
     assert detect("preemption at boot", tmp_path).startswith("8:")
+
+
+def ignore_pending_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the instances that run, and not those that were launched."""
+    original = FleetView.held
+
+    def running(self: FleetView) -> list[FleetInstance]:
+        return [each for each in original.func(self) if each.state is not InstanceState.STARTING]
+
+    monkeypatch.setattr(FleetView, "held", property(running))
+
+
+def test_monitor_detects_pending_instances_that_count_for_nothing(tmp_path, monkeypatch):
+    ignore_pending_instances(monkeypatch)
+    assert detect("pending instances", tmp_path).startswith(("3: instances", "4:"))
+
+
+class SeesNoRemains(Fleet):
+    """Fleet that takes a stopped instance for one that is gone."""
+
+    async def list(self) -> Sequence[Instance] | None:
+        listing = await super().list()
+        return listing and [each for each in listing if each.state is not InstanceState.STOPPED]
+
+
+def test_monitor_detects_remains_that_are_not_removed(tmp_path):
+    assert detect("remains", tmp_path, Parts(fleet=SeesNoRemains)).startswith("2:")
 
 
 # -- money -------------------------------------------------------------------------------------------------------------
@@ -237,6 +280,25 @@ def test_monitor_detects_a_burstable_type_that_nobody_named(tmp_path, monkeypatc
     assert detect("burstable types", tmp_path).startswith("3: burst-")
 
 
+def price_without(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Rank and book at prices without some of the charges."""
+
+    def known_prices(faults: MoneyFaults, elapsed: Callable[[], timedelta]) -> Any:
+        return make_prices(attrs.evolve(faults, **changes), elapsed)
+
+    monkeypatch.setattr("simulated_cloud.world.make_prices", known_prices)
+
+
+def test_monitor_detects_a_budget_without_surplus_credits(tmp_path, monkeypatch):
+    price_without(monkeypatch, surplus=Money.zero())
+    assert detect("surplus credits", tmp_path).startswith("3:")
+
+
+def test_monitor_detects_a_budget_for_disks_of_the_configured_size(tmp_path, monkeypatch):
+    monkeypatch.setattr("simulated_cloud.world.fit_disk", lambda wanted, image: wanted)
+    assert detect("image disks", tmp_path).startswith("3:")
+
+
 # -- parties -----------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +309,11 @@ def test_monitor_detects_instances_that_outlive_their_controller(tmp_path):
 def test_monitor_detects_lifetimes_that_ignore_the_budget(tmp_path, monkeypatch):
     monkeypatch.setattr(launches, "lifetime_of", lambda view, price, wanted: (wanted, timedelta(days=1)))
     assert detect("dead controller", tmp_path).startswith("3:")
+
+
+def test_monitor_detects_a_job_that_is_continued_in_another_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("simulated_cloud.driver.check_place", lambda *of, **by: None)
+    assert detect("another place", tmp_path).startswith("2:")
 
 
 class TerminatesWhatItSees(Fleet):

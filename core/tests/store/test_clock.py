@@ -62,13 +62,17 @@ def test_job_clock_passes_evenly_during_a_run_and_to_the_next_one(store: Store, 
     assert machine.start_controller(store).now() == NOON + HOUR * 2
 
 
-def test_job_clock_takes_the_time_of_the_machine_when_no_instance_runs(store: Store) -> None:
+@pytest.mark.parametrize(("jump", "expected"), [(HOUR * 8, HOUR * 9), (-HOUR * 8, HOUR)])
+def test_job_clock_takes_the_time_of_the_machine_when_no_instance_runs_unless_the_job_has_recorded_a_later_one(
+    store: Store, jump: timedelta, expected: timedelta
+) -> None:
     machine = Machine()
     first = machine.start_controller(store)
     launch(store, first.now())
+    machine.pass_time(HOUR)
     store.record_ended("i1", first.now(), "done")
-    machine.wall += HOUR * 8
-    assert machine.start_controller(store).now() == NOON + HOUR * 8
+    machine.wall += jump
+    assert machine.start_controller(store).now() == NOON + expected
 
 
 @pytest.mark.parametrize("boot", ["second boot", ""])

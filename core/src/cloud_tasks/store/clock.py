@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. It runs on while the machine is suspended, and setting the clock of the machine changes nothing.
 2. While instances run, the controllers of a job that follow each other on one boot of a machine share one clock.
-3. It does not run backwards, neither during a run nor from one run with instances to the next.
+3. It does not run backwards, neither during a run nor from one to the next; what the job has recorded is in the past.
 """
 
 from __future__ import annotations
@@ -64,16 +64,17 @@ class JobClock:
         return datetime.fromtimestamp(self._ticks() + self._offset, UTC)
 
     def follow(self, store: Store) -> None:
-        """Continue the clock of a job whose instances are charged by it."""
-        if all(record.ended_at is not None for record in store.instances()):
-            return
+        """Continue the clock of a job while instances are charged by it, and after all that the job has recorded."""
+        records, ticks = store.instances(), self._ticks()
         offset, last_alive = store.clock(self._boot)
-        ticks = self._ticks()
+        runs = any(record.ended_at is None for record in records)
         # What cannot be read as a time is unknown.
-        if offset is not None and from_unix_or_none(ticks + offset) is not None:
+        if runs and offset is not None and from_unix_or_none(ticks + offset) is not None:
             self._offset = offset
         if last_alive is not None and from_unix_or_none(last_alive) is not None:
             self._offset = max(self._offset, last_alive - ticks)
+        moments = (moment for each in records for moment in (each.intended_at, each.launched_at, each.ended_at))
+        self._offset = max(self._offset, *(moment.timestamp() - ticks for moment in moments if moment), self._offset)
 
     def resume(self, store: Store) -> None:
         """Continue the clock of a job, and let the next controller continue it; before the loop has any timer."""

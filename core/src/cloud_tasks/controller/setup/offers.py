@@ -17,7 +17,7 @@ from cloud_tasks.plugin import Compute, ImageLookup, Pricing
 from cloud_tasks.selection import Prefer, RankedOffer, Ranking, boot_disk_gb, rank
 from cloud_tasks.store import InstanceRecord
 
-__all__ = ["ask_headroom", "current_prices", "price_interval", "rank_offers", "require_offer"]
+__all__ = ["ask_headroom", "current_prices", "fit_disk", "price_interval", "rank_offers", "require_offer"]
 
 log = structlog.get_logger()
 
@@ -38,11 +38,9 @@ def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
 
 def _rank(config: JobConfig, types: Sequence[InstanceType], pricing: Pricing, image: Image | None) -> Ranking:
     wanted = config.constraints()
-    size = None if image is None else image.min_disk_gb
-    fitting = attrs.evolve(wanted, total_boot_disk_size=max(wanted.total_boot_disk_size or 0.0, size or 0.0))
     ranking = rank(
         types,
-        fitting,
+        wanted if image is None else fit_disk(wanted, image),
         config.limits(),
         pricing.price,
         prefer=Prefer(config.run.prefer),
@@ -53,6 +51,11 @@ def _rank(config: JobConfig, types: Sequence[InstanceType], pricing: Pricing, im
     )
     note = None if image is None else _disk_note(ranking, wanted, image)
     return attrs.evolve(ranking, notes=(*ranking.notes, note)) if note else ranking
+
+
+def fit_disk(wanted: Constraints, image: Image) -> Constraints:
+    """Return the constraints with boot disks that are at least as large as their image."""
+    return attrs.evolve(wanted, total_boot_disk_size=max(wanted.total_boot_disk_size or 0.0, image.min_disk_gb or 0.0))
 
 
 def _find_image(config: JobConfig, compute: Compute) -> Image | None:

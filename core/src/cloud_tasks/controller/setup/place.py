@@ -24,7 +24,7 @@ from cloud_tasks.escape import without_credentials
 from cloud_tasks.plugin import LocationContext, setting_info
 from cloud_tasks.store import JobRecord, Store
 
-__all__ = ["check_recorded_place", "place_of"]
+__all__ = ["check_place", "check_recorded_place", "place_of"]
 
 log = structlog.get_logger()
 
@@ -88,18 +88,29 @@ def check_recorded_place(db_file: Path, config: JobConfig, *, ask: bool = True) 
             record = store.job
     except StoreError:
         return None
+    check_place(record, place_of(config, ask=ask), where=str(db_file))
+    return record
+
+
+def check_place(record: JobRecord, now: Mapping[str, str], *, where: str) -> None:
+    """Refuse a place that differs from that of a job.
+
+    Args:
+        where: Name of the job's database in the message.
+
+    Raises:
+        PlaceError: A value differs from the recorded one; the message has both.
+    """
     # A job of an older database has no place but its backends.
     known = {"queue": record.queue, "compute": record.compute, "queue_name": record.queue_name, **record.place}
-    now = place_of(config, ask=ask)
     for key, value in known.items():
         if key in now and now[key] != value and (value or key in record.place):
             raise PlaceError(
                 f"{key}: the job was started with {_shown(value)}, and now has {_shown(now[key])}; its queues and "
                 "instances would not be found there",
-                where=str(db_file),
+                where=where,
                 hint="use the recorded value, or another job id for a new job",
             )
-    return record
 
 
 def _shown(value: str) -> str:

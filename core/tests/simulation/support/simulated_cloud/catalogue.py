@@ -90,8 +90,7 @@ def make_prices(
         offer = _price(request)
         if isinstance(offer, Unpriced):
             return offer
-        cpu = offer.price.cpu * faults.rise(offer, elapsed())
-        return attrs.evolve(offer, price=attrs.evolve(offer.price, cpu=cpu, address=faults.address))
+        return attrs.evolve(offer, price=faults.charges(offer, elapsed()))
 
     return lambda requests: [price(request) for request in requests]
 

@@ -46,14 +46,15 @@ class _Causes:
         """Return the time for which ends of instances may have been booked late, since no controller saw them."""
         faults = self._scenario.faults
         hours: float = faults.sleeps + 3 * bool(faults.calls.slow_call or faults.calls.slow_listing)
-        hours += 24 * bool(faults.calls.listing_outage) + 3 * faults.calls.credentials_expire
+        hours += 24 * bool(faults.calls.listing_outage or faults.calls.silence) + 3 * faults.calls.credentials_expire
         return timedelta(hours=hours, minutes=20 * faults.database_locks + 11 * faults.crashes)
 
     def of_failed_starts(self) -> bool:
         return self._silent_channel() or any(self._is_failed_start(i) for i in self._cloud.all_instances.values())
 
     def _is_failed_start(self, instance: CloudInstance) -> bool:
-        slow = self._scenario.faults.slow_boot or self._scenario.faults.launches.restart
+        faults = self._scenario.faults
+        slow = faults.slow_boot or faults.launches.restart or faults.launches.pending
         return instance.is_ours and (instance.script_failed or bool(slow) or self._is_excused(instance))
 
     def of_ends(self) -> bool:
@@ -75,6 +76,10 @@ class _Causes:
         faults = self._scenario.faults
         return bool(faults.outages or faults.calls.queue_delay or faults.calls.worker_credentials)
 
+    def of_preemptions(self) -> bool:
+        lost = (EndCause.PREEMPTED, EndCause.CANCELED)
+        return self._silent_channel() or any(i.end_cause in lost for i in self._cloud.all_instances.values())
+
     def of_refusals(self) -> bool:
         return self._scenario.faults.launches.refusals is not None
 
@@ -86,6 +91,7 @@ _REASONS: tuple[tuple[re.Pattern[str], Callable[[_Causes], bool]], ...] = (
     (re.compile("max_total_cost"), _Causes.of_budget),
     (re.compile("exited before the worker started|no heartbeat"), _Causes.of_failed_starts),
     (re.compile("terminated before any task finished"), _Causes.of_ends),
+    (re.compile("were preempted before any task finished"), _Causes.of_preemptions),
     (re.compile("DENIED|may not launch|refused"), _Causes.of_refusals),
     (re.compile("another (controller|run|owner)|taken over|somebody-else"), _Causes.of_rival),
 )

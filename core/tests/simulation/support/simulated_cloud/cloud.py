@@ -50,6 +50,8 @@ class EndCause(enum.Enum):
     """By its script or its worker."""
     PREEMPTED = "preempted"
     LIFETIME = "maximum lifetime"
+    CANCELED = "canceled"
+    """By the provider, while it was pending."""
 
 
 class Program(Protocol):
@@ -76,6 +78,10 @@ class CloudInstance(SimulatedInstance[datetime]):
     client_token: str
     script_failed: bool = False
     """Whether its script ended, or hangs, without a worker."""
+    is_pending: bool = False
+    """Whether the provider has accepted its launch and not started it: it is not charged yet."""
+    has_remains: bool = False
+    """Whether the machine is gone, and its disk and address remain until they are removed."""
     unmanaged: bool = False
     is_rival: bool = False
     """Whether another controller launched it."""
@@ -105,6 +111,7 @@ class SimulatedCloud:
         make_program: Return the program of a new instance.
         on_launch: Called with a request before it creates an instance.
         on_change: Called with an instance that was created or terminated.
+        on_charge: Called after the charge of an instance has changed.
         on_terminate: Called with an instance that is to be terminated.
         is_open: Return whether a window of the faults covers the present.
         skew: Difference of its clock from the true time.
@@ -120,6 +127,7 @@ class SimulatedCloud:
         make_program: Callable[[CloudInstance], Program],
         on_launch: Callable[[LaunchRequest], None],
         on_change: Callable[[CloudInstance], None],
+        on_charge: Callable[[], None] = lambda: None,
         on_terminate: Callable[[CloudInstance], None] = lambda instance: None,
         is_open: Callable[[Window | None], bool] = lambda window: False,
         skew: timedelta = timedelta(0),
@@ -132,11 +140,16 @@ class SimulatedCloud:
         self._make_program = make_program
         self._on_launch = on_launch
         self._on_change = on_change
+        self._on_charge = on_charge
         self._on_terminate = on_terminate
         self._is_open = is_open
         self._skew = skew
         self.bill = Bill(loop.now)
         self._by_token: dict[str, CloudInstance] = {}
+        self.is_elsewhere = False
+        """Whether the controller looks in another place, where no instance is listed."""
+        self._zone_of: dict[str, str] = {}
+        """Zones that the present controller knows by instance, as `note_zones` requires."""
         self.listed_at = loop.now()
         """Time of the last listing."""
         self._prices = make_prices(faults.money, lambda: loop.now() - START)
@@ -161,6 +174,7 @@ class SimulatedCloud:
         if known is None:
             self._refuse(request.offer)
             self._on_launch(request)
+            self._zone_of[request.client_token] = request.offer.zone
             known = self._create(request.offer, request.client_token, request.labels, request.max_lifetime)
             known.max_price = request.max_price_per_hour
             program = known.program
@@ -172,13 +186,30 @@ class SimulatedCloud:
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
         self.listed_at = now = self._loop.now()
+        if self.is_elsewhere:
+            return ()
+        if any(self.is_silent(zone) for zone in self._zone_of.values()):
+            raise ProviderError("no answer from a zone", transient=True)
         seen_until = now - self.faults.listing_lag * self._rng.random()
         return [
             self._shown(instance)
             for instance in self.all_instances.values()
             if (instance.ended_at is None or include_terminated or self._is_hidden(instance))
             and instance.created_at <= seen_until
+            and not self.is_silent(instance.offer.zone)
         ]
+
+    def is_silent(self, zone: str) -> bool:
+        """Return whether a zone does not answer: without its instances, a listing is complete for other jobs only."""
+        calls = self.faults.calls
+        return zone == calls.silent_zone and self._is_open(calls.silence)
+
+    def note_zones(self, zones: Mapping[str, str]) -> None:
+        self._zone_of.update(zones)
+
+    def forget_zones(self) -> None:
+        """Forget what a controller keeps in memory only."""
+        self._zone_of.clear()
 
     def _is_hidden(self, instance: CloudInstance) -> bool:
         """Return whether the end of an instance is not visible yet."""
@@ -244,6 +275,11 @@ class SimulatedCloud:
         """Whether every launch is refused until the user repairs that."""
         return self._is_open(self.faults.launches.refusals)
 
+    @property
+    def lists_nothing(self) -> bool:
+        """Whether every listing fails, without which nothing is launched."""
+        return self._is_open(self.faults.calls.listing_outage)
+
     def _refusal(self, message: str, scope: RefusalScope, reason: str) -> LaunchRefusedError:
         pause = timedelta(seconds=self._rng.choice((60, 300)))
         return LaunchRefusedError(message, scope=scope, retry_after=pause, reason=reason)
@@ -290,17 +326,35 @@ class SimulatedCloud:
             labels=labels,
         )
         self.all_instances[instance.instance_id] = self._by_token[token] = instance
+        pending = self._draw_pending(instance)
         self.charge(instance)
         if not is_rival:
             instance.program = self._make_program(instance)
         self._on_change(instance)
-        boot = timedelta(seconds=self.faults.draw_boot_time(self._rng))
+        boot = pending + timedelta(seconds=self.faults.draw_boot_time(self._rng))
         self._loop.later(boot, lambda: self._boot(instance))
         if lifetime is not None:
             self._loop.later(lifetime, lambda: self.end(instance, EndCause.LIFETIME))
         if instance.is_ours:
             self._schedule_interruptions(instance, boot)
         return instance
+
+    def _draw_pending(self, instance: CloudInstance) -> timedelta:
+        """Return the time for which the provider does not start an instance that it has accepted."""
+        launches = self.faults.launches
+        if not launches.pending or not instance.is_ours or self._rng.random() >= launches.pending:
+            return timedelta(0)
+        instance.is_pending = True
+        span = timedelta(minutes=self._rng.uniform(1, 40))
+        canceled = self._rng.random() < launches.canceled
+        self._loop.later(span, lambda: self._end_pending(instance, canceled=canceled))
+        return span
+
+    def _end_pending(self, instance: CloudInstance, *, canceled: bool) -> None:
+        instance.is_pending = False
+        if canceled:
+            self.end(instance, EndCause.CANCELED)
+        self.charge(instance)
 
     def _schedule_interruptions(self, instance: CloudInstance, boot: timedelta) -> None:
         launches = self.faults.launches
@@ -366,10 +420,15 @@ class SimulatedCloud:
             instance.program = None
 
     def end(self, instance: CloudInstance, cause: EndCause) -> None:
-        """Terminate an instance with all its resources."""
+        """Terminate an instance with all its resources, or without those that remain until another termination."""
         if instance.ended_at is not None:
             return
         self._kill_program(instance)
+        if self._leaves_remains(instance):
+            instance.has_remains = True
+            instance.state, instance.end_cause = InstanceState.STOPPED, instance.end_cause or cause
+            self.charge(instance)
+            return
         instance.end(self._loop.now())
         instance.end_cause = instance.end_cause or cause
         if self.faults.calls.hidden_end:
@@ -377,13 +436,23 @@ class SimulatedCloud:
         self.bill.charge(instance.instance_id, Money.zero())
         self._on_change(instance)
 
+    def _leaves_remains(self, instance: CloudInstance) -> bool:
+        faults = self.faults
+        # Nobody removes them after the end of the controller.
+        possible = instance.is_ours and not instance.has_remains and not faults.parties.dies
+        return possible and bool(faults.launches.remains) and self._rng.random() < faults.launches.remains
+
     def charge(self, instance: CloudInstance) -> None:
         """Charge an instance its present price; reclaim one whose price exceeds the maximum that it was given."""
         if not instance.is_ours or instance.ended_at is not None:
             return
-        (current,) = self._prices([request_of(instance.offer)])
+        (current,) = self._prices([self.faults.money.made(request_of(instance.offer))])
         price = instance.offer.price if isinstance(current, Unpriced) else current.price
-        self.bill.charge(instance.instance_id, price.total)
+        charged = price.boot_disk + price.address if instance.has_remains else price.total
+        self.bill.charge(instance.instance_id, Money.zero() if instance.is_pending else charged)
+        self._on_charge()
+        if instance.has_remains:
+            return
         if instance.max_price is not None and price.machine > instance.max_price:
             self._interrupt(instance)
 

@@ -11,11 +11,13 @@ import attrs
 from virtual_loop import START
 
 from cloud_tasks.controller.controller import Controller, StopMode
+from cloud_tasks.controller.launch.terminate import note_zones
+from cloud_tasks.controller.setup.place import check_place
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.convert import encode_task_message
-from cloud_tasks.errors import LaunchRefusedError, ProviderError, StoreBusyError
+from cloud_tasks.errors import LaunchRefusedError, PlaceError, ProviderError, StoreBusyError
 from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task, TaskMessage
-from cloud_tasks.plugin import Queue
+from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import JobRecord, Store
 from simulated_cloud.assembly import Parts, make_controller
@@ -39,6 +41,7 @@ __all__ = ["Simulation", "SimulationResult"]
 
 JOB_ID = "simulated"
 
+_PLACE = {"compute region": "sim"}
 _FAULTY_TIME = timedelta(days=1)
 """Time after which all faults stop, so that the job can complete."""
 _END = timedelta(days=3)
@@ -188,7 +191,7 @@ class Simulation:
         """Load and publish the job, as a run does before its controller; a crash leads to another attempt."""
         folder = self._path.parent
         loop = self._world.loop
-        record = JobRecord(job_id=JOB_ID, queue_name=JOB_ID, run_id="run", created_at=START)
+        record = JobRecord(job_id=JOB_ID, queue_name=JOB_ID, run_id="run", created_at=START, place=_PLACE)
 
         def pass_time() -> None:
             self._world.loop.run_for(self._scenario.latency)
@@ -232,8 +235,24 @@ class Simulation:
         elif any(instance.is_rival for instance in self._world.cloud.existing()):
             self._world.loop.run_for(self._scenario.faults.parties.rival_stays)
 
+    def _choose_place(self) -> None:
+        """Continue the job, now and then with the settings of another place first, which are refused."""
+        cloud, elsewhere = self._world.cloud, self._world.faults.parties.elsewhere
+        cloud.forget_zones()
+        cloud.is_elsewhere = False
+        with Store.open(self._path, read_only=True) as store:
+            if self._world.rng(f"place/{self._world.steps}").random() < elsewhere:
+                try:
+                    check_place(store.job, dict.fromkeys(_PLACE, "elsewhere"), where="simulation")
+                except PlaceError:
+                    pass
+                else:
+                    cloud.is_elsewhere = True
+            note_zones(cast(Compute, self._world.cloud_calls), store.instances())
+
     def _run_once(self) -> JobPhase | None:
         """Run one controller to its end; return None if it crashed."""
+        self._choose_place()
         clock = self._world.job_clock()
         loop = CrashableLoop(
             self._world.loop,
@@ -244,7 +263,7 @@ class Simulation:
             error_point=self._errors,
             now=clock.now,
         )
-        self.monitor.restarted()
+        self.monitor.restarted(clock.now)
         self.monitor.limit_cost(self._limits.max_total_cost)
         with Store.open(self._path, job_id=JOB_ID, durable=False) as store:
             self._controller_runs = True

@@ -81,6 +81,8 @@ class Monitor:
         self._ids_of: dict[bytes, Collection[str]] = {}
         self._reported: dict[str, set[TaskStatus]] = {}
         self._finished = 0
+        self._job_time = now
+        """Returns the time by the controller's clock, as it is in the records."""
         self._blocks: list[Block] = []
         self._launched: set[str] = set()
         self._running_since: datetime | None = None
@@ -137,8 +139,8 @@ class Monitor:
         allowed = self._cost_limit * margin + Money(self.cloud.bill.peak) * slack
         self._overspent_at = self.cloud.bill.exceeds_at(allowed)
 
-    def prices_moved(self) -> None:
-        """Note that the bill has other prices from now on."""
+    def charged(self) -> None:
+        """Note that a charge has changed."""
         self._foresee_bill()
 
     @property
@@ -210,9 +212,14 @@ class Monitor:
 
     # -- the controller --------------------------------------------------------------------------------------------
 
-    def restarted(self) -> None:
-        """Forget what a controller keeps in memory only."""
+    def restarted(self, job_time: Callable[[], datetime]) -> None:
+        """Forget what a controller keeps in memory only.
+
+        Args:
+            job_time: Return the time by the clock of the next controller.
+        """
         self._blocks = []
+        self._job_time = job_time
         self._running_since = self._refused_since = self._now()
 
     def stopped(self) -> None:
@@ -224,11 +231,12 @@ class Monitor:
         if self._running_since is None or self.cloud is None:
             return
         now, calls = self._now(), self._scenario.faults.calls
-        if self.cloud.ours():
+        if self.cloud.ours() or self.cloud.lists_nothing:
             self._refused_since = now
         elif now - max(self._running_since, self._refused_since) > _GIVE_UP and self.cloud.refuses_everything:
             raise InvariantViolation(f"10: every launch is refused, and the run goes on after {_GIVE_UP}")
-        if calls.listing_outage or calls.credentials_expire or calls.slow_call or calls.slow_listing:
+        unseen = calls.listing_outage or calls.silence or calls.slow_call or calls.slow_listing
+        if unseen or calls.credentials_expire:
             return
         faults = self._scenario.faults
         idle = timedelta(minutes=20 * (faults.outages + faults.database_locks) + 60 * faults.sleeps)
@@ -268,11 +276,17 @@ class Monitor:
             return False
         policy = Policy(limits=self._scenario.limits, max_runtime=self._scenario.max_runtime)
         age = policy.drain_after(record.deadline - record.intended_at)
-        return self._now() >= record.intended_at + age
+        return self._job_time() >= record.intended_at + age
 
     def applied(self, events: Sequence[Event]) -> None:
         """Note committed events."""
         self._committed.update(event.event_id for event in events)
+
+    def ending(self, instance_id: str) -> None:
+        """2: check that an instance is not taken for gone while it runs."""
+        instance = None if self.cloud is None else self.cloud.all_instances.get(instance_id)
+        if instance is not None and instance.is_alive:
+            raise InvariantViolation(f"2: {instance_id} is recorded as ended, and runs")
 
     def reopened(self, count: int) -> None:
         """Note finished tasks that run again."""
@@ -332,7 +346,11 @@ class Monitor:
         # An unmanaged instance created after the last listing, or shortly before, is in no listing and no record.
         known_by = self.cloud.listed_at - self._scenario.faults.listing_lag - _MARGIN * 12
         existing = self.cloud.existing()
-        left = [m.instance_id for m in existing if m.is_ours or (m.unmanaged and m.created_at < known_by)]
+        left = [
+            m.instance_id
+            for m in existing
+            if m.is_ours or (m.unmanaged and m.created_at < known_by and not self.cloud.is_silent(m.offer.zone))
+        ]
         if left:
             raise InvariantViolation(f"2: {left} still exist after the end")
 

@@ -84,6 +84,8 @@ class WatchedStore:
             self._monitor.intended(self._store, args[0], kwargs.get("slots", 0))
         elif name == "apply_events" and any(event.event_id.startswith(REFUSED) for event in args[0]):
             raise ValueError("an event that the store cannot take")
+        elif name == "record_ended":
+            self._monitor.ending(args[0])
         elif name == "mark_queued":
             self._monitor.marked_queued(args[0])
 

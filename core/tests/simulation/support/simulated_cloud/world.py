@@ -9,6 +9,7 @@ from typing import cast
 
 from virtual_loop import START, VirtualLoop
 
+from cloud_tasks.controller.setup.offers import fit_disk
 from cloud_tasks.convert import encode_events
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Event, EventType
@@ -102,6 +103,7 @@ class World:
             make_program=self._make_worker,
             on_launch=monitor.launching,
             on_change=monitor.changed,
+            on_charge=monitor.charged,
             on_terminate=monitor.terminated,
             is_open=self._obstacles.is_open,
             skew=faults.clocks.cloud,
@@ -145,7 +147,9 @@ class World:
         of_queue, of_worker = self._queue_obstacle, self._outage_error
         self.task_calls = Unreliable(self.tasks, self.rng("task calls"), faults, obstacle=of_queue)
         self.event_calls = Unreliable(self.events, self.rng("event calls"), faults, obstacle=of_queue)
-        self.cloud_calls = Unreliable(self.cloud, self.rng("cloud calls"), faults, obstacle=obstacles.of_controller)
+        self.cloud_calls = Unreliable(
+            self.cloud, self.rng("cloud calls"), faults, obstacle=obstacles.of_controller, never=("note_zones",)
+        )
         self._worker_task_calls = Unreliable(
             self.tasks, self.rng("worker task calls"), faults, obstacle=of_worker, never=("extend", "release")
         )
@@ -205,12 +209,11 @@ class World:
     def rank(self) -> tuple[RankedOffer, ...]:
         """Return the offers of the catalogue at present prices."""
         scenario, types = self._scenario, self.cloud.instance_types()
-        constraints, limits = scenario.constraints, scenario.limits
+        constraints, limits = fit_disk(scenario.constraints, scenario.faults.money.image), scenario.limits
         return rank(types, constraints, limits, self.prices, spot_fallback=scenario.spot_fallback).offers
 
     def _move_prices(self, interval: timedelta) -> None:
         self.cloud.prices_moved()
-        self.monitor.prices_moved()
         self.loop.later(interval, lambda: self._move_prices(interval))
 
     def _check_silent_instances(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
     with _Records(database, job_id, force=values["force"]) as records:
         launches = records.launches()
         with open_compute(config, job_id) as compute:
-            started = datetime.now(UTC)
+            started = records.now()
             recorded = note_zones(compute, launches)
             listed = terminate_instances(
                 compute,
@@ -179,6 +180,14 @@ class _Records:
         except StoreError as error:
             self._problem = error
             return ()
+
+    def now(self) -> datetime:
+        """Return the time by the clock of the job; that of the machine without its database."""
+        try:
+            return datetime.now(UTC) if self._store is None else job_time(self._store)
+        except StoreError as error:
+            self._problem = error
+            return datetime.now(UTC)
 
     def update(self, listed: Sequence[Instance], listed_at: datetime) -> None:
         """Record all instances as terminated, after a complete listing showed none.

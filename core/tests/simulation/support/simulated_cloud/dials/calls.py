@@ -27,6 +27,9 @@ class CallFaults:
     listing_outage: Window | None = None
     listing_error: str = ""
     listing_is_transient: bool = True
+    silent_zone: str = ""
+    """Zone that does not answer for a time: listings omit its instances, or fail if the caller needs it."""
+    silence: Window | None = None
     slow_call: float = 0.0
     """Probability that a call of the controller takes effect at once, and returns after an hour."""
     slow_listing: float = 0.0
@@ -135,6 +138,12 @@ def _listing_outage(rng: random.Random, scenario: Scenario) -> Scenario:
     return with_group(with_budget(rng, scenario), "calls", **changes)
 
 
+def _silent_zone(rng: random.Random, scenario: Scenario) -> Scenario:
+    length = rng.choice((None, _HOUR * rng.uniform(0.1, 3)))
+    window = Window(begin=timedelta(minutes=10) + scenario.busy_time * rng.uniform(0, 0.6), length=length)
+    return with_group(scenario, "calls", silent_zone=rng.choice(("sim-a", "sim-b", "sim-c")), silence=window)
+
+
 def _slow_call(rng: random.Random, scenario: Scenario) -> Scenario:
     slow_call, slow_listing = rng.choice(((0.003, 0.0), (0.0, 0.1)))
     return with_group(with_budget(rng, scenario), "calls", slow_call=slow_call, slow_listing=slow_listing)
@@ -170,6 +179,11 @@ DIALS = (
         name="listing outage",
         shows="the limit on the total cost, and the end of a run, need no listing",
         turn_on=_listing_outage,
+    ),
+    Dial(
+        name="silent zone",
+        shows="an instance in a zone that does not answer is not taken for gone",
+        turn_on=_silent_zone,
     ),
     Dial(
         name="slow call",

@@ -1,4 +1,4 @@
-"""Launches and starts: refusals without end, preemption at boot, startup scripts without a worker, restarts."""
+"""Launches, starts and ends: refusals without end, pending instances, scripts without a worker, restarts, remains."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ class LaunchFaults:
     """Probability that the startup script of an instance ends without a worker, and leaves the instance running."""
     restart: timedelta | None = None
     """Mean time until an instance restarts without running its script again; None: never."""
+    pending: float = 0.0
+    """Probability that an instance is pending for minutes, without a charge, before it boots."""
+    canceled: float = 0.0
+    """Probability that the provider cancels a pending instance."""
+    remains: float = 0.0
+    """Probability that disk and address of an instance remain after its end, and are charged until their removal."""
 
 
 def _refusals(rng: random.Random, scenario: Scenario) -> Scenario:
@@ -63,6 +69,14 @@ def _restarts(rng: random.Random, scenario: Scenario) -> Scenario:
     return with_group(scenario, "launches", restart=timedelta(minutes=rng.choice((10, 30, 120))))
 
 
+def _pending(rng: random.Random, scenario: Scenario) -> Scenario:
+    return with_group(scenario, "launches", pending=rng.choice((0.1, 0.5)), canceled=rng.choice((0.0, 0.5)))
+
+
+def _remains(rng: random.Random, scenario: Scenario) -> Scenario:
+    return with_group(scenario, "launches", remains=rng.choice((0.2, 1.0)))
+
+
 DIALS = (
     Dial(
         name="endless refusals",
@@ -83,5 +97,15 @@ DIALS = (
         name="restarts",
         shows="an instance that restarts without its worker is replaced",
         turn_on=_restarts,
+    ),
+    Dial(
+        name="pending instances",
+        shows="an instance that the provider has not started yet counts towards the limits, and not for ever",
+        turn_on=_pending,
+    ),
+    Dial(
+        name="remains",
+        shows="disks and addresses that an instance leaves behind are removed",
+        turn_on=_remains,
     ),
 )

@@ -1,4 +1,4 @@
-"""Money: spot prices that move, charges beside the machine, instance types that sustain a share of their CPUs."""
+"""Money: spot prices that move, charges beside the machine, types that sustain a share of their CPUs, large images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from cloud_tasks.model import Constraints, Money, Offer, ProvisioningModel
+from cloud_tasks.model import (
+    Architecture,
+    Constraints,
+    Image,
+    Money,
+    Offer,
+    OfferRequest,
+    PriceBreakdown,
+    ProvisioningModel,
+)
 from simulated_cloud.dials.dial import Dial, with_budget, with_group
 
 if TYPE_CHECKING:
@@ -36,6 +45,35 @@ class MoneyFaults:
     """Price of the public address of an instance, per hour."""
     sustained_cpu: float = 1.0
     """Share of their CPUs that the burstable types of the catalogue sustain; 1: the catalogue has none."""
+
+    surplus: Money = Money.zero()
+    """Charge for surplus credits of a burstable type with all CPUs busy, per vCPU and hour."""
+    image_gb: float = 0.0
+    """Size of the boot image: the provider makes no boot disk smaller."""
+
+    @property
+    def image(self) -> Image:
+        """The boot image."""
+        return Image(name="image", uri="image", architecture=Architecture.X86_64, min_disk_gb=self.image_gb)
+
+    def charges(self, offer: Offer, elapsed: timedelta) -> PriceBreakdown:
+        """Return the price of an offer with all that is charged beside it.
+
+        Args:
+            elapsed: Time since the start of the simulation.
+        """
+        is_burstable = offer.instance_type.name.startswith(BURSTABLE)
+        return attrs.evolve(
+            offer.price,
+            cpu=offer.price.cpu * self.rise(offer, elapsed),
+            address=self.address,
+            surplus_credits=self.surplus * offer.instance_type.vcpus if is_burstable else Money.zero(),
+        )
+
+    def made(self, request: OfferRequest) -> OfferRequest:
+        """Return the request for what the provider makes of a requested instance."""
+        disk = attrs.evolve(request.boot_disk, size_gb=max(request.boot_disk.size_gb, self.image_gb))
+        return attrs.evolve(request, boot_disk=disk)
 
     def rise(self, offer: Offer, elapsed: timedelta) -> float:
         """Return the present price of the machine as a multiple of that of the catalogue.
@@ -83,6 +121,18 @@ def _burstable(rng: random.Random, scenario: Scenario) -> Scenario:
     return with_group(with_budget(rng, scenario), "money", sustained_cpu=rng.choice((0.05, 0.2, 0.4)))
 
 
+def _surplus(rng: random.Random, scenario: Scenario) -> Scenario:
+    named = attrs.evolve(scenario.constraints, instance_types=(re.compile(f"^{BURSTABLE}-"),))
+    scenario = with_budget(rng, attrs.evolve(scenario, constraints=named))
+    sustained = min(scenario.faults.money.sustained_cpu, rng.choice((0.2, 0.4)))
+    return with_group(scenario, "money", sustained_cpu=sustained, surplus=Money(rng.choice(("0.02", "0.05"))))
+
+
+def _image_disks(rng: random.Random, scenario: Scenario) -> Scenario:
+    scenario = with_budget(rng, attrs.evolve(scenario, mean_task_time=scenario.mean_task_time * 3))
+    return with_group(scenario, "money", image_gb=rng.choice((50.0, 500.0, 2000.0)))
+
+
 DIALS = (
     Dial(
         name="moving prices",
@@ -98,5 +148,16 @@ DIALS = (
         name="burstable types",
         shows="a type that sustains a share of its CPUs is used only by name, with fewer slots",
         turn_on=_burstable,
+    ),
+    Dial(
+        name="surplus credits",
+        shows="the limits cover what a burstable type is charged with all CPUs busy",
+        turn_on=_surplus,
+        probability=0.1,
+    ),
+    Dial(
+        name="image disks",
+        shows="the limits cover a boot disk that is as large as its image",
+        turn_on=_image_disks,
     ),
 )

@@ -1,4 +1,4 @@
-"""Parties: a controller that never comes back, and another controller of the same job id."""
+"""Parties: a controller that never comes back or looks elsewhere, and another controller of the same job id."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class PartyFaults:
 
     dies: bool = False
     """Whether the controller never comes back after a crash of its run."""
+    elsewhere: float = 0.0
+    """Probability that a run is continued with the settings of another place, where no instance is listed."""
     rivals: int = 0
     """Number of instances that another controller of the same job id, with another owner, launches."""
     rival_after: timedelta = timedelta(0)
@@ -50,11 +52,22 @@ def _rival(rng: random.Random, scenario: Scenario) -> Scenario:
     )
 
 
+def _elsewhere(rng: random.Random, scenario: Scenario) -> Scenario:
+    faults = attrs.evolve(scenario.faults, crashes=max(scenario.faults.crashes, 3), interrupts=2)
+    return with_group(attrs.evolve(scenario, faults=faults), "parties", elsewhere=rng.choice((0.3, 1.0)))
+
+
 DIALS = (
     Dial(
         name="dead controller",
         shows="whenever the controller dies, every instance ends by itself and the total stays within the limit",
         turn_on=_dead_controller,
+        probability=0.1,
+    ),
+    Dial(
+        name="another place",
+        shows="a job is not continued in another region, account or folder, where its instances are not listed",
+        turn_on=_elsewhere,
         probability=0.1,
     ),
     Dial(
