@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CloudTasksError",
+    "CredentialsError",
     "InputError",
     "LaunchFailedError",
     "LaunchRefusedError",
@@ -113,6 +114,14 @@ class ProviderError(CloudTasksError):
     def __init__(self, message: str, *, transient: bool = False, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.transient = transient
+
+
+class CredentialsError(ProviderError):
+    """The credentials are missing, expired or revoked, for the whole account: nothing was done.
+
+    A person has to renew them, which a running command notices at its next call: the backend reads them again. From
+    `Compute.launch` it means that nothing was started; after the request was sent, raise a transient `ProviderError`.
+    """
 
 
 class NotFoundError(ProviderError):

@@ -84,6 +84,7 @@ def end_instances(compute: Compute, job_id: str, database: Path) -> None:
             timeout=_TIMEOUT,
             recorded=note_zones(compute, read_launches(database, job_id)),
             on_wait=log.info,
+            wait_for_credentials=True,
         )
     except Exception as error:
         log.error(f"The instances could not be terminated: {error}")

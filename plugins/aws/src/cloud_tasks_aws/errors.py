@@ -16,14 +16,18 @@ from botocore.exceptions import (
     ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
+    LoginError,
     NoCredentialsError,
     PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.parsers import ResponseParserError
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 
 __all__ = [
+    "are_credentials_refused",
     "code_of",
     "invalid_response",
     "is_denied",
@@ -58,17 +62,26 @@ _TRANSIENT = frozenset(
 _NOT_FOUND = frozenset({"NoSuchBucket", "NoSuchKey", "NonExistentQueue", "QueueDoesNotExist", "404"})
 _CREDENTIALS = frozenset(
     {
-        "AuthFailure",
         "ExpiredToken",
         "ExpiredTokenException",
+        "IncompleteSignature",
         "InvalidAccessKeyId",
         "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "RequestExpired",
         "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
         "UnrecognizedClientException",
     }
 )
 _DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "InvalidSecurity", "UnauthorizedOperation"})
 
+
+_LOCAL = (CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError)
+_MISSING = (NoCredentialsError, PartialCredentialsError)
+_HINT = "AWS credentials are invalid or expired, or the clock is wrong: run `aws sso login` or `aws configure`"
 
 _ENCODED = re.compile(r"Encoded authorization failure message: \S+")
 
@@ -113,22 +126,34 @@ def is_denied(error: BaseException | None) -> bool:
     return isinstance(error, ClientError) and code_of(error) in _DENIED
 
 
+def are_credentials_refused(error: BaseException | None) -> bool:
+    """Return whether the credentials are missing, invalid or expired, so that nothing was done."""
+    if not isinstance(error, ClientError):
+        return isinstance(error, (*_LOCAL, *_MISSING))
+    # EC2 has one code for credentials and for images of other accounts.
+    is_of_credentials = "credential" in str(error.response.get("Error", {}).get("Message", "")).lower()
+    code = code_of(error)
+    return code in _CREDENTIALS or (code == "AuthFailure" and is_of_credentials)
+
+
 def provider_error(action: str, error: Exception) -> ProviderError:
     """Return the `ProviderError` for a botocore exception."""
     code = code_of(error)
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
-        return ProviderError(
+    if isinstance(error, _MISSING):
+        return CredentialsError(
             f"{action}: no AWS credentials found",
             hint="run `aws configure` or set AWS_PROFILE; check with: cloud-tasks doctor",
         )
+    if isinstance(error, _LOCAL):
+        return CredentialsError(f"{action}: {one_line(str(error)) or code}", hint=_HINT)
     if not isinstance(error, ClientError):
         transient = isinstance(error, (ConnectionError, HTTPClientError))
         return ProviderError(f"{action}: {one_line(str(error)) or code}", transient=transient)
     text = f"{action}: {code}: {one_line(str(error.response.get('Error', {}).get('Message', '')))}".rstrip(": ")
     if code in _NOT_FOUND:
         return NotFoundError(text)
-    if code in _CREDENTIALS:
-        return ProviderError(text, hint="AWS credentials are invalid or expired; check with: cloud-tasks doctor")
+    if are_credentials_refused(error):
+        return CredentialsError(text, hint=_HINT)
     if code in _DENIED:
         return ProviderError(text, hint="show the required permissions with: cloud-tasks doctor --policy")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

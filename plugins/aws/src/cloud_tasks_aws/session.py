@@ -6,6 +6,7 @@ Invariants, each with a test:
 2. A credentials file that other users of this machine can read is refused before it is read.
 3. Keys never appear in an error, a log line or a ``repr``.
 4. A client is thread-safe; the session that created it belongs to one thread and is discarded.
+5. Credentials that AWS refuses are read again, once per refusal, and the call is repeated with new ones.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import os
 import re
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import boto3
 import botocore.loaders
 import botocore.session
@@ -26,6 +29,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 
 from cloud_tasks.errors import InputError, ProviderError
+from cloud_tasks_aws.renewed_credentials import RenewedCredentials
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["client", "endpoint_of", "identity_of", "location_of", "region_for", "session"]
@@ -82,9 +86,31 @@ def client(
     with _making:
         new_session: Any = session(settings, region_for(settings, region))
         try:
-            return new_session.client(service, config=config, endpoint_url=endpoint_of(settings, service))
+            renewed = _renew(settings, new_session)
+            made = new_session.client(service, config=config, endpoint_url=endpoint_of(settings, service))
+            if renewed is not None:
+                made.meta.events.register_first("needs-retry", renewed.retry)
+            return made
         except (BotoCoreError, ValueError) as error:
             raise ProviderError(f"cannot create the AWS client for {service}: {_first_line(error)}") from error
+
+
+def _renew(settings: AwsSettings, new_session: Any) -> RenewedCredentials | None:
+    """Let a session's clients read credentials again when AWS refuses them; None without any."""
+    current = new_session.get_credentials()
+    if current is None or settings.access_key:
+        return None
+
+    def read() -> Iterator[Any]:
+        with _making:
+            yield session(settings).get_credentials()
+            # The environment of a running process does not change; its profile may have a new login.
+            profile = settings.profile or os.environ.get("AWS_PROFILE") or "default"
+            yield session(attrs.evolve(settings, profile=profile)).get_credentials()
+
+    renewed = RenewedCredentials(current, read)
+    new_session._session._credentials = renewed
+    return renewed
 
 
 def session(settings: AwsSettings, region: str | None = None) -> boto3.Session:

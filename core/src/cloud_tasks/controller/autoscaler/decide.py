@@ -53,7 +53,14 @@ _STAGES: tuple[tuple[Rule, ...], ...] = (
 
 _WITHOUT_LISTING: tuple[tuple[Rule, ...], ...] = (
     (terminate_expired,),
-    (abort_over_budget, abort_drained, abort_without_heartbeat, abort_failing_workers, abort_without_progress),
+    (
+        abort_over_budget,
+        abort_drained,
+        abort_refused,
+        abort_without_heartbeat,
+        abort_failing_workers,
+        abort_without_progress,
+    ),
     (discard_failing, replace_unresponsive),
     (terminate_drained, drain),
 )

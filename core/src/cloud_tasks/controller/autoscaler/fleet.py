@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. An intent with its client token is committed before its launch is called.
 2. A launch of unknown outcome keeps its intent until a complete listing settles it: it may have succeeded. A launch
    that certainly failed keeps none, and withdraws the launches that wait behind it.
-3. A refusal blocks its scope (`RefusedScopes`), and withdraws waiting launches in that scope.
+3. A refusal blocks its scope (`RefusedScopes`), and withdraws waiting launches in that scope. Credentials that are
+   refused block all launches, never an instance type or a zone.
 4. An intent counts at the price of the most expensive offer that the provider may select, until the launch is answered.
 """
 
@@ -19,16 +20,18 @@ import structlog
 
 from cloud_tasks.controller.autoscaler.instance_calls import InstanceCalls
 from cloud_tasks.controller.autoscaler.launch_orders import LaunchOrder, LaunchWave, new_token
-from cloud_tasks.controller.autoscaler.refused_scopes import RefusedScopes
+from cloud_tasks.controller.autoscaler.refused_scopes import CREDENTIALS
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
 from cloud_tasks.errors import (
     CloudTasksError,
+    CredentialsError,
     InputError,
     LaunchFailedError,
     LaunchRefusedError,
     ProviderError,
+    RefusalScope,
 )
 from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.plugin import Compute
@@ -42,6 +45,7 @@ log = structlog.get_logger()
 
 _MAX_ATTEMPTS = 3
 _BACKOFF = timedelta(seconds=2)
+_CREDENTIALS_DELAY = timedelta(minutes=1)
 _REPORTED_SKEW = timedelta(seconds=30)
 
 
@@ -81,7 +85,6 @@ class Fleet(InstanceCalls):
         """Launches of unknown outcome, with their error."""
         self._failures: LaunchFailures | None = None
         self._failed_at: datetime | None = None
-        self.refused_scopes = RefusedScopes(loop.now)
         self._answered_at: dict[str, datetime] = {}
         self._wave = LaunchWave()
         self._is_skew_reported = False
@@ -147,6 +150,8 @@ class Fleet(InstanceCalls):
                 return self._refused(order, error)
             except Exception as error:
                 # After an unanswered attempt, a failure is not certain.
+                if attempt == 1 and isinstance(error, CredentialsError):
+                    return self._refused(order, _refused_credentials(error))
                 if attempt == 1 and isinstance(error, (LaunchFailedError, InputError)):
                     return self._failed(order, error)
                 if attempt >= _MAX_ATTEMPTS or not _is_transient(error):
@@ -268,7 +273,19 @@ class Fleet(InstanceCalls):
 
 
 def _is_transient(error: Exception) -> bool:
-    return isinstance(error, ProviderError) and error.transient
+    return isinstance(error, CredentialsError) or (isinstance(error, ProviderError) and error.transient)
+
+
+def _refused_credentials(error: CredentialsError) -> LaunchRefusedError:
+    """Return the refusal of every launch, until a listing succeeds again or the delay is over."""
+    return LaunchRefusedError(
+        error.message,
+        scope=RefusalScope.ACCOUNT,
+        retry_after=_CREDENTIALS_DELAY,
+        reason=CREDENTIALS,
+        hint=error.hint,
+        needs_action=True,
+    )
 
 
 def _text(error: Exception) -> str:

@@ -14,9 +14,11 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from cloud_tasks.controller.autoscaler.refused_scopes import RefusedScopes
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop, sleep, start
 from cloud_tasks.controller.timed_calls import CallTimeoutError, TimedCalls
+from cloud_tasks.errors import CredentialsError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute
 from cloud_tasks.sanitize import clean_text
@@ -56,6 +58,7 @@ class InstanceCalls:
         self._terminations = TimedCalls(loop, timeout=_TERMINATION_TIMEOUT, max_abandoned=_ABANDONED_TERMINATIONS)
         self._consoles = TimedCalls(loop, timeout=_CONSOLE_TIMEOUT, max_abandoned=_ABANDONED_CONSOLES)
         self._listing_problem = ""
+        self.refused_scopes = RefusedScopes(loop.now)
         self._preparing: set[str] = set()
         """Instances whose termination waits for something."""
         self._terminating: set[str] = set()
@@ -69,8 +72,11 @@ class InstanceCalls:
             listing = await self._listings.call(lambda: self._compute.instances(self._job_id))
         except Exception as error:
             self._note_listing_problem(str(error))
+            if isinstance(error, CredentialsError):
+                self.refused_scopes.credentials_refused(error)
             return None
         self._note_listing_problem("")
+        self.refused_scopes.credentials_accepted()
         return listing
 
     def _note_listing_problem(self, problem: str) -> None:

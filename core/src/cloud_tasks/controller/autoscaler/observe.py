@@ -152,6 +152,7 @@ class StateBuilder:
                 stop_reasons=self.stop_reasons,
             ),
             refused_since=self._fleet.refused_scopes.since,
+            credentials_problem=self._fleet.refused_scopes.credentials_problem,
             tasks_finished=summary.finished_tasks,
             attempt_ends=self.attempt_ends.counts(),
             discarded=frozenset(self.discarded),

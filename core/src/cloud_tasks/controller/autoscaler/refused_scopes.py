@@ -13,10 +13,13 @@ from datetime import datetime, timedelta
 import attrs
 
 from cloud_tasks.controller.autoscaler.state import Block
-from cloud_tasks.errors import LaunchRefusedError, RefusalScope
+from cloud_tasks.errors import CredentialsError, LaunchRefusedError, RefusalScope
 from cloud_tasks.model import LaunchRequest
 
-__all__ = ["RefusedScopes"]
+__all__ = ["CREDENTIALS", "RefusedScopes"]
+
+CREDENTIALS = "credentials"
+"""Reason of refusals for the credentials."""
 
 _REMEMBERED = timedelta(hours=1)
 """Time for which a zone that refused is taken after one that did not."""
@@ -34,10 +37,23 @@ class RefusedScopes:
         self._blocks: list[Block] = []
         self.since: datetime | None = None
         """Time of the first refusal since the last successful launch; None for none."""
+        self.credentials_problem = ""
+        """Why a listing was refused for the credentials; empty since the last successful one."""
 
     def launched(self) -> None:
         """Note that a launch succeeded."""
         self.since = None
+
+    def credentials_refused(self, error: CredentialsError) -> None:
+        """Note that a listing was refused: nothing can be launched."""
+        self.since = self.since or self._now()
+        self.credentials_problem = str(error)
+
+    def credentials_accepted(self) -> None:
+        """Note that a listing succeeded: launches that were refused for the credentials may succeed now."""
+        left = [block for block in self._blocks if block.reason != CREDENTIALS]
+        if self.credentials_problem or len(left) < len(self._blocks):
+            self._blocks, self.credentials_problem, self.since = left, "", None
 
     def add(self, request: LaunchRequest, error: LaunchRefusedError) -> list[Block]:
         """Block the scope of a refused launch; return the new blocks."""

@@ -217,6 +217,8 @@ class Observation:
     """Instances of this run that ended."""
     refused_since: datetime | None = None
     """Time of the first refusal since the last successful launch; None for none."""
+    credentials_problem: str = ""
+    """Why listings are refused for the credentials; empty if they are not."""
     tasks_finished: int = 0
     attempt_ends: Mapping[str, InstanceEnds] = attrs.field(factory=dict)
     """By instance, terminated ones included."""

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Instances count as terminated only when a complete listing no longer shows them. A failed listing proves nothing.
 2. An instance that is known by its record is terminated without a listing.
-3. No error, and no call without an answer, ends the attempts before their time is over, nor keeps other instances
+3. No error but refused credentials, and no call without an answer, ends the attempts before their time is over, nor keeps other instances
    running: a call that fails is divided until each instance has a call of its own.
 4. What is left is named at the end: by the listing, else by the records, else as unknown.
 """
@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from cloud_tasks.controller.launch.labels import belongs_to_other_run
-from cloud_tasks.errors import InputError, ProviderError
+from cloud_tasks.errors import CredentialsError, InputError, ProviderError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute, LocatedCompute
 from cloud_tasks.quantities import counted, format_span
@@ -66,6 +66,7 @@ def terminate_instances(
     timeout: timedelta,
     recorded: Collection[str] = (),
     on_wait: Callable[[str], None] = lambda text: None,
+    wait_for_credentials: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Instance, ...]:
@@ -76,16 +77,17 @@ def terminate_instances(
         timeout: Maximum time until no instance is listed.
         recorded: Ids of instances that are terminated whether or not they are listed.
         on_wait: Called after each round with what is waited for, in one line.
+        wait_for_credentials: Whether to wait for credentials that a person has to renew, too.
 
     Raises:
         InputError: The configuration does not allow the calls.
-        ProviderError: Instances may be left after ``timeout``.
+        ProviderError: Instances may be left after ``timeout``, or the credentials were refused.
     """
     termination = _Termination(compute, find, recorded)
     deadline = clock() + timeout.total_seconds()
     backoff = _MIN_BACKOFF.total_seconds()
     while not termination.run_round():
-        if clock() >= deadline:
+        if clock() >= deadline or (termination.is_refused and not wait_for_credentials):
             raise termination.error()
         on_wait(termination.describe())
         sleep(backoff)
@@ -142,6 +144,11 @@ class _Termination:
             return False
         self.found.update((instance.instance_id, instance) for instance in self._left)
         return not self._left
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the provider refused the credentials in the last round."""
+        return isinstance(self._problem, CredentialsError)
 
     def describe(self) -> str:
         """Return what is waited for: never "0 instances" for an unknown number."""

@@ -5,7 +5,7 @@ Invariants, each with a test:
 1. A task is marked as queued only after the queue accepted it: a crash between the two sends it twice, never not at
    all.
 2. A message that the queue did not accept is sent again; one that can never be sent (too large) aborts the run.
-3. An error that may pass does not abort it: any error once a message was accepted (credentials that expired, a
+3. An error that may pass does not abort it: credentials that expired, any error once a message was accepted (a
    permission that is being changed), and that of a new queue which is not found yet. Final are a first error that the
    provider does not mark as transient, and invalid input.
 """
@@ -20,7 +20,7 @@ import structlog
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.convert import encode_task_message
-from cloud_tasks.errors import InputError, NotFoundError, ProviderError
+from cloud_tasks.errors import CredentialsError, InputError, NotFoundError, ProviderError
 from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import Queue, SendFailure
 from cloud_tasks.quantities import format_span
@@ -156,7 +156,7 @@ class TaskEnqueuer:
             now = self._loop.now()
             self._missing_since = self._missing_since or now
             return now - self._missing_since < _NEW_QUEUE
-        if isinstance(error, ProviderError) and error.transient:
+        if isinstance(error, CredentialsError) or (isinstance(error, ProviderError) and error.transient):
             return True
         return self.last_accepted is not None and not isinstance(error, InputError)
 

@@ -14,7 +14,7 @@ import attrs
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
-from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
+from cloud_tasks.errors import CredentialsError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
 from cloud_tasks_aws.errors import code_of, invalid_response, is_transient_code, one_line, provider_error
 
@@ -146,7 +146,7 @@ def launch_error(offer: Offer, error: ClientError) -> ProviderError:
     if refusal is not None:
         return _launch_refused(name, error, refusal)
     translated_error = _to_provider_error(f"launching {name}", error)
-    if translated_error.transient:
+    if translated_error.transient or isinstance(translated_error, CredentialsError):
         return translated_error
     # A 4xx error is definite: nothing was started. The cause may be the type, so other types are tried: a call each
     # costs less than a job that stops.

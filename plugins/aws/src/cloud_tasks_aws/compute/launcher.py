@@ -14,9 +14,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
-from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import CredentialsError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer
 from cloud_tasks_aws.compute.compute_errors import QUOTAS, is_not_yet_visible, is_transient, launch_error
 from cloud_tasks_aws.compute.fleets import Place, launch_from_fleet, places_for
@@ -59,10 +59,19 @@ class Launcher:
             ProviderError: The outcome is unknown; repeating the same request resolves it.
         """
         places = places_for(request, self._network.subnets_beside(request.offer.zone))
+        lost: list[BaseException] = []
+
+        def run() -> Any:
+            try:
+                return self._once.run_instances(**arguments)["Instances"][0]
+            except HTTPClientError as error:
+                lost.append(error)
+                raise
+
         try:
             if len(places) > 1:
                 return self._describe(self._one_of(request, arguments, places))
-            return retry_call(lambda: self._once.run_instances(**arguments)["Instances"][0], retryable=self._may_pass)
+            return retry_call(run, retryable=self._may_pass)
         except LaunchRefusedError as refusal:
             raise self._narrow_quota(request.offer, refusal, alone=False) from refusal.__cause__
         except ClientError as error:
@@ -72,6 +81,9 @@ class Launcher:
                 # The cached group or subnet may have been deleted.
                 self._network.forget()
             cause = launch_error(request.offer, error)
+            if lost and isinstance(cause, CredentialsError):
+                # An earlier attempt, whose response was lost, may have started the instance.
+                raise ProviderError(cause.message, transient=True, hint=cause.hint) from error
             raise self._narrow_quota(request.offer, cause, alone=len(places) == 1) from error
 
     def _may_pass(self, error: BaseException) -> bool:

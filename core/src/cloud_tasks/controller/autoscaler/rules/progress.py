@@ -59,6 +59,9 @@ def abort_refused(view: FleetView) -> list[Action]:
     limit, since = seen.policy.give_up_after, seen.refused_since
     if limit is None or since is None or view.held or not seen.offers or seen.now - since < limit:
         return []
+    if seen.credentials_problem:
+        reason = f"the provider has refused the credentials for {format_span(seen.now - since)} (give_up_after)"
+        return [Abort(reason=f"{reason}: {seen.credentials_problem}", show_console=False)]
     blocks = [block for block in seen.blocks if block.needs_action and block.until > seen.now]
     if not all(any(block.covers(ranked.offer) for block in blocks) for ranked in seen.offers):
         return []
