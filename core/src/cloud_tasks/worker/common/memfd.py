@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from os import SEEK_SET, close, lseek
 
-__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guard_offset", "read_only", "release"]
+__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guard_offset", "read_only", "release", "seal", "sealable_file"]
 
 GUARDED_OFFSETS = (0x7FFF_FFFF_FFFF_FFFF, 0x5EED_0FC7_A5C5)
 """Offsets of guarded files. At the first one every write fails; some file systems have smaller offsets only."""
 
 _memfd_create: Callable[[str, int], int] | None = getattr(os, "memfd_create", None)
 _MFD_CLOEXEC: int = getattr(os, "MFD_CLOEXEC", 0)
+_MFD_ALLOW_SEALING: int = getattr(os, "MFD_ALLOW_SEALING", 0)
+_F_ADD_SEALS = 1033
+_F_SEAL_SEAL, _F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 
 
 def anonymous_file(name: str, *, in_memory: bool = True) -> int:
@@ -37,6 +40,34 @@ def anonymous_file(name: str, *, in_memory: bool = True) -> int:
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
     os.unlink(path)
     return descriptor
+
+
+def sealable_file(name: str, size: int) -> int:
+    """Open an anonymous file of a size that `seal` can fix, for memory that several processes map."""
+    descriptor = anonymous_file(name) if _memfd_create is None else _memfd_create(name, _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    guard_offset(descriptor)
+    return descriptor
+
+
+def seal(descriptor: int, *, is_read_only: bool) -> None:
+    """Fix the size of a mapped file: a process whose mapped file was truncated would be ended by SIGBUS.
+
+    Does nothing where the system has no seals.
+
+    Args:
+        is_read_only: Whether the file can be changed by the mappings that exist already, and by nothing else.
+    """
+    from fcntl import fcntl
+
+    size = _F_SEAL_SHRINK | _F_SEAL_GROW | _F_SEAL_SEAL
+    # Linux before 5.1 has no seal for future writes.
+    for seals in (size | _F_SEAL_FUTURE_WRITE, size) if is_read_only else (size,):
+        try:
+            fcntl(descriptor, _F_ADD_SEALS, seals)
+            return
+        except OSError:
+            continue
 
 
 def guard_offset(descriptor: int) -> None:
