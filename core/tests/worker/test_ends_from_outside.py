@@ -28,6 +28,45 @@ def test_read_outcome_reports_a_task_over_its_time_limit_as_timed_out() -> None:
     assert read_outcome(status=signal.SIGTERM, content=b"", cause="timeout", limit=1.0).kind is OutcomeKind.TIMED_OUT
 
 
+REACTIONS = ("sys.exit(0)", "sys.exit(7)", "raise RuntimeError", "raise KeyboardInterrupt", "os._exit(5)", "return")
+
+
+@modes
+def test_task_over_its_time_limit_has_timed_out_however_it_reacts(worker, mode) -> None:
+    reactions = "".join(f"    if task_id == 'task-{index}': {each}\n" for index, each in enumerate(REACTIONS))
+    code = f"""
+import signal
+def f(task_id, data, worker_data):
+    def react(number, frame):
+{reactions.replace("    if", "        if")}
+    signal.signal(signal.SIGTERM, react)
+    time.sleep(60)
+def g(task_id, data, worker_data):
+    class Ended(BaseException): pass
+    def react(number, frame): raise Ended
+    signal.signal(signal.SIGTERM, react)
+    try: time.sleep(60)
+    except Ended: return "late"
+f = (lambda f: lambda *arguments: (g if arguments[0] == "task-6" else f)(*arguments))(f)
+"""
+    rules = '[{"on": "timeout", "attempts": 2}]'
+    options = (*mode, "--max-runtime", "1.5", "--retry-rules", rules, "--backoff-base", "0.1")
+    run_program(worker, code, *options, "--num-simultaneous-tasks", "7", tasks=7)
+    ends = sorted((event["task_id"], event["event_type"]) for event in worker.events(*FINAL, "task_timed_out"))
+    each = ("task_dead", "task_timed_out", "task_timed_out")
+    expected = [(f"task-{index}", kind) for index in range(len(REACTIONS)) for kind in each]
+    assert ends == [*expected, ("task-6", "task_completed")]
+
+
+@pytest.mark.parametrize("command", ["trap 'exit 0' TERM; sleep 60 & wait", "exec sleep 60", "trap '' TERM; sleep 60"])
+def test_command_over_its_time_limit_has_timed_out(worker, command) -> None:
+    program = str(Path(sys.executable).with_name("cloud-tasks"))
+    arguments = [program, "worker", "--command", command, "--param", "n=1", "--max-runtime", "1"]
+    subprocess.run(arguments, cwd=worker.folder, env=worker.environment, check=False, capture_output=True, timeout=60)
+    (event,) = worker.events(*FINAL, "task_timed_out")
+    assert event["event_type"] == "task_timed_out"
+
+
 SELF = ("os.kill(os.getpid(), 15)", "os.killpg(0, 15)", "subprocess.run(['sh', '-c', 'kill -TERM $PPID'])")
 
 

@@ -21,6 +21,7 @@ from worker_harness import Harness, modes, run_program
 
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
 from cloud_tasks.worker.common.private_folder import create_private_folder
+from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
 from cloud_tasks.worker.reporting.reporter import Report
@@ -102,18 +103,63 @@ return 8
         assert (event["event_type"], event["result"]) == ("task_completed", 8)
 
 
+DAMAGES = (
+    "os.write(number, b'\\1' * 4096)",
+    "os.pwrite(number, b'\\1' * 4096, 0)",
+    "os.ftruncate(number, 0)",
+    "os.ftruncate(number, 1 << 20)",
+    "os.pwrite(os.open(flags(number), os.O_RDWR), b'\\1' * 4096, 0)",
+    "os.truncate(flags(number), 0)",
+    "os.set_blocking(number, False); os.read(number, 1 << 16)",
+    "mmap.mmap(number, 4096)[:] = b'\\1' * 4096",
+)
+
+
 @modes
-def test_bytes_written_to_the_flags_of_the_worker_change_none(worker, mode) -> None:
-    code = """
+def test_task_that_damages_all_its_descriptors_affects_no_other_task(worker, mode) -> None:
+    damages = "".join(
+        f"""
+            if task_id == "task-{2 * index + 1}":
+                try: {damage}
+                except (OSError, ValueError): pass"""
+        for index, damage in enumerate(DAMAGES)
+    )
+    code = f"""
+import mmap, time
+def flags(number):
+    path = f"/proc/self/fd/{{number}}"
+    return path if "result" not in os.readlink(path) else "/nowhere"
 def f(task_id, data, worker_data):
-    for number in os.listdir("/proc/self/fd"):
-        if "cloud-tasks-flags" in os.path.realpath(f"/proc/self/fd/{number}"):
-            try: os.write(int(number), b"xx")
-            except OSError: pass
+    if int(task_id[5:]) % 2:
+        for number in range(3, 64):{damages}
+    time.sleep(0.1)
     return worker_data.received_termination_notice, [worker_data.received_shutdown_request]
 """
-    run_program(worker, code, *mode, tasks=2)
-    assert [event["result"] for event in worker.events(*ENDS)] == [[False]] * 2
+    options = ("--num-simultaneous-tasks", "2", "--max-runtime", "20")
+    finished = run_program(worker, code, *mode, *options, tasks=2 * len(DAMAGES) + 1)
+    assert "Traceback" not in finished.log, finished.log
+    ends = {event["task_id"]: event.get("result") for event in worker.events(*ENDS)}
+    assert len(ends) == 2 * len(DAMAGES) + 1
+    others = {task_id: result for task_id, result in ends.items() if int(task_id[5:]) % 2 == 0}
+    assert others == {f"task-{2 * index}": [False] for index in range(len(DAMAGES) + 1)}, finished.log
+    assert worker.events("fatal_exception", "non_fatal_exception") == []
+
+
+def test_error_of_a_report_is_that_of_its_own_attempt_only() -> None:
+    flags = SharedFlags()
+    flags.set_report_error(3, 7, errno.EIO)
+    os.pwrite(flags.descriptors[1], b"\1" * 24, 0)
+    assert [flags.take_report_error(slot, 7) for slot in (0, 2, 3, 3, 10**6)] == [0, 0, errno.EIO, 0, 0]
+
+
+def test_flags_that_are_read_only_cannot_be_set() -> None:
+    flags = SharedFlags()
+    reader = SharedFlags((os.dup(flags.descriptors[0]), os.dup(flags.descriptors[1])))
+    reader.make_read_only()
+    with pytest.raises(TypeError):
+        reader.set_shutdown_request()
+    flags.set_shutdown_request()
+    assert (reader.shutdown_request, reader.termination_notice) == (True, False)
 
 
 @pytest.mark.parametrize("leave", ["return", "raise ValueError('child')"])
@@ -648,8 +694,8 @@ from cloud_tasks.worker.task_process import result_file
 result_file._lift_file_size_limit = lambda: False
 flags, descriptor = SharedFlags(), result_file.open_result_file()
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
-result_file.report_again(descriptor, b"x" * 20, OSError(27, "too large"), flags, 3)
-print(flags.take_report_error(3), flags.take_report_error(3), flags.take_report_error(2), os.fstat(descriptor).st_size)
+result_file.report_again(descriptor, b"x" * 20, OSError(27, "too large"), flags, 3, 5)
+print(*(flags.take_report_error(slot, 5) for slot in (3, 3, 2)), os.fstat(descriptor).st_size)
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert printed[:3] == ["27", "0", "0"]

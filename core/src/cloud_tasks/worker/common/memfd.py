@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from os import SEEK_SET, close, lseek
 
-__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guarded_file", "read_only", "release"]
+__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guarded_file", "read_only", "release", "seal"]
 
 GUARDED_OFFSETS = (0x7FFF_FFFF_FFFF_FFFF, 0x5EED_0FC7_A5C5)
 """Offsets of guarded files. At the first one every write fails; some file systems have smaller offsets only."""
 
 _memfd_create: Callable[[str, int], int] | None = getattr(os, "memfd_create", None)
 _MFD_CLOEXEC: int = getattr(os, "MFD_CLOEXEC", 0)
+_MFD_ALLOW_SEALING: int = getattr(os, "MFD_ALLOW_SEALING", 0)
+_F_ADD_SEALS = 1033
+_F_SEAL_SEAL, _F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 
 
 def anonymous_file(name: str, *, in_memory: bool = True) -> int:
@@ -39,12 +42,36 @@ def anonymous_file(name: str, *, in_memory: bool = True) -> int:
     return descriptor
 
 
-def guarded_file(name: str) -> int:
+def seal(descriptor: int, *, is_read_only: bool) -> None:
+    """Fix the size of a mapped file: a process whose mapped file was truncated would be ended by SIGBUS.
+
+    Does nothing where the system has no seals.
+
+    Args:
+        is_read_only: Whether the file can be changed by the mappings that exist already, and by nothing else.
+    """
+    from fcntl import fcntl
+
+    size = _F_SEAL_SHRINK | _F_SEAL_GROW | _F_SEAL_SEAL
+    # Linux before 5.1 has no seal for future writes.
+    for seals in (size | _F_SEAL_FUTURE_WRITE, size) if is_read_only else (size,):
+        try:
+            fcntl(descriptor, _F_ADD_SEALS, seals)
+            return
+        except OSError:
+            continue
+
+
+def guarded_file(name: str, *, is_sealable: bool = False) -> int:
     """Open an anonymous file that is written with explicit offsets only: at its own offset, a plain write fails.
 
     Every process that inherits the descriptor shares the offset.
+
+    Args:
+        is_sealable: Whether `seal` can fix its size later.
     """
-    descriptor = anonymous_file(name) if _memfd_create is None else _memfd_create(name, _MFD_CLOEXEC)
+    flags = _MFD_CLOEXEC | (_MFD_ALLOW_SEALING if is_sealable else 0)
+    descriptor = anonymous_file(name) if _memfd_create is None else _memfd_create(name, flags)
     try:
         lseek(descriptor, GUARDED_OFFSETS[0], SEEK_SET)
     except OSError:

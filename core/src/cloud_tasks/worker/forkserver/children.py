@@ -102,6 +102,9 @@ class Children:
                     for other in children:
                         if other is not child:
                             os.close(other.result)
+                            if not other.pid and other.gate is not None:
+                                # The gates of the former ones are open before this one's.
+                                os.close(other.gate)
                     self._become(child)
                 child.pid = pid
             for child in children:

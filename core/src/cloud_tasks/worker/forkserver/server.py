@@ -157,7 +157,9 @@ class _Server:
             ended: list[tuple[Child, int]] = []
             for descriptor, _ in poll.poll(self._timeout()):
                 if descriptor == alarm:
-                    os.read(alarm, 1 << 12)
+                    # A task may have read it.
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(alarm, 1 << 12)
                     ended = self._reap()
                 else:
                     self._read()

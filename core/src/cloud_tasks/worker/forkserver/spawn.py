@@ -112,10 +112,11 @@ def execute(
             order, inherited = (_MANY, many[0], limits, many[1]), many[0]
         file = open_result_file()
         os.pwrite(file, marshal.dumps(order), 0)
-        for descriptor in (file, inherited, program.flags.descriptor):
+        for descriptor in (file, inherited, *program.flags.descriptors):
             os.set_inheritable(descriptor, True)
         os.chdir(program.folder)
-        variables = {_VARIABLE: f"{program.worker}:{parent}:{file}:{program.flags.descriptor}"}
+        numbers = (program.worker, parent, file, *program.flags.descriptors)
+        variables = {_VARIABLE: ":".join(map(str, numbers))}
         os.execve(program.command[0], program.command, {**os.environ, **environment, **variables})
     except BaseException as error:
         what = "cannot execute the program again"
@@ -143,15 +144,15 @@ def is_spawned() -> bool | None:
 def become_task(function: Function, data: WorkerData, on_init: Callable[[WorkerData], Any] | None) -> NoReturn:
     """Run the assignment of the fork server and exit. Never returns."""
     global _SPAWNED
-    _, parent, file, flags = (int(part) for part in _SPAWNED.split(":"))
+    _, parent, file, notices, errors = (int(part) for part in _SPAWNED.split(":"))
     # A worker that the task starts does not become a task process.
     _SPAWNED = ""
     content = os.pread(file, os.fstat(file).st_size, 0)
     os.close(file)
     kind, descriptor, limits, rest = marshal.loads(content)
-    for inherited in (descriptor, flags):
+    for inherited in (descriptor, notices, errors):
         os.set_inheritable(inherited, False)
-    data._flags = SharedFlags(flags)
+    data._flags = SharedFlags((notices, errors))
     if os.getppid() != parent:
         os._exit(70)
     restore_signals()

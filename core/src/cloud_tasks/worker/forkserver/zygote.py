@@ -56,6 +56,7 @@ def fork_zygote(config: ForkserverConfig, scratch_root: str) -> socket.socket:
         ours.close()
         forget_event_loop()
         _detach_input()
+        config.program.flags.make_read_only()
         mask = refuse_signals()
         _Zygote(Channel(theirs, blocking=True), config, scratch_root, mask).serve()
     finally:

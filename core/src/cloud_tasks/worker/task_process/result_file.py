@@ -73,12 +73,13 @@ def _lift_file_size_limit() -> bool:
     return False
 
 
-def report_again(result: int, report: bytes, error: BaseException, flags: SharedFlags, slot: int) -> None:
+def report_again(result: int, report: bytes, error: BaseException, flags: SharedFlags, slot: int, attempt: int) -> None:
     """Report a result, or why that is impossible, after a first attempt; do nothing for a complete report (-1).
 
     Args:
         flags: Take the error number if even that is impossible.
         slot: Slot of the attempt.
+        attempt: Number of the attempt.
     """
     what = "cannot report the result"
     if result == -1:
@@ -90,7 +91,7 @@ def report_again(result: int, report: bytes, error: BaseException, flags: Shared
             return
     print_failure(what, error)
     if not _rewrite(result, encode_report(report_problem(what, error), b"")):
-        flags.set_report_error(slot, getattr(error, "errno", None) or errno.EBADF)
+        flags.set_report_error(slot, attempt, getattr(error, "errno", None) or errno.EBADF)
 
 
 def report_own_failure(result: int, what: str, error: BaseException) -> None:

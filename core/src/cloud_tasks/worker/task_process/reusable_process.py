@@ -102,7 +102,7 @@ def run_many(
     except ChannelClosedError as error:
         code, number = 0, getattr(error.__cause__, "errno", None)
         if assignment is not None and number:
-            data._flags.set_report_error(assignment.slot, number)
+            data._flags.set_report_error(assignment.slot, assignment.number, number)
     except BaseException as error:
         print_failure("cannot report the result", error)
     finally:

@@ -146,7 +146,7 @@ def run_one(
             end_process(code)
             flush_output()
     except BaseException as error:
-        report_again(result, report, error, data._flags, assignment.slot)
+        report_again(result, report, error, data._flags, assignment.slot, assignment.number)
     finally:
         process_tree.leave(code)
 

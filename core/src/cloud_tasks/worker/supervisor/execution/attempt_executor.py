@@ -244,7 +244,9 @@ class AttemptExecutor:
             limit=settings.memory_gb if cause == "memory" else settings.max_runtime,
             memory=attempt.memory_gb,
             folders=settings.folders,
-            report_error=self._flags.take_report_error(attempt.slot) if len(content) < MIN_REPORT else 0,
+            report_error=self._flags.take_report_error(attempt.slot, attempt.number)
+            if len(content) < MIN_REPORT
+            else 0,
         )
         if outcome.exit_code == -signal.SIGTERM and not cause:
             if not self._is_shutting_down:

@@ -119,7 +119,8 @@ def read_outcome(
     Args:
         status: Wait status of its process, as `os.wait` returns it.
         content: The report; an incomplete one counts as none.
-        cause: Reason for which the worker ended the task; empty for none. A complete report takes precedence.
+        cause: Reason for which the worker ended the task; empty for none. A complete report takes precedence, except
+            that a task over its time limit has timed out unless it has returned: the signal may have made it raise.
         tail: End of its output.
         limit: The limit that it exceeded: seconds or GB.
         memory: Memory at the last check, in GB.
@@ -128,7 +129,7 @@ def read_outcome(
     """
     head, result = split_report(content)
     printed = {"log_tail": tail.decode("utf-8", "replace")} if tail else {}
-    if head is not None:
+    if head is not None and not (cause == "timeout" and _has_not_returned(head)):
         return (_own_failure(head, printed, folders) if head else None) or _reported(head, result, printed)
     if cause == "shutdown":
         return SHUT_DOWN
@@ -154,6 +155,10 @@ def read_outcome(
     if len(content) >= MIN_REPORT:
         return _exited(code, printed, _DAMAGED)
     return _exited(code, printed, _unreported(report_error) if report_error else "")
+
+
+def _has_not_returned(head: Mapping[str, Any]) -> bool:
+    return ("error" in head or "exited" in head) and not head.get("own_failure")
 
 
 def _unreported(number: int) -> str:
