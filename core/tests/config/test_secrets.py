@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from configuration_fakes import SECRET, make_registry
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cloud_tasks.config import ConfigurationError, JobConfig, load_config
 from cloud_tasks.errors import InputError
@@ -92,3 +94,126 @@ def test_error_of_a_secret_does_not_show_it(read: Read) -> None:
     with pytest.raises(InputError) as caught:
         read(f"gcp:\n  secret_key: [{SECRET}]\n")
     assert SECRET not in str(caught.value)
+
+
+_WORD = "SEKRET4711"
+_BROKEN_VALUES = [
+    # Tags, anchors and aliases.
+    *("!S x", "!S", "!<S> x", "!<S x", "!!S x", "!a!S", "!S%zz", "!S%ff", "!!S", "! S", "!!int S", "!!float S x"),
+    *(
+        "!!bool S",
+        "!!seq S",
+        "!!map S",
+        "!!null S",
+        "!!merge S",
+        "!!binary S",
+        "!!python/name:S",
+        "!S {S: 1}",
+        "!S [S]",
+    ),
+    *("&S", "&S.x", "&S !S", "*S", "*S.x", "&a *S", "&a &S x", "&a [*a, S]", "[&S , *S]", "{? &S }", "!!set {S}"),
+    # Other characters with a meaning.
+    *(
+        "%S",
+        "@S",
+        "`S",
+        ",S",
+        "]S",
+        "}S",
+        "- S",
+        "? S",
+        ": S",
+        "|S",
+        ">S",
+        ">9S",
+        "|\n S: [",
+        "\tS",
+        "\x01S",
+        "S\x01",
+        "%S %S",
+    ),
+    *(
+        "S: S",
+        "x: S",
+        "S: x: S",
+        '"S',
+        "'S",
+        '"\\qS"',
+        '"\\xS"',
+        '"S" S',
+        "'S'S",
+        "<<: S",
+        "<< S",
+        "{<<: S}",
+        "{<<: [S]}",
+    ),
+    # Lists and mappings.
+    *(
+        "[S",
+        "[S]",
+        "[S]]",
+        "{S}",
+        "{S: 1, S: 2}",
+        "{S: 1",
+        "{? S}",
+        "{[S]: 1}",
+        "x, S",
+        "x, S, y",
+        "x, S]",
+        "{S S: 1, S S: 2}",
+    ),
+    # Several lines.
+    *("\nS", "\n  - S\n  S", "\n    S\n   S", "\n    S: 1\n    S: 2", "\n    ? S\n    S", "\n    ? [S]\n    : 1"),
+    *(
+        "x\n    S: [",
+        "\n  - S\n  - !S",
+        "-----BEGIN S-----\nS\n-----END S-----",
+        "!S\n",
+        "&S\n",
+        "!S\n  &S\n",
+        "x\n--- S\n--- S",
+    ),
+]
+_PLACES = [
+    "gcp:\n  secret_key: {}\n",
+    "gcp: {{secret_key: {}}}\n",
+    "gcp: {{secret_key: {}, project_id: p}}\n",
+    "aws:\n  access_key:\n    {}\n",
+]
+
+
+def _message(read: Read, text: str) -> str:
+    """Return the error about a file, or what is shown of its configuration."""
+    try:
+        config = read(text)
+    except InputError as error:
+        return str(error)
+    return repr(config) + json.dumps(config.as_dict(with_origins=True)) + "".join(config.override_lines())
+
+
+@pytest.mark.parametrize("place", _PLACES)
+def test_error_of_a_malformed_secret_has_none_of_its_text(read: Read, place: str) -> None:
+    shown = {
+        value: message
+        for value in _BROKEN_VALUES
+        if _WORD in (message := _message(read, place.format(value.replace("S", _WORD))))
+    }
+    assert shown == {}
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(_PLACES[:3]),
+    st.text("!&*%@`|>-?:,[]{}#\\\"' \n<ax9", max_size=5),
+    st.text("!&*%:,]}\"' \n#", max_size=4),
+)
+def test_error_of_any_text_around_a_secret_has_none_of_it(read: Read, place: str, before: str, after: str) -> None:
+    assert _WORD not in _message(read, place.format(before + _WORD + after))
+
+
+@pytest.mark.parametrize("value", ["&SEKRET", "&SEKRET\n", "! SEKRET", "!SEKRET x", "*SEKRET"])
+def test_value_that_begins_as_a_tag_anchor_or_alias_is_refused_with_the_remedy(read: Read, value: str) -> None:
+    with pytest.raises(
+        InputError, match=r'^config.yml:2: .*; put a value that begins with "!", "&" or "\*" in quotes$'
+    ):
+        read(f"gcp:\n  secret_key: {value}\n")

@@ -67,6 +67,9 @@ configuration with its origin, `cloud-tasks config schema` prints a JSON Schema 
 In a variable or an option, list items are separated by spaces or commas; a list whose items contain spaces or commas is
 JSON (`["a b", "c"]`), an empty list `[]`. A variable that is empty or blank counts as not set.
 
+Numbers are plain decimal digits: `010`, `0x10` and `1_000` are texts, and errors where a number is expected. A value
+that begins with `!`, `&` or `*` needs quotes.
+
 A duration is a number of seconds, or text with units: `90s`, `10m`, `1h 30m`, `2d`.
 
 An unknown key is an error that suggests the closest known one. Keep secrets in the environment, or in a file that only

@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. Values are mappings, lists, text, numbers, true/false and null; any other tag is refused, and nothing is executed.
 2. A key given twice in one mapping is refused, at its second line.
 3. The size of the file, its depth and the expansion of aliases are bounded.
-4. An error about a file that is no configuration, such as ``/etc/shadow``, has nothing of its content.
+4. An error about a file that is no configuration, such as ``/etc/shadow``, has nothing of its content, and no error has
+   anything of a value, which may be a secret. A value that begins as a tag, anchor or alias is refused, never dropped.
 5. A pipe that no program writes to is refused after `_WRITER_SECONDS`.
 """
 
@@ -34,12 +35,22 @@ _MAX_BYTES = 16 << 20
 _TAG = "tag:yaml.org,2002:"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 """Names of sections and keys; anything else may be a line of another kind of file."""
-_NAMED_PROBLEM = re.compile(r"\b(alias|anchor|tag handle|directive)\b.*", re.DOTALL)
+_INDICATOR = re.compile(r"\b(?:alias|anchor|tag)\b")
+_QUOTE = 'put a value that begins with "!", "&" or "*" in quotes'
+_COMMAS = "put a value with commas in quotes"
+_CHARACTER = re.compile(r"(?:,? but found)? (['\"])(?!<|\W\1|\\[nrt]\1).*?\1")
+"""What a message of the YAML library quotes, except tokens (``<block end>``) and punctuation."""
 _WRITER_SECONDS = 5.0
 
 
 class _Loader(yaml.SafeLoader):
     """YAML with simple scalars only: decimal numbers (``1e3`` too), no dates, no octal or base-60 numbers."""
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if event.tag == "!" or (anchor is not None and not event.value):
+            raise yaml.composer.ComposerError(None, None, "a tag or anchor without a value", event.start_mark)
+        return super().compose_scalar_node(anchor)
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -127,8 +138,10 @@ def _compose(text: str, name: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if name and mark is not None else name
-        problem = _NAMED_PROBLEM.sub(r"\1", str(error.problem or error.context))
-        raise InputError(f"invalid YAML: {problem}", where=where) from error
+        problem = str(error.problem or error.context)
+        if _INDICATOR.search(f"{error.context} {problem}"):
+            raise InputError("invalid tag, anchor or alias", where=where, hint=_QUOTE) from error
+        raise InputError(f"invalid YAML: {_CHARACTER.sub('', problem)}", where=where) from error
     except yaml.reader.ReaderError as error:
         raise InputError(f"invalid YAML: {error.reason}", where=name) from error
     except RecursionError as error:
@@ -192,10 +205,13 @@ class _Reader:
             if named and not _KEY.fullmatch(key.value):
                 hint = "a key has letters, digits, _ and -; check the path of --config"
                 raise InputError("expected settings (key: value)", where=self.place(key), hint=hint)
+            if named and _lacks_colon(key, value):
+                raise InputError("expected settings (key: value)", where=self.place(key), hint=_COMMAS)
             if key.value in written:
                 first = written[key.value][0].start_mark.line + 1
+                name = key.value if named else "a key"
                 raise InputError(
-                    f"{key.value}: given twice (first in line {first})", where=self.place(key), hint="remove one"
+                    f"{name}: given twice (first in line {first})", where=self.place(key), hint="remove one"
                 )
             written[key.value] = (key, key.value, value)
         return list({**merged, **written}.values())
@@ -220,8 +236,17 @@ class _Reader:
             return int(text)
         if kind == "float" and FLOAT.match(text):
             return float(text)
-        raise InputError(f"{node.tag} is not supported in a configuration", where=self.place(node))
+        raise self._unsupported(node)
 
     def _require(self, node: yaml.Node, kind: str) -> None:
         if node.tag != f"{_TAG}{kind}":
-            raise InputError(f"{node.tag} is not supported in a configuration", where=self.place(node))
+            raise self._unsupported(node)
+
+    def _unsupported(self, node: yaml.Node) -> InputError:
+        return InputError("this tag is not supported in a configuration", where=self.place(node), hint=_QUOTE)
+
+
+def _lacks_colon(key: yaml.Node, value: yaml.Node) -> bool:
+    """Return whether a key is a lone word, such as the rest of a value that a comma split."""
+    start, end = key.end_mark.pointer, value.start_mark.pointer
+    return start <= end == value.end_mark.pointer and ":" not in str(key.end_mark.buffer)[start:end]

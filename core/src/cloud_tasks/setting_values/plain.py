@@ -41,8 +41,12 @@ from cloud_tasks.setting_values.kinds import (
 
 __all__ = ["FLOAT", "INTEGER", "quote_value", "split_words", "structure_setting", "unstructure_setting"]
 
-INTEGER = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*\Z")
-FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
+INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
+FLOAT = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
+_OTHER_NUMBER = re.compile(
+    r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[oO]?[0-9_]+|0[bB][01_]+|[0-9][0-9_:]*|\.inf|\.nan)[0-9_.eE]*\Z"
+)
+"""Numbers as YAML 1.1 and other languages write them: leading zeros (octal?), hexadecimal, base 60, infinite."""
 
 UNLIMITED = "unlimited"
 """The text of an infinite duration."""
@@ -57,6 +61,7 @@ _LARGEST: Mapping[Any, Decimal] = {
     Money: Decimal(10**12),
 }
 """Of a byte count, a size in GB and the like; of an amount."""
+_NUMBERS = (*_LARGEST, Seconds, SecondsOrUnlimited, timedelta)
 _SMALLEST = Decimal("1e-12")
 """Of numbers other than 0; their reciprocals and products are finite."""
 
@@ -203,7 +208,7 @@ def _number(value: Any, base: Any, from_text: bool) -> int | Decimal:
         if INTEGER.match(word):
             return int(word)
         try:
-            return Decimal(word.replace("_", ""))
+            return Decimal(word)
         except ArithmeticError as error:
             raise _too_large(base) from error
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -288,7 +293,20 @@ def _refuse(kind: Any, value: Any) -> Any:
 
 def _refusal(kind: Any, value: Any) -> ValueError:
     remedy = "; put it in quotes" if kind in (str, Path) and isinstance(value, bool | int | float) else ""
+    text = value.strip() if isinstance(value, str) and kind in _NUMBERS else ""
+    if _OTHER_NUMBER.match(text) and not FLOAT.match(text):
+        remedy = f"; write {_in_digits(text, INTEGER if kind is int else FLOAT)}"
     return ValueError(f"expected {expected(kind)}, got {quote_value(value)}{remedy}")
+
+
+def _in_digits(text: str, pattern: re.Pattern[str]) -> str:
+    """Return a number of another notation as `pattern` matches it, or a general remedy."""
+    digits = text.replace("_", "")[:60]
+    try:
+        digits = str(int(digits, 0))
+    except ValueError:
+        digits = re.sub(r"(?<![0-9.])0+(?=[0-9])", "", digits)
+    return digits if pattern.match(digits) and len(text) <= 60 else "it in decimal digits"
 
 
 def _too_large(kind: Any) -> ValueError:
