@@ -220,7 +220,7 @@ def test_monitor_detects_preempted_instances_that_count_as_failed_starts(tmp_pat
 
 def ignore_pending_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count the instances that run, and not those that were launched."""
-    original = FleetView.held
+    original: Any = FleetView.held
 
     def running(self: FleetView) -> list[FleetInstance]:
         return [each for each in original.func(self) if each.state is not InstanceState.STARTING]

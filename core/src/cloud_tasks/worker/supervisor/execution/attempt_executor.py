@@ -235,7 +235,7 @@ class AttemptExecutor:
     def _ended(
         self, attempt: RunningAttempt, status: int, content: bytes, tail: bytes, seconds: float, may_have_scratch: bool
     ) -> None:
-        settings, cause = self._settings, attempt.cause
+        settings, cause, has_report = self._settings, attempt.cause, len(content) >= MIN_REPORT
         outcome = read_outcome(
             status=status,
             content=content,
@@ -244,9 +244,7 @@ class AttemptExecutor:
             limit=settings.memory_gb if cause == "memory" else settings.max_runtime,
             memory=attempt.memory_gb,
             folders=settings.folders,
-            report_error=self._flags.take_report_error(attempt.slot, attempt.number)
-            if len(content) < MIN_REPORT
-            else 0,
+            report_error=0 if has_report else self._flags.take_report_error(attempt.slot, attempt.number),
         )
         if outcome.exit_code == -signal.SIGTERM and not cause:
             if not self._is_shutting_down:
