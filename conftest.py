@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -23,23 +24,18 @@ assert _spec.loader is not None
 _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 
 
-# Where the long files are. Processes take whole files in order, and a long one at the end would run alone.
-LONG = (
-    "tests/clouds/",
-    "tests/e2e/",
-    "tests/",
-    "plugins/",
-    "core/tests/worker/",
-    "core/tests/simulation/",
-    "core/tests/cli/",
-)
+LONG = ("core/tests/cli/", "core/tests/simulation/", "core/tests/worker/", "plugins/dashboard/", "tests/")
+"""Folders with long files."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long files first."""
-    items.sort(
-        key=lambda item: next((place for place, folder in enumerate(LONG) if item.nodeid.startswith(folder)), 99)
-    )
+    """Alternate long and short files: processes take whole files in order, and a long last one would run alone."""
+    files = dict.fromkeys(item.nodeid.partition("::")[0] for item in items)
+    long = [file for file in files if file.startswith(LONG)]
+    short = [file for file in files if not file.startswith(LONG)]
+    mixed = [file for pair in itertools.zip_longest(long, short) for file in pair if file]
+    place = {file: number for number, file in enumerate(mixed)}
+    items.sort(key=lambda item: place[item.nodeid.partition("::")[0]])
 
 
 @pytest.fixture(autouse=True)

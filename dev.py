@@ -52,6 +52,11 @@ def members(settings: dict[str, Any]) -> list[Path]:
     return [ROOT / member for member in settings["tool"]["uv"]["workspace"]["members"]]
 
 
+def sources(settings: dict[str, Any]) -> list[str]:
+    """Return the source folders of the distributions, relative to the root."""
+    return [str((folder / "src").relative_to(ROOT)) for folder in members(settings)]
+
+
 def program(name: str) -> str:
     """Return the path of a program in the environment."""
     return str(ENVIRONMENT / "bin" / name)
@@ -140,6 +145,8 @@ def setup(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Run the tests; arguments are passed to pytest (`dev.py test -k worker`)."""
+    # Tests start thousands of programs; where Python writes no bytecode, each would compile all that it imports.
+    run("python", "-m", "compileall", "-q", *sources(project_settings()))
     # More processes than cores: most tests wait for programs that they started.
     parallel = [] if any(argument in ("-n", "-x", "--pdb", "-s") for argument in arguments) else ["-n", "4"]
     # Whole files, in the order of conftest.py.
@@ -160,7 +167,6 @@ def lint(arguments: list[str]) -> int:
 
 def static_checks(settings: dict[str, Any]) -> dict[str, list[str]]:
     """Return the commands of `lint` by name."""
-    sources = [str((folder / "src").relative_to(ROOT)) for folder in members(settings)]
     typed = ["dev.py", "conftest.py", "examples/parallel_addition", "tests"]
     for folder in members(settings):
         typed += [str((folder / part).relative_to(ROOT)) for part in ("src", "tests")]
@@ -169,7 +175,7 @@ def static_checks(settings: dict[str, Any]) -> dict[str, list[str]]:
         "lint": ["ruff", "check", "."],
         "types": ["mypy", *typed],
         "imports": ["lint-imports"],
-        "dead code": ["vulture", *sources, "dev.py", "tests/workspace/vulture_whitelist.py"],
+        "dead code": ["vulture", *sources(settings), "dev.py", "tests/workspace/vulture_whitelist.py"],
     }
 
 

@@ -133,6 +133,16 @@ def test_python_without_venv_is_refused_with_the_package_to_install(
     assert "python3-venv" in capsys.readouterr().err
 
 
+def test_test_job_compiles_the_sources_before_the_tests(dev: ModuleType) -> None:
+    called: list[tuple[str, ...]] = []
+    dev.__dict__["run"] = lambda *command: called.append(command) or len(called)
+    assert dev.test(["-k", "worker"]) == 2
+    (_, _, module, _, *folders), tests = called
+    assert (module, folders[0], len(folders)) == ("compileall", "core/src", 8)
+    assert tests[2] == "pytest"
+    assert tests[-2:] == ("-k", "worker")
+
+
 def test_processes_in_returns_processes_by_working_directory(dev: ModuleType, tmp_path: Path) -> None:
     below = tmp_path / "below"
     below.mkdir()
