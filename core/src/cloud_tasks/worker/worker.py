@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -149,13 +150,22 @@ class Worker:
         flush_files()
         zygote = fork_zygote(forkserver, config.scratch_root)
         forget_files()
-        # From here on this process is the supervisor; the zygote has none of the following imports.
+        # From here on this process is the supervisor; the zygote has none of the following imports. The collector need
+        # not look at the program's objects, which stay until the worker ends, nor at what is being imported.
+        gc.freeze()
+        collects = gc.isenabled()
+        gc.disable()
         from cloud_tasks.worker.supervisor.bootstrap import supervise
 
-        return supervise(
-            config,
-            self.data,
-            self._flags,
-            zygote=zygote,
-            on_termination_notice=self._on_termination_notice,
-        )
+        if collects:
+            gc.enable()
+        try:
+            return supervise(
+                config,
+                self.data,
+                self._flags,
+                zygote=zygote,
+                on_termination_notice=self._on_termination_notice,
+            )
+        finally:
+            gc.unfreeze()

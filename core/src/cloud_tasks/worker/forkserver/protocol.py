@@ -5,7 +5,8 @@ A channel carries plain tuples (`encode`): the index of the type in `_TYPES`, th
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "ATTEMPT_ENDED",
@@ -32,6 +33,21 @@ __all__ = [
 
 UNKNOWN_STATUS = -1
 """Wait status of a process that other code of the program has waited for."""
+
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+
+    class NamedTuple(tuple):
+        """Base class of messages, as that of `typing`, whose subclasses take long to create at each start."""
+
+        def __new__(cls, *fields: Any) -> Any:
+            return tuple.__new__(cls, fields)
+
+        def __init_subclass__(cls) -> None:
+            for index, name in enumerate(cls.__annotations__):
+                setattr(cls, name, property(itemgetter(index)))
 
 
 class RunAttempt(NamedTuple):

@@ -170,7 +170,11 @@ class _Zygote:
             process_tree.kill(self._forkserver)
             self._forkserver = 0
         self._kill_orphans()
-        if os.path.isdir(self._scratch_root):
-            import shutil
+        try:
+            # It is empty, unless the supervisor was killed.
+            os.rmdir(self._scratch_root)
+        except OSError:
+            if os.path.isdir(self._scratch_root):
+                import shutil
 
-            shutil.rmtree(self._scratch_root, ignore_errors=True)
+                shutil.rmtree(self._scratch_root, ignore_errors=True)

@@ -9,7 +9,6 @@ Invariant, with a test for each thread: no thread of the worker ends by an excep
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -32,6 +31,9 @@ def handle_thread_failures(on_failure: Callable[[str, str], None]) -> Iterator[N
         if not name.startswith(THREAD_PREFIX):
             former(failure)
             return
+        # Imported here: with the modules that it loads, it delays the first task.
+        import traceback
+
         kind, error = failure.exc_type, failure.exc_value
         trace = "".join(traceback.format_exception(kind, error, failure.exc_traceback))
         on_failure(f"the thread {name} failed: {kind.__name__}: {error}", trace)
