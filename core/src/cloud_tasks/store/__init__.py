@@ -8,6 +8,7 @@ reads run inside `readable`.
 from __future__ import annotations
 
 from cloud_tasks.store.db.connection import connect_reader, side_files
+from cloud_tasks.store.db.damage import check_content
 from cloud_tasks.store.db.enum_codes import (
     EVENT_OF_CODE,
     EVENT_TO_CODE,
@@ -86,6 +87,7 @@ __all__ = [
     "Throughput",
     "Timeline",
     "TypeCost",
+    "check_content",
     "connect_reader",
     "decode_object",
     "ended_cost",

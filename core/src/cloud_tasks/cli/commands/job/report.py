@@ -78,8 +78,9 @@ def report(registry: Registry) -> click.Command:
         chosen = _format(values)
         config = load_from_options(app.registry, values)
         database = database_of(config)
-        read_database(database).close()
-        facts = gather_facts(database, datetime.now(UTC))
+        with read_database(database) as store:
+            store.check_content()
+            facts = gather_facts(database, datetime.now(UTC))
         text = _FORMATS[chosen](attrs.evolve(facts, next_steps=after_failures(facts.statistics, config)))
         output: Path | None = values["output"]
         if output is None:

@@ -45,6 +45,7 @@ def status(registry: Registry) -> click.Command:
         database = database_of(config)
         check_recorded_place(database, config, ask=False)
         with read_database(database) as store:
+            store.check_content()
             statistics = store.statistics(with_failures=False)
             instances = store.instances()
             now = datetime.now(UTC)
