@@ -109,6 +109,21 @@ def test_run_whose_database_is_replaced_ends_with_its_instances_and_keeps_a_copy
     assert project.completed(copy) == TASKS
 
 
+def test_run_whose_state_folder_is_renamed_ends_and_creates_no_other(project: Project) -> None:
+    process = start_midway(project)
+    (state,) = project.folder.glob(".cloud-tasks")
+    state.rename(project.folder / "renamed")
+    project.go()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    last = next(line for line in reversed(err.splitlines()) if line.startswith("Error: "))
+    assert f"local.state_dir: {state} was deleted or renamed while it was in use; restore the folder" in last
+    assert not state.exists()
+    assert project.completed() >= 4
+    # Each instance ends by itself once its folder has no longer its name.
+    wait_until(lambda: project.shell.running() == set())
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_run_whose_database_is_damaged_in_place_ends_with_its_instances_and_keeps_a_copy(
     project: Project, share: float

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.controller.controller import StopMode
-from cloud_tasks.errors import NotFoundError, ProviderError, StoreBusyError
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError, StoreBusyError
 from cloud_tasks.model import EventType, JobPhase, Limits, Money, TaskStatus
 
 
@@ -186,6 +186,21 @@ def test_run_whose_queues_are_deleted_again_and_again_ends_with_its_instances(
     assert controller.run() is JobPhase.ABORTED
     assert "deleted 4 times" in controller.reason
     assert events.created == 3
+    assert (compute.existing, controller.all_gone) == ({}, True)
+
+
+def test_run_whose_queue_can_never_be_created_again_ends_with_its_instances(
+    loop, queue, events, compute, make_controller
+) -> None:
+    controller = make_controller()
+
+    def refuse() -> None:
+        raise InputError("the folder was renamed")
+
+    events.create = refuse
+    loop.later(timedelta(minutes=1), events.delete_from_outside)
+    assert controller.run() is JobPhase.ABORTED
+    assert controller.reason == "the folder was renamed"
     assert (compute.existing, controller.all_gone) == ({}, True)
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -141,6 +142,7 @@ def test_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
         (("--folder", "file.txt"), "is a file"),
         (("--db-file", "nowhere.db"), "job database nowhere.db not found; check --db-file"),
         (("--db-file", "file.txt"), "not a job database of cloud-tasks; check --db-file"),
+        (("--db-file", "damaged.db"), "damaged.db: the job database is damaged: the table tasks is missing; restore"),
         (("--db-file", "job.db", "--folder", "."), "exclude each other; use one of them"),
         (("--host", "0.0.0.0"), "No such option"),
         (("--allow-changes",), "No such option"),
@@ -152,6 +154,9 @@ def test_invalid_options_are_reported_in_one_line_with_exit_code_2(
 ) -> None:
     make_job(tmp_path, ["a"])
     (tmp_path / "file.txt").write_text("text")
+    damaged = make_job(tmp_path, ["a"], name="damaged.db")
+    with contextlib.closing(sqlite3.connect(damaged, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE tasks")
     done = run(*arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert said.lower() in done.stderr.lower()

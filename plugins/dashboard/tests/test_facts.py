@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -190,6 +191,28 @@ def test_job_list_shows_the_others_whatever_is_in_one_database(tmp_path: Path, s
         assert {job["name"] for job in served.get("api/jobs")["jobs"]} == {"good.db", "odd.db"}
         assert served.ask("api/job/odd.db").status in (200, 503)
         assert served.ask("api/job/good.db").status == 200
+
+
+@pytest.mark.parametrize(
+    ("statement", "damage"),
+    [
+        ("DROP TABLE events", "the table events is missing"),
+        ("ALTER TABLE tasks DROP COLUMN losses", "the table tasks has no column losses"),
+        ("UPDATE tasks SET status = 'weird'", "the status of a task, or the number of its attempts, is invalid"),
+        ("UPDATE job SET state = 'weird'", "the state of the job is unknown"),
+        ("UPDATE counters SET value = 'many'", "a number of tasks is invalid"),
+    ],
+)
+def test_job_list_reports_damage(tmp_path: Path, statement: str, damage: str) -> None:
+    path = make_job(tmp_path, ["a"], name="odd.db", events=[started("a", 1)])
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(statement)
+    with serve(tmp_path) as served:
+        (shown,) = served.get("api/jobs")["jobs"]
+        answer = served.ask("api/job/odd.db")
+    assert answer.status == 503
+    for problem in (shown["problem"], answer.json()["error"]):
+        assert f"odd.db: the job database is damaged: {damage}; restore a copy of it" in problem
 
 
 def test_job_list_is_restricted_to_the_given_database(tmp_path: Path) -> None:

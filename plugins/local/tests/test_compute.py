@@ -323,8 +323,8 @@ def test_launch_refuses_unknown_zone_or_type_with_scope(compute: LocalCompute) -
 
 def test_launch_refused_for_unwritable_state_folder(settings: LocalSettings, tmp_path: Path) -> None:
     obstacle = tmp_path / "file"
-    obstacle.touch()
     compute = LocalCompute(attrs.evolve(settings, state_dir=obstacle), ComputeContext(job_id="job"))
+    obstacle.touch()
     with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request("exit\n"))
     assert refused.value.scope is RefusalScope.ACCOUNT

@@ -10,6 +10,7 @@ from __future__ import annotations
 from cloud_tasks.store.booking import booked_until, mean_price, running_cost
 from cloud_tasks.store.clock import JobClock, job_time
 from cloud_tasks.store.db.connection import connect_reader, side_files
+from cloud_tasks.store.db.damage import check_content
 from cloud_tasks.store.db.enum_codes import (
     EVENT_OF_CODE,
     EVENT_TO_CODE,
@@ -90,6 +91,7 @@ __all__ = [
     "Timeline",
     "TypeCost",
     "booked_until",
+    "check_content",
     "connect_reader",
     "decode_object",
     "ended_cost",

@@ -35,7 +35,9 @@ from cloud_tasks.model import (
     TaskMessage,
     TaskStatus,
 )
+from cloud_tasks.store.db.damage import check_content
 from cloud_tasks.store.db.job_db import JobDatabase
+from cloud_tasks.store.db.obstacles import damage_error
 from cloud_tasks.store.db.reading import open_reader
 from cloud_tasks.store.db.times import to_unix
 from cloud_tasks.store.queries.instance_cache import InstanceCache
@@ -151,6 +153,11 @@ class Store:
         """
         self._file.check_file()
 
+    def check_content(self) -> None:
+        """Check what decides what is shown of the job. Raises `StoreError` if the database is damaged."""
+        with self._file.reading() as connection:
+            check_content(connection, self.path)
+
     def check_writable(self) -> None:
         """Write the job's record again. Raises `StoreUnavailableError` while nothing can be written."""
         self.update_job(self.job)
@@ -206,6 +213,9 @@ class Store:
     def _read_job(self) -> JobRecord:
         with self._file.querying() as connection:
             job = tasks.read_job(connection)
+            has_tasks = job is None and connection.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is not None
+        if has_tasks:
+            raise damage_error(self._file.path, "the record of the job is missing")
         if job is None:
             raise StoreError(f"{self._file.path}: contains no job: creation was interrupted", hint="delete the file")
         return job

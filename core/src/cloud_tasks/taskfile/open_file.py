@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.taskfile.http_problems import http_problem
 
 __all__ = [
     "COMPRESSIONS",
@@ -73,26 +74,36 @@ def open_binary(place: str) -> Iterator[BinaryIO]:
     Raises:
         InputError: Not found, not readable, or corrupt or truncated compressed content.
     """
-    where = display_name(place)
     try:
         with _open(place) as stream:
             yield _decompressed(stream, place)
     except InputError:
         raise
-    except FileNotFoundError as error:
-        if (cause := _first_cause(error)) is not None:
-            raise InputError(f"cannot read the file: {' '.join(str(cause).split())}", where=where) from error
-        raise InputError("file not found", where=where, hint="check the path of the task file") from error
-    except ImportError as error:
-        raise InputError(f"this URL scheme needs another package: {error}", where=where) from error
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read the file: {reason}", where=where) from error
     except Exception as error:
-        if _is_from_library(error) or (isinstance(error, ValueError) and "\0" in place):
-            reason = " ".join(str(error).split())
-            raise InputError(f"cannot read the file: {type(error).__name__}: {reason}", where=where) from error
-        raise
+        unreadable = _unreadable(error, place)
+        if unreadable is None:
+            raise
+        raise unreadable from error
+
+
+def _unreadable(error: Exception, place: str) -> InputError | None:
+    """Return the error for a file that cannot be opened or read; None for an error of this program."""
+    where = display_name(place)
+    if is_url(place) and (problem := http_problem(error, place)) is not None:
+        return InputError(f"cannot read the file: {problem}", where=where)
+    if isinstance(error, FileNotFoundError):
+        if (cause := _first_cause(error)) is not None:
+            return InputError(f"cannot read the file: {' '.join(str(cause).split())}", where=where)
+        return InputError("file not found", where=where, hint="check the path of the task file")
+    if isinstance(error, ImportError):
+        return InputError(f"this URL scheme needs another package: {error}", where=where)
+    if isinstance(error, (OSError, EOFError)):
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return InputError(f"cannot read the file: {reason}", where=where)
+    if _is_from_library(error) or (isinstance(error, ValueError) and "\0" in place):
+        reason = " ".join(str(error).split())
+        return InputError(f"cannot read the file: {type(error).__name__}: {reason}", where=where)
+    return None
 
 
 def _first_cause(error: BaseException) -> BaseException | None:
@@ -137,6 +148,9 @@ def _decompressed(stream: Any, place: str) -> BinaryIO:
     """Return the content of a stream whose first bytes may be those of a compressed file."""
     buffered = stream if hasattr(stream, "peek") else io.BufferedReader(_Readable(stream))
     head = buffered.peek(8)[:8]
+    if not head and place.startswith(("http://", "https://")):
+        # Libraries take a redirect without an address for an empty file.
+        raise InputError("cannot read the file: the answer of the server is empty", where=place)
     suffix = os.path.splitext(place)[1].lower()
     for ending, (magic, module, name) in _FORMATS.items():
         if head.startswith(magic):

@@ -269,3 +269,24 @@ def test_backup_paths_sort_by_time(tmp_path: Path) -> None:
     paths = [backup_path(tmp_path / "job.db") for _ in range(5)]
     assert paths == sorted(paths)
     assert len(set(paths)) == 5
+
+
+def test_database_by_a_relative_path_in_a_deleted_current_folder_is_saved_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "folder"
+    elsewhere.mkdir()
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    monkeypatch.chdir(folder)
+    with new_store(Path(), ["a"]) as store:
+        shutil.rmtree(folder)
+        try:
+            with pytest.raises(StoreGoneError, match="deleted with its folder; its content was saved as") as gone:
+                store.apply_events([completed("a")])
+        finally:
+            os.chdir(tmp_path)
+    assert gone.value.copy is not None
+    assert gone.value.copy.parent == elsewhere
+    with Store.open(gone.value.copy, read_only=True) as copy:
+        assert copy.summary().total == 1

@@ -150,6 +150,19 @@ def test_spool_at_its_limit_accepts_no_report(tmp_path) -> None:
     assert spool.put([report(7)]) == 1
 
 
+def test_spool_creates_folders_above_it_only_if_they_never_existed(tmp_path) -> None:
+    assert spool_in(tmp_path / "new" / "deep").put([report(1)]) == 1
+    work = tmp_path / "work"
+    work.mkdir()
+    spool = spool_in(work)
+    work.rename(tmp_path / "renamed")
+    assert spool.put([report(2)]) == 0
+    assert spool.problem == "No such file or directory"
+    assert not work.exists()
+    (tmp_path / "renamed").rename(work)
+    assert spool.put([report(2)]) == 1
+
+
 @pytest.fixture
 def small_files() -> Iterator[Callable[[int], None]]:
     """Return a function that limits the size of files, which simulates a full disk."""

@@ -16,8 +16,8 @@ import click
 
 from cloud_tasks import exit_codes
 from cloud_tasks.errors import InputError
-from cloud_tasks.store import is_job_database
-from cloud_tasks_dashboard.database import open_reader
+from cloud_tasks.store import check_content, is_job_database
+from cloud_tasks_dashboard.database import CHECKED_TASKS, open_reader
 
 __all__ = ["dashboard"]
 
@@ -86,7 +86,8 @@ def _database(path: Path) -> Path:
     if path.exists() and not is_job_database(path):
         raise InputError(f"{path}: not a job database of cloud-tasks", hint="check --db-file")
     try:
-        with open_reader(path):
+        with open_reader(path, snapshot=True) as connection:
+            check_content(connection, path, sample=CHECKED_TASKS)
             return path
     except StoreError as error:
         raise InputError(error.message, hint=error.hint) from error

@@ -19,7 +19,10 @@ import attrs
 
 from cloud_tasks.store import connect_reader, readable
 
-__all__ = ["Signature", "open_reader", "signature_of"]
+__all__ = ["CHECKED_TASKS", "Signature", "open_reader", "signature_of"]
+
+CHECKED_TASKS = 200
+"""Number of tasks at each end of the table that are checked for damage at each read."""
 
 _SETTLED_SECONDS = 1.0
 """Minimum age of a change after which a later one has a different timestamp, given coarse file system clocks."""

@@ -17,8 +17,8 @@ import attrs
 
 from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.model import FINAL_STATUSES, TaskStatus
-from cloud_tasks.store import JobSummary, is_job_database, read_job, read_summary
-from cloud_tasks_dashboard.database import Signature, open_reader, signature_of
+from cloud_tasks.store import JobSummary, check_content, is_job_database, read_job, read_summary
+from cloud_tasks_dashboard.database import CHECKED_TASKS, Signature, open_reader, signature_of
 from cloud_tasks_dashboard.watch import Watch
 
 __all__ = ["Jobs"]
@@ -92,6 +92,7 @@ class Jobs:
             return known
         try:
             with open_reader(path, snapshot=True) as connection:
+                check_content(connection, path, sample=CHECKED_TASKS)
                 job = read_job(connection)
                 summary = None if job is None else read_summary(connection, job)
         except StoreError as error:

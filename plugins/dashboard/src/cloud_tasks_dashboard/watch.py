@@ -29,6 +29,7 @@ from cloud_tasks.store import (
     FailureGroups,
     InstanceRecord,
     JobSummary,
+    check_content,
     ended_cost,
     outcome_of,
     read_elapsed_times,
@@ -39,7 +40,7 @@ from cloud_tasks.store import (
     to_unix,
 )
 from cloud_tasks_dashboard.buckets import KINDS, AttemptBuckets
-from cloud_tasks_dashboard.database import Signature, open_reader, signature_of
+from cloud_tasks_dashboard.database import CHECKED_TASKS, Signature, open_reader, signature_of
 
 __all__ = ["MAX_BARS", "Bar", "Snapshot", "Watch"]
 
@@ -175,6 +176,7 @@ class Watch:
 
     def _read(self, connection: sqlite3.Connection) -> Snapshot:
         connection.execute("BEGIN")
+        check_content(connection, self.path, sample=CHECKED_TASKS)
         job = read_job(connection)
         if job is None:
             raise StoreError(

@@ -40,7 +40,7 @@ from cloud_tasks.model import (
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.catalog import REGION, ZONE, image, instance_types
 from cloud_tasks_local.instance_folder import InstanceFolder, InstanceLockedError
-from cloud_tasks_local.private_files import make_private, write_private
+from cloud_tasks_local.private_files import StateFolder, write_private
 from cloud_tasks_local.processes import MARKER, instance_processes, kill_all, signal_process
 from cloud_tasks_local.settings import LocalSettings
 
@@ -64,6 +64,7 @@ class LocalCompute:
         self._settings = settings
         self._submit_dir = context.submit_dir.absolute()
         self._secret_variables = frozenset(context.secret_variables)
+        self._state = StateFolder(settings.state_dir)
         self._root = settings.state_dir / "instances"
 
     def regions(self) -> Sequence[Region]:
@@ -98,7 +99,7 @@ class LocalCompute:
                 scope=RefusalScope.ACCOUNT,
                 retry_after=timedelta(seconds=30),
                 reason=type(error).__name__,
-                needs_action=error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR),
+                needs_action=error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT),
             ) from error
         instance = self._instance(folder)
         if instance is None:
@@ -160,7 +161,7 @@ class LocalCompute:
     def _write_intent(self, folder: InstanceFolder, request: LaunchRequest) -> None:
         if folder.instance.exists():
             return
-        make_private(folder.path, below=self._settings.state_dir)
+        self._state.make(folder.path)
         # Two launches with one token write the same script, so either may be read.
         draft = folder.script.with_name(f".{folder.script.name}.{os.urandom(4).hex()}")
         write_private(draft, request.startup_script)

@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from cloud_tasks_local.private_files import make_private
+from cloud_tasks_local.private_files import StateFolder
 
 __all__ = ["ControllerClaim"]
 
@@ -17,9 +17,11 @@ class ControllerClaim:
 
     Args:
         queue: File of the queue.
+        state: Folder of the queues' folder.
     """
 
-    def __init__(self, queue: Path) -> None:
+    def __init__(self, queue: Path, state: StateFolder) -> None:
+        self._state = state
         self._path = queue.with_name(queue.name + ".controller")
         self._descriptor = -1
 
@@ -27,7 +29,7 @@ class ControllerClaim:
         """Take the claim; return False if another process, or another object of this one, has it."""
         if self._descriptor >= 0:
             return True
-        make_private(self._path.parent, below=self._path.parent.parent)
+        self._state.make(self._path.parent)
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:

@@ -32,7 +32,7 @@ class InstanceFolder:
     """Records and lock of one instance.
 
     Args:
-        path: Absolute path of the folder, which `write_once` creates.
+        path: Absolute path of the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,6 @@ class InstanceFolder:
 
     def write_once(self, file: Path, content: Mapping[str, Any]) -> bool:
         """Write a new record atomically; return False and keep the existing one if there is one."""
-        self.path.mkdir(parents=True, exist_ok=True)
         draft = self._draft(file, content)
         try:
             os.link(draft, file)

@@ -33,7 +33,7 @@ from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, Provi
 from cloud_tasks.plugin import Delivery, Depth, QueueOwner, SendFailure
 from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
 from cloud_tasks_local.controller_claim import ControllerClaim
-from cloud_tasks_local.private_files import make_private
+from cloud_tasks_local.private_files import StateFolder, StateFolderGoneError
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["SqliteQueue", "queue_file"]
@@ -82,14 +82,15 @@ class SqliteQueue:
     ) -> None:
         self._path = path
         self._job_id = job_id
-        self._claim = ControllerClaim(path)
+        self._state = StateFolder(path.parent.parent)
+        self._claim = ControllerClaim(path, self._state)
         self._lease = min(lease, TRAITS.max_lease).total_seconds()
         self._clock = clock
         self._pool = ConnectionPool(path, timeout.total_seconds())
 
     def create(self) -> None:
         try:
-            make_private(self._path.parent, below=self._path.parent.parent)
+            self._state.make(self._path.parent)
         except OSError as error:
             raise _unusable_folder(self._path.parent, error) from error
         with self._pool.connection(create=True) as connection, write(connection):
@@ -289,6 +290,8 @@ _SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO,
 
 def _unusable_folder(folder: Path, error: OSError) -> CloudTasksError:
     """Return the error for a folder that cannot be created or written to: bad input, unless the system lacks means."""
+    if isinstance(error, StateFolderGoneError):
+        return InputError(f"{error.filename} was {error.strerror}", where="local.state_dir", hint="restore the folder")
     if error.errno in _SHORTAGES:
         return ProviderError(f"cannot use the folder {folder}: {error.strerror}")
     return InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_tasks.config import JobConfig
@@ -20,9 +22,11 @@ def database_of(config: JobConfig) -> Path:
     raise InputError("no job given", hint="add --db-file, --job-id or --config")
 
 
-def read_database(path: Path, *, job_id: str | None = None) -> Store:
-    """Open a job database for reading. Raises `InputError` where it cannot be used, since the user named it."""
+@contextlib.contextmanager
+def read_database(path: Path, *, job_id: str | None = None) -> Iterator[Store]:
+    """Open a job database for reading. Raises `InputError` where it cannot be read, since the user named it."""
     try:
-        return Store.open(path, job_id=job_id, read_only=True)
+        with Store.open(path, job_id=job_id, read_only=True) as store:
+            yield store
     except StoreError as error:
         raise InputError(error.message, hint=error.hint) from error

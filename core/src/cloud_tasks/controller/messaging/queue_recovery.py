@@ -3,7 +3,7 @@
 Invariants, each with a test:
 
 1. Tasks are pending in the store before their queue exists: a run that is killed in between, and resumed, sends them.
-2. A run whose queues are deleted again and again ends, with its instances.
+2. A run whose queues are deleted again and again, or cannot exist any more, ends, with its instances.
 3. A queue that was created a moment ago and is not found yet was not deleted: it is waited for.
 """
 
@@ -16,6 +16,7 @@ import structlog
 
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop, Pause, call, sleep, start
+from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import Queue
 from cloud_tasks.quantities import counted, format_span
 from cloud_tasks.store import Store
@@ -93,6 +94,10 @@ class QueueRecovery:
                 may_create = may_create or self._may_be_created_again(missing)
                 if may_create:
                     await self._create(missing)
+            except InputError as error:
+                # No later attempt can succeed.
+                self._on_broken(str(error))
+                break
             except Exception as error:
                 log.warning(f"The queue could not be created; next attempt in {format_span(backoff)}: {error}")
                 await sleep(self._loop, backoff)

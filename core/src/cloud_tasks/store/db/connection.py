@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cloud_tasks.errors import StoreError
 from cloud_tasks.store.db.backups import SIDE_FILES, keep
+from cloud_tasks.store.db.damage import check_tables
 from cloud_tasks.store.db.file_header import require_regular_file
 from cloud_tasks.store.db.obstacles import store_error
 from cloud_tasks.store.db.schema import APPLICATION_ID, READABLE_SINCE, SCHEMA_VERSION, migrate
@@ -59,6 +60,7 @@ def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         migrate(connection)
+        check_tables(connection, path)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise store_error(error, path) from error

@@ -272,7 +272,11 @@ class JobDatabase:
 
     def _write_again(self) -> None:
         """Write the database under its name again, from the open file."""
-        copy = save_copy(self.connection, backup_path(self.path))
+        try:
+            copy = save_copy(self.connection, backup_path(self.path))
+        except FileNotFoundError as error:
+            # The folder exists, and was deleted: it is the current one, by a relative path.
+            raise self._save("deleted with its folder") from error
         # Side files are found by their names, so they are deleted before the copy has the name.
         self.connection.close()
         self._remove_side_files()

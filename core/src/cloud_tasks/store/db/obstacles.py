@@ -15,7 +15,7 @@ from types import TracebackType
 
 from cloud_tasks.errors import StoreBusyError, StoreError, StoreFullError, StoreUnavailableError
 
-__all__ = ["Guard", "is_damage", "store_error"]
+__all__ = ["Guard", "damage_error", "is_damage", "store_error"]
 
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _IO = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
@@ -36,8 +36,16 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     if code == sqlite3.SQLITE_READONLY:
         return StoreError(f"{path}: read-only", hint="check the permissions of the file and its folder")
     if is_damage(error) or "decode" in str(error):
-        return StoreError(f"{path}: the job database is damaged", hint="restore a copy of it, if there is one")
+        return damage_error(path)
+    if str(error).startswith(("no such table", "no such column")):
+        return damage_error(path, str(error))
     return StoreError(f"{path}: cannot use the job database: {error}", hint="check the file")
+
+
+def damage_error(path: Path, reason: str = "") -> StoreError:
+    """Return the error for a damaged database."""
+    problem = f"the job database is damaged: {reason}" if reason else "the job database is damaged"
+    return StoreError(f"{path}: {problem}", hint="restore a copy of it, if there is one")
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -16,9 +16,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from cloud_tasks.errors import CloudTasksError, StoreError
+from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.store.db.connection import connect_reader
-from cloud_tasks.store.db.obstacles import store_error
+from cloud_tasks.store.db.obstacles import damage_error, store_error
 
 __all__ = ["decode_object", "open_reader", "readable", "whole"]
 
@@ -45,10 +45,7 @@ def readable(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise store_error(error, path) from error
     except Exception as error:
-        raise StoreError(
-            f"{path}: cannot read the job database: a value of an unexpected form ({type(error).__name__})",
-            hint="check the disk; resume the job with a copy of the file if it is damaged",
-        ) from error
+        raise damage_error(path, f"a value of an unexpected form ({type(error).__name__})") from error
 
 
 def whole(value: object) -> int:

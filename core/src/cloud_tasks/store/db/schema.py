@@ -180,9 +180,9 @@ READABLE_SINCE = 2
 defaults of the records replace."""
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Migrate an empty or older database to `SCHEMA_VERSION`, each version in its own transaction."""
+def migrate(connection: sqlite3.Connection, *, until: int = SCHEMA_VERSION) -> None:
+    """Migrate an empty or older database to a version, each one in its own transaction."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+    for number, script in enumerate(_MIGRATIONS[version:until], start=version + 1):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
         connection.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")

@@ -43,6 +43,7 @@ class Spool:
 
     def __init__(self, folder: str, *, destination: str, limit: int) -> None:
         self.folder = folder
+        self._had_parent = os.path.isdir(os.path.dirname(folder))
         self._destination = destination
         self._limit = limit
         self._files: deque[_File] = deque()
@@ -126,10 +127,19 @@ class Spool:
 
     def _file_to_write(self) -> _File:
         if self._written is None or self._written.end > _FILE_BYTES:
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            self._make_folder()
             self._written = _File.new(self.folder, self._destination)
             self._files.append(self._written)
         return self._written
+
+    def _make_folder(self) -> None:
+        """Create the folder; folders above it only if they never existed: one that was renamed is not created again."""
+        parent = os.path.dirname(self.folder)
+        if not self._had_parent:
+            os.makedirs(parent, mode=0o700, exist_ok=True)
+            self._had_parent = True
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.folder, 0o700)
 
     def _drop_read(self) -> None:
         removed = False

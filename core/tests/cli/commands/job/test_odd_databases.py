@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,17 @@ import pytest
 from memory_commands import Answer, MemoryCommands
 from store_facts import at, completed, event, instance, launch_request, new_store, started
 
-from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.errors import CloudTasksError, InputError, StoreError
 from cloud_tasks.model import EventType, Task, TaskStatus
-from cloud_tasks.store import RecentFailures, Store, iterate_events, iterate_tasks, read_timeline
+from cloud_tasks.store import (
+    RecentFailures,
+    Store,
+    check_content,
+    connect_reader,
+    iterate_events,
+    iterate_tasks,
+    read_timeline,
+)
 
 COMMANDS = [
     ("status",),
@@ -65,9 +74,21 @@ def change(statement: str, *values: Any) -> None:
     connection.close()
 
 
-def assert_everything_is_readable() -> None:
+def drop(statement: str) -> None:
+    with closing(sqlite3.connect("job.db")) as connection:
+        connection.execute(statement)
+
+
+def assert_everything_is_readable(damage: str = "") -> None:
+    """Check all commands; with damage, ``status`` and ``report`` report it, and the others show what there is."""
     for command in COMMANDS:
         answer = call(*command)
+        if damage and command[0] in ("status", "report"):
+            assert isinstance(answer.error, InputError), command
+            assert str(answer.error) == (
+                f"job.db: the job database is damaged: {damage}; restore a copy of it, if there is one"
+            )
+            continue
         assert answer.code == 0, (command, answer.err, answer.error)
         answer.out.encode()
         if "--json" in command or command[-1] == "json":
@@ -90,8 +111,9 @@ TIMES = """job.finished_at tasks.ended_at attempts.started_at attempts.ended_at 
     hosts.last_busy hosts.spot_terminated_at instances.intended_at instances.launched_at instances.ended_at"""
 TEXTS = """job.provider job.tool_version attempts.reason events.event_id events.task_id hosts.hostname hosts.instance_id
     instances.zone instances.end_reason tasks.data events.details"""
-CODES = "tasks.status attempts.outcome events.type instances.state instances.purchase job.state"
-NUMBERS = "tasks.elapsed attempts.elapsed tasks.attempt tasks.losses"
+CODES = "attempts.outcome events.type instances.state instances.purchase"
+NUMBERS = "tasks.elapsed attempts.elapsed"
+ODD_TASK = "the status of a task, or the number of its attempts, is invalid"
 
 
 def change_all(columns: str, expression: str, *values: Any) -> None:
@@ -116,6 +138,69 @@ def test_text_that_is_not_utf8_is_shown_escaped() -> None:
 def test_unknown_code_is_shown_as_one_that_is_known() -> None:
     change_all(CODES, "99")
     assert_everything_is_readable()
+
+
+@pytest.mark.parametrize(
+    ("statement", "damage"),
+    [
+        ("UPDATE tasks SET status = 'weird' WHERE seq = 2", ODD_TASK),
+        ("UPDATE tasks SET status = 99 WHERE seq = 2", ODD_TASK),
+        ("UPDATE tasks SET attempt = 'x' WHERE seq = 2", ODD_TASK),
+        ("UPDATE tasks SET losses = x'ff' WHERE seq = 2", ODD_TASK),
+        ("UPDATE job SET state = 'weird'", "the state of the job is unknown"),
+        ("UPDATE counters SET value = 'many' WHERE name = 'total'", "a number of tasks is invalid"),
+        ("UPDATE counters SET value = -5 WHERE name = 'status:3'", "a number of tasks is invalid"),
+        ("DELETE FROM counters", "the tasks or their number are missing"),
+    ],
+)
+def test_value_that_no_version_writes_is_damage(statement: str, damage: str) -> None:
+    change(statement)
+    assert_everything_is_readable(damage)
+
+
+TABLES = "job tasks attempts events hosts instances spending counters exceptions elapsed_sketch set_aside consoles"
+
+
+@pytest.mark.parametrize("table", TABLES.split())
+def test_missing_table_is_damage(table: str) -> None:
+    drop(f"DROP TABLE {table}")
+    for command in COMMANDS:
+        answer = call(*command)
+        assert answer.error is None or isinstance(answer.error, InputError), command
+        if command[0] in ("status", "report") or answer.error is not None:
+            assert str(answer.error).startswith("job.db: the job database is damaged: ")
+            assert table in str(answer.error)
+    with pytest.raises(StoreError, match=f"is damaged: the table {table} is missing"):
+        Store.open(Path("job.db"))
+
+
+@pytest.mark.parametrize("column", ["tasks.losses", "tasks.elapsed", "hosts.last_heard", "instances.zone", "events.at"])
+def test_missing_column_is_damage(column: str) -> None:
+    table, _, name = column.partition(".")
+    drop(f"ALTER TABLE {table} DROP COLUMN {name}")
+    for command in ("status", "report"):
+        assert f"is damaged: the table {table} has no column {name}; restore" in str(call(command).error)
+    with pytest.raises(StoreError, match="has no column"):
+        Store.open(Path("job.db"))
+
+
+def test_missing_job_of_tasks_is_damage() -> None:
+    change("DELETE FROM job")
+    for command in COMMANDS:
+        assert "is damaged: the record of the job is missing; restore" in str(call(*command).error)
+
+
+def test_check_of_a_sample_looks_at_both_ends_only(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "job.db") as store:
+        store.load_tasks(Task(task_id=f"more-{n}") for n in range(100))
+    with closing(connect_reader(Path("job.db"))) as connection:
+        for number, is_found in ((1, True), (50, False), (103, True)):
+            change("UPDATE tasks SET status = 3")
+            change("UPDATE tasks SET status = 'weird' WHERE seq = ?", number)
+            with pytest.raises(StoreError) if is_found else nullcontext():
+                check_content(connection, Path("job.db"), sample=10)
+            with pytest.raises(StoreError):
+                check_content(connection, Path("job.db"))
 
 
 @pytest.mark.parametrize("text", ["{broken", "[1]", "[" * 5000, '{"x": NaN, "y": 1e999}', '{"a": "\\ud800"}', ""])

@@ -266,7 +266,7 @@ def test_export_that_fails_keeps_the_existing_file(tmp_path: Path) -> None:
         connection.execute("DROP TABLE hosts")
     connection.close()
     answer = call("export", "tasks", "--output", "t.csv")
-    assert "cannot use the job database" in str(answer.error)
+    assert "the job database is damaged: no such table: hosts" in str(answer.error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.db", "t.csv"]
     assert (tmp_path / "t.csv").read_text() == old
 

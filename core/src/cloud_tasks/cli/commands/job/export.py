@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -66,21 +66,27 @@ def export(registry: Registry) -> click.Command:
         chosen, statuses = _format(values), _statuses(values)
         config = load_from_options(app.registry, values)
         database = database_of(config)
-        read_database(database).close()
-        output: Path | None = values["output"]
-        if output is None:
-            out = sys.stdout.buffer
-            with until_closed(1):
-                export_rows(database, values["kind"], chosen, out, statuses=statuses, spreadsheet=values["spreadsheet"])
-                out.flush()
-            return
-        with output_file(output) as file:
-            count = export_rows(
-                database, values["kind"], chosen, file, statuses=statuses, spreadsheet=values["spreadsheet"]
-            )
-        echo(f"Wrote {counted(count, values['kind'].removesuffix('s'))} to {output}", err=True)
+        with read_database(database):
+            _write(database, values, chosen, statuses)
 
     return command
+
+
+def _write(database: Path, values: Mapping[str, Any], file_format: str, statuses: frozenset[TaskStatus] | None) -> None:
+    def rows(out: BinaryIO) -> int:
+        return export_rows(
+            database, values["kind"], file_format, out, statuses=statuses, spreadsheet=values["spreadsheet"]
+        )
+
+    output: Path | None = values["output"]
+    if output is None:
+        with until_closed(1):
+            rows(sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        return
+    with output_file(output) as file:
+        count = rows(file)
+    echo(f"Wrote {counted(count, values['kind'].removesuffix('s'))} to {output}", err=True)
 
 
 def _format(values: Mapping[str, Any]) -> str:

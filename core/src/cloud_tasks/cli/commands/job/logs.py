@@ -49,13 +49,13 @@ def logs(registry: Registry) -> click.Command:
         database = database_of(load_from_options(app.registry, values))
         with read_database(database) as store:
             found = store.task(task_id)
-        if found is None:
-            raise InputError(
-                f'the job has no task "{task_id}"', where=str(database), hint=_suggestion(database, task_id)
-            )
-        task, status = found
-        attempts = tuple(iterate_attempts(database, task_id=task_id))
-        events = tuple(iterate_events(database, task_id=task_id))
+            if found is None:
+                raise InputError(
+                    f'the job has no task "{task_id}"', where=str(database), hint=_suggestion(database, task_id)
+                )
+            task, status = found
+            attempts = tuple(iterate_attempts(database, task_id=task_id))
+            events = tuple(iterate_events(database, task_id=task_id))
         if values["as_json"]:
             echo(json.dumps(task_log_dict(task, status, attempts, events), indent=2))
         else:

@@ -79,8 +79,8 @@ def report(registry: Registry) -> click.Command:
         config = load_from_options(app.registry, values)
         database = database_of(config)
         with read_database(database) as store:
-            now = job_time(store)
-        facts = gather_facts(database, now)
+            store.check_content()
+            facts = gather_facts(database, job_time(store))
         text = _FORMATS[chosen](attrs.evolve(facts, next_steps=after_failures(facts.statistics, config)))
         output: Path | None = values["output"]
         if output is None:

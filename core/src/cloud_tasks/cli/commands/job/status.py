@@ -44,6 +44,7 @@ def status(registry: Registry) -> click.Command:
         database = database_of(config)
         check_recorded_place(database, config, ask=False)
         with read_database(database) as store:
+            store.check_content()
             now = job_time(store)
             statistics = store.statistics(now, with_failures=False)
             instances = store.instances()
