@@ -8,7 +8,6 @@ from datetime import timedelta
 import attrs
 import pytest
 from controller_fakes import FakeQueue, event, message, ranked, refusal
-
 from structlog.testing import capture_logs
 
 from cloud_tasks.controller.controller import StopMode
