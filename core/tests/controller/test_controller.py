@@ -8,6 +8,7 @@ from datetime import timedelta
 import attrs
 import pytest
 from controller_fakes import FakeQueue, event, message, ranked, refusal
+from structlog.testing import capture_logs
 
 from cloud_tasks.controller.controller import StopMode
 from cloud_tasks.controller.messaging.progress import Progress
@@ -87,6 +88,29 @@ def test_instances_that_end_without_a_heartbeat_end_the_run_with_their_last_outp
     assert controller.reason.startswith("2 instances exited before the worker started; last output of i-")
     assert ": ModuleNotFoundError: no " in controller.reason
     assert "\x1b" not in controller.reason
+
+
+@pytest.mark.parametrize("watch_interval", [None, timedelta(seconds=1)])
+def test_pause_of_launches_is_reported_once(loop, compute, events, make_controller, watch_interval) -> None:
+    controller = make_controller(watch_interval=watch_interval)
+    began: set[str] = set()
+
+    def step() -> None:
+        """End the instance that has sent a heartbeat, or let the next one send its only one."""
+        name = next(iter(compute.existing), None)
+        if name in began:
+            del compute.existing[name]
+        elif name is not None:
+            began.add(name)
+            events.inbox.append(keep_alive(name, len(began)))
+        loop.later(timedelta(seconds=7), step)
+
+    step()
+    with capture_logs() as logs:
+        assert controller.run() is JobPhase.ABORTED
+    pauses = [entry["event"] for entry in logs if "next launch at" in entry["event"]]
+    assert len(pauses) > 2
+    assert len(set(pauses)) == len(pauses)
 
 
 def test_refused_zone_is_replaced_by_the_next_at_once(loop, compute, events, make_controller) -> None:

@@ -157,6 +157,7 @@ class Reconciler:
             self._act(action)
             if not self._is_running():
                 return
+        self._forget_warnings(actions)
         self._on_progress(Progress.read(self._store, observation.now, depth=depth))
 
     async def _depth(self) -> Depth | None:
@@ -181,6 +182,12 @@ class Reconciler:
         for action in actions:
             if isinstance(action, (Launch, Warn)):
                 self._act(action)
+        self._forget_warnings([action for action in actions if isinstance(action, (Launch, Warn))])
+
+    def _forget_warnings(self, actions: Sequence[Action]) -> None:
+        """Log warnings again whose cause may have ended: something was done, and they were not given with it."""
+        if any(not isinstance(action, Warn) for action in actions):
+            self._warned &= {action.key for action in actions if isinstance(action, Warn)}
 
     def _act(self, action: Action) -> None:
         match action:
@@ -223,12 +230,10 @@ class Reconciler:
                 if key not in self._warned:
                     self._warned.add(key)
                     log.warning(message)
-                return
             case Finish():
                 self._on_complete()
             case Abort():
                 self._on_abort(action)
-        self._warned.clear()
 
     def rerun_failed(self, instance_id: str) -> None:
         """Run the tasks again that failed on a discarded instance, and on no other."""

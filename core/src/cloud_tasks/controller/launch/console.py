@@ -1,4 +1,8 @@
-"""Console logs of instances that ended: the last lines, and the one that says why. Pure."""
+"""Console logs of instances that ended: the last lines, and the one that says why. Pure.
+
+The reason of an end is in the output of the startup script and its worker. What follows it is a consequence: the line
+with which an instance announces its own end, the shutdown of the system, and errors of processes whose worker is gone.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,16 @@ import re
 from collections.abc import Sequence
 
 from cloud_tasks.escape import terminal_line
+from cloud_tasks.plugin import OWN_END
 
 __all__ = ["last_lines", "telling_line"]
 
 _SHOWN = 20
 _SEARCHED = 50
 _LENGTH = 300
+_GUARD = "cloud-tasks: "
+_LOCAL_END = re.compile(r"\[[^]]+\] instance terminated: ")
+_CONSEQUENCE = re.compile(r"\b(ChannelClosedError|BrokenPipeError|KeyboardInterrupt)\b")
 _ERROR = re.compile(r"(?i)\b(\w*error|\w*exception|fatal|cannot|unable|failed|denied|killed|no such|not found)\b")
 
 
@@ -22,6 +30,18 @@ def last_lines(console_log: str, *, count: int = _SHOWN) -> Sequence[str]:
 
 
 def telling_line(console_log: str) -> str:
-    """Return the last line that reads like an error, else the last line; empty for an empty log."""
-    lines = last_lines(console_log, count=_SEARCHED)
-    return next((line for line in reversed(lines) if _ERROR.search(line)), lines[-1] if lines else "").strip()
+    """Return the last line of the script that reads like an error, else its last line, and how the instance ended.
+
+    Empty for an empty log.
+    """
+    lines = [line.strip() for line in last_lines(console_log, count=_SEARCHED)]
+    ends = [index for index, line in enumerate(lines) if _is_own_end(line)]
+    output = [line for line in lines[: ends[0]] if not _CONSEQUENCE.search(line)] if ends else lines
+    causes = [line for line in output if _ERROR.search(line) and not _CONSEQUENCE.search(line)]
+    cause = (causes or output or [""])[-1]
+    end = lines[ends[0]].partition("] ")[2] or lines[ends[0]] if ends else ""
+    return "; ".join(text for text in (cause, end.removeprefix(_GUARD).removesuffix(OWN_END)) if text)
+
+
+def _is_own_end(line: str) -> bool:
+    return line.endswith(OWN_END) or _LOCAL_END.match(line) is not None
