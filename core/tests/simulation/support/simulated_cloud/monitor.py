@@ -80,6 +80,8 @@ class Monitor:
         self._intents: set[str] = set()
         self._committed: set[str] = set()
         self._sent_tasks: set[str] = set()
+        self._has_sent = False
+        """Whether the queue has accepted a task of this run: its credentials have worked."""
         self._ids_of: dict[bytes, Collection[str]] = {}
         self._reported: dict[str, set[TaskStatus]] = {}
         self._finished = 0
@@ -217,6 +219,7 @@ class Monitor:
         """Note the tasks that the queue accepted."""
         for index, body in enumerate(bodies):
             if index not in failed:
+                self._has_sent = True
                 self._sent_tasks.add(decode_task_message(body).task_id)
 
     # -- the controller --------------------------------------------------------------------------------------------
@@ -229,6 +232,7 @@ class Monitor:
         """
         self._blocks = []
         self._job_time = job_time
+        self._has_sent = False
         self._running_since = self._refused_since = self._now()
 
     def stopped(self) -> None:
@@ -319,7 +323,7 @@ class Monitor:
     def aborted(self, reason: str) -> None:
         """8: check that the world gave cause for an abort."""
         assert self.cloud is not None
-        first_failed = self._scenario.faults.calls.credentials_expire and not self._sent_tasks
+        first_failed = self._scenario.faults.calls.credentials_expire and not self._has_sent
         if not first_failed and not has_cause(
             reason, self._scenario, self.cloud, self._cost_limit, is_shared=self.is_shared
         ):
