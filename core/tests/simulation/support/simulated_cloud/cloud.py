@@ -83,8 +83,8 @@ class CloudInstance(SimulatedInstance[datetime]):
     """Whether its script ended, or hangs, without a worker."""
     is_pending: bool = False
     """Whether the provider has accepted its launch and not started it: it is not charged yet."""
-    has_remains: bool = False
-    """Whether the machine is gone, and its disk and address remain until they are removed."""
+    gone_at: datetime | None = None
+    """Time since which the machine is gone while its disk and address remain until they are removed."""
     unmanaged: bool = False
     is_rival: bool = False
     """Whether another controller launched it."""
@@ -432,8 +432,8 @@ class SimulatedCloud:
         if instance.ended_at is not None:
             return
         self._kill_program(instance)
-        if self._leaves_remains(instance):
-            instance.has_remains = True
+        if cause is not EndCause.LIFETIME and self._leaves_remains(instance):
+            instance.gone_at = self._loop.now()
             instance.state, instance.end_cause = InstanceState.STOPPED, instance.end_cause or cause
             self.charge(instance)
             return
@@ -447,7 +447,7 @@ class SimulatedCloud:
     def _leaves_remains(self, instance: CloudInstance) -> bool:
         faults = self.faults
         # Nobody removes them after the end of the controller.
-        possible = instance.is_ours and not instance.has_remains and not faults.parties.dies
+        possible = instance.is_ours and instance.gone_at is None and not faults.parties.dies
         return possible and bool(faults.launches.remains) and self._rng.random() < faults.launches.remains
 
     def charge(self, instance: CloudInstance) -> None:
@@ -456,10 +456,10 @@ class SimulatedCloud:
             return
         (current,) = self._prices([self.faults.money.made(request_of(instance.offer))])
         price = instance.offer.price if isinstance(current, Unpriced) else current.price
-        charged = price.boot_disk + price.address if instance.has_remains else price.total
+        charged = price.boot_disk + price.address if instance.gone_at is not None else price.total
         self.bill.charge(instance.instance_id, Money.zero() if instance.is_pending else charged)
         self._on_charge()
-        if instance.has_remains:
+        if instance.gone_at is not None:
             return
         if instance.max_price is not None and price.machine > instance.max_price:
             self._interrupt(instance)

@@ -413,6 +413,7 @@ class Monitor:
             instance = self.cloud.all_instances.get(record.instance_id or "")
             if instance is None or record.launched_at is None or record.ended_at is None or instance.ended_at is None:
                 continue
-            booked, truth = record.ended_at - record.launched_at, instance.ended_at - instance.created_at
+            booked = record.ended_at - record.launched_at
+            truth = (instance.gone_at or instance.ended_at) - instance.created_at
             if booked < truth - timedelta(seconds=1):
                 raise InvariantViolation(f"3: {instance.instance_id} is billed for {booked}, it existed for {truth}")
