@@ -23,6 +23,26 @@ def test_counted_uses_singular_and_separators(number: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("usd", "places", "text"),
+    [
+        ("0.0003", 2, "$0.0003"),
+        ("0.0049", 2, "$0.005"),
+        ("0.005", 2, "$0.005"),
+        ("0.006", 2, "$0.01"),
+        ("0.00026", 2, "$0.0003"),
+        ("0.00001234", 4, "$0.00001"),
+        ("-0.0003", 2, "$-0.0003"),
+        ("0", 2, "$0.00"),
+        ("0.00", 4, "$0.0000"),
+        ("1234.5", 2, "$1,234.50"),
+    ],
+)
+def test_money_that_is_not_zero_never_reads_as_zero(usd: str, places: int, text: str) -> None:
+    assert Money(usd).format(places) == text
+    assert places != 2 or str(Money(usd)) == text
+
+
+@pytest.mark.parametrize(
     ("usd", "text"), [("0", "$0.00"), ("0.0011", "$0.001100"), ("0.01", "$0.01"), ("25", "$25.00")]
 )
 def test_format_cost_never_shows_a_small_amount_as_zero(usd: str, text: str) -> None:

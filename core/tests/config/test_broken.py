@@ -54,6 +54,7 @@ FILES = [
         'config.yml:2: run.max_runtime: expected a duration such as 90s, 10m or 2h, got "10 minits"',
     ),
     ("run:\n  max_runtime: 0m", "config.yml:2: run.max_runtime: 0 is not above 0"),
+    ("run:\n  max_lifetime: 0", "config.yml:2: run.max_lifetime: 0 is not above 0; use unlimited for no limit"),
     ("run:\n  idle_limit: '90'", 'config.yml:2: run.idle_limit: expected a duration such as 90s, 10m or 2h, got "90"'),
     ("run:\n  cpus_per_task: two", 'config.yml:2: run.cpus_per_task: expected a number, got "two"'),
     (

@@ -85,6 +85,23 @@ def test_null_removes_a_limit_and_keeps_other_defaults(read: Read) -> None:
     assert read(None, sets=["run.max_instances="]).run.max_instances is None
 
 
+NUMBER_KEYS = ("max_lifetime", "idle_limit", "max_runtime", "scaling_check_interval", "max_attempts", "accept_failures")
+
+
+@pytest.mark.parametrize("key", [*NUMBER_KEYS, "max_total_cost", "give_up_after", "min_cpu", "max_instances"])
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_blank_number_is_read_as_null(read: Read, key: str, blank: str) -> None:
+    default = getattr(read(None).run, key)
+    null = getattr(read(f"run:\n  {key}:\n").run, key)
+    ways = [
+        read(f'run:\n  {key}: "{blank}"\n'),
+        read(None, sets=[f"run.{key}={blank}"]),
+        read(None, options={f"run.{key}": blank}),
+    ]
+    assert [getattr(config.run, key) for config in ways] == [null] * 3
+    assert null == default or key not in NUMBER_KEYS
+
+
 def test_empty_variable_counts_as_not_set(read: Read) -> None:
     assert read("run:\n  image: a\n", environ={"CLOUD_TASKS_RUN_IMAGE": ""}).run.image == "a"
 

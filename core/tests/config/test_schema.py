@@ -80,7 +80,6 @@ REFUSED = [
     "run:\n  max_runtime: 10 minits\n",
     "run:\n  max_runtime: -1\n",
     "run:\n  max_runtime: '600'\n",
-    "run:\n  max_runtime: ' '\n",
     "gcp:\n  launch_timeout: soon\n",
 ]
 

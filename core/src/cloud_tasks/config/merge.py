@@ -18,7 +18,7 @@ from cloud_tasks.config.provenance import MASK, Assignment, Layer, Override, Pro
 from cloud_tasks.config.sections import Key, Section, default_of
 from cloud_tasks.config.values import show, typed
 from cloud_tasks.errors import InputError
-from cloud_tasks.setting_values import expected, is_optional
+from cloud_tasks.setting_values import expected, is_number, is_optional, is_unset
 
 __all__ = ["Merged", "check_section"]
 
@@ -110,12 +110,14 @@ def _is_secret(one: Assignment, key: Key | None) -> bool:
 
 
 def _typed(one: Assignment, key: Key | None) -> Any:
-    """Return the typed value; `attrs.NOTHING` for a null that means "not given". Raises `ValueError`."""
+    """Return the typed value; `attrs.NOTHING` for a null that means "not given", as a blank number does. Raises `ValueError`."""
     kind = key.kind if key is not None else (Any if one.section else _TOP_KINDS.get(one.key, str))
-    if one.value is None and not is_optional(kind):
+    is_blank = isinstance(one.value, str) and is_unset(one.value) and is_number(kind)
+    value = None if is_blank else one.value
+    if value is None and not is_optional(kind):
         return attrs.NOTHING
     try:
-        return typed(kind, one.value, is_text=one.is_text)
+        return typed(kind, value, is_text=one.is_text)
     except (ValueError, TypeError) as error:
         if _is_secret(one, key):
             raise ValueError(f"expected {expected(kind)}; the given value is a secret and not shown") from None

@@ -148,7 +148,7 @@ class RunSettings(Limits, InstanceConstraints, _JobSettings):
     max_lifetime: SecondsOrUnlimited = setting(
         help="Maximum lifetime of an instance, after which it terminates itself; unlimited: no limit",
         default=86_400.0,
-        validator=Above(0),
+        validator=Above(0, remedy="use unlimited for no limit"),
     )
     max_result_bytes: int | None = setting(
         help="Maximum size of a task's result in bytes (default: the queue's message limit)",

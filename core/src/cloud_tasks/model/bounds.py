@@ -25,10 +25,13 @@ class Above:
 
     bound: float
     """The bound, in the unit of the value; US dollars for `Money`."""
+    remedy: str = ""
+    """What to use instead, for the message; empty for nothing."""
 
     def __call__(self, instance: object, attribute: object, value: Any) -> None:
         if value is not None and not _number(value) > self.bound:
-            raise ValueError(f"{_show(value)} is not above {self.bound:g}")
+            remedy = f"; {self.remedy}" if self.remedy else ""
+            raise ValueError(f"{_show(value)} is not above {self.bound:g}{remedy}")
 
     def schema(self) -> dict[str, Any]:
         """Return the keyword of the JSON Schema."""

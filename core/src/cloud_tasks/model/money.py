@@ -47,8 +47,11 @@ class Money:
         return bool(self.usd)
 
     def format(self, places: int = 2) -> str:
-        """Return the amount as text, rounded: ``$1,234.50``."""
-        return f"${self.usd:,.{places}f}"
+        """Return the amount as text, rounded: ``$1,234.50``; with more places where it would read as zero."""
+        text = f"{self.usd:,.{places}f}"
+        if self.usd and not text.strip("-0."):
+            text = f"{self.usd:,.{-self.usd.adjusted()}f}"
+        return f"${text}"
 
     def __str__(self) -> str:
         return self.format()

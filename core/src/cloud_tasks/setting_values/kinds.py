@@ -28,6 +28,7 @@ __all__ = [
     "expected",
     "field_types",
     "is_mapping",
+    "is_number",
     "is_optional",
     "item_kinds",
     "strip_optional",
@@ -136,6 +137,11 @@ def is_optional(kind: Any) -> bool:
     """Return whether None is allowed."""
     alternatives = typing.get_args(kind) if typing.get_origin(kind) is Literal else _alternatives(kind)
     return kind is Any or type(None) in alternatives or None in alternatives
+
+
+def is_number(kind: Any) -> bool:
+    """Return whether a value of the kind is a number, an amount or a duration, or None."""
+    return strip_optional(kind) in (int, float, Decimal, Money, timedelta, Seconds, SecondsOrUnlimited, CountOrShare)
 
 
 def strip_optional(kind: Any) -> Any:

@@ -1,20 +1,20 @@
-"""Booking: for which time an instance counts as billed, whoever looks at it and when.
+"""Booking: the time for which an instance counts as billed.
 
 An instance is booked from its request
 
 - to its end, if a controller saw it: a listing that no longer had it;
 - until now, as long as it may still run;
-- and no further than its own end (`InstanceRecord.ends_by`): an instance that ended while nobody looked is not booked
-  until somebody looks again. A sign of life after its own end, a listing that shows it or an event of its worker,
-  disproves that end: then it is booked until its end is seen.
+- but only until its own end (`InstanceRecord.ends_by`), since it may have ended long before the next listing. A listing
+  that shows it after that time, or a later event of its worker, disproves it: then it is booked until a listing no
+  longer has it.
 
 Invariants, each with a test:
 
 1. At least the time that can have been billed is booked. An instance whose end was not seen is booked until its own
-   end, not until the last sign of its life; one without an own end (`max_lifetime: unlimited`, a provider that does not
-   enforce lifetimes) until it is found to be gone.
-2. No time after an own end is booked that no sign of life disproves, however late the end is noticed.
-3. Setting the clock back between two runs takes away no cost (`write.instances.follow_clock`).
+   end, not only until it was last listed; one without an own end (``max_lifetime: unlimited``, a provider that does
+   not enforce lifetimes) until a listing no longer has it.
+2. No time after an own end is booked unless later evidence disproves it, however late the end is noticed.
+3. Setting the clock back between two runs lowers no cost (`write.instances.follow_clock`).
 4. All figures (limits, status, report, timeline) use this time.
 """
 

@@ -319,7 +319,7 @@ class InstanceRecord:
     deadline: datetime | None = None
     """Time at which the instance ends itself, also without a controller; None: never."""
     ends_by: datetime | None = None
-    """Time by which it has certainly done so; None: unknown, or disproved by a later sign of life."""
+    """Time by which it has certainly done so; None: unknown, or disproved by a later listing."""
     state: InstanceState | None = None
     """From the answer to the launch, then from the latest listing; None while the launch has not been answered."""
     hostname: str = ""

@@ -500,7 +500,7 @@ class Store:
 
         Args:
             requested_at: Time of the listing: an instance that it shows after its own end is booked until its end is
-                seen. None: no sign of life.
+                seen. None: unknown.
         """
         with self._file.guard:
             living = {r.instance_id: r for r in self.instances() if r.instance_id is not None and r.ended_at is None}

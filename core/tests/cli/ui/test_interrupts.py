@@ -237,6 +237,22 @@ def test_closed_terminal_terminates_where_the_user_chose_that(tmp_path: Path) ->
         assert screen.end() == 130
 
 
+@pytest.mark.parametrize(
+    ("policy", "done"),
+    [("leave", "Interrupted: leaving the instances running"), ("terminate", "Interrupted: terminating all instances")],
+)
+@pytest.mark.parametrize("options", [(), ("--no-live",)])
+def test_closed_terminal_ends_the_run_with_the_code_of_an_interrupt(
+    tmp_path: Path, policy: str, done: str, options: tuple[str, ...]
+) -> None:
+    with running_on_a_terminal(tmp_path, "--on-interrupt", policy, *options) as screen:
+        screen.close()
+        wait_until(lambda: (tmp_path / LOG).exists() and done in (tmp_path / LOG).read_text())
+        (tmp_path / "slow").unlink()
+        assert screen.end() == 130
+    assert running(tmp_path) == (1 if policy == "leave" else 0)
+
+
 def test_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
     ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
     with running_on_a_terminal(tmp_path, program=ignoring + PROGRAM) as screen:

@@ -21,14 +21,17 @@ def controller_log(job_id: str) -> Path:
     return Path.cwd() / ".cloud-tasks" / job_id / "controller.log"
 
 
-def leave_terminal(log_file: Path) -> bool:
+def leave_terminal(log_file: Path, *, only_closed: bool = False) -> bool:
     """Point the standard streams that are a terminal to a log file, input to nothing.
+
+    Args:
+        only_closed: Keep a terminal that can still be used.
 
     Returns:
         Whether the log file is used; False if no output was on a terminal, or if the file cannot be written, in which
         case the output is lost.
     """
-    on_terminal = [number for number in (0, 1, 2) if _is_terminal(number)]
+    on_terminal = [number for number in (0, 1, 2) if _is_terminal(number, only_closed=only_closed)]
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -42,7 +45,7 @@ def leave_terminal(log_file: Path) -> bool:
     return log is not None
 
 
-def _is_terminal(number: int) -> bool:
+def _is_terminal(number: int, *, only_closed: bool) -> bool:
     """Return whether a descriptor is a terminal; all calls on one that has been closed fail with EIO."""
     try:
         if not stat.S_ISCHR(os.fstat(number).st_mode):
@@ -52,7 +55,7 @@ def _is_terminal(number: int) -> bool:
         return bool(error.args[0] == errno.EIO)
     except OSError:
         return False
-    return True
+    return not only_closed
 
 
 def _open_log(path: Path) -> int | None:

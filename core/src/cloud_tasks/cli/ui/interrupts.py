@@ -127,8 +127,12 @@ class Interrupts:
             try:
                 if self._is_hangup(number):
                     self._leave_terminal()
-                else:
-                    self._handle(self._mode_of(number))
+                    continue
+                if number == signal.SIGHUP:
+                    # The end of the run is reported to a file; on a closed terminal it would fail.
+                    self._restore()
+                    leave_terminal(self._log_file, only_closed=True)
+                self._handle(self._mode_of(number))
             except Exception as error:
                 # The next signal is handled again; without this thread, none would be.
                 log.warning(f"The interrupt could not be handled: {type(error).__name__}: {error}; press Ctrl-C again")

@@ -100,8 +100,9 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
     require_regular_file(path)
     if not create and not path.exists():
+        folder = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise StoreError(
-            f"job database {path} not found", hint="check --db-file, or start the job with `cloud-tasks run`"
+            f"job database {path} not found{folder}", hint="check --db-file, or start the job with `cloud-tasks run`"
         )
     try:
         if create:

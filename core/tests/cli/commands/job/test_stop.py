@@ -134,6 +134,24 @@ def test_stop_without_instances_succeeds(shell: CommandLine) -> None:
     assert (stopped.code, stopped.out) == (0, "No instances of job job\n")
 
 
+@pytest.mark.parametrize("command", ["stop", "cleanup", "list-running-instances"])
+def test_command_in_another_folder_than_the_job_names_the_folders(left: CommandLine, command: str) -> None:
+    other = left.folder / "other"
+    other.mkdir()
+    shutil.copy(left.folder / "config.yml", other)
+    found = CommandLine(other).run(command, "--config", "config.yml")
+    assert found.code == 0
+    assert f"No record of job job: {other / 'job.db'} not found" in found.err
+    assert left.running("job")
+
+
+def test_status_in_another_folder_than_the_job_names_the_folder(left: CommandLine) -> None:
+    other = left.folder / "other"
+    other.mkdir()
+    found = CommandLine(other).run("status", "--job-id", "job")
+    assert (found.code, f"job database job.db not found in {other}" in found.err) == (2, True)
+
+
 def test_stop_beside_a_running_controller_requires_force(left: CommandLine) -> None:
     with Store.open(left.folder / "job.db"):
         refused = left.run("stop", "--config", "config.yml")

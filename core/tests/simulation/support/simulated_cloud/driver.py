@@ -241,15 +241,17 @@ class Simulation:
         limit = self._limits.max_total_cost
         if limit is not None and "max_total_cost" in self._reason:
             self._limits = attrs.evolve(self._limits, max_total_cost=limit * 2 + self._world.cloud.cost())
-        elif self._second is not None:
-            self._wait_for_second(self._second)
-        elif any(instance.is_rival for instance in self._world.cloud.existing()):
-            self._world.loop.run_for(self._scenario.faults.parties.rival_stays)
+        elif self._has_rivals():
+            self._wait_for_rivals()
 
-    def _wait_for_second(self, second: SecondController) -> None:
-        """Let the second controller end before the job is continued, as the reason of the abort advises."""
+    def _has_rivals(self) -> bool:
+        runs = self._second is not None and self._second.controller is not None and not self._second.is_over
+        return runs or any(instance.is_rival for instance in self._world.cloud.existing())
+
+    def _wait_for_rivals(self) -> None:
+        """Let other controllers end before the job is continued, as the reason of the abort advises."""
         until = self._world.loop.now() + _END
-        while second.controller is not None and not second.is_over and self._world.loop.now() < until:
+        while self._has_rivals() and self._world.loop.now() < until:
             self._world.loop.run_for(timedelta(minutes=1))
         self._deadline = max(self._deadline, self._world.loop.now() + timedelta(hours=1))
 

@@ -21,7 +21,9 @@ export function percent(part, all) {
 
 export function money(value) {
   if (value === null || value === undefined) return "—";
-  const places = value !== 0 && Math.abs(value) < 0.1 ? 4 : 2;
+  const size = Math.abs(value);
+  // An amount that is not zero never reads as zero.
+  const places = value !== 0 && size < 0.1 ? Math.min(Math.max(4, -Math.floor(Math.log10(size))), 20) : 2;
   return `$${value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places })}`;
 }
 

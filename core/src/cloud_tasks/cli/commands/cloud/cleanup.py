@@ -12,7 +12,7 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import all_regions_option, examples, force_option, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
-from cloud_tasks.cli.options.database import database_of
+from cloud_tasks.cli.options.database import database_of, note_missing_record
 from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.listing import echo_table, note_region
 from cloud_tasks.cli.options.topics import TopicCommand
@@ -91,6 +91,8 @@ def _cleanup(config: JobConfig, regions: Sequence[Compute], values: dict[str, An
     everything = [instance for _, instances in listed for instance in instances]
     chosen = [instance for instance in everything if _is_chosen(instance, values, now)]
     _show(chosen, others=len(everything) - len(chosen), now=now, as_json=values["as_json"])
+    if not everything:
+        note_missing_record(config)
     if not chosen or values["only_list"]:
         return
     confirm(f"terminate {counted(len(chosen), 'instance')}", force=values["force"], instead="--list to only show them")

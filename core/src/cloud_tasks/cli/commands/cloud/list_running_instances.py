@@ -9,6 +9,7 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import all_regions_option, examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.database import note_missing_record
 from cloud_tasks.cli.options.listing import listing_options, note_region, show_rows
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig, Layer
@@ -74,6 +75,8 @@ def list_running_instances(registry: Registry) -> click.Command:
         if not values["include_terminated"]:
             found = [instance for instance in found if instance.state is not InstanceState.TERMINATED]
         scope = "" if all_instances else f" of job {job_id}" if job_id else " of any job"
+        if not found and job_id:
+            note_missing_record(config)
         show_rows(found, _COLUMNS, values, nothing=f"No running instances{scope} found")
 
     return command

@@ -14,7 +14,7 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
-from cloud_tasks.cli.options.database import database_of
+from cloud_tasks.cli.options.database import database_of, note_missing_record
 from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.queues import users_of
 from cloud_tasks.cli.options.topics import TopicCommand
@@ -104,6 +104,8 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
             )
         result = f"Terminated {counted(len(terminated), 'instance')} of job" if terminated else "No instances of job"
         echo(f"{result} {job_id}", err=as_json)
+        if not terminated:
+            note_missing_record(config)
         purged = values["purge_queue"] and _remove_queue(config, job_id)
         if values["purge_queue"]:
             echo("Removed the queued tasks" if purged else "The job has no task queue", err=as_json)
