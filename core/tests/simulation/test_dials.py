@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import attrs
@@ -220,10 +221,10 @@ def test_monitor_detects_preempted_instances_that_count_as_failed_starts(tmp_pat
 
 def ignore_pending_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count the instances that run, and not those that were launched."""
-    original: Any = FleetView.held
+    original: Callable[[FleetView], list[FleetInstance]] = vars(FleetView)["held"].func
 
     def running(self: FleetView) -> list[FleetInstance]:
-        return [each for each in original.func(self) if each.state is not InstanceState.STARTING]
+        return [each for each in original(self) if each.state is not InstanceState.STARTING]
 
     monkeypatch.setattr(FleetView, "held", property(running))
 
@@ -328,8 +329,15 @@ class TerminatesWhatItSees(Fleet):
         return listing
 
 
-def test_monitor_detects_the_termination_of_instances_of_another_owner(tmp_path):
-    assert detect("second controller", tmp_path, Parts(fleet=TerminatesWhatItSees)).startswith("9:")
+@pytest.mark.parametrize("name", ["second controller", "two controllers"])
+def test_monitor_detects_the_termination_of_instances_of_another_owner(name, tmp_path):
+    assert detect(name, tmp_path, Parts(fleet=TerminatesWhatItSees)).startswith("9:")
+
+
+def test_monitor_detects_two_controllers_that_run_beside_each_other(tmp_path, monkeypatch):
+    stages = "cloud_tasks.controller.autoscaler.decide._STAGES"
+    monkeypatch.setattr(stages, resolve_name(stages)[1:])
+    assert detect("two controllers", tmp_path).startswith("9: launched")
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------

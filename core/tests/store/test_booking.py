@@ -163,32 +163,6 @@ def test_record_launched_counts_the_lifetime_from_the_answer(tmp_path: Path) -> 
         assert store.spending(at(14 * HOUR)) == hours(ENDS_BY + 0.5 * HOUR)
 
 
-def test_begin_run_keeps_the_cost_when_the_clock_was_set_back(store: Store) -> None:
-    store.record_alive(at(1.5 * HOUR))
-    store.begin_run(at(-10 * HOUR))
-    assert costs_of(store, -10 * HOUR)[:2] == pytest.approx([1.5] * 2)
-    assert only(store).deadline == at(-9.5 * HOUR)
-    assert costs_of(store, -9.5 * HOUR)[:2] == pytest.approx([2] * 2)
-    assert costs_of(store, 0)[:2] == pytest.approx([ENDS_BY / HOUR] * 2)
-    store.record_ended("i1", at(-9.75 * HOUR), "surplus")
-    assert store.spending(at(0)) == Money("1.75")
-
-
-def test_begin_run_keeps_the_cost_of_a_launch_in_the_future(store: Store) -> None:
-    launch(store, 2, requested=5 * HOUR)
-    store.begin_run(at(HOUR))
-    # Five hours had passed by the clock of then, and two at most of the first instance.
-    assert store.spending(at(HOUR)) == hours(ENDS_BY)
-    assert store.spending(at(2 * HOUR)) == hours(ENDS_BY + HOUR)
-
-
-def test_begin_run_changes_nothing_for_a_clock_that_went_on(store: Store) -> None:
-    store.record_alive(at(HOUR))
-    before = store.instances()
-    store.begin_run(at(HOUR))
-    assert store.instances() == before
-
-
 @attrs.frozen
 class Look:
     """A moment at which a controller acts."""
@@ -239,21 +213,3 @@ def test_booked_until_is_between_the_bill_and_what_can_have_been_billed(
             billed = min(time, true_end, possible)
             booked = float(store.spending(at(time)).usd) * HOUR
             assert billed - 0.001 <= booked <= possible + 0.001
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
-@given(st.lists(st.tuples(st.floats(1, HOUR), st.floats(-10 * HOUR, 10 * HOUR)), min_size=1, max_size=6))
-def test_begin_run_never_lowers_the_cost_whatever_was_done_to_the_clock(
-    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[float, float]]
-) -> None:
-    clock, worked = 0.0, 0.0
-    with new_store(tmp_path_factory.mktemp("clocks"), ["a"]) as store:
-        launch(store, slack=None)
-        for duration, jump in runs:
-            clock, worked = clock + duration, worked + duration
-            store.record_alive(at(clock))
-            before = store.spending(at(clock))
-            clock += jump
-            store.begin_run(at(clock))
-            assert store.spending(at(clock)) >= before - Money("0.000001")
-            assert float(store.spending(at(clock)).usd) * HOUR >= worked - 0.01

@@ -116,7 +116,7 @@ def test_job_clock_starts_whatever_is_in_the_database(tmp_path: Path, name: str,
 
 @settings(deadline=None, max_examples=30)
 @given(jumps=st.lists(st.tuples(st.integers(-(10**6), 10**6), st.booleans()), max_size=8))
-def test_job_clock_never_runs_backwards_while_an_instance_runs(
+def test_job_clock_never_runs_backwards_and_lowers_no_cost_while_an_instance_runs(
     tmp_path_factory: pytest.TempPathFactory, jumps: list[tuple[int, bool]]
 ) -> None:
     machine = Machine()
@@ -127,8 +127,10 @@ def test_job_clock_never_runs_backwards_while_an_instance_runs(
             machine.wall += timedelta(seconds=jump)
             if boots:
                 machine.boot, machine.ticks = f"{machine.boot}+", 1.0
+            before = store.spending(latest)
             now = machine.start_controller(store).now()
             assert now >= latest
+            assert store.spending(now) >= before
             machine.pass_time(MINUTE)
             store.record_alive(latest := now + MINUTE)
 

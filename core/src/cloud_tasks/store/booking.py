@@ -14,7 +14,7 @@ Invariants, each with a test:
    end, not only until it was last listed; one without an own end (``max_lifetime: unlimited``, a provider that does
    not enforce lifetimes) until a listing no longer has it.
 2. No time after an own end is booked unless later evidence disproves it, however late the end is noticed.
-3. Setting the clock back between two runs lowers no cost (`write.instances.follow_clock`).
+3. Setting the clock back between two runs lowers no cost (`JobClock`).
 4. All figures (limits, status, report, timeline) use this time.
 """
 

@@ -230,8 +230,7 @@ class Store:
 
         Call it after `reopen_tasks` and before the first `apply_events`.
         """
-        with self._writing(fleet=True) as connection:
-            instances.follow_clock(connection, now)
+        with self._writing() as connection:
             tasks.begin_run(connection, to_unix(now))
 
     def record_alive(self, now: datetime) -> None:

@@ -28,14 +28,12 @@ from cloud_tasks.store.booking import booked_since, booked_until, running_cost
 from cloud_tasks.store.db.batch_insert import chunks
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import InstanceRecord, TypeCost
-from cloud_tasks.store.write.counters import RUN_ALIVE, read_counter
 
 __all__ = [
     "console_of",
     "costs",
     "count_live",
     "ended_cost",
-    "follow_clock",
     "mark_ended",
     "mark_launch_failed",
     "mark_launched",
@@ -158,21 +156,6 @@ def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime,
         (to_unix(ended_at), reason, InstanceState.TERMINATED.value, instance_id),
     )
     _add_spending(connection, attrs.evolve(record, ended_at=ended_at), ended_at, sign=1)
-
-
-def follow_clock(connection: sqlite3.Connection, now: datetime) -> None:
-    """Adapt the times of running instances to a clock that was set back since the last run: none costs less by it."""
-    times = [from_unix_or_none(read_counter(connection, RUN_ALIVE))]
-    times += [
-        from_unix_or_none(time)
-        for (time,) in connection.execute(
-            "SELECT max(coalesce(launched_at, intended_at)) FROM instances WHERE ended_at IS NULL"
-        )
-    ]
-    ahead = max((time - now for time in times if time is not None), default=timedelta(0)).total_seconds()
-    if ahead > 0:
-        changes = ", ".join(f"{name} = {name} - ?1" for name in ("intended_at", "launched_at", "deadline", "ends_by"))
-        connection.execute(f"UPDATE instances SET {changes} WHERE ended_at IS NULL", (ahead,))
 
 
 def write_console(connection: sqlite3.Connection, instance_id: str, log: str) -> None:

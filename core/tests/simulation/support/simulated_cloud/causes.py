@@ -29,7 +29,8 @@ class _Causes:
         limit: Limit on the total cost.
     """
 
-    def __init__(self, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None) -> None:
+    def __init__(self, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None, *, is_shared: bool) -> None:
+        self._is_shared = is_shared
         self._scenario = scenario
         self._cloud = cloud
         self._limit = limit
@@ -74,7 +75,7 @@ class _Causes:
     def _silent_channel(self) -> bool:
         """Return whether heartbeats may not have arrived."""
         faults = self._scenario.faults
-        return bool(faults.outages or faults.calls.queue_delay or faults.calls.worker_credentials)
+        return bool(self._is_shared or faults.outages or faults.calls.queue_delay or faults.calls.worker_credentials)
 
     def of_preemptions(self) -> bool:
         lost = (EndCause.PREEMPTED, EndCause.CANCELED)
@@ -97,7 +98,11 @@ _REASONS: tuple[tuple[re.Pattern[str], Callable[[_Causes], bool]], ...] = (
 )
 
 
-def has_cause(reason: str, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None) -> bool:
-    """Return whether the world gave cause for an abort with this reason; False for a reason that no fault explains."""
-    causes = _Causes(scenario, cloud, limit)
+def has_cause(reason: str, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None, *, is_shared: bool) -> bool:
+    """Return whether the world gave cause for an abort with this reason; False for a reason that no fault explains.
+
+    Args:
+        is_shared: Whether a second controller may have received heartbeats.
+    """
+    causes = _Causes(scenario, cloud, limit, is_shared=is_shared)
     return any(pattern.search(reason) and is_true(causes) for pattern, is_true in _REASONS)

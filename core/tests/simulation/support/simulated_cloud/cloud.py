@@ -39,7 +39,10 @@ from simulated_cloud.catalogue import ZONES, catalogue, make_prices, request_of
 from simulated_cloud.dials.dial import Window
 from simulated_cloud.faults import Faults
 
-__all__ = ["CloudInstance", "EndCause", "Program", "SimulatedCloud"]
+__all__ = ["RIVAL_RUN", "CloudInstance", "EndCause", "Program", "SimulatedCloud"]
+
+RIVAL_RUN = "another"
+"""Run id of another controller of the job."""
 
 
 class EndCause(enum.Enum):
@@ -80,8 +83,8 @@ class CloudInstance(SimulatedInstance[datetime]):
     """Whether its script ended, or hangs, without a worker."""
     is_pending: bool = False
     """Whether the provider has accepted its launch and not started it: it is not charged yet."""
-    has_remains: bool = False
-    """Whether the machine is gone, and its disk and address remain until they are removed."""
+    gone_at: datetime | None = None
+    """Time since which the machine is gone while its disk and address remain until they are removed."""
     unmanaged: bool = False
     is_rival: bool = False
     """Whether another controller launched it."""
@@ -112,7 +115,7 @@ class SimulatedCloud:
         on_launch: Called with a request before it creates an instance.
         on_change: Called with an instance that was created or terminated.
         on_charge: Called after the charge of an instance has changed.
-        on_terminate: Called with an instance that is to be terminated.
+        on_terminate: Called with an instance that is to be terminated, and whether another controller does that.
         is_open: Return whether a window of the faults covers the present.
         skew: Difference of its clock from the true time.
     """
@@ -128,7 +131,7 @@ class SimulatedCloud:
         on_launch: Callable[[LaunchRequest], None],
         on_change: Callable[[CloudInstance], None],
         on_charge: Callable[[], None] = lambda: None,
-        on_terminate: Callable[[CloudInstance], None] = lambda instance: None,
+        on_terminate: Callable[[CloudInstance, bool], None] = lambda instance, by_rival: None,
         is_open: Callable[[Window | None], bool] = lambda window: False,
         skew: timedelta = timedelta(0),
     ) -> None:
@@ -173,9 +176,13 @@ class SimulatedCloud:
         known = self._by_token.get(request.client_token)
         if known is None:
             self._refuse(request.offer)
-            self._on_launch(request)
-            self._zone_of[request.client_token] = request.offer.zone
-            known = self._create(request.offer, request.client_token, request.labels, request.max_lifetime)
+            is_rival = request.labels["run"] == RIVAL_RUN
+            if not is_rival:
+                self._on_launch(request)
+                self._zone_of[request.client_token] = request.offer.zone
+            known = self._create(
+                request.offer, request.client_token, request.labels, request.max_lifetime, is_rival=is_rival
+            )
             known.max_price = request.max_price_per_hour
             program = known.program
             if "drain" in request.labels and program is not None:
@@ -216,7 +223,7 @@ class SimulatedCloud:
         until = instance.listed_until
         return until is not None and self._loop.now() < until and bool(self.faults.calls.hidden_end)
 
-    def terminate(self, instance_ids: Sequence[str]) -> None:
+    def terminate(self, instance_ids: Sequence[str], *, by_rival: bool = False) -> None:
         partial = self._rng.random() < self.faults.partial
         hidden = False
         for instance_id in instance_ids:
@@ -224,7 +231,7 @@ class SimulatedCloud:
             if instance is None or instance.is_ending:
                 hidden |= instance is not None and self._is_hidden(instance)
                 continue
-            self._on_terminate(instance)
+            self._on_terminate(instance, by_rival)
             if partial and self._rng.random() < 0.5:
                 continue
             self._kill_program(instance)
@@ -301,8 +308,8 @@ class SimulatedCloud:
 
     def add_rival(self, offer: Offer, stays: timedelta) -> None:
         """Create an instance that another controller of the job launched, and terminates later."""
-        labels = {"run": "another", "owner": "somebody-else"}
-        instance = self._create(offer, f"rival{len(self.all_instances)}", labels, None, is_rival=True)
+        labels = {"run": RIVAL_RUN, "owner": "somebody-else"}
+        instance = self._create(offer, f"rival{len(self.all_instances)}", labels, None, is_rival=True, works=False)
         self._loop.later(stays, lambda: self.end(instance, EndCause.TERMINATED))
 
     def _create(
@@ -314,6 +321,7 @@ class SimulatedCloud:
         *,
         unmanaged: bool = False,
         is_rival: bool = False,
+        works: bool = True,
     ) -> CloudInstance:
         instance = CloudInstance(
             instance_id=f"sim-{len(self.all_instances) + 1:04}",
@@ -328,7 +336,7 @@ class SimulatedCloud:
         self.all_instances[instance.instance_id] = self._by_token[token] = instance
         pending = self._draw_pending(instance)
         self.charge(instance)
-        if not is_rival:
+        if works:
             instance.program = self._make_program(instance)
         self._on_change(instance)
         boot = pending + timedelta(seconds=self.faults.draw_boot_time(self._rng))
@@ -424,8 +432,8 @@ class SimulatedCloud:
         if instance.ended_at is not None:
             return
         self._kill_program(instance)
-        if self._leaves_remains(instance):
-            instance.has_remains = True
+        if cause is not EndCause.LIFETIME and self._leaves_remains(instance):
+            instance.gone_at = self._loop.now()
             instance.state, instance.end_cause = InstanceState.STOPPED, instance.end_cause or cause
             self.charge(instance)
             return
@@ -439,7 +447,7 @@ class SimulatedCloud:
     def _leaves_remains(self, instance: CloudInstance) -> bool:
         faults = self.faults
         # Nobody removes them after the end of the controller.
-        possible = instance.is_ours and not instance.has_remains and not faults.parties.dies
+        possible = instance.is_ours and instance.gone_at is None and not faults.parties.dies
         return possible and bool(faults.launches.remains) and self._rng.random() < faults.launches.remains
 
     def charge(self, instance: CloudInstance) -> None:
@@ -448,10 +456,10 @@ class SimulatedCloud:
             return
         (current,) = self._prices([self.faults.money.made(request_of(instance.offer))])
         price = instance.offer.price if isinstance(current, Unpriced) else current.price
-        charged = price.boot_disk + price.address if instance.has_remains else price.total
+        charged = price.boot_disk + price.address if instance.gone_at is not None else price.total
         self.bill.charge(instance.instance_id, Money.zero() if instance.is_pending else charged)
         self._on_charge()
-        if instance.has_remains:
+        if instance.gone_at is not None:
             return
         if instance.max_price is not None and price.machine > instance.max_price:
             self._interrupt(instance)

@@ -33,6 +33,7 @@ from simulated_cloud.loop import (
 )
 from simulated_cloud.monitor import InvariantViolation
 from simulated_cloud.scenario import Scenario
+from simulated_cloud.second import SecondController
 from simulated_cloud.unreliable import Unreliable
 from simulated_cloud.watched import WatchedStore
 from simulated_cloud.world import World
@@ -149,10 +150,18 @@ class Simulation:
         self._controller_runs = False
         self._controller: Controller | None = None
         self._path.unlink(missing_ok=True)
+        self._second: SecondController | None = None
+        if (after := self._world.faults.parties.second_after) is not None:
+            self._second = SecondController(
+                self._world, job_id=JOB_ID, folder=self._path.parent, parts=self._parts, offers=self._offers
+            )
         if self._world.faults.earlier_run:
             self._leave_an_earlier_run()
         while not self._path.exists():
             self._set_up()
+        if self._second is not None and after is not None:
+            # At once: before the first controller has launched anything.
+            self._world.loop.later(after, self._second.start)
         outcomes: list[JobPhase] = []
         while not self._is_dead and (not outcomes or outcomes[-1] is not JobPhase.COMPLETE):
             if len(outcomes) >= _RUNS:
@@ -232,8 +241,19 @@ class Simulation:
         limit = self._limits.max_total_cost
         if limit is not None and "max_total_cost" in self._reason:
             self._limits = attrs.evolve(self._limits, max_total_cost=limit * 2 + self._world.cloud.cost())
-        elif any(instance.is_rival for instance in self._world.cloud.existing()):
-            self._world.loop.run_for(self._scenario.faults.parties.rival_stays)
+        elif self._has_rivals():
+            self._wait_for_rivals()
+
+    def _has_rivals(self) -> bool:
+        runs = self._second is not None and self._second.controller is not None and not self._second.is_over
+        return runs or any(instance.is_rival for instance in self._world.cloud.existing())
+
+    def _wait_for_rivals(self) -> None:
+        """Let other controllers end before the job is continued, as the reason of the abort advises."""
+        until = self._world.loop.now() + _END
+        while self._has_rivals() and self._world.loop.now() < until:
+            self._world.loop.run_for(timedelta(minutes=1))
+        self._deadline = max(self._deadline, self._world.loop.now() + timedelta(hours=1))
 
     def _choose_place(self) -> None:
         """Continue the job, now and then with the settings of another place first, which are refused."""

@@ -47,6 +47,8 @@ _DELIVERY = timedelta(seconds=90)
 """Maximum time until an event has been applied: the maximum delay, a long call, and a reconciliation pass."""
 _TIME_TO_GO = timedelta(minutes=3)
 """Maximum time for a termination, with its repetitions."""
+_TIME_TO_STOP = timedelta(minutes=15)
+"""Maximum time for launches beside instances of another controller."""
 _STARTUP_TIMEOUT = timedelta(seconds=600)
 _MAX_WAIT = timedelta(minutes=2)
 """Maximum time for which a launch waits for others after its intent."""
@@ -78,6 +80,8 @@ class Monitor:
         self._intents: set[str] = set()
         self._committed: set[str] = set()
         self._sent_tasks: set[str] = set()
+        self._has_sent = False
+        """Whether the queue has accepted a task of this run: its credentials have worked."""
         self._ids_of: dict[bytes, Collection[str]] = {}
         self._reported: dict[str, set[TaskStatus]] = {}
         self._finished = 0
@@ -97,6 +101,8 @@ class Monitor:
         """Time at which the bill exceeds the limit by more than a pass, if nothing changes."""
         self.is_set_up = False
         """Whether the job's database is published and its queues are new."""
+        self.is_shared = False
+        """Whether a second controller has used the queues: it may have received events and heartbeats of the first."""
         self.was_left = False
         """Whether instances were once left running without a controller."""
         self.checks = 0
@@ -107,6 +113,11 @@ class Monitor:
         """2: check that the intent of a launch is committed before it takes effect."""
         if request.client_token not in self._intents:
             raise InvariantViolation(f"2: launched {request.client_token} without a committed intent")
+        assert self.cloud is not None
+        visible = self._now() - _TIME_TO_STOP
+        others = [i for i in self.cloud.existing() if i.is_rival and i.is_alive and i.created_at < visible]
+        if others and self._running_since is not None and self._running_since < visible:
+            raise InvariantViolation(f"9: launched {request.client_token} beside {others[0].instance_id}")
         kind, slots = request.offer.instance_type, int(request.labels["slots"])
         sustained = self._scenario.faults.money.sustained(kind.name)
         if sustained < 1 and slots > allowed_slots(kind.vcpus, sustained, self._scenario.constraints, kind.name):
@@ -208,6 +219,7 @@ class Monitor:
         """Note the tasks that the queue accepted."""
         for index, body in enumerate(bodies):
             if index not in failed:
+                self._has_sent = True
                 self._sent_tasks.add(decode_task_message(body).task_id)
 
     # -- the controller --------------------------------------------------------------------------------------------
@@ -220,6 +232,7 @@ class Monitor:
         """
         self._blocks = []
         self._job_time = job_time
+        self._has_sent = False
         self._running_since = self._refused_since = self._now()
 
     def stopped(self) -> None:
@@ -302,16 +315,18 @@ class Monitor:
             raise InvariantViolation(f"1: {self._finished} tasks were finished, now {finished} are")
         self._finished = finished
 
-    def terminated(self, instance: CloudInstance) -> None:
-        """9: check that the controller does not terminate an instance of another owner."""
-        if instance.is_rival:
+    def terminated(self, instance: CloudInstance, by_rival: bool) -> None:
+        """9: check that a controller does not terminate an instance of another owner."""
+        if instance.is_rival is not by_rival:
             raise InvariantViolation(f"9: {instance.instance_id}, which another controller launched, was terminated")
 
     def aborted(self, reason: str) -> None:
         """8: check that the world gave cause for an abort."""
         assert self.cloud is not None
-        first_failed = self._scenario.faults.calls.credentials_expire and not self._sent_tasks
-        if not first_failed and not has_cause(reason, self._scenario, self.cloud, self._cost_limit):
+        first_failed = self._scenario.faults.calls.credentials_expire and not self._has_sent
+        if not first_failed and not has_cause(
+            reason, self._scenario, self.cloud, self._cost_limit, is_shared=self.is_shared
+        ):
             raise InvariantViolation(f"8: the run was aborted without a cause: {reason}")
 
     def marked_queued(self, task_ids: Collection[str]) -> None:
@@ -322,7 +337,7 @@ class Monitor:
     def terminating(self, instance_id: str, reason: str) -> None:
         """6: check that an instance which sends heartbeats is not terminated for missing ones."""
         worker = self.workers.get(instance_id)
-        if worker is None or not reason.startswith("no heartbeat"):
+        if worker is None or self.is_shared or not reason.startswith("no heartbeat"):
             return
         age = self._now() - worker.created_at
         if not worker.may_have_sent and age < _STARTUP_TIMEOUT - _MAX_WAIT:
@@ -398,6 +413,7 @@ class Monitor:
             instance = self.cloud.all_instances.get(record.instance_id or "")
             if instance is None or record.launched_at is None or record.ended_at is None or instance.ended_at is None:
                 continue
-            booked, truth = record.ended_at - record.launched_at, instance.ended_at - instance.created_at
+            booked = record.ended_at - record.launched_at
+            truth = (instance.gone_at or instance.ended_at) - instance.created_at
             if booked < truth - timedelta(seconds=1):
                 raise InvariantViolation(f"3: {instance.instance_id} is billed for {booked}, it existed for {truth}")

@@ -72,7 +72,7 @@ class World:
         on_unmanaged: Callable[[], None],
         on_rival: Callable[[], None],
     ) -> None:
-        self._scenario = scenario
+        self.scenario = self._scenario = scenario
         self._on_interrupt = on_interrupt
         self._on_unmanaged = on_unmanaged
         self._on_rival = on_rival

@@ -151,7 +151,7 @@ def _slow_call(rng: random.Random, scenario: Scenario) -> Scenario:
 
 def _credentials(rng: random.Random, scenario: Scenario) -> Scenario:
     length = _HOUR * rng.uniform(0.1, 3)
-    if rng.random() < 0.5:
+    if rng.random() < 0.1:
         # So many tasks that the credentials expire between two batches.
         tasks = max(scenario.tasks, 2500)
         scenario = attrs.evolve(scenario, tasks=tasks, mean_task_time=scenario.mean_task_time * scenario.tasks / tasks)

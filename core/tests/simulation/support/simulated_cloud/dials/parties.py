@@ -26,6 +26,8 @@ class PartyFaults:
     """Probability that a run is continued with the settings of another place, where no instance is listed."""
     rivals: int = 0
     """Number of instances that another controller of the same job id, with another owner, launches."""
+    second_after: timedelta | None = None
+    """Time after which a second controller of the job id wants to start, with its own database; None: never."""
     rival_after: timedelta = timedelta(0)
     rival_stays: timedelta = timedelta(0)
     """Time after which its instances are gone."""
@@ -57,6 +59,14 @@ def _elsewhere(rng: random.Random, scenario: Scenario) -> Scenario:
     return with_group(attrs.evolve(scenario, faults=faults), "parties", elsewhere=rng.choice((0.3, 1.0)))
 
 
+def _two_controllers(rng: random.Random, scenario: Scenario) -> Scenario:
+    # At once, before the first one has instances, or when it has none again.
+    after = rng.choice((timedelta(0), timedelta(0), scenario.busy_time * rng.uniform(0, 0.7)))
+    faults = attrs.evolve(scenario.faults, spot_lifetime=timedelta(minutes=rng.choice((15, 60))))
+    scenario = attrs.evolve(scenario, faults=faults, mean_task_time=scenario.mean_task_time * 3)
+    return with_group(scenario, "parties", second_after=after)
+
+
 DIALS = (
     Dial(
         name="dead controller",
@@ -74,6 +84,12 @@ DIALS = (
         name="second controller",
         shows="instances of another owner are never terminated, and the run ends",
         turn_on=_rival,
+        probability=0.1,
+    ),
+    Dial(
+        name="two controllers",
+        shows="two controllers of one job id terminate no instance of each other, and do not run beside each other",
+        turn_on=_two_controllers,
         probability=0.1,
     ),
 )
