@@ -150,7 +150,7 @@ def test_first_tasks_wait_for_a_queue_that_refuses_the_credentials(loop, queue, 
 def test_termination_by_a_command_ends_at_once_without_credentials(compute, account, loop) -> None:
     account.expire()
     waits: list[str] = []
-    with pytest.raises(ProviderError, match="i-1.*ExpiredToken.*run: aws sso login"):
+    with pytest.raises(ProviderError, match=r"i-1.*ExpiredToken.*run: aws sso login"):
         terminate_instances(
             compute,
             lambda: compute.instances("job"),

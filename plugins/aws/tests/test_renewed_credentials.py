@@ -158,9 +158,7 @@ def test_file_that_cannot_be_read_again_leaves_the_refusal(service: Service, fil
 
 
 def refused(code: str, message: str) -> ClientError:
-    return ClientError(
-        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "RunInstances"
-    )  # type: ignore[typeddict-item]
+    return ClientError({"Error": {"Code": code, "Message": message}}, "RunInstances")
 
 
 @pytest.mark.parametrize("code", [*CODES, "AuthFailure"])
