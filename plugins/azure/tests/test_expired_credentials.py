@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -122,3 +123,21 @@ def test_sdk_gets_a_new_token_after_a_refusal() -> None:
             list(client.providers.list(enforce_https=False))
         assert list(client.providers.list(enforce_https=False)) == []
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        ("sv=2024-05-04&se=2027-01-02T03%3A04%3A05Z&sig=x", datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("?se=2027-01-02&sig=x", datetime(2027, 1, 2, tzinfo=UTC)),
+        ("sv=2024-05-04&sig=x", None),
+        ("se=soon", None),
+    ],
+)
+def test_end_of_a_shared_access_signature_is_known(signature: str, expected: datetime | None) -> None:
+    read = Registry(only=["azure"]).queue("azure").credentials_end
+    assert read is not None
+    text = f"QueueEndpoint=https://a.queue.core.windows.net/;SharedAccessSignature={signature}"
+    assert read(AzureSettings(connection_string=text)) == expected
+    assert read(AzureSettings(connection_string="AccountName=a;AccountKey=a2V5")) is None
+    assert read(AzureSettings()) is None
