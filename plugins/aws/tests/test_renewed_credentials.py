@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from fake_server import Answer, FakeServer, Request
 from cloud_tasks.errors import CredentialsError, LaunchRefusedError, ProviderError
 from cloud_tasks_aws import renewed_credentials
 from cloud_tasks_aws.compute.compute_errors import launch_error
+from cloud_tasks_aws.credentials_end import credentials_end
 from cloud_tasks_aws.errors import provider_error, translate_errors
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
@@ -158,8 +161,7 @@ def test_file_that_cannot_be_read_again_leaves_the_refusal(service: Service, fil
 
 
 def refused(code: str, message: str) -> ClientError:
-    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    return ClientError(response, "RunInstances")
+    return ClientError({"Error": {"Code": code, "Message": message}}, "RunInstances")
 
 
 @pytest.mark.parametrize("code", [*CODES, "AuthFailure"])
@@ -189,3 +191,51 @@ def test_errors_of_a_login_are_errors_of_the_credentials(error: Exception) -> No
     found: ProviderError = provider_error("listing", error)
     assert isinstance(found, CredentialsError)
     assert found.hint
+
+
+# The end of credentials
+
+
+END = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
+TEXT = "2027-01-02T03:04:05Z"
+
+
+def test_end_of_keys_of_the_environment_is_known(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert credentials_end(AwsSettings()) is None
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    assert credentials_end(AwsSettings()) is None
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", TEXT)
+    assert credentials_end(AwsSettings()) == END
+    assert credentials_end(AwsSettings(access_key="AKIDSET", secret_key="s")) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f"aws_expiration = {TEXT}", END),
+        ("x_security_token_expires = 2027-01-02T03:04:05+00:00", END),
+        ("aws_expiration = 2027-01-02 03:04:05", END),
+        ("aws_expiration = tomorrow", None),
+        ("", None),
+    ],
+)
+def test_end_that_a_login_tool_wrote_into_the_file_is_known(file: Path, line: str, expected: datetime | None) -> None:
+    file.write_text(f"{file.read_text()}{line}\n")
+    assert credentials_end(AwsSettings()) == expected
+
+
+@pytest.mark.parametrize("content", [f'{{"expiresAt": "{TEXT}"}}', "[]", "nonsense", "{}", None])
+def test_end_of_a_token_of_sso_is_known(file: Path, monkeypatch: pytest.MonkeyPatch, content: str | None) -> None:
+    monkeypatch.setenv("HOME", str(file.parent))
+    config = file.parent / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    url = "https://example.invalid/start"
+    config.write_text(
+        f"[profile work]\nsso_start_url = {url}\nsso_region = us-east-1\nsso_account_id = 1\nsso_role_name = r\n"
+    )
+    cache = file.parent / ".aws" / "sso" / "cache"
+    cache.mkdir(parents=True)
+    if content is not None:
+        (cache / f"{hashlib.sha1(url.encode()).hexdigest()}.json").write_text(content)
+    assert credentials_end(AwsSettings(profile="work")) == (END if content and "expires" in content else None)

@@ -22,6 +22,7 @@ import structlog
 
 from cloud_tasks.controller.autoscaler.actions import Abort
 from cloud_tasks.controller.autoscaler.attempt_ends import FAILURES
+from cloud_tasks.controller.autoscaler.credentials_watch import CredentialsEnd, CredentialsWatch
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.fleet_termination import FleetTermination
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
@@ -77,6 +78,7 @@ class Controller:
         on_error: Treatment of the instances after an error that no part handles.
         request_prices: Returns the current prices.
         price_interval: Time between two requests for prices; None: they do not change.
+        credentials_end: Returns the end of the credentials; None if it is not known.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class Controller:
         on_error: StopMode = StopMode.TERMINATE,
         request_prices: RequestPrices | None = None,
         price_interval: timedelta | None = None,
+        credentials_end: Callable[[], CredentialsEnd | None] | None = None,
     ) -> None:
         self._loop = loop
+        self._credentials = None if credentials_end is None else CredentialsWatch(loop, credentials_end)
         self._store = store
         self._interval = interval
         self._watch_interval = watch_interval
@@ -190,6 +194,8 @@ class Controller:
             self._loop.later(timedelta(0), lambda: start(self._reconcile_periodically()))
             if self._prices is not None:
                 start(self._prices.run(lambda: self.phase is JobPhase.RUNNING))
+            if self._credentials is not None:
+                start(self._credentials.run(lambda: self.phase is JobPhase.RUNNING))
             if self._watch_interval is not None:
                 start(self._watch_instances(self._watch_interval))
             self._loop.run(lambda: self.is_over)

@@ -39,6 +39,7 @@ from cloud_tasks.controller.launch.terminate import note_zones
 from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
+from cloud_tasks.controller.setup.credentials_end import credentials_warning
 from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup, records_instances
 from cloud_tasks.controller.setup.lifetime_check import check_max_runtime
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
@@ -111,6 +112,8 @@ class Job:
         self._stack = contextlib.ExitStack()
         self._sinks: Mapping[str, EventSink] = {}
         self._running: tuple[Controller, ThreadedLoop] | None = None
+        self._tasks: int | None = None
+        """Number of loaded tasks; None for a job that is resumed."""
         self._is_started = False
         """Whether the database of this run is in its place."""
         self._is_failing = False
@@ -134,7 +137,8 @@ class Job:
 
     def load(self) -> int:
         """Validate and load the whole input; return the number of tasks (`JobSetup.load`)."""
-        return self._setup.load()
+        self._tasks = self._setup.load()
+        return self._tasks
 
     def choose(self) -> Ranking:
         """Rank the offers, and check whether the provider's account allows the run.
@@ -151,6 +155,8 @@ class Job:
         for line in self._check_account(launch):
             log.warning(line)
         if warning := check_max_runtime(self._config, ranking.offers, spent=self._spent()):
+            log.warning(warning)
+        if warning := credentials_warning(self._config, ranking.offers[0], self._tasks):
             log.warning(warning)
         return ranking
 

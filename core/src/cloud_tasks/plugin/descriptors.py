@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,9 @@ class QueueBackend(Backend):
     locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = None
     """Return where its queues are, as far as the settings marked ``locates`` do not say it: values such as ``region``
     and ``account``, by name. A job is resumed only where it is. Import SDKs inside; omit what cannot be found out."""
+    credentials_end: Callable[[Any], datetime | None] | None = None
+    """Return when the controller's credentials end, without a call to the provider; None if that is unknown, or they
+    are renewed without a person. A run announces it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -213,6 +216,8 @@ class ComputeBackend(Backend):
     `InputError`. Import SDKs inside."""
     locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = None
     """Return where its instances are, as `QueueBackend.locate` does for queues."""
+    credentials_end: Callable[[Any], datetime | None] | None = None
+    """Return when the controller's credentials end, as `QueueBackend.credentials_end` does."""
     policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = None
     """Return the minimum permissions of controller and worker, as texts by document name."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import (
@@ -40,6 +40,7 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
             traits=QUEUE_TRAITS,
             open=_open_queue,
             check=_check_queue,
+            credentials_end=_credentials_end,
             locate=_locate_queue,
         ),
     )
@@ -57,6 +58,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             open_instance=_open_instance,
             check=_check_compute,
             check_launch=_check_launch,
+            credentials_end=_credentials_end,
             locate=_locate_compute,
             policies=_policies,
         ),
@@ -118,6 +120,12 @@ def _check_compute(settings: AwsSettings, context: CheckContext) -> Iterable[Fin
     from cloud_tasks_aws.doctor_compute import check_compute
 
     return check_compute(settings, context)
+
+
+def _credentials_end(settings: AwsSettings) -> datetime | None:
+    from cloud_tasks_aws.credentials_end import credentials_end
+
+    return credentials_end(settings)
 
 
 def _check_launch(settings: AwsSettings, request: LaunchRequest) -> None:

@@ -19,7 +19,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.identity import ClientSecretCredential, CredentialUnavailableError, DefaultAzureCredential
 
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import CredentialsError, ProviderError
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = [
@@ -100,12 +100,12 @@ def is_emulator(endpoint: str | None) -> bool:
     return bool(endpoint) and not str(endpoint).lower().startswith("https://")
 
 
-def credential_error(error: ClientAuthenticationError) -> ProviderError:
+def credential_error(error: ClientAuthenticationError) -> CredentialsError:
     """Return the error for a failed sign-in, to be raised ``from`` the SDK's."""
     if isinstance(error, CredentialUnavailableError) or error.response is None:
         # Its message lists every attempted credential over many lines; the type is enough.
-        return ProviderError(f"no usable Azure credentials found ({type(error).__name__})", hint=LOGIN)
-    return ProviderError(f"Azure rejected the credentials (HTTP {error.response.status_code})", hint=LOGIN)
+        return CredentialsError(f"no usable Azure credentials found ({type(error).__name__})", hint=LOGIN)
+    return CredentialsError(f"Azure rejected the credentials (HTTP {error.response.status_code})", hint=LOGIN)
 
 
 class _NoToken:

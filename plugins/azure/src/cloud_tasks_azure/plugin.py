@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import (
@@ -40,6 +40,7 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
             traits=QUEUE_TRAITS,
             open=_open_queue,
             check=_check_queue,
+            credentials_end=_credentials_end,
         ),
     )
 
@@ -131,6 +132,12 @@ def _check_compute(settings: AzureSettings, context: CheckContext) -> Iterable[F
     from cloud_tasks_azure.doctor_compute import check_compute
 
     return check_compute(settings, context)
+
+
+def _credentials_end(settings: AzureSettings) -> datetime | None:
+    from cloud_tasks_azure.queue.account import credentials_end
+
+    return credentials_end(settings)
 
 
 def _check_launch(settings: AzureSettings, request: LaunchRequest) -> None:

@@ -8,6 +8,7 @@ Invariants, each with a test:
 1. No part of a key, a token or a file's content is in an error message.
 2. A bearer token is never sent unencrypted: for a plain http endpoint the credentials are anonymous.
 3. Every failure is a one-line `ProviderError` with a remedy.
+4. A person's new login is used without a restart.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from pathlib import Path
 import google.auth
 import google.auth.credentials
 import google.auth.exceptions
+import google.oauth2.credentials
 from google.auth import impersonated_credentials
 
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import CredentialsError, ProviderError
+from cloud_tasks_gcp.renewed_credentials import RenewedCredentials
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["SCOPE", "auth_failure", "credentials", "identity", "is_emulator", "project_id"]
@@ -44,6 +47,8 @@ def credentials(settings: GcpSettings, *, endpoint: str | None = None) -> google
     if is_emulator(endpoint):
         return google.auth.credentials.AnonymousCredentials()
     own, _ = _own(settings)
+    if isinstance(own, google.oauth2.credentials.Credentials):
+        own = RenewedCredentials(own, lambda: _own(settings)[0])
     if settings.impersonate_service_account is None:
         return own
     return impersonated_credentials.Credentials(
@@ -87,8 +92,8 @@ def auth_failure(error: google.auth.exceptions.GoogleAuthError, settings: GcpSet
             "--role roles/iam.serviceAccountTokenCreator, and: gcloud services enable iamcredentials.googleapis.com",
         )
     if isinstance(error, google.auth.exceptions.RefreshError):
-        return ProviderError("the Google Cloud credentials have expired or were revoked", hint=_LOGIN)
-    return ProviderError(f"cannot use the Google Cloud credentials: {type(error).__name__}", hint=_LOGIN)
+        return CredentialsError("the Google Cloud credentials have expired or were revoked", hint=_LOGIN)
+    return CredentialsError(f"cannot use the Google Cloud credentials: {type(error).__name__}", hint=_LOGIN)
 
 
 def is_emulator(endpoint: str | None) -> bool:
@@ -107,7 +112,7 @@ def _own(settings: GcpSettings) -> tuple[google.auth.credentials.Credentials, st
     try:
         found, project = google.auth.default(scopes=[SCOPE])
     except google.auth.exceptions.DefaultCredentialsError as error:
-        raise ProviderError("no Google Cloud credentials found", hint=_LOGIN) from error
+        raise CredentialsError("no Google Cloud credentials found", hint=_LOGIN) from error
     except google.auth.exceptions.GoogleAuthError as error:
         raise ProviderError(
             f"cannot read the Google Cloud credentials of this machine: {type(error).__name__}", hint=_LOGIN

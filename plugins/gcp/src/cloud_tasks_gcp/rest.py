@@ -16,9 +16,10 @@ from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry
 from google.auth.transport.requests import AuthorizedSession
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks_gcp.credentials import auth_failure, credentials
 from cloud_tasks_gcp.explain import explain
+from cloud_tasks_gcp.renewed_credentials import RenewedCredentials
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["DeniedError", "Rest"]
@@ -108,12 +109,14 @@ class Rest:
         error_class = NotFoundError if answer.status_code == 404 else ProviderError
         if explanation.is_denied:
             error_class = DeniedError
+        if answer.status_code == 401:
+            error_class = CredentialsError
         raise error_class(explanation.message, transient=explanation.transient, hint=explanation.remedy)
 
 
 def _is_user(own: Any) -> bool:
     """Return whether the credentials belong to a user and have no quota project."""
-    return type(own).__module__ == "google.oauth2.credentials" and not own.quota_project_id
+    return isinstance(own, RenewedCredentials) and not own.quota_project_id
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -4,8 +4,8 @@ Invariants, each with a test:
 
 1. Instances count as terminated only when a complete listing no longer shows them. A failed listing proves nothing.
 2. An instance that is known by its record is terminated without a listing.
-3. No error but refused credentials, and no call without an answer, ends the attempts before their time is over, nor
-   keeps other instances running: a call that fails is divided until each instance has a call of its own.
+3. No error but refused credentials ends the attempts before their time is over. Neither an error nor a call without an
+   answer keeps other instances running: a call that fails is divided until each instance has a call of its own.
 4. What is left is named at the end: by the listing, else by the records, else as unknown.
 """
 

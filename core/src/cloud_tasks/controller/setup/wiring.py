@@ -18,6 +18,7 @@ from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
+from cloud_tasks.controller.setup.credentials_end import reader_of_credentials_end
 from cloud_tasks.controller.setup.offers import current_prices, price_interval
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.registry import Registry
@@ -91,4 +92,5 @@ def assemble_controller(
         on_error=StopMode(run.on_error),
         request_prices=lambda running: current_prices(config, resources.compute, running),
         price_interval=price_interval(config),
+        credentials_end=reader_of_credentials_end(config),
     )

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,27 @@ def test_backend_without_checks_starts_no_thread(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert check_account(configuration(MemoryCommands())) == ()
+
+
+SOON = datetime.now(UTC) + timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("read", "options", "warns"),
+    [
+        (lambda settings: SOON, [], True),
+        (lambda settings: SOON.replace(tzinfo=None), [], True),
+        # The job's task takes an hour at most.
+        (lambda settings: SOON, ["--max-runtime", "1h"], False),
+        (lambda settings: SOON, ["--max-runtime", "3h"], True),
+        (lambda settings: None, [], False),
+        (lambda settings: "soon", [], False),
+        (lambda: SOON, [], False),
+    ],
+)
+def test_run_warns_of_credentials_that_end_before_the_job_is_likely_to(
+    read: Any, options: list[str], warns: bool
+) -> None:
+    answer = call(MemoryCommands(compute={"credentials_end": read}), "run", "--dry-run", *options)
+    assert answer.code == 0
+    assert answer.err.count("The credentials of memory end at ") == warns

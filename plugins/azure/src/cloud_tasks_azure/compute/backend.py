@@ -35,7 +35,7 @@ from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_azure.compute.build import vm_body
 from cloud_tasks_azure.compute.catalog import Size, sizes_of
 from cloud_tasks_azure.compute.clients import Clients
-from cloud_tasks_azure.compute.compute_errors import translate_errors
+from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
 from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
 from cloud_tasks_azure.compute.image_resolver import DEFAULT_IMAGE, ImageResolver
@@ -191,13 +191,15 @@ class AzureCompute:
             raise
 
     def _finish(self, poller: Any, action: str) -> Any:
-        poller.wait(_LAUNCH_TIMEOUT.total_seconds())
+        with after_launch_request():
+            poller.wait(_LAUNCH_TIMEOUT.total_seconds())
         if not poller.done():
             raise ProviderError(f"cannot {action}: the operation is still running", transient=True)
         from azure.core.exceptions import ResourceNotFoundError
 
         try:
-            return poller.result()
+            with after_launch_request():
+                return poller.result()
         except ResourceNotFoundError:
             return None
 
@@ -251,7 +253,8 @@ class AzureCompute:
         pause = threading.Event()
         deadline = datetime.now(UTC) + _LAUNCH_TIMEOUT
         while True:
-            found = self._get(group, name)
+            with after_launch_request():
+                found = self._get(group, name)
             if found is None or _provisioning(found) not in ("creating", "updating"):
                 return found
             if datetime.now(UTC) > deadline:

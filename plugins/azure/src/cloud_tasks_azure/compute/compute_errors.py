@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -25,15 +26,16 @@ from azure.core import exceptions as sdk
 
 from cloud_tasks.errors import (
     CloudTasksError,
+    CredentialsError,
     InputError,
     LaunchRefusedError,
     NotFoundError,
     ProviderError,
     RefusalScope,
 )
-from cloud_tasks_azure.credentials import credential_error
+from cloud_tasks_azure.credentials import LOGIN, credential_error
 
-__all__ = ["ApiProblem", "problem_of", "refusal", "translate_errors"]
+__all__ = ["ApiProblem", "after_launch_request", "problem_of", "refusal", "translate_errors"]
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -240,12 +242,24 @@ def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
         raise NotFoundError(f"cannot {action}: {problem_of(error).message}") from error
     except sdk.HttpResponseError as error:
         problem = problem_of(error)
+        if problem.status == HTTPStatus.UNAUTHORIZED:
+            raise CredentialsError(f"cannot {action}: {problem.message}", hint=LOGIN) from error
         if launching:
             raise refusal(problem) from error
         raise _provider_error(action, problem) from error
     except (sdk.AzureError, ConnectionError, TimeoutError) as error:
         # The message of a connection error contains URLs; its type is enough.
         raise ProviderError(f"cannot {action}: {type(error).__name__}", transient=True) from error
+
+
+@contextmanager
+def after_launch_request() -> Iterator[None]:
+    """Translate errors of the credentials into a transient one: the instance may have been started."""
+    try:
+        yield
+    except (sdk.ClientAuthenticationError, CredentialsError) as error:
+        refused = error if isinstance(error, CredentialsError) else credential_error(error)
+        raise ProviderError(refused.message, transient=True, hint=refused.hint) from error
 
 
 def _provider_error(action: str, problem: ApiProblem) -> ProviderError:

@@ -15,8 +15,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import requests
 from azure.core.pipeline.transport import RequestsTransport
@@ -27,7 +29,7 @@ from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks_azure.credentials import credential, is_emulator
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["blob_container", "queue_service"]
+__all__ = ["blob_container", "credentials_end", "queue_service"]
 
 _RETRIES = {
     "initial_backoff": 1,
@@ -78,6 +80,17 @@ def blob_container(settings: AzureSettings, container: str, *, connections: int)
             raise _invalid_connection_string() from None
     address = _address(settings, "blob", settings.blob_endpoint)
     return ContainerClient(address, container, credential=credential(settings), **options)
+
+
+def credentials_end(settings: AzureSettings) -> datetime | None:
+    """Return the end of the shared access signature of a connection string; None without one."""
+    signature = re.search(r"SharedAccessSignature=\??([^;]*)", _connection_string(settings) or "")
+    (end,) = parse_qs(signature[1] if signature else "").get("se", [""])[:1]
+    try:
+        found = datetime.fromisoformat(end)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _connection_string(settings: AzureSettings) -> str | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from azure.core import exceptions as sdk
 from azure.servicebus import exceptions as bus
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks_azure.credentials import LOGIN, credential_error
 
 __all__ = ["LOST", "translate_errors"]
@@ -49,9 +49,11 @@ def _provider_error(action: str, error: Exception) -> ProviderError:
         return NotFoundError(text)
     if isinstance(error, sdk.ClientAuthenticationError):
         auth_error = credential_error(error)
-        return ProviderError(f"{action}: {auth_error.message}", hint=auth_error.hint)
+        return CredentialsError(f"{action}: {auth_error.message}", hint=auth_error.hint)
     if isinstance(error, _DENIED):
-        return ProviderError(f"{action}: Service Bus rejected the credentials", hint=LOGIN)
+        refused = isinstance(error, bus.ServiceBusAuthenticationError)
+        error_class = CredentialsError if refused else ProviderError
+        return error_class(f"{action}: Service Bus rejected the credentials", hint=LOGIN)
     status = error.status_code or 0 if isinstance(error, sdk.HttpResponseError) else 0
     return ProviderError(text, transient=isinstance(error, _TRANSIENT) or status >= 500 or status in (408, 429))
 

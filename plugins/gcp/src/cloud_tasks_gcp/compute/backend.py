@@ -36,7 +36,13 @@ from cloud_tasks.model import (
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
-from cloud_tasks_gcp.compute.compute_errors import ApiProblem, problem_of, refusal, translate_errors
+from cloud_tasks_gcp.compute.compute_errors import (
+    ApiProblem,
+    after_launch_request,
+    problem_of,
+    refusal,
+    translate_errors,
+)
 from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.image_resolver import ImageResolver
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter
@@ -178,15 +184,16 @@ class GceCompute:
             with translate_errors(what, launching=True):
                 operation = self._insert(clients.instances, insert)
             if operation is not None:
-                done = wait_for_operation(
-                    clients, operation, project=self._project, zone=zone, what=what, timeout=_LAUNCH_TIMEOUT
-                )
+                with after_launch_request():
+                    done = wait_for_operation(
+                        clients, operation, project=self._project, zone=zone, what=what, timeout=_LAUNCH_TIMEOUT
+                    )
                 failure = operation_problem(done)
                 if failure is not None:
                     raise refusal(_without_retry(failure))
             self.note_zones({name: zone})
             try:
-                with translate_errors(f"read {name}"):
+                with after_launch_request(), translate_errors(f"read {name}"):
                     found = clients.instances.get(
                         project=self._project, zone=zone, instance=name, retry=read_retry(), timeout=ANSWER_TIMEOUT
                     )

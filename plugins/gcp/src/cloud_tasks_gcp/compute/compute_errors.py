@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -24,9 +25,16 @@ import google.auth.exceptions
 import requests
 from google.api_core import exceptions as api
 
-from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
+from cloud_tasks.errors import (
+    CloudTasksError,
+    CredentialsError,
+    LaunchRefusedError,
+    NotFoundError,
+    ProviderError,
+    RefusalScope,
+)
 
-__all__ = ["ApiProblem", "is_transient", "problem_of", "refusal", "translate_errors"]
+__all__ = ["ApiProblem", "after_launch_request", "is_transient", "problem_of", "refusal", "translate_errors"]
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -204,6 +212,8 @@ def translate_errors(what: str, *, launching: bool = False) -> Iterator[None]:
         raise NotFoundError(f"cannot {what}: {problem_of(error).message}") from error
     except api.GoogleAPICallError as error:
         problem = problem_of(error)
+        if problem.status == HTTPStatus.UNAUTHORIZED:
+            raise _refused_credentials(what, problem.message) from error
         if launching:
             raise refusal(problem) from error
         raise _plain(what, problem) from error
@@ -216,12 +226,23 @@ def translate_errors(what: str, *, launching: bool = False) -> Iterator[None]:
         raise ProviderError(f"cannot {what}: the token server cannot be reached", transient=True) from error
     except google.auth.exceptions.GoogleAuthError as error:
         # The exception text may quote the token server's answer.
-        raise ProviderError(
-            f"cannot {what}: the credentials were rejected ({type(error).__name__})",
-            hint="run: gcloud auth application-default login",
-        ) from error
+        raise _refused_credentials(what, type(error).__name__) from error
     except (requests.RequestException, api.GoogleAPIError, ConnectionError, TimeoutError) as error:
         raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from error
+
+
+@contextmanager
+def after_launch_request() -> Iterator[None]:
+    """Translate `CredentialsError` into a transient error: the instance may have been started."""
+    try:
+        yield
+    except CredentialsError as error:
+        raise ProviderError(error.message, transient=True, hint=error.hint) from error
+
+
+def _refused_credentials(what: str, reason: str) -> CredentialsError:
+    hint = "run: gcloud auth application-default login"
+    return CredentialsError(f"cannot {what}: the credentials were refused ({reason})", hint=hint)
 
 
 def _plain(what: str, problem: ApiProblem) -> ProviderError:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import google.auth.exceptions
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks_gcp.explain import explain
+from cloud_tasks_gcp.renewed_credentials import forget_tokens
 
 __all__ = ["RETRY", "ack_failures", "is_transient", "translate_errors"]
 
@@ -36,6 +38,7 @@ _TRANSIENT_ERRORS = (
     api.BadGateway,
     api.Unknown,
 )
+_LOGIN = "run: gcloud auth application-default login; see: cloud-tasks doctor"
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 
 
@@ -60,6 +63,8 @@ def translate_errors(doing: str, project: str) -> Iterator[None]:
         raise ProviderError(f"{doing}: timed out", transient=True) from error
     except api.GoogleAPICallError as error:
         raise to_provider_error(doing, error, project) from error
+    except google.auth.exceptions.RefreshError as error:
+        raise CredentialsError(f"{doing}: the credentials have expired or were revoked", hint=_LOGIN) from error
     except (google.auth.exceptions.GoogleAuthError, api.GoogleAPIError) as error:
         raise ProviderError(f"{doing}: {type(error).__name__}", transient=True) from error
 
@@ -68,15 +73,16 @@ def to_provider_error(doing: str, error: api.GoogleAPICallError, project: str) -
     """Return the `ProviderError` for an SDK error."""
     text = str(error.message or "")
     if _TOKEN_FAILURE in text:
-        expired = "invalid_grant" in text or "RefreshError" in text
-        return ProviderError(
-            f"{doing}: Google's sign-in service issued no token",
-            transient=not expired,
-            hint="run: gcloud auth application-default login; see: cloud-tasks doctor",
-        )
+        message, hint = f"{doing}: Google's sign-in service issued no token", _LOGIN
+        if any(each in text for each in ("invalid_grant", "RefreshError", "Reauthentication")):
+            return CredentialsError(message, hint=hint)
+        return ProviderError(message, transient=True, hint=hint)
     if isinstance(error, api.NotFound):
         return NotFoundError(f"{doing}: {_line(text)}")
     status = int(error.code or 0)
+    if status == HTTPStatus.UNAUTHORIZED:
+        forget_tokens()
+        return CredentialsError(f"{doing}: the Pub/Sub API rejected the credentials", hint=_LOGIN)
     explanation = explain(status, _answer(error, text), service=SERVICE, project=project)
     return ProviderError(
         f"{doing}: {explanation.message}",
