@@ -81,7 +81,7 @@ def open_binary(place: str) -> Iterator[BinaryIO]:
         raise
     except FileNotFoundError as error:
         if (cause := _first_cause(error)) is not None:
-            raise InputError(f"cannot read the file: {' '.join(str(cause).split())}", where=where) from error
+            raise InputError(f"cannot read the file: {_reason(cause)}", where=where) from error
         raise InputError("file not found", where=where, hint="check the path of the task file") from error
     except ImportError as error:
         raise InputError(f"this URL scheme needs another package: {error}", where=where) from error
@@ -90,8 +90,7 @@ def open_binary(place: str) -> Iterator[BinaryIO]:
         raise InputError(f"cannot read the file: {reason}", where=where) from error
     except Exception as error:
         if _is_from_library(error) or (isinstance(error, ValueError) and "\0" in place):
-            reason = " ".join(str(error).split())
-            raise InputError(f"cannot read the file: {type(error).__name__}: {reason}", where=where) from error
+            raise InputError(f"cannot read the file: {type(error).__name__}: {_reason(error)}", where=where) from error
         raise
 
 
@@ -100,6 +99,15 @@ def _first_cause(error: BaseException) -> BaseException | None:
     while error.__cause__ is not None:
         error = error.__cause__
     return None if isinstance(error, FileNotFoundError) else error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the reason that an error of a library has, of an HTTP response the status and its name."""
+    status = getattr(error, "status", None)
+    text = str(getattr(error, "message", "")) if isinstance(status, int) else str(error)
+    reason = " ".join((f"{status} {text}" if status else text).split())
+    # A text that is one word, such as an address, is no reason.
+    return reason if " " in reason else f"{type(error).__name__}: {reason}".removesuffix(": ")
 
 
 def not_utf8(data: bytes, reason: str, where: str) -> InputError:
