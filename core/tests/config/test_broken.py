@@ -191,6 +191,7 @@ OUTSIDE: list[tuple[dict[str, Any], str]] = [
     ({"sets": ["min_cpu=3"]}, '--set: min_cpu: unknown key; did you mean "run.min_cpu"?'),
     ({"sets": ["gpc.min_cpu=3"]}, '--set: gpc: unknown section or key; did you mean "gcp"?'),
     ({"sets": ["run.min_cpu"]}, "--set: expected section.key=value"),
+    ({"sets": ["=3"]}, "--set: expected section.key=value"),
     ({"sets": ["run.use_spot=perhaps"]}, '--set: run.use_spot: expected true or false, got "perhaps"'),
     ({"sets": ["run.retry=[{on: exit"]}, None),
     (

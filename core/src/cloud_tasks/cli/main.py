@@ -1,4 +1,4 @@
-"""Entry point: a group that imports each command when it is called.
+"""Command line: a group that imports each command when it is called.
 
 Invariant, with a test: ``--help`` and ``--version`` import no SDK, no controller and no plugin module.
 """

@@ -99,7 +99,7 @@ class Layers:
         for text in sets:
             name, equals, value = text.partition("=")
             section, _, key = name.strip().rpartition(".")
-            if not equals:
+            if not equals or not name.strip():
                 # The text may hold a secret.
                 self.problems.append(InputError("expected section.key=value", where="--set"))
             elif not section and key in self._run.keys:

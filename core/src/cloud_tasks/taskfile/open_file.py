@@ -93,7 +93,7 @@ def _unreadable(error: Exception, place: str) -> InputError | None:
         return InputError(f"cannot read the file: {problem}", where=where)
     if isinstance(error, FileNotFoundError):
         if (cause := _first_cause(error)) is not None:
-            return InputError(f"cannot read the file: {' '.join(str(cause).split())}", where=where)
+            return InputError(f"cannot read the file: {_reason(cause)}", where=where)
         return InputError("file not found", where=where, hint="check the path of the task file")
     if isinstance(error, ImportError):
         return InputError(f"this URL scheme needs another package: {error}", where=where)
@@ -101,8 +101,7 @@ def _unreadable(error: Exception, place: str) -> InputError | None:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return InputError(f"cannot read the file: {reason}", where=where)
     if _is_from_library(error) or (isinstance(error, ValueError) and "\0" in place):
-        reason = " ".join(str(error).split())
-        return InputError(f"cannot read the file: {type(error).__name__}: {reason}", where=where)
+        return InputError(f"cannot read the file: {type(error).__name__}: {_reason(error)}", where=where)
     return None
 
 
@@ -111,6 +110,15 @@ def _first_cause(error: BaseException) -> BaseException | None:
     while error.__cause__ is not None:
         error = error.__cause__
     return None if isinstance(error, FileNotFoundError) else error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the reason that an error of a library has, of an HTTP response the status and its name."""
+    status = getattr(error, "status", None)
+    text = str(getattr(error, "message", "")) if isinstance(status, int) else str(error)
+    reason = " ".join((f"{status} {text}" if status else text).split())
+    # A text that is one word, such as an address, is no reason.
+    return reason if " " in reason else f"{type(error).__name__}: {reason}".removesuffix(": ")
 
 
 def not_utf8(data: bytes, reason: str, where: str) -> InputError:

@@ -8,6 +8,7 @@ import json
 import lzma
 import math
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -306,3 +307,37 @@ def test_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
     with pytest.raises(InputError, match="cannot read the file: Is a directory"):
         read(tmp_path / "a.json")
+
+
+class _NotFoundResponseError(Exception):
+    """As aiohttp reports the status of a response."""
+
+    status, message = 404, "Not Found"
+
+    def __str__(self) -> str:
+        return "404, message='Not Found', url='http://host/a.json?key=1'"
+
+
+class TooManyRedirectsError(_NotFoundResponseError):
+    status, message = 0, ""
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (_NotFoundResponseError(), "404 Not Found"),
+        (TooManyRedirectsError(), "TooManyRedirectsError"),
+        (LookupError("file:///etc/passwd"), "LookupError: file:///etc/passwd"),
+        (ConnectionResetError(104, "Connection reset"), "[Errno 104] Connection reset"),
+    ],
+)
+def test_open_binary_names_the_reason_of_a_refused_url(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: str
+) -> None:
+    def open_url(*_: object) -> NoReturn:
+        raise FileNotFoundError("http://host/a.json") from cause
+
+    monkeypatch.setattr("fsspec.open", open_url)
+    with pytest.raises(InputError) as raised, open_task_source(None, "http://host/a.json") as source:
+        list(source)
+    assert str(raised.value) == f"http://host/a.json: cannot read the file: {reason}"
