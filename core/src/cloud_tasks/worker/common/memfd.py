@@ -44,7 +44,9 @@ def anonymous_file(name: str, *, in_memory: bool = True) -> int:
 
 def sealable_file(name: str, size: int) -> int:
     """Open an anonymous file of a size that `seal` can fix, for memory that several processes map."""
-    descriptor = anonymous_file(name) if _memfd_create is None else _memfd_create(name, _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+    descriptor = (
+        anonymous_file(name) if _memfd_create is None else _memfd_create(name, _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+    )
     os.ftruncate(descriptor, size)
     guard_offset(descriptor)
     return descriptor

@@ -15,6 +15,7 @@ __all__ = [
     "KillAttempt",
     "KillProcess",
     "Message",
+    "Ping",
     "ProcessEnded",
     "ProcessStarted",
     "Quit",
@@ -69,6 +70,10 @@ class KillProcess(NamedTuple):
 
 class Quit(NamedTuple):
     """Request to exit once no task process is left."""
+
+
+class Ping(NamedTuple):
+    """Request for an answer, which is the same message."""
 
 
 class Ready(NamedTuple):
@@ -154,6 +159,7 @@ Message = (
     | ProcessEnded
     | Failed
     | StartFailed
+    | Ping
 )
 
 _TYPES: tuple[Any, ...] = (
@@ -171,6 +177,7 @@ _TYPES: tuple[Any, ...] = (
     ProcessEnded,
     Failed,
     StartFailed,
+    Ping,
 )
 _INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 

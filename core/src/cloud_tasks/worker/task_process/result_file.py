@@ -75,9 +75,7 @@ def _lift_file_size_limit() -> bool:
     return False
 
 
-def report_again(
-    result: int, report: bytes, error: BaseException, flags: SharedFlags, slot: int, attempt: int
-) -> None:
+def report_again(result: int, report: bytes, error: BaseException, flags: SharedFlags, slot: int, attempt: int) -> None:
     """Report a result, or why that is impossible, after a first attempt; do nothing for a complete report (-1).
 
     Args:

@@ -212,12 +212,9 @@ class AttemptExecutor:
             self._table.move(attempt, _RUNNING)
         waiting, started = list(self._table.waiting.values()), self._table.started()
         for attempt in started:
-            self._conclude(
-                attempt,
-                Outcome(kind=OutcomeKind.LOST, details={"cause": cause}),
-                time.monotonic() - attempt.started,
-                True,
-            )
+            is_shut_down = attempt.cause == "shutdown"
+            outcome = SHUT_DOWN if is_shut_down else Outcome(kind=OutcomeKind.LOST, details={"cause": cause})
+            self._conclude(attempt, outcome, time.monotonic() - attempt.started, True)
         self._returned(waiting)
         return len(started)
 
@@ -244,7 +241,9 @@ class AttemptExecutor:
             limit=settings.memory_gb if cause == "memory" else settings.max_runtime,
             memory=attempt.memory_gb,
             folders=settings.folders,
-            report_error=self._flags.take_report_error(attempt.slot, attempt.number) if len(content) < MIN_REPORT else 0,
+            report_error=self._flags.take_report_error(attempt.slot, attempt.number)
+            if len(content) < MIN_REPORT
+            else 0,
         )
         if outcome.exit_code == -signal.SIGTERM and not cause:
             if not self._is_shutting_down:
