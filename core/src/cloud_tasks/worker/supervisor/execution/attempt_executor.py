@@ -241,6 +241,7 @@ class AttemptExecutor:
             limit=settings.memory_gb if cause == "memory" else settings.max_runtime,
             memory=attempt.memory_gb,
             folders=settings.folders,
+            limit_at=attempt.started + settings.max_runtime,
             report_error=self._flags.take_report_error(attempt.slot, attempt.number)
             if len(content) < MIN_REPORT
             else 0,
