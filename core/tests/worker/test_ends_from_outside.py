@@ -58,6 +58,16 @@ f = (lambda f: lambda *arguments: (g if arguments[0] == "task-6" else f)(*argume
     assert ends == [*expected, ("task-6", "task_completed")]
 
 
+def test_failure_before_the_time_limit_stays_one_while_threads_run_on(worker) -> None:
+    code = """
+def f(task_id, data, worker_data):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise ValueError("before")
+"""
+    run_program(worker, code, "--max-runtime", "2")
+    assert [event["event_type"] for event in worker.events(*FINAL, "task_timed_out")] == ["task_exception"]
+
+
 @pytest.mark.parametrize("command", ["trap 'exit 0' TERM; sleep 60 & wait", "exec sleep 60", "trap '' TERM; sleep 60"])
 def test_command_over_its_time_limit_has_timed_out(worker, command) -> None:
     program = str(Path(sys.executable).with_name("cloud-tasks"))

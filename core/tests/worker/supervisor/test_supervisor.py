@@ -106,7 +106,7 @@ class ForkServer:
         assert self._zygote.get()[0][0] == START_FORKSERVER
         ours, theirs = socket_pair()
         self._channel = Channel(ours, blocking=True)
-        self._zygote.put_with_descriptor((START_FORKSERVER, os.getpid()), theirs.fileno())
+        self._zygote.put_with_descriptor((START_FORKSERVER, 0, 0), theirs.fileno())
         theirs.close()
         self._received: list[Any] = []
 

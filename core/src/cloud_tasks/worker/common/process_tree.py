@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 __all__ = [
     "become_subreaper",
     "children_of",
+    "continue_when_orphaned",
+    "is_stopped",
     "kill",
     "kill_group",
     "lead_tree",
@@ -22,6 +24,7 @@ __all__ = [
     "prepare",
     "reap",
     "resident_bytes",
+    "resume",
     "trim_memory",
     "unblock_signals",
     "wake_pipe",
@@ -29,7 +32,7 @@ __all__ = [
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_SIGKILL = int(signal.SIGKILL)
+_SIGKILL, _SIGCONT = int(signal.SIGKILL), int(signal.SIGCONT)
 _SIG_SETMASK = int(signal.SIG_SETMASK)
 _SIGSET_BYTES = 128
 """Size of a C `sigset_t` on Linux; no bit is set in that of no signal."""
@@ -74,6 +77,12 @@ def lead_tree() -> None:
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def continue_when_orphaned() -> None:
+    """Have the system continue this process, if it is stopped, once its parent has exited. Call in the child."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, _SIGCONT, 0, 0, 0)
 
 
 def unblock_signals() -> None:
@@ -131,6 +140,23 @@ def kill(pid: int) -> None:
         os.kill(pid, _SIGKILL)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def resume(pid: int) -> None:
+    """Continue a process, if it exists and may be continued."""
+    try:
+        os.kill(pid, _SIGCONT)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a signal has stopped a process, or another one traces it; False where that is unknown."""
+    try:
+        status = _read(f"/proc/{pid}/stat")
+    except OSError:
+        return False
+    return status[status.rfind(b")") + 2 :][:1] in (b"T", b"t")
 
 
 def kill_group(pid: int, number: int = _SIGKILL) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "KillAttempt",
     "KillProcess",
     "Message",
+    "Ping",
     "ProcessEnded",
     "ProcessStarted",
     "Quit",
@@ -87,6 +88,10 @@ class KillProcess(NamedTuple):
 
 class Quit(NamedTuple):
     """Request to exit once no task process is left."""
+
+
+class Ping(NamedTuple):
+    """Request for an answer, which is the same message."""
 
 
 class Ready(NamedTuple):
@@ -172,6 +177,7 @@ Message = (
     | ProcessEnded
     | Failed
     | StartFailed
+    | Ping
 )
 
 _TYPES: tuple[Any, ...] = (
@@ -189,6 +195,7 @@ _TYPES: tuple[Any, ...] = (
     ProcessEnded,
     Failed,
     StartFailed,
+    Ping,
 )
 _INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 ATTEMPT_STARTED, ATTEMPT_ENDED = _INDEX[AttemptStarted], _INDEX[AttemptEnded]

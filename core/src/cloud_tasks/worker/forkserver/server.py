@@ -42,6 +42,7 @@ from cloud_tasks.worker.forkserver.protocol import (
     Failed,
     KillAttempt,
     KillProcess,
+    Ping,
     Ready,
     RunAttempt,
     StartFailed,
@@ -236,6 +237,9 @@ class _Server:
             elif kind is Withdraw:
                 self._channel.put(encode(Withdrawn([waiting.number for waiting in self._waiting])))
                 self._clear_waiting()
+                self._flush_at = 0.0
+            elif kind is Ping:
+                self._channel.put(encode(message))
                 self._flush_at = 0.0
             else:
                 self._clear_waiting()

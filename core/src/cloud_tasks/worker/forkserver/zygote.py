@@ -6,7 +6,8 @@ the start, and again whenever that has died. The supervisor, which has threads a
 Invariants, each with a test:
 
 1. When a fork server dies, all processes that its tasks started are killed before the next fork server starts.
-2. When the supervisor dies, for whatever reason, no process of the worker is left a moment later.
+2. When the supervisor dies, for whatever reason, no process of the worker is left a moment later, even if a task has
+   stopped them.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ __all__ = ["FORKSERVER_DIED", "START_FORKSERVER", "fork_zygote"]
 
 START_FORKSERVER, FORKSERVER_DIED = 21, 22
 """Messages. The supervisor sends ``(START_FORKSERVER, bytes)`` with the maximum size of a result (None for no limit).
-The answer is ``(START_FORKSERVER, pid)`` with the fork server's socket. ``(FORKSERVER_DIED, pid, status, reason)``
-reports its end, or that it could not be started (pid 0, with the reason)."""
+The answer is ``(START_FORKSERVER, pid, pid of the zygote)`` with the fork server's socket.
+``(FORKSERVER_DIED, pid, status, reason)`` reports its end, or that it could not be started (pid 0, with the reason)."""
 
 _EXIT_TIMEOUT = 5.0
 """Seconds that the fork server has to exit before it is killed."""
@@ -54,6 +55,7 @@ def fork_zygote(config: ForkserverConfig, scratch_root: str) -> socket.socket:
         return ours
     try:
         ours.close()
+        process_tree.continue_when_orphaned()
         forget_event_loop()
         _detach_input()
         config.program.flags.make_read_only()
@@ -118,6 +120,7 @@ class _Zygote:
             try:
                 ours.close()
                 self._channel.close()
+                process_tree.continue_when_orphaned()
                 signal.set_wakeup_fd(-1)
                 restore_mask(self._mask)
                 for descriptor in descriptors:
@@ -128,7 +131,7 @@ class _Zygote:
         theirs.close()
         self._forkserver = pid
         self._config.is_first = False
-        self._channel.put_with_descriptor((START_FORKSERVER, pid), ours.fileno())
+        self._channel.put_with_descriptor((START_FORKSERVER, pid, os.getpid()), ours.fileno())
         ours.close()
 
     def _reap(self) -> None:

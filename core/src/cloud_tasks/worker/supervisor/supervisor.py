@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. Every task that was received is reported or released, whatever happens.
 2. A shutdown receives no more tasks, gives running ones the grace period, releases the rest at once, flushes events.
-   A drain does the same without a grace period: running tasks finish.
+   It ends ``worker_init``, and a fork server that does not end its tasks. A drain does the same without a grace period:
+   running tasks finish.
 3. Running tasks see a shutdown request or termination notice only after the fork server has withdrawn its waiting
    attempts: the slot of a task that returns because of it is not used again.
 4. A failure of the worker's own means ends no task: the attempt is given back, the worker pauses, and after ten such
@@ -47,6 +48,10 @@ _MAX_EARLY_DEATHS = 4
 """Such deaths before any task has started."""
 _MAX_WAIT = 60.0
 """Seconds that the loop waits for an event at most."""
+_END_TIMEOUT = 10.0
+"""Seconds in which the fork server has to report the ends of tasks that it was to kill."""
+_MIN_CLOSE = 5.0
+"""Seconds that processes without a task have to exit, at least."""
 _FORKSERVER_PAUSE = 0.1
 """Seconds before a dead fork server is replaced, for each death in a row after the first."""
 # A member of an enumeration takes long to look up, for code that runs once per task.
@@ -71,6 +76,8 @@ class Supervisor:
         """Tasks that the deaths in a row interrupted."""
         self._breaker = CircuitBreaker()
         self._is_shutting_down = False
+        self._end_at = float("inf")
+        """Time at which a shutdown ends running tasks (`time.monotonic`); infinite for no shutdown."""
         self._flag_updates: deque[Callable[[], None]] = deque()
         """Updates of the flags that running tasks see, held back by a withdrawal."""
         self._exit_code = exit_codes.COMPLETED
@@ -89,6 +96,7 @@ class Supervisor:
             on_message=self._on_message,
             on_forkserver_died=self._on_forkserver_died,
             on_zygote_died=lambda: parts.log.warning("The zygote died: the fork server cannot be restarted any more"),
+            on_problem=parts.log.warning,
         )
         self._executor = AttemptExecutor(
             settings,
@@ -146,7 +154,7 @@ class Supervisor:
         """End all processes, and remove their scratch folders."""
         try:
             self._executor.close()
-            self._forkserver.close()
+            self._forkserver.close(max(_MIN_CLOSE, self._end_at - time.monotonic()))
         finally:
             self._scratch.close()
 
@@ -293,10 +301,21 @@ class Supervisor:
             if executor.count:
                 log.info(f"Waiting up to {format_duration(grace)} for {counted(executor.count, 'running task')}")
             self._stop_accepting()
+        self._end_at = min(self._end_at, time.monotonic() + grace)
         if grace > 0:
-            self._parts.loop.later(grace, lambda: executor.end_all("shutdown"))
+            self._parts.loop.later(grace, self._end_running)
         else:
-            executor.end_all("shutdown")
+            self._end_running()
+
+    def _end_running(self) -> None:
+        self._executor.end_all("shutdown")
+        self._parts.loop.later(_END_TIMEOUT, self._end_forkserver)
+
+    def _end_forkserver(self) -> None:
+        """Kill a fork server that has not ended its tasks."""
+        self._parts.log.warning("The fork server does not end its tasks; it will be killed")
+        self._forkserver.kill()
+        self._parts.loop.later(_END_TIMEOUT, self._end_forkserver)
 
     def drain(self, reason: str) -> None:
         """Submit no more attempts and release the rest; the worker ends when the running ones have finished."""

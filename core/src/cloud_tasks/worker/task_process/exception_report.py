@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from os import fstat, stat, write
 from stat import S_ISREG
 from sys import getrecursionlimit, setrecursionlimit
+from time import monotonic
 from typing import Any
 
 from cloud_tasks.errors import InputError, Retry
@@ -92,13 +93,14 @@ def exception_head(error: Any, *, is_fork: bool, output: int | None = None) -> d
 
 
 def _exception_head(error: Any, is_fork: bool, output: int | None) -> dict[str, Any]:
+    raised_at = monotonic()
     if issubclass(type(error), SystemExit):
         head = _exit_request(error)
     elif issubclass(type(error), Retry) and not is_fork:
         head = _retry_request(error, output)
     else:
         head = failure(error, output)
-    return {"forked": True, "exit_code": head.get("exit_code", 1)} if is_fork else head
+    return {"forked": True, "exit_code": head.get("exit_code", 1)} if is_fork else {**head, "at": raised_at}
 
 
 def failure(error: BaseException, output: int | None = None) -> dict[str, Any]:

@@ -212,12 +212,9 @@ class AttemptExecutor:
             self._table.move(attempt, _RUNNING)
         waiting, started = list(self._table.waiting.values()), self._table.started()
         for attempt in started:
-            self._conclude(
-                attempt,
-                Outcome(kind=OutcomeKind.LOST, details={"cause": cause}),
-                time.monotonic() - attempt.started,
-                True,
-            )
+            is_shut_down = attempt.cause == "shutdown"
+            outcome = SHUT_DOWN if is_shut_down else Outcome(kind=OutcomeKind.LOST, details={"cause": cause})
+            self._conclude(attempt, outcome, time.monotonic() - attempt.started, True)
         self._returned(waiting)
         return len(started)
 
@@ -244,6 +241,7 @@ class AttemptExecutor:
             limit=settings.memory_gb if cause == "memory" else settings.max_runtime,
             memory=attempt.memory_gb,
             folders=settings.folders,
+            limit_at=attempt.started + settings.max_runtime,
             report_error=0 if has_report else self._flags.take_report_error(attempt.slot, attempt.number),
         )
         if outcome.exit_code == -signal.SIGTERM and not cause:

@@ -3,7 +3,8 @@
 Invariants, each with a test:
 
 1. A fork server that dies is replaced, and its running attempts are reported as interrupted.
-2. After `close` no process of the worker is left.
+2. After `close` no process of the worker is left. A fork server that is still busy with ``worker_init``, or that a
+   task has stopped, delays it no longer than another.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cloud_tasks.worker.common.private_api import open_socket
 from cloud_tasks.worker.forkserver.protocol import (
     KillAttempt,
     KillProcess,
+    Ping,
     Quit,
     RunAttempt,
     StartProcess,
@@ -31,6 +33,7 @@ from cloud_tasks.worker.forkserver.protocol import (
 )
 from cloud_tasks.worker.forkserver.zygote import FORKSERVER_DIED, START_FORKSERVER
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
+from cloud_tasks.worker.supervisor.execution.forkserver_watch import WATCH_INTERVAL, ForkserverWatch
 from cloud_tasks.worker.supervisor.execution.outcome import end_text
 from cloud_tasks.worker.task_process.process_end import EXIT_TIMEOUT
 
@@ -53,6 +56,7 @@ class ForkserverClient:
         on_forkserver_died: Called once a dead fork server and all its descendants are gone, and when none can be
             started, with what happened.
         on_zygote_died: Called when no fork server can be started any more.
+        on_problem: Called with a line for the log about a process that was stopped or does not answer.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class ForkserverClient:
         on_message: Callable[[Any], None],
         on_forkserver_died: Callable[[str], None],
         on_zygote_died: Callable[[], None],
+        on_problem: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._max_result_bytes = max_result_bytes
@@ -72,6 +77,10 @@ class ForkserverClient:
         self._on_zygote_died = on_zygote_died
         self._zygote: Channel | None = Channel(zygote, blocking=True)
         self._forkserver: LoopChannel | None = None
+        self._watch = ForkserverWatch(lambda: self._put(Ping()), on_problem)
+        self._is_killed = False
+        """Whether `kill` has killed the present fork server."""
+        loop.later(WATCH_INTERVAL, self._check)
         process_tree.become_subreaper()
         loop.add_reader(zygote.fileno(), self._read_zygote)
 
@@ -129,13 +138,29 @@ class ForkserverClient:
         assert self._forkserver is not None
         return self._forkserver.take_descriptor()
 
-    def close(self) -> None:
-        """End fork server and zygote, by SIGKILL after 10 seconds; no descendant is left."""
+    def kill(self) -> None:
+        """Kill the fork server; the zygote, if that has not reported the end of a fork server killed before."""
+        watch = self._watch
+        if watch.zygote:
+            process_tree.resume(watch.zygote)
+        if chosen := (watch.forkserver or watch.zygote) if not self._is_killed else watch.zygote:
+            process_tree.kill(chosen)
+            self._is_killed = True
+
+    def close(self, timeout: float = _EXIT_TIMEOUT) -> None:
+        """End fork server and zygote; no descendant is left.
+
+        Args:
+            timeout: Seconds that task processes and fork server have to exit before they are killed.
+        """
         if self._forkserver is not None:
             self._put(Quit())
-            self._await_end(self._forkserver)
+            if not (self._watch.is_ready and self._await_end(self._forkserver, min(timeout, _EXIT_TIMEOUT))):
+                process_tree.kill(self._watch.forkserver)
             self._drop_forkserver()
         if self._zygote is not None:
+            if self._watch.zygote:
+                process_tree.resume(self._watch.zygote)
             self._drop_zygote(self._zygote)
         deadline = time.monotonic() + _EXIT_TIMEOUT
         pause = 0.001
@@ -149,15 +174,23 @@ class ForkserverClient:
                 pause = min(pause * 2, 0.05)
         self._kill_children()
 
-    def _await_end(self, forkserver: LoopChannel) -> None:
-        """Wait until the fork server exits, once its task processes have ended."""
-        readable, deadline = select.poll(), time.monotonic() + _EXIT_TIMEOUT
+    def _await_end(self, forkserver: LoopChannel, timeout: float) -> bool:
+        """Return True once the fork server has exited, as it does when its task processes have ended."""
+        readable, now = select.poll(), time.monotonic()
+        deadline, check_at = now + timeout, now + WATCH_INTERVAL
         readable.register(forkserver.fileno(), select.POLLIN)
-        with contextlib.suppress(ChannelClosedError):
-            while (left := deadline - time.monotonic()) > 0:
+        try:
+            while (now := time.monotonic()) < deadline:
+                if now >= check_at:
+                    check_at = now + WATCH_INTERVAL
+                    self._watch.check()
                 forkserver.flush()
-                if readable.poll(min(left, 0.05 if forkserver.unsent else left) * 1000):
+                left = min(deadline, check_at) - now
+                if readable.poll(max(0.0, min(left, 0.05 if forkserver.unsent else left)) * 1000):
                     forkserver.get()
+        except ChannelClosedError:
+            return True
+        return False
 
     def _kill_children(self) -> None:
         while True:
@@ -171,6 +204,10 @@ class ForkserverClient:
             except ChildProcessError:
                 return
 
+    def _check(self) -> None:
+        self._watch.check()
+        self._loop.later(WATCH_INTERVAL, self._check)
+
     def _read_forkserver(self) -> None:
         assert self._forkserver is not None
         try:
@@ -181,6 +218,8 @@ class ForkserverClient:
                 self._kill_children()
                 self._on_forkserver_died("the fork server died")
             return
+        if messages:
+            self._watch.answered()
         for message in messages:
             self._on_message(decode(message))
 
@@ -191,6 +230,10 @@ class ForkserverClient:
         except ChannelClosedError:
             self._drop_zygote(self._zygote)
             self._on_zygote_died()
+            if self._forkserver is None:
+                # It cannot report the end of the fork server, or start one, any more.
+                self._kill_children()
+                self._on_forkserver_died("the fork server died")
             return
         for message in messages:
             if message[0] == START_FORKSERVER:
@@ -200,8 +243,11 @@ class ForkserverClient:
                     # The fork server exits, since its socket is closed.
                     continue
                 self._forkserver = LoopChannel(end, self._loop, self._read_forkserver)
+                self._watch.start(message[2], message[1])
+                self._is_killed = False
             elif message[0] == FORKSERVER_DIED:
                 self._read_rest()
+                self._watch.forkserver = 0
                 self._on_forkserver_died(message[3] or f"the fork server {end_text(message[2])}")
 
     def _read_rest(self) -> None:
@@ -226,3 +272,4 @@ class ForkserverClient:
         self._loop.remove_reader(zygote.fileno())
         zygote.close()
         self._zygote = None
+        self._watch.zygote = 0

@@ -113,6 +113,7 @@ def read_outcome(
     memory: float = 0.0,
     folders: Sequence[str] = (),
     report_error: int = 0,
+    limit_at: float = 0.0,
 ) -> Outcome:
     """Return the outcome of one attempt.
 
@@ -120,16 +121,17 @@ def read_outcome(
         status: Wait status of its process, as `os.wait` returns it.
         content: The report; an incomplete one counts as none.
         cause: Reason for which the worker ended the task; empty for none. A complete report takes precedence, except
-            that a task over its time limit has timed out unless it has returned: the signal may have made it raise.
+            that a task has timed out if it raised after its time limit: the signal may have made it do so.
         tail: End of its output.
         limit: The limit that it exceeded: seconds or GB.
         memory: Memory at the last check, in GB.
         folders: Folders of the worker for the output and the scratch files of tasks.
         report_error: Error number because of which the process could not report anything; 0 for none.
+        limit_at: Time of its time limit (`time.monotonic`).
     """
     head, result = split_report(content)
     printed = {"log_tail": tail.decode("utf-8", "replace")} if tail else {}
-    if head is not None and not (cause == "timeout" and _has_not_returned(head)):
+    if head is not None and not (cause == "timeout" and _has_raised_late(head, limit_at)):
         return (_own_failure(head, printed, folders) if head else None) or _reported(head, result, printed)
     if cause == "shutdown":
         return SHUT_DOWN
@@ -157,8 +159,9 @@ def read_outcome(
     return _exited(code, printed, _unreported(report_error) if report_error else "")
 
 
-def _has_not_returned(head: Mapping[str, Any]) -> bool:
-    return ("error" in head or "exited" in head) and not head.get("own_failure")
+def _has_raised_late(head: Mapping[str, Any], limit_at: float) -> bool:
+    """Return whether a report is about an exception or exit after a time (`time.monotonic`)."""
+    return ("error" in head or "exited" in head) and not head.get("own_failure") and head.get("at", 0.0) >= limit_at
 
 
 def _unreported(number: int) -> str:
