@@ -20,7 +20,9 @@ _.format_options  # click: the options of a command in its help
 _.readinto  # io: called by BufferedReader
 _.get_metavar  # click: the placeholder of a parameter type in the help
 _.yaml_implicit_resolvers  # PyYAML: the resolvers of a loader
-_.compose_scalar_node  # PyYAML: called by a loader
+_.__init_subclass__  # Python: called for each subclass
+_._quota_project_id  # google-auth: read by the base class, as is the next one
+_._universe_domain
 _.get_token  # azure-identity: a credential
 _.capture_signals  # uvicorn: overridden
 _.should_exit  # uvicorn: read by its loop
