@@ -255,6 +255,7 @@ def _describe(config: JobConfig, job: Job) -> None:
 def _describe_resumed(request: RunRequest, job: Job) -> int:
     """Log the status of the resumed job; return the number of tasks to run."""
     with read_database(request.db_file, job_id=job.job_id) as store:
+        store.check_content()
         summary = store.summary()
     log.info(f"Resuming: {summary.finished_tasks:,} of {counted(summary.total, 'task')} finished")
     retried = sum(summary.counts[status] for status in request.retry)
