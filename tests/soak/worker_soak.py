@@ -21,6 +21,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+TASKS_FAILED = 3
+"""Exit code of a worker that ran all tasks, some of which failed."""
 PROGRAM = """
 import atexit, ctypes, datetime, joblib, os, signal, sys, time
 from cloud_tasks.worker import Worker
@@ -128,7 +130,7 @@ class Soak:
             f"supervisor: maximum {max(self.sizes):.0f} MB, second half {growth:+.1f} MB; "
             f"left: {remains or 'nothing'}, after a supervisor was killed: {self.orphans}"
         )
-        return int(bool(code or wrong or remains or self.orphans))
+        return int(bool(code != TASKS_FAILED or wrong or remains or self.orphans))
 
     def _unfinished_files(self) -> int:
         """Return the number of tasks whose exit function did not run, or whose file was not flushed."""
@@ -146,7 +148,8 @@ class Soak:
             "TMPDIR": str(self.temporary),
             name: value,
         }
-        options = ["--num-simultaneous-tasks", "4", "--max-runtime", "10", "--capture-output"]
+        # On a busy machine, the processes of joblib take seconds to start.
+        options = ["--num-simultaneous-tasks", "4", "--max-runtime", "30", "--capture-output"]
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *options, "--max-losses", "1000", *(["--resume"] if resume else [])],
             cwd=self.folder,
@@ -166,13 +169,15 @@ class Soak:
 
     def _kill_one(self, supervisor: int) -> bool:
         """Kill the supervisor, the fork server or a task; return whether it was the supervisor."""
-        victims = sorted(pid for pid in descendants(self.mark) if pid != supervisor)
-        if len(victims) < 3:
+        parents = {pid: parent_of(pid) for pid in descendants(self.mark) if pid != supervisor}
+        # The zygote, the supervisor's child, cannot be replaced.
+        zygote = next((pid for pid, parent in parents.items() if parent == supervisor), 0)
+        fork_server = next((pid for pid, parent in parents.items() if parent == zygote), 0)
+        tasks = [pid for pid in parents if pid not in (zygote, fork_server)]
+        if not zygote or not tasks:
             return False
-        # The zygote, the first process, cannot be replaced.
-        fork_server = next((pid for pid in victims[1:] if parent_of(pid) == victims[0]), 0)
         draw = random.random()
-        what, pid = ("tasks", random.choice([pid for pid in victims[1:] if pid != fork_server]))
+        what, pid = "tasks", random.choice(tasks)
         if draw < 0.1:
             what, pid = "supervisors", supervisor
         elif draw < 0.4 and fork_server:
