@@ -135,7 +135,12 @@ def test_python_without_venv_is_refused_with_the_package_to_install(
 
 def test_test_job_compiles_the_sources_before_the_tests(dev: ModuleType) -> None:
     called: list[tuple[str, ...]] = []
-    dev.__dict__["run"] = lambda *command: called.append(command) or len(called)
+
+    def run(*command: str) -> int:
+        called.append(command)
+        return len(called)
+
+    dev.__dict__["run"] = run
     assert dev.test(["-k", "worker"]) == 2
     (_, _, module, _, *folders), tests = called
     assert (module, folders[0], len(folders)) == ("compileall", "core/src", 8)
