@@ -111,3 +111,11 @@ def test_plugin_imports_only_the_promised_packages_of_core() -> None:
     promised = {"cloud_tasks.errors", "cloud_tasks.model", "cloud_tasks.plugin", "cloud_tasks.plugin.kit"}
     assert imported - promised == set()
     assert "cloud_tasks.plugin" in imported
+
+
+def test_settings_refuse_a_state_folder_whose_path_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="is not UTF-8; rename the folder or give another one"):
+        LocalSettings(state_dir=Path("a\udcffb"))
+    monkeypatch.setattr(Path, "absolute", lambda path: Path("/u\udcffv") / path)
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        LocalSettings()

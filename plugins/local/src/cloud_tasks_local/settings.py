@@ -20,6 +20,14 @@ def _money(value: Money | str | float) -> Money:
     return value if isinstance(value, Money) else Money(value)
 
 
+def _utf8(instance: object, attribute: attrs.Attribute[Path], value: Path) -> None:
+    # The path is in names of databases and in JSON, and a launched instance has to be found again by it.
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f'the path "{value}" is not UTF-8; rename the folder or give another one') from None
+
+
 def _positive(instance: object, attribute: attrs.Attribute[object], value: float | None) -> None:
     if value is not None and not value > 0:
         raise ValueError(f"must be greater than 0, got {value}")
@@ -42,6 +50,7 @@ class LocalSettings:
         help="Folder of queues and instances",
         default=Path(".cloud-tasks"),
         converter=_absolute,
+        validator=_utf8,
         worker=True,
         flag="--local-state-dir",
         locates=True,
