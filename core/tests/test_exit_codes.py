@@ -44,7 +44,8 @@ def test_code_of_finished_compares_with_the_accepted_failures(text: str, failed:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "%", "-1", "1.5", "x", "101%", "100.1%", "1e3", "1,000", "٣", "nan", "5 tasks", "1" * 16]
+    "text",
+    ["", "%", "-1", "1.5", "x", "101%", "100.1%", "1e3", "1,000", "٣", "nan", "5 tasks", "1" * 16, "010", "00.5%"],
 )
 def test_accepted_failures_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected .* got"):

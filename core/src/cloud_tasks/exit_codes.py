@@ -32,7 +32,7 @@ INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 """SIGTERM, of a worker."""
 
-_FORM = r"([0-9]{1,15})(?:(\.[0-9]{1,9})?[ ]?(%))?"
+_FORM = r"(0|[1-9][0-9]{0,14})(?:(\.[0-9]{1,9})?[ ]?(%))?"
 
 
 class AcceptedFailures:

@@ -15,9 +15,14 @@ def check_folder(path: str | os.PathLike[str], *, permissions: bool = True) -> N
         permissions: Whether this user must be able to write to it.
 
     Raises:
-        ValueError: It, or a part of its path, is no folder, or this user cannot use it.
+        ValueError: It, or a part of its path, is not a folder, this user cannot use it, or the path is not UTF-8.
     """
     folder = each = os.path.abspath(path)
+    try:
+        # The path is in names of databases and in JSON.
+        os.fsdecode(folder).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f'the path "{folder}" is not UTF-8; rename the folder or give another one') from None
     while True:
         try:
             is_folder = stat.S_ISDIR(os.stat(each).st_mode)

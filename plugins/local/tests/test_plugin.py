@@ -137,3 +137,11 @@ def test_state_dir_that_cannot_be_created_is_bad_input() -> None:
     for use in (queue.create, queue.claim):
         with pytest.raises(InputError, match=r"local\.state_dir: cannot use the folder /proc/nowhere/queues"):
             use()
+
+
+def test_settings_refuse_a_state_folder_whose_path_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="is not UTF-8; rename the folder or give another one"):
+        LocalSettings(state_dir=Path("a\udcffb"))
+    monkeypatch.setattr(Path, "absolute", lambda path: Path("/u\udcffv") / path)
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        LocalSettings()
