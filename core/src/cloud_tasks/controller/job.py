@@ -154,10 +154,10 @@ class Job:
         launch = check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
         for line in self._check_account(launch):
             log.warning(line)
-        if warning := check_max_runtime(self._config, ranking.offers, spent=self._spent()):
-            log.warning(warning)
-        if warning := credentials_warning(self._config, ranking.offers[0], self._tasks):
-            log.warning(warning)
+        too_long = check_max_runtime(self._config, ranking.offers, spent=self._spent())
+        for warning in (too_long, credentials_warning(self._config, ranking.offers[0], self._tasks)):
+            if warning:
+                log.warning(warning)
         return ranking
 
     def _check_account(self, launch: LaunchRequest | None) -> tuple[str, ...]:
