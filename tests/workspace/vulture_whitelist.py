@@ -21,6 +21,8 @@ _.readinto  # io: called by BufferedReader
 _.get_metavar  # click: the placeholder of a parameter type in the help
 _.yaml_implicit_resolvers  # PyYAML: the resolvers of a loader
 _.get_token  # azure-identity: a credential
+_._quota_project_id  # google-auth: attributes of credentials
+_._universe_domain
 _.capture_signals  # uvicorn: overridden
 _.should_exit  # uvicorn: read by its loop
 _.on_start  # OpenTelemetry: a span processor, as is the next one
