@@ -25,6 +25,8 @@ _.__init_subclass__  # Python: called for each subclass
 _._quota_project_id  # google-auth: read by the base class, as is the next one
 _._universe_domain
 _.get_token  # azure-identity: a credential
+_._quota_project_id  # google-auth: attributes of credentials
+_._universe_domain
 _.capture_signals  # uvicorn: overridden
 _.should_exit  # uvicorn: read by its loop
 _.on_start  # OpenTelemetry: a span processor, as is the next one

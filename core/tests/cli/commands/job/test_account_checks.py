@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from memory_commands import Answer, MemoryCommands
+from store_facts import at, instance, launch_request, new_store
 
 from cloud_tasks.config import JobConfig, load_config
 from cloud_tasks.controller.setup.provider_checks import AccountError, check_account
@@ -175,6 +176,25 @@ def test_backend_without_checks_starts_no_thread(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert check_account(configuration(MemoryCommands())) == ()
+
+
+@pytest.mark.parametrize("has_instance", [True, False])
+def test_resumed_run_with_instances_is_only_warned(tmp_path: Path, has_instance: bool) -> None:
+    commands = MemoryCommands(compute={"check": returning(NO_NETWORK)})
+    with new_store(tmp_path, ["a"]) as store:
+        if has_instance:
+            store.record_intents([launch_request("t")], at(0))
+            store.record_launched("t", instance("i-1", "t"))
+    answer = call_resumed(commands)
+    assert (answer.error is None) is has_instance
+    assert ("WARNING - memory: network: no subnet found; create a network" in answer.err) is has_instance
+    if not has_instance:
+        assert isinstance(answer.error, AccountError)
+
+
+def call_resumed(commands: MemoryCommands) -> Answer:
+    options = ("--job-id", "job", "--startup-script", "exec sleep 1", "--max-instances", "1")
+    return commands.call("run", *options, "--continue", "--dry-run")
 
 
 SOON = datetime.now(UTC) + timedelta(hours=2)
