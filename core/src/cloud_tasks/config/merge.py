@@ -110,7 +110,11 @@ def _is_secret(one: Assignment, key: Key | None) -> bool:
 
 
 def _typed(one: Assignment, key: Key | None) -> Any:
-    """Return the typed value; `attrs.NOTHING` for a null that means "not given", as a blank number does. Raises `ValueError`."""
+    """Return the typed value; `attrs.NOTHING` for a null, or a blank number, that means "not given".
+
+    Raises:
+        ValueError: The value does not have the type.
+    """
     kind = key.kind if key is not None else (Any if one.section else _TOP_KINDS.get(one.key, str))
     is_blank = isinstance(one.value, str) and is_unset(one.value) and is_number(kind)
     value = None if is_blank else one.value
