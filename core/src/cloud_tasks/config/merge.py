@@ -110,10 +110,10 @@ def _is_secret(one: Assignment, key: Key | None) -> bool:
 
 
 def _typed(one: Assignment, key: Key | None) -> Any:
-    """Return the typed value; `attrs.NOTHING` for a null, which a blank number is too.
+    """Return the typed value; `attrs.NOTHING` for a null, or a blank number, that means "not given".
 
     Raises:
-        ValueError: The text is no value of that type.
+        ValueError: The value does not have the type.
     """
     kind = key.kind if key is not None else (Any if one.section else _TOP_KINDS.get(one.key, str))
     is_blank = isinstance(one.value, str) and is_unset(one.value) and is_number(kind)

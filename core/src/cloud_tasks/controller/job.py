@@ -24,6 +24,7 @@ import structlog
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.autoscaler.instance_calls import MAX_ABANDONED_CALLS
 from cloud_tasks.controller.autoscaler.reconciler import MAX_ABANDONED_DEPTHS
+from cloud_tasks.controller.autoscaler.rules.budget import limit_reached
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.event_loop import ThreadedLoop
@@ -177,6 +178,11 @@ class Job:
             with contextlib.suppress(StoreError), Store.open(self._request.db_file, read_only=True) as store:
                 return store.spending(job_time(store))
         return Money.zero()
+
+    def exhausted_budget(self) -> str:
+        """Return why a resumed run would end at once; empty if the limit on the total cost is not reached."""
+        spent, limit = self._spent(), self._config.run.max_total_cost
+        return limit_reached(spent, limit) if limit is not None and spent and spent >= limit else ""
 
     def obstacles(self) -> tuple[str, ...]:
         """Describe what a new run would overwrite (`JobSetup.obstacles`)."""

@@ -329,9 +329,31 @@ def test_resumed_job_terminates_an_instance_without_deadline_under_a_limit() -> 
     assert ended_by(make_instance(1, from_earlier_run=True), make_instance(2, deadline=NOW + HOUR)) == ["i-1"]
 
 
-def test_instances_of_this_run_are_not_terminated_when_prices_rise() -> None:
-    own = [make_instance(n, deadline=NOW + 12 * HOUR, price_per_hour=Money("0.25")) for n in range(3)]
-    assert ended_by(*own) == []
+@pytest.mark.parametrize(("price", "ended"), [("0.2", []), ("0.24", []), ("0.25", ["i-0"]), ("0.5", ["i-0", "i-1"])])
+def test_instances_of_this_run_are_terminated_when_prices_rise_by_more_than_a_fifth(
+    price: str, ended: list[str]
+) -> None:
+    # Their lifetimes were derived from a limit of $5 at $0.20 an hour.
+    hours_of = (10, 8, 7)
+    own = [make_instance(n, deadline=NOW + hours_of[n] * HOUR, price_per_hour=Money(price)) for n in range(3)]
+    assert ended_by(*own) == ended
+
+
+@settings(max_examples=200, deadline=None)
+@given(fleet=fleets(), limit=st.floats(0.1, 1000).map(Money), accrued=st.floats(0, 0.99))
+def test_committed_cost_exceeds_the_budget_by_the_tolerated_rise_at_most(
+    fleet: tuple[FleetInstance, ...], limit: Money, accrued: float
+) -> None:
+    seen = make_observation(
+        *fleet, policy=Policy(limits=Limits(max_total_cost=limit)), accrued_cost=limit * accrued, remaining=8
+    )
+    actions = decide(seen)
+    if any(isinstance(action, Abort) for action in actions):
+        return
+    ended = {action.instance_id for action in actions if isinstance(action, (Terminate, MarkEnded))}
+    left = attrs.evolve(seen, fleet=tuple(i for i in seen.fleet or () if i.instance_id not in ended))
+    living = [i for i in left.fleet or () if i.state in (InstanceState.STARTING, InstanceState.RUNNING)]
+    assert committed(attrs.evolve(left, fleet=tuple(living))) <= limit.usd * Decimal("1.2") + ROUNDING
 
 
 def test_instance_that_is_terminating_counts_for_what_is_to_be_ended() -> None:

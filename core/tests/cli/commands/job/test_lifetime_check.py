@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 from memory_commands import Answer, MemoryCommands
+from store_facts import JOB, at, instance, launch_request
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.model import Task
+from cloud_tasks.store import JobState, Store
 
 COMMANDS = [("plan",), ("run", "--dry-run"), ("run", "--force")]
 
@@ -84,3 +88,43 @@ def test_budget_that_pays_for_no_instance_is_refused(
     assert isinstance(answer.error, InputError)
     assert "run.max_total_cost: $0.0001 pays for less than 5m of an instance; raise it to $" in str(answer.error)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def existing(commands: MemoryCommands, tmp_path: Path) -> MemoryCommands:
+    """Job with an instance that cost a dollar."""
+    record = attrs.evolve(JOB, provider="memory", queue="memory", compute="memory", task_source="tasks.json")
+    with Store.create(tmp_path / "job.db", record, durable=False) as store:
+        store.load_tasks([Task(task_id="a", data={})])
+        store.record_intents([launch_request("t1", price="1")], at(0))
+        store.record_launched("t1", instance("i1", "t1"))
+        store.record_ended("i1", at(3600), "surplus")
+        store.set_state(JobState.RUNNING, at(3600))
+    return commands
+
+
+def resume(commands: MemoryCommands, *arguments: str) -> Answer:
+    given = ("--job-id", "job", "--continue", "--dry-run", "--startup-script-file", "start.sh")
+    return commands.call("run", *given, *arguments)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--max-runtime", "2h", "--max-lifetime", "1h"),
+        ("--max-runtime", "100h", "--max-total-cost", "1.01", "--max-lifetime", "unlimited"),
+    ],
+)
+def test_max_runtime_that_no_instance_lives_for_is_refused_for_a_resumed_job(
+    existing: MemoryCommands, options: tuple[str, ...]
+) -> None:
+    answer = resume(existing, *options)
+    assert isinstance(answer.error, InputError)
+    assert "run.max_runtime: " in str(answer.error)
+
+
+def test_dry_run_of_a_job_beyond_its_budget_fails(existing: MemoryCommands) -> None:
+    answer = resume(existing, "--max-total-cost", "0.5")
+    assert answer.code == 1
+    assert "cost limit reached: $1.00 of $0.50 spent (max_total_cost); raise it to resume the job" in answer.err
+    assert resume(existing, "--max-total-cost", "5").code == 0

@@ -149,6 +149,9 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
         if values["dry_run"]:
             for obstacle in obstacles:
                 log.info(f"Would overwrite {obstacle}")
+            if reason := job.exhausted_budget():
+                log.error(f"Dry run: the run would end at once: {reason}")
+                return exit_codes.RUN_FAILED
             log.info(f"Dry run: {counted(remaining, 'task')} would be run; nothing was changed")
             return exit_codes.COMPLETED
         if obstacles:

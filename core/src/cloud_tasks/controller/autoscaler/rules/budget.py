@@ -14,14 +14,25 @@ from cloud_tasks.controller.autoscaler.rules.surplus import is_idle
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation
 from cloud_tasks.model import Money
 
-__all__ = ["abort_drained", "abort_over_budget", "budget_used_up", "drain", "drain_time", "terminate_drained"]
+__all__ = [
+    "abort_drained",
+    "abort_over_budget",
+    "budget_used_up",
+    "drain",
+    "drain_time",
+    "limit_reached",
+    "terminate_drained",
+]
 
 
 def budget_used_up(seen: Observation) -> Abort:
     """Return the end of a run whose budget pays for no more instances."""
-    limit = seen.policy.limits.max_total_cost
-    reason = f"cost limit reached: {seen.accrued_cost} of {limit} spent (max_total_cost); raise it to resume the job"
-    return Abort(reason=reason, show_console=False)
+    return Abort(reason=limit_reached(seen.accrued_cost, seen.policy.limits.max_total_cost), show_console=False)
+
+
+def limit_reached(spent: Money, limit: Money | None) -> str:
+    """Return why a run with this cost ends."""
+    return f"cost limit reached: {spent} of {limit} spent (max_total_cost); raise it to resume the job"
 
 
 def abort_over_budget(view: FleetView) -> list[Action]:

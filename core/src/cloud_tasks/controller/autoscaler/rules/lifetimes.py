@@ -10,6 +10,8 @@ Invariants, each with a test:
    that. From then on its slots count for no task, so that it is replaced.
 4. An instance beyond its deadline is terminated.
 5. A job resumed with a lower limit terminates as many instances of earlier runs as exceed it, the most expensive first.
+6. Risen prices make the sum of 1 exceed the limit by a fifth at most: beyond that, instances are terminated, the most
+   expensive first, and replaced at current prices. Within it they stay, since a termination interrupts tasks.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from cloud_tasks.selection import COMMITMENT
 __all__ = ["free_budget", "is_draining", "lifetime_of", "terminate_expired", "terminate_unaffordable"]
 
 _LONGEST = timedelta(days=36_500)
+_PRICE_RISE = Decimal("0.2")
+"""Share of the limit by which risen prices may exceed it without a controller: the margin of a maximum spot price."""
 
 
 def is_draining(seen: Observation, instance: FleetInstance) -> bool:
@@ -86,7 +90,7 @@ def terminate_expired(view: FleetView) -> list[Action]:
 
 
 def terminate_unaffordable(view: FleetView) -> list[Action]:
-    """Terminate instances of earlier runs whose deadlines the present limit on the cost does not cover."""
+    """Terminate instances whose lifetimes the limit on the cost does not cover: it was lowered, or prices rose."""
     seen = view.observation
     limit = seen.policy.limits.max_total_cost
     if limit is None:
@@ -97,10 +101,10 @@ def terminate_unaffordable(view: FleetView) -> list[Action]:
     bounded = [(i, reserved) for i, reserved in reserves if reserved is not None]
     needed += sum((reserved for _, reserved in bounded), Money.zero())
     ended = unbounded
-    for instance, reserved in sorted(bounded, key=lambda pair: pair[1].usd, reverse=True):
-        if needed <= Money.zero():
-            break
-        if instance.from_earlier_run and reserved:
+    bounded.sort(key=lambda pair: (pair[0].from_earlier_run, pair[1].usd), reverse=True)
+    for instance, reserved in bounded:
+        tolerated = Money.zero() if instance.from_earlier_run else limit * _PRICE_RISE
+        if reserved and needed > tolerated:
             ended = [*ended, instance]
             needed -= reserved
     reason = f"its lifetime costs more than is left of {limit} (max_total_cost)"
