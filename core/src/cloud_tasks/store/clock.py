@@ -24,7 +24,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def _read_ticks() -> float:
-    """Return seconds from a clock that nobody sets and that runs while the machine is suspended, where there is one."""
+    """Return seconds of a clock that is never set, and that runs while the machine is suspended if there is one."""
     for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):
         with contextlib.suppress(AttributeError, OSError):
             return time.clock_gettime(getattr(time, name))

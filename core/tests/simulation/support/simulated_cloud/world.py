@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
+import attrs
 from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.controller.setup.offers import fit_disk
@@ -263,7 +264,8 @@ class World:
         self._locked_until = START
         for queue in (self.tasks, self.events):
             queue.faults = CALM
-        self.cloud.faults = CALM
+        # Its types and prices stay what they are.
+        self.cloud.faults = attrs.evolve(CALM, money=self.cloud.faults.money)
         proxies = (self.task_calls, self.event_calls, self.cloud_calls, self._worker_task_calls)
         for proxy in (*proxies, self._worker_event_calls):
             proxy.faults = CALM
