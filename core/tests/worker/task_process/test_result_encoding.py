@@ -282,6 +282,7 @@ def test_result_is_converted_by_the_documented_rules(value: Any, expected: Any) 
     [
         Model([1]),
         filled(),
+        Name("text"),
         [Sequence(), Name("text")],
         {"model": Model({2: 3})},
         nested(201),
@@ -296,6 +297,7 @@ def test_result_is_converted_by_the_documented_rules(value: Any, expected: Any) 
         "object",
         "entries and fields",
         "text with fields",
+        "nested text with fields",
         "nested object",
         "201 levels",
         "974 levels",

@@ -68,7 +68,7 @@ def call_function(
         if "\\ud" in text:
             # Raises an error if it has surrogates, two of which would be read as another character.
             JSONEncoder(ensure_ascii=False).encode(value).encode()
-        if not text or (text[0] in "[{" and _is_ambiguous(value)):
+        if not text or (type(value) not in _SCALARS and _is_ambiguous(value)):
             text = ""
         elif not retry and (limits[0] is None or len(text) <= limits[0]) and (len(text) <= _SHORT or _is_flat(text)):
             return {}, text.encode()
@@ -89,7 +89,7 @@ def _is_ambiguous(value: Any) -> bool:
     """Return whether JSON is not all of a value: keys that are not plain text may be equal, classes may have fields."""
     waiting = [value]
     for container in waiting:
-        entries = container
+        entries = container if isinstance(container, (list, tuple)) else ()
         if isinstance(container, dict):
             if not _TEXT.issuperset(map(type, container)):
                 return True
