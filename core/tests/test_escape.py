@@ -121,12 +121,18 @@ def test_text_for_a_terminal_stays_readable() -> None:
 @example("=cmd|' /C calc'!A0")
 @example("@SUM(A1)")
 @example("-5")
+@example("\n=1")
+@example(" \t\n+1+A1")
+@example("\xa0@SUM(A1)")
+@example("\x1f=1")
+@example("\uff1d1")
 def test_csv_cell_is_no_formula(text: str) -> None:
     cell = csv_cell(text)
     try:
         float(text)
     except ValueError:
-        assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r")
+        assert cell[:1] not in ("\t", "\r", "\n")
+        assert cell.lstrip("".join(map(chr, range(33))) + "\x85\xa0")[:1] not in ("=", "+", "-", "@", "\uff1d")
     assert cell in (text, f"'{text}")
 
 

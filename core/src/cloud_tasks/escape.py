@@ -121,12 +121,17 @@ def _escaped(match: re.Match[str]) -> str:
     return _NAMED.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
+_FORMULA = re.compile(r"[\s\x00-\x20\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""Begin of a formula, also in the full-width characters that a spreadsheet may take for the usual ones."""
+
+
 def csv_cell(text: str) -> str:
     """Return text that a spreadsheet does not take for a formula: with an apostrophe before ``=``, ``+``, ``-``, ``@``.
 
-    A number keeps its sign. The csv module quotes delimiters.
+    Blanks and control characters before them do not count, for a spreadsheet may drop these. A number keeps its sign.
+    The csv module quotes delimiters.
     """
-    if text[:1] not in ("=", "+", "-", "@", "\t", "\r"):
+    if text[:1] not in ("\t", "\r", "\n") and not _FORMULA.match(text):
         return text
     try:
         float(text)

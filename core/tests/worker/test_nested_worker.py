@@ -90,6 +90,21 @@ def test_worker_that_a_task_starts_ends_with_one_line(worker, body, mode) -> Non
     assert codes == {2}
 
 
+@pytest.mark.parametrize("mode", [(), ("--start-method", "spawn")], ids=["fork", "spawn"])
+def test_worker_that_worker_init_starts_runs_no_task(worker, mode) -> None:
+    program = """
+import sys
+from cloud_tasks.worker import Worker
+def f(task_id, data, worker_data): return 1
+def init(worker_data): Worker(f, args=sys.argv[1:]).run()
+if __name__ == "__main__": Worker(f, worker_init=init, args=sys.argv[1:]).run()
+"""
+    finished = run(worker, program, *mode)
+    assert finished.returncode != 0
+    assert worker.events("task_completed") == []
+    assert len(worker.events("worker_started")) == 1
+
+
 def test_worker_starts_in_a_child_of_multiprocessing_on_purpose(worker) -> None:
     program = """
 import multiprocessing, sys

@@ -281,6 +281,31 @@ def test_failure_ends_with_a_chain_that_refers_to_itself(capsys) -> None:
     assert head_of(first)["error"] == "ValueError"
 
 
+def grouped() -> BaseException:
+    return ExceptionGroup("many", [ValueError(str(number)) for number in range(100_000)])
+
+
+def chained() -> BaseException:
+    last: BaseException = ValueError("first")
+    for number in range(100_000):
+        following = ValueError(str(number))
+        following.__context__ = last
+        last = following
+    return last
+
+
+@pytest.mark.parametrize(("make", "message"), [(grouped, "many (100000 sub-exceptions)"), (chained, "99999")])
+def test_failure_of_many_exceptions_has_the_traceback_of_the_first_only(capsys, make, message) -> None:
+    try:
+        raise make()
+    except BaseException as error:
+        head = failure(error)
+    assert head["message"] == message
+    assert head["trace"].startswith("Traceback (most recent call last):")
+    assert head["trace"].endswith(f"{message}\n(200 or more other exceptions are left out)\n")
+    assert head["trace"].count("\n") < 10
+
+
 def test_outcome_of_an_own_failure_is_an_interruption() -> None:
     head = {"error": "OSError", "message": "x", "own_failure": "cannot report the result: y"}
     outcome = read_outcome(status=0, content=encode_report(head, b""), cause="")

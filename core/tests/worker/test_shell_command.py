@@ -311,3 +311,14 @@ def test_command_worker_reports_a_malformed_parameter(worker) -> None:
 def test_text_of_a_result_file_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "result").write_bytes(b"a\r\nb\r")
     assert _result(str(tmp_path / "result")) == "a\r\nb\r"
+
+
+@pytest.mark.parametrize("text", ['{"a":1,"a":2}', '[{"b":{"a":1,"\\u0061":2}}]', "1e400", "[-1e400]", "{", "1" * 5000])
+def test_result_file_that_is_no_json_is_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "result").write_text(f"{text}\n")
+    assert _result(str(tmp_path / "result")) == text
+
+
+def test_result_file_of_json_is_its_value(tmp_path: Path) -> None:
+    (tmp_path / "result").write_text('{"a": [1.5, {"b": 1e-400}], "c": 1e308}')
+    assert _result(str(tmp_path / "result")) == {"a": [1.5, {"b": 0.0}], "c": 1e308}

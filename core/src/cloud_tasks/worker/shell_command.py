@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import os
 import signal
 import stat
@@ -268,9 +269,25 @@ def _result(path: str) -> Any:
     if text is None or len(text) > _MAX_RESULT:
         raise _odd_result(f"{found.st_size:,} bytes; the limit is {_MAX_RESULT:,}")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object, parse_float=_float)
     except (ValueError, RecursionError):
         return text.rstrip("\n")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raise `ValueError` if two of its keys are equal."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("equal keys")
+    return found
+
+
+def _float(text: str) -> float:
+    """Return a JSON number. Raise `ValueError` if it is larger than any float."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("no float")
+    return number
 
 
 def _odd_result(problem: str) -> InputError:

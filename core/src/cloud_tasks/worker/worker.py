@@ -128,7 +128,7 @@ class Worker:
             return exit_codes.COMPLETED
         if not spawned and os.environ.get(TASK_MARK):
             sys.stderr.write(
-                "error: a task has started a worker; put the start of the worker below "
+                "error: a task has started a worker, or worker_init has; put the start of the worker below "
                 f'if __name__ == "__main__":, or unset {TASK_MARK} to start it on purpose\n'
             )
             return exit_codes.BAD_INPUT

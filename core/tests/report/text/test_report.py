@@ -259,13 +259,14 @@ def test_render_final_report_groups_every_kind_of_failure_and_names_the_next_com
     statistics = statistics_of(a_summary(None, exited=21, timed_out=3), failures=failures, failure_kinds=5)
     lines = render_final_report(statistics, timedelta(0), next_steps=("See one: x", "Retry them: y")).splitlines()
     begin = lines.index("Exceptions summary:")
-    assert lines[begin : begin + 13] == [
+    assert lines[begin : begin + 14] == [
         "Exceptions summary:",
         "      2: ValueError: bad",
         "Other failures:",
         "     21: exit code 1: cat: a7: no file (and similar)",
         "      3: timed out after 5s (max_runtime)",
         "         last output: step \\x1b[2J2",
+        "Requested retries:",
         "      1: not yet",
         "Interrupted attempts:",
         "      9: preempted",

@@ -362,8 +362,9 @@ def test_task_that_used_up_its_attempts_is_dead_in_status_counts_and_history(
     assert store.reopen_tasks([TaskStatus.DEAD]) == 1
 
 
-def test_task_that_requested_its_last_retry_is_dead_and_its_attempt_no_interruption(store: Store) -> None:
-    cause = "gave up after 3 attempts: the task requested a retry"
+@pytest.mark.parametrize("last", ["the task requested a retry", "returned (True, …), which requests a retry"])
+def test_task_that_requested_its_last_retry_is_dead_and_its_attempt_no_interruption(store: Store, last: str) -> None:
+    cause = f"gave up after 3 attempts: {last}"
     store.apply_events([started("a", 3), event(EventType.TASK_DEAD, "a", 3, retry=False, details={"cause": cause})])
     assert statuses(store)["a"] is TaskStatus.DEAD
     assert [attempt.outcome for attempt in store.attempts("a")] == [AttemptOutcome.RETRY_REQUESTED]

@@ -135,7 +135,54 @@ def levels(value: Any) -> int:
     return count
 
 
+class Key(str):
+    """Text that equals no other text."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return 5
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@dataclasses.dataclass
+class Mapping(dict[str, Any]):
+    size: int = 1
+
+
+@dataclasses.dataclass
+class Sequence(list[Any]):
+    size: int = 1
+
+
+@dataclasses.dataclass
+class Name(str):
+    size: int = 1
+
+
+def filled() -> Mapping:
+    mapping = Mapping()
+    mapping["key"] = 2
+    return mapping
+
+
 CONVERTED: list[tuple[Any, Any]] = [
+    (["\ud83d\ude00", "\U0001f600"], ["\\ud83d\\ude00", "\U0001f600"]),
+    ({"\ud83d\ude00": 1, "\U0001f600": 2}, {"\\ud83d\\ude00": 1, "\U0001f600": 2}),
+    ({Key("key"): 1, "other": 2}, {"key": 1, "other": 2}),
+    (Mapping(3), {"size": 3}),
+    ([Sequence()], [{"size": 1}]),
+    ({"entry": (Mapping(),)}, {"entry": [{"size": 1}]}),
+    (numpy.longdouble("1e400"), "1e+400"),
+    (numpy.longdouble("-1e-400"), "-1e-400"),
+    (numpy.array([0, float("inf"), float("nan")], dtype=numpy.longdouble), [0.0, "Infinity", "NaN"]),
+    (numpy.clongdouble(numpy.longdouble("1e400")), "(1e+400+0j)"),
+    (numpy.timedelta64("NaT", "s"), "NaT"),
+    (numpy.array([["NaT", 5]], dtype="m8[s]"), [["NaT", 5.0]]),
+    (numpy.datetime64("-0044-03-15"), "-0044-03-15"),
+    (numpy.array(["0044-03-15", "NaT"], dtype="M8[D]"), ["0044-03-15", "NaT"]),
     (numpy.float32(1.5), 1.5),
     ({"n": numpy.int64(3)}, {"n": 3}),
     (numpy.sum([1, 2]), 3),
@@ -153,7 +200,7 @@ CONVERTED: list[tuple[Any, Any]] = [
     (numpy.datetime64("2024-05-06T07:08:09.123456789"), "2024-05-06T07:08:09.123456789"),
     (numpy.array(["2024-05-06", "NaT"], dtype="datetime64[D]"), ["2024-05-06", "NaT"]),
     (numpy.timedelta64(1500, "ms"), 1.5),
-    (numpy.array([1, "NaT"], dtype="timedelta64[m]"), [60.0, "NaN"]),
+    (numpy.array([1, "NaT"], dtype="timedelta64[m]"), [60.0, "NaT"]),
     (numpy.ma.masked_array([1, 2], mask=[0, 1]), [1, None]),
     (numpy.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]), [[1, 2.5]]),
     (array.array("d", [1.5]), [1.5]),
@@ -234,6 +281,9 @@ def test_result_is_converted_by_the_documented_rules(value: Any, expected: Any) 
     "value",
     [
         Model([1]),
+        filled(),
+        Name("text"),
+        [Sequence(), Name("text")],
         {"model": Model({2: 3})},
         nested(201),
         nested(974),
@@ -243,7 +293,20 @@ def test_result_is_converted_by_the_documented_rules(value: Any, expected: Any) 
         ValueError("as a value"),
         Model,
     ],
-    ids=["object", "nested object", "201 levels", "974 levels", "1200 levels", "array", "range", "exception", "class"],
+    ids=[
+        "object",
+        "entries and fields",
+        "text with fields",
+        "nested text with fields",
+        "nested object",
+        "201 levels",
+        "974 levels",
+        "1200 levels",
+        "array",
+        "range",
+        "exception",
+        "class",
+    ],
 )
 def test_result_without_a_json_form_is_pickled(value: Any) -> None:
     head, content = report(value)
@@ -289,12 +352,19 @@ def test_result_that_cannot_be_pickled_completes_with_its_text_and_a_warning(val
     assert "error" not in head
 
 
+@pytest.mark.parametrize("value", [{"key": 1, Key("key"): 2}, [({Key("key"): 1, Key("key"): 2},)]])
+def test_result_with_two_keys_of_the_same_text_fails(value: Any, tmp_path: Path) -> None:
+    head, _ = report(value, scratch=str(tmp_path / "root" / "1"))
+    assert head["message"].startswith("the keys 'key' and 'key' of the result are one key in JSON")
+
+
 @pytest.mark.parametrize(
     ("value", "first", "second"),
     [
         ({1: "a", "1": "b"}, "1", "'1'"),
         ({"x": [{None: 1, "null": 2}]}, "None", "'null'"),
         ({True: 1, "true": 2}, "True", "'true'"),
+        ({"\ud83d\ude00": 1, "\\ud83d\\ude00": 2}, "'\\ud83d\\ude00'", "'\\\\ud83d\\\\ude00'"),
         ({Colour.RED: 1, "red": 2}, "<Colour.RED: 'red'>", "'red'"),
         ({SURROGATE: 1, "caf\\udce9.fits": 2}, "'caf\\udce9.fits'", "'caf\\\\udce9.fits'"),
     ],

@@ -94,7 +94,7 @@ def _frozen(credentials: Any) -> Any:
 
 
 def _key(credentials: Any) -> tuple[str, str] | None:
-    """Return what tells two sets of credentials apart; None if they cannot be read."""
+    """Return what distinguishes two sets of credentials; None if they cannot be read."""
     try:
         frozen = _frozen(credentials)
     except (BotoCoreError, ClientError):

@@ -17,7 +17,7 @@ class StateFolder:
     """The state folder of one process, which is created at most once.
 
     Invariant, with a test: once the folder has been used, neither it nor a folder above is created again: a job whose
-    folder was deleted or renamed would go on in an empty one, without its instances and messages.
+    folder was deleted or renamed would continue in an empty one, without its instances and messages.
     """
 
     def __init__(self, path: Path) -> None:

@@ -86,7 +86,8 @@ def _attempts(statistics: JobStatistics) -> Iterator[str]:
 
 _FAILURE_SECTIONS: Mapping[str, tuple[AttemptOutcome, ...]] = {
     "Exceptions summary": (AttemptOutcome.EXCEPTION,),
-    "Other failures": (AttemptOutcome.EXITED, AttemptOutcome.TIMED_OUT, AttemptOutcome.RETRY_REQUESTED),
+    "Other failures": (AttemptOutcome.EXITED, AttemptOutcome.TIMED_OUT),
+    "Requested retries": (AttemptOutcome.RETRY_REQUESTED,),
     "Interrupted attempts": (AttemptOutcome.LOST,),
 }
 

@@ -43,7 +43,7 @@ _OUTCOMES = {
 _OUTCOME_CODES = {event_type: OUTCOME_TO_CODE[outcome] for event_type, outcome in _OUTCOMES.items()}
 _TASK_CODES = frozenset(code for event_type, code in EVENT_TO_CODE.items() if is_task_event(event_type))
 _RETRY_REQUESTED = OUTCOME_TO_CODE[AttemptOutcome.RETRY_REQUESTED]
-_LAST_REQUEST = "requested a retry"
+_LAST_REQUESTS = ("requested a retry", "requests a retry")
 """In the cause of a dead task whose last attempt requested a retry: that attempt has no other end event."""
 _ENCODE = compact_encoder(default=str)
 
@@ -171,7 +171,7 @@ class _Fold:
         outcome, reason = _OUTCOME_CODES[event_type], ""
         if event_type is not EventType.TASK_COMPLETED:
             reason = _reason(event)
-            if event_type is EventType.TASK_DEAD and _LAST_REQUEST in reason:
+            if event_type is EventType.TASK_DEAD and any(request in reason for request in _LAST_REQUESTS):
                 outcome = _RETRY_REQUESTED
         elif event.retry:
             outcome, reason = _RETRY_REQUESTED, _reason(event)

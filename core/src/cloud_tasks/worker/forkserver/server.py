@@ -195,6 +195,8 @@ class _Server:
         problem = ""
         # With spawn, each task process runs worker_init itself.
         if self._config.on_init is not None and not self._config.spawn:
+            # A worker within worker_init would run all tasks.
+            os.environ[TASK_MARK] = "1"
             try:
                 self._config.on_init(self._config.data)
                 flush_files()

@@ -76,6 +76,8 @@ class Supervisor:
         """Tasks that the deaths in a row interrupted."""
         self._breaker = CircuitBreaker()
         self._is_shutting_down = False
+        self._is_ending = False
+        """Whether a shutdown has ended running tasks."""
         self._end_at = float("inf")
         """Time at which a shutdown ends running tasks (`time.monotonic`); infinite for no shutdown."""
         self._flag_updates: deque[Callable[[], None]] = deque()
@@ -309,10 +311,14 @@ class Supervisor:
 
     def _end_running(self) -> None:
         self._executor.end_all("shutdown")
-        self._parts.loop.later(_END_TIMEOUT, self._end_forkserver)
+        if not self._is_ending:
+            self._is_ending = True
+            self._parts.loop.later(_END_TIMEOUT, self._end_forkserver)
 
     def _end_forkserver(self) -> None:
         """Kill a fork server that has not ended its tasks."""
+        if not self._executor.count:
+            return
         self._parts.log.warning("The fork server does not end its tasks; it will be killed")
         self._forkserver.kill()
         self._parts.loop.later(_END_TIMEOUT, self._end_forkserver)

@@ -49,6 +49,8 @@ _OF_OUTPUT = _OWN_ERRORS | {errno.EPIPE, errno.EAGAIN}
 _OF_TASK = (errno.EBADF, errno.EFBIG)
 _CHAIN_LIMIT = 50
 """Exceptions of a chain that are looked at."""
+_PRINTED_LIMIT = 200
+"""Exceptions of a chain or group above which only the first has a traceback: each takes time."""
 _OWN_MODULES = ("cloud_tasks.worker.", "asyncio.")
 _SOURCE_LIMIT = 16 * 1024 * 1024
 """Bytes of a source file above which its lines are left out of tracebacks."""
@@ -161,6 +163,13 @@ def _traceback_of(error: BaseException) -> str:
 
     source.open = open_source
     try:
+        if sum(1 for _ in _chain(error, _PRINTED_LIMIT)) == _PRINTED_LIMIT:
+            frames = "".join(traceback.format_tb(_user_frames(error)))
+            head, end = (
+                "Traceback (most recent call last):\n",
+                f"({_PRINTED_LIMIT} or more other exceptions are left out)\n",
+            )
+            return f"{head}{frames}{describe(error)}\n{end}"
         return "".join(traceback.format_exception(type(error), error, _user_frames(error)))
     finally:
         source.open = former
@@ -218,10 +227,10 @@ def _means(error: BaseException, unwritable: bool, own: set[_File]) -> dict[str,
     return {}
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, its causes and the members of its groups."""
+def _chain(error: BaseException, limit: int = _CHAIN_LIMIT) -> Iterator[BaseException]:
+    """Yield an exception, its causes and the members of its groups, up to a number."""
     waiting, seen = [error], 0
-    while waiting and seen < _CHAIN_LIMIT:
+    while waiting and seen < limit:
         current = waiting.pop()
         seen += 1
         yield current

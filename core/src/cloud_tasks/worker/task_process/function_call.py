@@ -11,9 +11,8 @@ Every successful task passes `call_function`: see `runner` for what that means.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from json import loads
+from json import JSONEncoder, loads
 from os import environ, getpid
 from sys import getrecursionlimit
 from typing import Any
@@ -26,10 +25,8 @@ from cloud_tasks.worker.task_process.exception_report import MAX_RECURSION, exce
 __all__ = ["Function", "call_function"]
 
 _encode_result = compact_encoder(allow_nan=False)
-# In JSON: a key that may not have been text, so that two may be one; half of a surrogate pair, or what looks like it.
-_has_odd_key = re.compile(r'"(?=[-0-9tfn])(?:-?\d[\d.e+-]*+|true|false|null)":').search
-_has_lone_surrogate = re.compile(r"\\\\ud|\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]").search
-_END_OF_KEY = '":'
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_TEXT = frozenset({str})
 _SHORT = 400
 """Characters of JSON that cannot have more than `_MAX_BRACKETS` levels, nor a number of 1,000 digits."""
 _MAX_BRACKETS = 200
@@ -68,7 +65,10 @@ def call_function(
     try:
         # The C encoder would exceed the stack within a higher limit that the task has set.
         text = _encode_result(value) if getrecursionlimit() <= MAX_RECURSION else ""
-        if not text or (_END_OF_KEY in text and _has_odd_key(text)) or ("\\ud" in text and _has_lone_surrogate(text)):
+        if "\\ud" in text:
+            # Raises an error if it has surrogates, two of which would be read as another character.
+            JSONEncoder(ensure_ascii=False).encode(value).encode()
+        if not text or (type(value) not in _SCALARS and _is_ambiguous(value)):
             text = ""
         elif not retry and (limits[0] is None or len(text) <= limits[0]) and (len(text) <= _SHORT or _is_flat(text)):
             return {}, text.encode()
@@ -83,6 +83,23 @@ def call_function(
 
 def _is_numpy_bool(kind: type) -> bool:
     return kind.__name__ in ("bool", "bool_") and kind.__module__ == "numpy"
+
+
+def _is_ambiguous(value: Any) -> bool:
+    """Return whether JSON is not all of a value: keys that are not plain text may be equal, classes may have fields."""
+    waiting = [value]
+    for container in waiting:
+        entries = container if isinstance(container, (list, tuple)) else ()
+        if isinstance(container, dict):
+            if not _TEXT.issuperset(map(type, container)):
+                return True
+            entries = container.values()
+        kinds = {type(container), *map(type, entries)} - _SCALARS
+        if any(hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__") for kind in kinds):
+            return True
+        if any(issubclass(kind, (dict, list, tuple)) for kind in kinds):
+            waiting += [entry for entry in entries if isinstance(entry, (dict, list, tuple))]
+    return False
 
 
 def _is_flat(text: str) -> bool:

@@ -21,6 +21,8 @@ __all__ = ["NotJsonError", "RefusedResultError", "convert", "encode", "is_within
 
 _MAX_ENTRIES = 1_000_000
 """Entries of an array above which it is pickled: as JSON it would take many times its memory."""
+_SHORT_YEAR = re.compile(r"^-(?=\d{3}-)")
+"""Year before Christ with a digit less than others, as NumPy writes it."""
 _MAX_REPR = 2000
 _MAX_KEY = 40
 _MAX_NAME = 200
@@ -82,6 +84,8 @@ def _convert(value: Any, depth: int) -> Any:
     if value is None or kind is bool or (kind is float and math.isfinite(value)):
         return value
     if isinstance(value, (str, int, float)):
+        if _has_fields(kind) and not _is_enum(value):
+            raise NotJsonError("a value with fields of its own")
         return _scalar(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         import base64
@@ -89,6 +93,10 @@ def _convert(value: Any, depth: int) -> Any:
         return base64.b64encode(bytes(value)).decode()
     if depth == 0:
         raise NotJsonError(f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, (list, tuple, dict)) and _has_fields(kind):
+        if len(value):
+            raise NotJsonError("both entries and fields")
+        return _fields(value, kind, depth - 1)
     if isinstance(value, (list, tuple)):
         return [_convert(entry, depth - 1) for entry in value]
     if isinstance(value, dict):
@@ -100,6 +108,14 @@ def _convert(value: Any, depth: int) -> Any:
         if converted is not _NOT_APPLICABLE:
             return converted
     raise NotJsonError(f"no rule for {type_name(value)}")
+
+
+def _has_fields(kind: Any) -> bool:
+    return hasattr(kind, "__dataclass_fields__") or isinstance(getattr(kind, "__attrs_attrs__", None), tuple)
+
+
+def _is_enum(value: Any) -> bool:
+    return "enum" in modules and isinstance(value, modules["enum"].Enum)
 
 
 def _scalar(value: Any) -> Any:
@@ -166,7 +182,23 @@ def _array(value: Any, kind: Any, depth: int) -> Any:
     if type(plain) is kind:
         # Extended precision has no type in Python.
         plain = complex(value) if of == "c" else float(value)
-    return _convert(plain, depth)
+        if _exceeds_double(value.real, plain.real) or _exceeds_double(value.imag, plain.imag):
+            return str(value)
+    return _time(_convert(plain, depth)) if of in ("M", "m") else _convert(plain, depth)
+
+
+def _exceeds_double(value: Any, plain: float) -> bool:
+    """Return whether a finite number that is not zero has become infinite or zero."""
+    return plain in (0.0, math.inf, -math.inf) and bool(value != plain)
+
+
+def _time(plain: Any) -> Any:
+    """Return times of NumPy, as text or seconds, like those of other libraries: NaT, years of four digits."""
+    if isinstance(plain, list):
+        return [_time(entry) for entry in plain]
+    if plain == "NaN":
+        return "NaT"
+    return _SHORT_YEAR.sub("-0", plain) if isinstance(plain, str) else plain
 
 
 def _labelled(series: Any, depth: int) -> Any:
