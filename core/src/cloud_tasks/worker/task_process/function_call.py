@@ -11,7 +11,7 @@ Every successful task passes `call_function`: see `runner` for what that means.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from json import JSONEncoder, loads
 from os import environ, getpid
 from sys import getrecursionlimit
@@ -89,7 +89,7 @@ def _is_ambiguous(value: Any) -> bool:
     """Return whether JSON is not all of a value: keys that are not plain text may be equal, classes may have fields."""
     waiting = [value]
     for container in waiting:
-        entries = container if isinstance(container, (list, tuple)) else ()
+        entries: Collection[Any] = container if isinstance(container, (list, tuple)) else ()
         if isinstance(container, dict):
             if not _TEXT.issuperset(map(type, container)):
                 return True
