@@ -24,7 +24,7 @@ from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog
 from cloud_tasks.controller import Progress
 from cloud_tasks.model import Event, Money
-from cloud_tasks.store import Store
+from cloud_tasks.store import JobClock, Store
 
 RUN = START + timedelta(days=1)
 NOW = RUN + timedelta(minutes=10)
@@ -72,8 +72,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return present[0]
 
-    for module in ("status", "monitor", "report"):
-        monkeypatch.setattr(f"cloud_tasks.cli.commands.job.{module}.datetime", Clock)
+    monkeypatch.setattr(JobClock, "now", lambda self: present[0])
     monkeypatch.setattr("cloud_tasks.store.store.datetime", Clock)
 
     def set_now(now: datetime) -> None:
