@@ -176,7 +176,7 @@ class SimulatedCloud:
         known = self._by_token.get(request.client_token)
         if known is None:
             self._refuse(request.offer)
-            is_rival = request.labels["run"] == RIVAL_RUN
+            is_rival = request.labels.get("run") == RIVAL_RUN
             if not is_rival:
                 self._on_launch(request)
                 self._zone_of[request.client_token] = request.offer.zone
