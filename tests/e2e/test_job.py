@@ -78,7 +78,7 @@ def test_program_that_cannot_be_imported_ends_the_job_with_its_error(desk: Any) 
     assert job.returncode == 1
     error = "ModuleNotFoundError: No module named 'numpy_missing'"
     assert "2 instances exited before the worker started; last output of local-" in job.stderr
-    assert f": {error}; resume it with" in job.stderr
+    assert f": {error}; instance terminated: startup script exited (exit code 1); resume it with" in job.stderr
     assert job.stderr.index("sent no heartbeat; its last output:") < job.stderr.index("Error: job stopped")
     assert "startup script is" not in job.stderr
     assert desk.processes() == []

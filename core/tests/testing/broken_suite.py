@@ -29,6 +29,7 @@ from cloud_tasks.model import (
     Task,
 )
 from cloud_tasks.plugin import (
+    CheckContext,
     Compute,
     ComputeContext,
     Delivery,
@@ -36,6 +37,7 @@ from cloud_tasks.plugin import (
     EventSink,
     EventSinkBackend,
     EventSinkContext,
+    Finding,
     Pricing,
     PricingContext,
     Queue,
@@ -73,7 +75,7 @@ def broken_queue(kind: type[MemoryQueue]) -> QueueSubject:
         yield kind(provider.queues, provider.queue.traits, name=context.name, lease=context.lease)
 
     return QueueSubject(
-        backend=attrs.evolve(provider.queue, open=open_broken),
+        backend=attrs.evolve(provider.queue, open=open_broken, check=getattr(kind, "check", None)),
         lease=timedelta(seconds=30),
         advance=provider.clock.advance,
         patience=timedelta(seconds=0.1),
@@ -176,6 +178,14 @@ class BringsMoreThanAsked(MemoryQueue):
 class InventsMessages(MemoryQueue):
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
         return super().receive(max_messages, wait=wait) or [Delivery(lease_id="?", body=b"", delivery_count=1)]
+
+
+def prevent_every_run(settings: Any, context: CheckContext) -> Iterator[Finding]:
+    yield Finding(ok=False, subject="account", message="is not known", prevents_run=True)
+
+
+class PreventsQueuesThatWork(MemoryQueue):
+    check = staticmethod(prevent_every_run)
 
 
 class LooksOnlyWhenAsked(MemoryQueue):
@@ -282,7 +292,12 @@ def broken_compute(kind: type[MemoryCompute]) -> ComputeSubject:
         return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="moon-a"))
 
     return ComputeSubject(
-        backend=attrs.evolve(provider.compute, open=open_broken, check_launch=getattr(kind, "check_launch", None)),
+        backend=attrs.evolve(
+            provider.compute,
+            open=open_broken,
+            check=getattr(kind, "check", None),
+            check_launch=getattr(kind, "check_launch", None),
+        ),
         offer=offer,
         runs_scripts=False,
         foreign=provider.instances.start_unmanaged,
@@ -290,6 +305,10 @@ def broken_compute(kind: type[MemoryCompute]) -> ComputeSubject:
         advance=provider.clock.advance,
         patience=timedelta(seconds=0.1),
     )
+
+
+class PreventsLaunchesThatWork(MemoryCompute):
+    check = staticmethod(prevent_every_run)
 
 
 class LaunchesEveryTime(MemoryCompute):

@@ -33,6 +33,7 @@ WRONG = {
     "IgnoresDelays": "send_with_a_delay_is_not_early_if_supported release_with_a_delay_is_not_early_if_supported",
     "BringsMoreThanAsked": "receive_returns_at_most_max_messages",
     "InventsMessages": "receive_from_an_empty_queue_returns_nothing",
+    "PreventsQueuesThatWork": "check_prevents_no_run_on_an_account_that_works",
     "LooksOnlyWhenAsked": "receive_returns_a_message_sent_while_waiting",
     "NeverLeases": "receive_never_leases_a_message_twice lease_hides_a_message_until_it_expires",
     "LeasesNeverEnd": "lease_hides_a_message_until_it_expires",
@@ -45,6 +46,7 @@ WRONG = {
     "ExtendIsForEver": "extend_prolongs_a_lease",
     "ReleaseDoesNothing": "release_makes_a_message_visible_at_once calls_can_be_repeated_after_throttling",
     "DepthIsAGuess": "depth_follows_messages_if_exact",
+    "PreventsLaunchesThatWork": "check_prevents_no_run_on_an_account_that_works",
     "LaunchesEveryTime": "launch_repeated_with_one_token_starts_one_instance"
     " launch_concurrent_with_one_token_starts_one_instance calls_can_be_repeated_after_a_lost_answer",
     "ChecksTooStrictly": "check_launch_accepts_a_request_that_can_be_launched",

@@ -88,7 +88,7 @@ def test_translated_message_is_one_line_with_hint() -> None:
         "sending: AccessDenied: injected error; show the required permissions with: cloud-tasks doctor --policy"
     )
     assert "aws configure" in str(translate(NoCredentialsError()))
-    assert "cloud-tasks doctor" in str(translate(refusal("ExpiredTokenException")))
+    assert "aws sso login" in str(translate(refusal("ExpiredTokenException")))
 
 
 def test_invalid_response_is_transient() -> None:

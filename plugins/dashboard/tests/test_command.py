@@ -140,7 +140,7 @@ def test_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
         (("--port", "x"), "not a valid integer"),
         (("--folder", "nowhere"), "does not exist"),
         (("--folder", "file.txt"), "is a file"),
-        (("--db-file", "nowhere.db"), "job database nowhere.db not found; check --db-file"),
+        (("--db-file", "nowhere.db"), "job database nowhere.db not found in "),
         (("--db-file", "file.txt"), "not a job database of cloud-tasks; check --db-file"),
         (("--db-file", "damaged.db"), "damaged.db: the job database is damaged: the table tasks is missing; restore"),
         (("--db-file", "job.db", "--folder", "."), "exclude each other; use one of them"),

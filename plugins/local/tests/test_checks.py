@@ -10,9 +10,13 @@ from cloud_tasks_local.settings import LocalSettings
 
 
 def check(folder: Path) -> Finding:
+    return found_by_check(LocalSettings(state_dir=folder))
+
+
+def found_by_check(settings: LocalSettings) -> Finding:
     backend = Registry(only=["local"]).queue("local")
     assert backend.check is not None
-    (found,) = backend.check(LocalSettings(state_dir=folder), CheckContext())
+    (found,) = backend.check(settings, CheckContext())
     return found
 
 
@@ -23,10 +27,14 @@ def test_check_accepts_a_state_folder_that_can_be_created_and_creates_none(tmp_p
 
 
 def test_check_refuses_a_state_folder_below_a_file_or_a_broken_link(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "link"):
-        found = check(tmp_path / name / "state")
+        # Since the configuration was read, which refuses such a folder, too.
+        settings = LocalSettings(state_dir=tmp_path / name / "state")
+        if name == "file":
+            (tmp_path / name).write_text("x")
+        else:
+            (tmp_path / name).symlink_to(tmp_path / "nowhere")
+        found = found_by_check(settings)
         assert (found.ok, found.prevents_run) == (False, True)
         assert found.message == f"{tmp_path / name} is not a folder"
         assert "--local-state-dir" in found.remedy

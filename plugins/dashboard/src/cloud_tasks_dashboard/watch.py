@@ -176,7 +176,8 @@ class Watch:
 
     def _read(self, connection: sqlite3.Connection) -> Snapshot:
         connection.execute("BEGIN")
-        check_content(connection, self.path, sample=CHECKED_TASKS)
+        if self._snapshot is None:
+            check_content(connection, self.path, sample=CHECKED_TASKS)
         job = read_job(connection)
         if job is None:
             raise StoreError(

@@ -90,7 +90,7 @@ def test_retry_failed_dry_run_counts_and_changes_nothing(finished: CommandLine) 
         (["--retry-failed", "--where", ","], "no status given"),
         (["--where", "failed"], "add --retry-failed"),
         (["--retry-failed", "--task-file", "t.json"], "omit --task-file"),
-        (["--retry-failed"], "not found; check --db-file"),
+        (["--retry-failed"], "job database job.db not found in "),
     ],
 )
 def test_retry_failed_reports_bad_input_in_one_line(shell: CommandLine, arguments: list[str], reason: str) -> None:

@@ -12,9 +12,10 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import all_regions_option, examples, force_option, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
-from cloud_tasks.cli.options.database import database_of, note_missing_record
+from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.listing import echo_table, note_region
+from cloud_tasks.cli.options.missing_record import note_missing_record
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm

@@ -9,8 +9,8 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import all_regions_option, examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
-from cloud_tasks.cli.options.database import note_missing_record
 from cloud_tasks.cli.options.listing import listing_options, note_region, show_rows
+from cloud_tasks.cli.options.missing_record import note_missing_record
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig, Layer
 from cloud_tasks.controller import expiry, open_regions

@@ -14,8 +14,9 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
-from cloud_tasks.cli.options.database import database_of, note_missing_record
+from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.durations import wait_option
+from cloud_tasks.cli.options.missing_record import note_missing_record
 from cloud_tasks.cli.options.queues import users_of
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
