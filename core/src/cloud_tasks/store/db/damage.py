@@ -57,7 +57,8 @@ def check_content(connection: sqlite3.Connection, path: Path, *, sample: int | N
     if connection.execute(f"SELECT 1 FROM counters WHERE {_ODD_COUNTER}").fetchone():
         raise damage_error(path, "a number of tasks is invalid")
     (has_tasks, total) = connection.execute(
-        "SELECT (SELECT max(seq) FROM tasks) IS NOT NULL, coalesce((SELECT value FROM counters WHERE name = 'total'), 0)"
+        "SELECT (SELECT max(seq) FROM tasks) IS NOT NULL,"
+        " coalesce((SELECT value FROM counters WHERE name = 'total'), 0)"
     ).fetchone()
     if has_tasks and connection.execute("SELECT 1 FROM job").fetchone() is None:
         raise damage_error(path, "the record of the job is missing")
