@@ -38,4 +38,5 @@ def test_instance_without_a_worker_terminates_itself(
             request = request_of(startup_script=script, startup_timeout=timedelta(seconds=1))
             instance_id = compute.launch(request).instance_id
             eventually(lambda: compute.instances(context.job_id) == ())
-            assert compute.console_log(instance_id).endswith(f"cloud-tasks: {reason}; this instance ends\n")
+            # The shell of the script may report afterwards that the script was terminated.
+            assert f"cloud-tasks: {reason}; this instance ends" in compute.console_log(instance_id).splitlines()
