@@ -27,6 +27,8 @@ def check_folder(path: str | os.PathLike[str], *, permissions: bool = True) -> N
         try:
             is_folder = stat.S_ISDIR(os.stat(each).st_mode)
         except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(each):
+                raise ValueError(f"{each} is a link to nothing; choose another one") from None
             each = os.path.dirname(each)
             continue
         except OSError as error:

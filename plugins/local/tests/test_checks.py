@@ -36,5 +36,6 @@ def test_check_refuses_a_state_folder_below_a_file_or_a_broken_link(tmp_path: Pa
             (tmp_path / name).symlink_to(tmp_path / "nowhere")
         found = found_by_check(settings)
         assert (found.ok, found.prevents_run) == (False, True)
-        assert found.message == f"{tmp_path / name} is not a folder"
+        problem = "is not a folder" if name == "file" else "is a link to nothing"
+        assert found.message == f"{tmp_path / name} {problem}"
         assert "--local-state-dir" in found.remedy

@@ -11,7 +11,6 @@ import pytest
 from cloud_tasks.builtin import open_task_source
 from cloud_tasks.errors import InputError
 
-pytest.importorskip("aiohttp")
 TASKS = b'[{"task_id": "a", "data": {}}]'
 REDIRECTS: dict[str, str | None] = {
     "/relative.json": "/tasks.json",

@@ -10,6 +10,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -183,7 +184,6 @@ def test_output_file_in_the_home_folder_is_expanded(job: Path, monkeypatch: pyte
 
 
 def test_output_file_that_is_an_export_or_report_is_overwritten(job: Path) -> None:
-    pytest.importorskip("pyarrow")
     Path("empty").touch()
     write(WRITTEN[0], "empty")
     for number, command in enumerate(WRITTEN):
@@ -203,8 +203,7 @@ def test_output_file_of_another_origin_is_refused(job: Path, kind: str) -> None:
 
 
 def test_output_file_with_other_parquet_columns_is_refused(job: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"task": ["a"], "status": [1]}), "found")
+    pyarrow.parquet.write_table(pyarrow.table({"task": ["a"], "status": [1]}), "found")
     assert "is not an export" in refuse(*WRITTEN[0], "--db-file", "job.db", "-o", "found")
 
 

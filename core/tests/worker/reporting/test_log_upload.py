@@ -87,8 +87,8 @@ def test_log_upload_keeps_the_log_of_each_attempt_on_disk_and_in_the_store(worke
 
 
 def test_log_upload_that_fails_fails_no_task(worker: Harness) -> None:
-    # A link to nothing: only creating the folder fails.
-    (worker.folder / "store").symlink_to("nowhere")
+    # A folder has the name of the log.
+    (worker.folder / "store" / "task-0.1.log").mkdir(parents=True)
     finished = worker.run_tasks({"do": "print"}, {"do": "nothing"}, args=("--log-store", "store"))
     assert finished.code == 3
     assert [event["event_type"] for event in worker.events("task_exception", "task_completed")] == [
