@@ -284,8 +284,8 @@ def test_monitor_detects_a_burstable_type_that_nobody_named(tmp_path, monkeypatc
 def price_without(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Rank and book at prices without some of the charges."""
 
-    def known_prices(faults: MoneyFaults, elapsed: Callable[[], timedelta]) -> Any:
-        return make_prices(attrs.evolve(faults, **changes), elapsed)
+    def known_prices(faults: Callable[[], MoneyFaults], elapsed: Callable[[], timedelta]) -> Any:
+        return make_prices(lambda: attrs.evolve(faults(), **changes), elapsed)
 
     monkeypatch.setattr("simulated_cloud.world.make_prices", known_prices)
 

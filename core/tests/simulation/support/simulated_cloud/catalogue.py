@@ -74,15 +74,16 @@ def _dedicated() -> tuple[InstanceType, ...]:
 
 def prices(requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
     """Return offers, as `cloud_tasks.plugin.Pricing.price` does."""
-    return make_prices(MoneyFaults(), lambda: timedelta(0))(requests)
+    return make_prices(MoneyFaults, lambda: timedelta(0))(requests)
 
 
 def make_prices(
-    faults: MoneyFaults, elapsed: Callable[[], timedelta]
+    faults: Callable[[], MoneyFaults], elapsed: Callable[[], timedelta]
 ) -> Callable[[Sequence[OfferRequest]], Sequence[Offer | Unpriced]]:
     """Return a function that prices requests at the present.
 
     Args:
+        faults: Return the present faults.
         elapsed: Return the time since the start of the simulation.
     """
 
@@ -90,7 +91,7 @@ def make_prices(
         offer = _price(request)
         if isinstance(offer, Unpriced):
             return offer
-        return attrs.evolve(offer, price=faults.charges(offer, elapsed()))
+        return attrs.evolve(offer, price=faults().charges(offer, elapsed()))
 
     return lambda requests: [price(request) for request in requests]
 

@@ -155,7 +155,7 @@ class SimulatedCloud:
         """Zones that the present controller knows by instance, as `note_zones` requires."""
         self.listed_at = loop.now()
         """Time of the last listing."""
-        self._prices = make_prices(faults.money, lambda: loop.now() - START)
+        self._prices = make_prices(lambda: self.faults.money, lambda: loop.now() - START)
         self._no_capacity: dict[tuple[str, str, ProvisioningModel], datetime] = {}
 
     # -- the Protocol ----------------------------------------------------------------------------------------------
@@ -290,6 +290,11 @@ class SimulatedCloud:
     def _refusal(self, message: str, scope: RefusalScope, reason: str) -> LaunchRefusedError:
         pause = timedelta(seconds=self._rng.choice((60, 300)))
         return LaunchRefusedError(message, scope=scope, retry_after=pause, reason=reason)
+
+    def lists_rivals(self) -> bool:
+        """Return whether a listing may show an instance of another controller."""
+        rivals = (each for each in self.all_instances.values() if each.is_rival)
+        return any(each.ended_at is None or self._is_hidden(each) for each in rivals)
 
     def vcpus(self) -> int:
         return sum(instance.offer.instance_type.vcpus for instance in self.existing())

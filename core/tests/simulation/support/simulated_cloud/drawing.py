@@ -132,10 +132,10 @@ def _draw_job(
         spot_fallback=rng.random() < 0.5,
         canary=rng.random() < 0.2,
         exact_depth=rng.random() < 0.5,
-        scaling_check_interval=timedelta(seconds=rng.choice((10, 60))),
+        scaling_check_interval=timedelta(seconds=rng.choice((10, 30, 60, 60))),
         idle_limit=timedelta(minutes=rng.choice((5, 15, 60))),
         max_lifetime=rng.choice((None, timedelta(days=1), timedelta(hours=rng.randint(1, 6)))),
         latency=timedelta(milliseconds=rng.choice((50, 500, 2000))),
         max_parallel_launches=rng.randint(1, 10),
-        event_wait=timedelta(seconds=rng.choice((1, 10, 20))),
+        event_wait=timedelta(seconds=rng.choice((5, 10, 20))),
     )

@@ -43,11 +43,11 @@ __all__ = ["Simulation", "SimulationResult"]
 JOB_ID = "simulated"
 
 _PLACE = {"compute region": "sim"}
-_FAULTY_TIME = timedelta(days=1)
+_FAULTY_TIME = timedelta(hours=12)
 """Time after which all faults stop, so that the job can complete."""
-_END = timedelta(days=3)
+_END = timedelta(days=7)
 _RUNS = 12
-"""Maximum number of runs of a job; the last is without faults."""
+"""Maximum number of runs of a job; the last is without faults and limit on the total cost."""
 
 
 @attrs.frozen(kw_only=True)
@@ -168,6 +168,7 @@ class Simulation:
                 raise InvariantViolation(f"1: the job did not complete in {len(outcomes)} runs: {outcomes}")
             if len(outcomes) == _RUNS - 1:
                 self._calm()
+                self._limits = attrs.evolve(self._limits, max_total_cost=None)
             outcome = self._run_once()
             if outcome is not None:
                 outcomes.append(outcome)
@@ -229,6 +230,7 @@ class Simulation:
         except ProviderError as error:
             self.monitor.setup_failed(error)
             loop.run_for(timedelta(seconds=30))
+            self._world.repair()
 
     def _read_tasks(self) -> Iterator[Task]:
         for n in range(self._scenario.tasks):
@@ -246,7 +248,7 @@ class Simulation:
 
     def _has_rivals(self) -> bool:
         runs = self._second is not None and self._second.controller is not None and not self._second.is_over
-        return runs or any(instance.is_rival for instance in self._world.cloud.existing())
+        return runs or self._world.cloud.lists_rivals()
 
     def _wait_for_rivals(self) -> None:
         """Let other controllers end before the job is continued, as the reason of the abort advises."""

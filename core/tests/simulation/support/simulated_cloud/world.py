@@ -110,7 +110,7 @@ class World:
             skew=faults.clocks.cloud,
         )
         monitor.cloud = self.cloud
-        self.prices = make_prices(faults.money, self._elapsed)
+        self.prices = make_prices(lambda: self.cloud.faults.money, self._elapsed)
         """Prices requests at the present, as `cloud_tasks.plugin.Pricing.price` does."""
         self._check_silent_instances()
         self._make_proxies()
@@ -264,8 +264,8 @@ class World:
         self._locked_until = START
         for queue in (self.tasks, self.events):
             queue.faults = CALM
-        # Its types and prices stay what they are.
-        self.cloud.faults = attrs.evolve(CALM, money=self.cloud.faults.money)
+        # Its types stay what they are, and its prices change no more.
+        self.cloud.faults = attrs.evolve(CALM, money=attrs.evolve(self.cloud.faults.money, price_interval=None))
         proxies = (self.task_calls, self.event_calls, self.cloud_calls, self._worker_task_calls)
         for proxy in (*proxies, self._worker_event_calls):
             proxy.faults = CALM

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     # Faults consist of the parts that the dials set, and scenarios have faults.
     from simulated_cloud.scenario import Scenario
 
-__all__ = ["Dial", "Window", "with_budget", "with_group"]
+__all__ = ["Dial", "Window", "with_budget", "with_group", "with_long_tasks"]
 
 
+_LONG_JOB = timedelta(hours=12)
+"""Total time of all tasks of a job of long tasks."""
 _PRICE_OF_SLOT = 0.012
 """Price of a task slot per hour, in US dollars, about that of the cheapest spot offer."""
 
@@ -57,6 +59,12 @@ def with_group(scenario: Scenario, group: str, **changes: Any) -> Scenario:
     """Return the scenario with changes in one group of its faults."""
     changed = attrs.evolve(getattr(scenario.faults, group), **changes)
     return attrs.evolve(scenario, faults=attrs.evolve(scenario.faults, **{group: changed}))
+
+
+def with_long_tasks(scenario: Scenario) -> Scenario:
+    """Return the scenario with longer tasks, unless all of them together take long already."""
+    longest = max(scenario.mean_task_time, _LONG_JOB / scenario.tasks)
+    return attrs.evolve(scenario, mean_task_time=min(scenario.mean_task_time * 3, longest))
 
 
 def with_budget(rng: random.Random, scenario: Scenario) -> Scenario:

@@ -19,7 +19,7 @@ from cloud_tasks.model import (
     PriceBreakdown,
     ProvisioningModel,
 )
-from simulated_cloud.dials.dial import Dial, with_budget, with_group
+from simulated_cloud.dials.dial import Dial, with_budget, with_group, with_long_tasks
 
 if TYPE_CHECKING:
     from simulated_cloud.scenario import Scenario
@@ -102,7 +102,7 @@ def allowed_slots(vcpus: int, sustained_cpu: float, constraints: Constraints, ty
 def _moving_prices(rng: random.Random, scenario: Scenario) -> Scenario:
     interval, rise = timedelta(minutes=rng.choice((5, 20))), rng.uniform(2, 4)
     # A job of hours, so that prices change often.
-    scenario = with_budget(rng, attrs.evolve(scenario, mean_task_time=scenario.mean_task_time * 3))
+    scenario = with_budget(rng, with_long_tasks(scenario))
     takes = rng.random() < 0.5
     return with_group(
         scenario, "money", seed=scenario.seed, price_interval=interval, max_rise=rise, takes_maximum=takes
@@ -110,7 +110,7 @@ def _moving_prices(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _addresses(rng: random.Random, scenario: Scenario) -> Scenario:
-    scenario = with_budget(rng, attrs.evolve(scenario, mean_task_time=scenario.mean_task_time * 3))
+    scenario = with_budget(rng, with_long_tasks(scenario))
     return with_group(scenario, "money", address=Money(rng.choice(("0.005", "0.05"))))
 
 
@@ -129,7 +129,7 @@ def _surplus(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _image_disks(rng: random.Random, scenario: Scenario) -> Scenario:
-    scenario = with_budget(rng, attrs.evolve(scenario, mean_task_time=scenario.mean_task_time * 3))
+    scenario = with_budget(rng, with_long_tasks(scenario))
     return with_group(scenario, "money", image_gb=rng.choice((50.0, 500.0, 2000.0)))
 
 

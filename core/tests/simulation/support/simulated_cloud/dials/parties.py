@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from simulated_cloud.dials.dial import Dial, with_budget, with_group
+from simulated_cloud.dials.dial import Dial, with_budget, with_group, with_long_tasks
 
 if TYPE_CHECKING:
     from simulated_cloud.scenario import Scenario
@@ -63,7 +63,7 @@ def _two_controllers(rng: random.Random, scenario: Scenario) -> Scenario:
     # At once, before the first one has instances, or when it has none again.
     after = rng.choice((timedelta(0), timedelta(0), scenario.busy_time * rng.uniform(0, 0.7)))
     faults = attrs.evolve(scenario.faults, spot_lifetime=timedelta(minutes=rng.choice((15, 60))))
-    scenario = attrs.evolve(scenario, faults=faults, mean_task_time=scenario.mean_task_time * 3)
+    scenario = with_long_tasks(attrs.evolve(scenario, faults=faults))
     return with_group(scenario, "parties", second_after=after)
 
 
