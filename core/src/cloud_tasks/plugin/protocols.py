@@ -247,7 +247,7 @@ class LocatedCompute(Protocol):
     """
 
     def note_zones(self, zones: Mapping[str, str]) -> None:
-        """Note the zones that a job's records have for instances, by instance id.
+        """Note the zones that a job's records have for instances, by instance id, or by client token if it is unknown.
 
         `Compute.terminate` then deletes these instances without a listing, and `Compute.instances` raises if one of
         these zones does not answer.

@@ -46,11 +46,14 @@ def own_instances(compute: Compute, job_id: str, known_runs: Collection[str]) ->
 
 
 def note_zones(compute: Compute, records: Iterable[InstanceRecord]) -> tuple[str, ...]:
-    """Return the instances that are not recorded as ended, after giving their zones to a backend that needs them."""
-    zones = {r.instance_id: r.zone for r in records if r.instance_id is not None and r.ended_at is None}
+    """Return the instances that are not recorded as ended, after giving their zones to a backend that needs them.
+
+    Zones of launches without an answer are given, too: their instances may exist.
+    """
+    open_ones = [record for record in records if record.ended_at is None]
     if isinstance(compute, LocatedCompute):
-        compute.note_zones(zones)
-    return tuple(zones)
+        compute.note_zones({record.instance_id or record.client_token: record.zone for record in open_ones})
+    return tuple(record.instance_id for record in open_ones if record.instance_id is not None)
 
 
 def divide(instance_ids: Sequence[str], failures: int) -> list[Sequence[str]]:

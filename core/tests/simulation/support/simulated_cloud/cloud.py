@@ -179,7 +179,7 @@ class SimulatedCloud:
             is_rival = request.labels.get("run") == RIVAL_RUN
             if not is_rival:
                 self._on_launch(request)
-                self._zone_of[request.client_token] = request.offer.zone
+            self._zone_of[request.client_token] = request.offer.zone
             known = self._create(
                 request.offer, request.client_token, request.labels, request.max_lifetime, is_rival=is_rival
             )
@@ -198,13 +198,15 @@ class SimulatedCloud:
         if any(self.is_silent(zone) for zone in self._zone_of.values()):
             raise ProviderError("no answer from a zone", transient=True)
         seen_until = now - self.faults.listing_lag * self._rng.random()
-        return [
-            self._shown(instance)
+        listed = [
+            instance
             for instance in self.all_instances.values()
             if (instance.ended_at is None or include_terminated or self._is_hidden(instance))
             and instance.created_at <= seen_until
             and not self.is_silent(instance.offer.zone)
         ]
+        self._zone_of.update((each.instance_id, each.offer.zone) for each in listed)
+        return [self._shown(instance) for instance in listed]
 
     def is_silent(self, zone: str) -> bool:
         """Return whether a zone does not answer: without its instances, a listing is complete for other jobs only."""
@@ -215,8 +217,14 @@ class SimulatedCloud:
         self._zone_of.update(zones)
 
     def forget_zones(self) -> None:
-        """Forget what a controller keeps in memory only."""
-        self._zone_of.clear()
+        """Forget what the controller under test keeps in memory only."""
+        kept = {
+            name
+            for each in self.all_instances.values()
+            if each.is_rival
+            for name in (each.instance_id, each.client_token)
+        }
+        self._zone_of = {name: zone for name, zone in self._zone_of.items() if name in kept}
 
     def _is_hidden(self, instance: CloudInstance) -> bool:
         """Return whether the end of an instance is not visible yet."""
