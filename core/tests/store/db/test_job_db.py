@@ -18,6 +18,7 @@ from cloud_tasks.errors import StoreError
 from cloud_tasks.model import InstanceState, Task, TaskStatus
 from cloud_tasks.store import JobState, Store
 from cloud_tasks.store.db.schema import SCHEMA_VERSION
+from cloud_tasks.store.db.writer_lock import WriterLock
 
 
 def names(folder: Path) -> list[str]:
@@ -57,6 +58,22 @@ def test_open_refuses_a_second_writer_and_allows_readers(tmp_path: Path) -> None
             assert reader.summary().remaining == 0
             assert reader.job.job_id == "job"
     Store.open(tmp_path / "job.db").close()
+
+
+def test_writer_lock_release_may_be_repeated_after_an_interrupt(tmp_path: Path, monkeypatch) -> None:
+    lock = WriterLock(tmp_path / "job.db")
+    close = os.close
+
+    def interrupted(fd: int) -> None:
+        close(fd)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lock.release()
+    monkeypatch.undo()
+    lock.release()
+    WriterLock(tmp_path / "job.db").release()
 
 
 def test_writer_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
@@ -109,6 +126,13 @@ def _newer(path: Path) -> None:
     connection.close()
 
 
+def _unversioned(path: Path) -> None:
+    new_store(path.parent, name=path.name).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 0")
+    connection.close()
+
+
 def _others(path: Path) -> None:
     Store.create(path, attrs.evolve(JOB, job_id="other")).close()
 
@@ -120,6 +144,7 @@ def _others(path: Path) -> None:
         (_not_sqlite, "not a job database"),
         (_other_sqlite, "not a job database of cloud-tasks"),
         (_newer, "created by a newer version of cloud-tasks"),
+        (_unversioned, "the job database is damaged (schema 0)"),
         (_others, 'belongs to job "other", not "job"'),
         (lambda path: path.mkdir(), "cannot open"),
     ],

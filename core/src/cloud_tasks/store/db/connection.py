@@ -136,6 +136,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
         raise StoreError(f"{path}: not a job database ({error})", hint=_untouched(path)) from error
     if application != APPLICATION_ID:
         raise StoreError(f"{path}: not a job database of cloud-tasks", hint=_untouched(path))
+    if version < 1:
+        raise StoreError(f"{path}: the job database is damaged (schema {version})", hint=_untouched(path))
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{path}: created by a newer version of cloud-tasks (schema {version}, supported: {SCHEMA_VERSION})",

@@ -86,12 +86,12 @@ class WriterLock:
             self._fd = self._acquire(self._database)
 
     def release(self) -> None:
-        """Release the lock and delete its file; idempotent."""
-        if self._fd >= 0:
-            if self._is_current(self._fd):
+        """Release the lock and delete its file; idempotent, also after a call that a signal interrupted."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            if self._is_current(fd):
                 self.path.unlink(missing_ok=True)
-            os.close(self._fd)
-            self._fd = -1
+            os.close(fd)
 
 
 def writer_of(database: Path) -> int | None:
