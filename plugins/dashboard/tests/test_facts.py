@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from made_jobs import at, completed, failed, launch, launched_instance, lost, ma
 from served import Served, serve
 
 from cloud_tasks.model import InstanceState
-from cloud_tasks.store import JobState, Store
+from cloud_tasks.store import JobClock, JobState, Store
 from cloud_tasks_dashboard import watch as watch_module
 from cloud_tasks_dashboard.facts import job_facts, timeline_facts
 from cloud_tasks_dashboard.watch import Watch
@@ -235,3 +237,12 @@ def test_fleet_facts_show_the_state_of_the_last_listing(tmp_path: Path) -> None:
         assert kinds() == {"starting": 2}
         store.record_states([launched_instance("h1"), launched_instance("h2", state=InstanceState.STARTING)])
         assert kinds() == {"running": 1, "starting": 1}
+
+
+def test_job_facts_use_the_clock_of_the_job(tmp_path: Path) -> None:
+    path = make_job(tmp_path, ["a"])
+    with Store.open(path, durable=False) as store:
+        launch(store, "h1", when=1)
+        JobClock(wall=lambda: time.time() + 7200).resume(store)
+    facts = job_facts(Watch(path), now := datetime.now(UTC))
+    assert abs(facts["now"] - now.timestamp() - 7200) < 60

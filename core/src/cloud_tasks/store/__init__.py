@@ -8,7 +8,7 @@ reads run inside `readable`.
 from __future__ import annotations
 
 from cloud_tasks.store.booking import booked_until, mean_price, running_cost
-from cloud_tasks.store.clock import JobClock, job_time
+from cloud_tasks.store.clock import ClockRecords, JobClock, clock_ahead, job_time
 from cloud_tasks.store.db.connection import connect_reader, side_files
 from cloud_tasks.store.db.damage import check_content
 from cloud_tasks.store.db.enum_codes import (
@@ -57,7 +57,7 @@ from cloud_tasks.store.records import (
 from cloud_tasks.store.store import Store
 from cloud_tasks.store.write.counters import read_counters
 from cloud_tasks.store.write.instances import ended_cost, read_instances
-from cloud_tasks.store.write.tasks import read_job
+from cloud_tasks.store.write.tasks import read_clock, read_job
 
 __all__ = [
     "APPLICATION_ID",
@@ -72,6 +72,7 @@ __all__ = [
     "Applied",
     "AttemptRecord",
     "BrokenWorker",
+    "ClockRecords",
     "CostBreakdown",
     "ElapsedStatistics",
     "Failure",
@@ -92,6 +93,7 @@ __all__ = [
     "TypeCost",
     "booked_until",
     "check_content",
+    "clock_ahead",
     "connect_reader",
     "decode_object",
     "ended_cost",
@@ -105,6 +107,7 @@ __all__ = [
     "outcome_of",
     "projected_cost",
     "read_activity",
+    "read_clock",
     "read_counters",
     "read_elapsed_histogram",
     "read_elapsed_times",

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from cloud_tasks.store.db.times import from_unix_or_none
+from cloud_tasks.store.records import InstanceRecord
 from cloud_tasks.store.store import Store
 
-__all__ = ["JobClock", "job_time"]
+__all__ = ["ClockRecords", "JobClock", "clock_ahead", "job_time"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -37,6 +39,16 @@ def _read_boot() -> str:
         return _BOOT_ID.read_text("ascii").strip()
     except (OSError, ValueError):
         return ""
+
+
+class ClockRecords(Protocol):
+    """What a job has recorded of its clock; `Store` is one."""
+
+    def instances(self) -> Sequence[InstanceRecord]:
+        """Return all launches."""
+
+    def clock(self, boot: str) -> tuple[float | None, float | None]:
+        """Return the offset of the job's clock on this boot of the machine, and when a controller was last at work."""
 
 
 class JobClock:
@@ -63,7 +75,7 @@ class JobClock:
         """Return the time in UTC."""
         return datetime.fromtimestamp(self._ticks() + self._offset, UTC)
 
-    def follow(self, store: Store) -> None:
+    def follow(self, store: ClockRecords) -> None:
         """Continue the clock of a job while instances are charged by it, and after all that the job has recorded."""
         records, ticks = store.instances(), self._ticks()
         offset, last_alive = store.clock(self._boot)
@@ -82,7 +94,14 @@ class JobClock:
         store.record_clock(self._boot, self._offset, self.now())
 
 
-def job_time(store: Store) -> datetime:
+def clock_ahead(store: ClockRecords) -> timedelta:
+    """Return how far the clock of a job is ahead of that of the machine, to the second."""
+    clock = JobClock()
+    clock.follow(store)
+    return timedelta(seconds=round((clock.now() - datetime.now(UTC)).total_seconds()))
+
+
+def job_time(store: ClockRecords) -> datetime:
     """Return the present time by the clock of a job."""
     clock = JobClock()
     clock.follow(store)

@@ -33,9 +33,14 @@ _MONEY_STEPS = 200
 
 
 def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
-    """Return all data except timeline and task table. Raise `StoreError` if the database cannot be read."""
+    """Return all data except timeline and task table. Raise `StoreError` if the database cannot be read.
+
+    Args:
+        now: Time by the clock of this machine; the data are by that of the job.
+    """
     with watch.lock:
         snapshot = watch.update()
+        now += snapshot.clock_ahead
         summary = snapshot.summary
         activity = read_activity(watch.path, summary, now)
         begin, end = _span(snapshot, now)
@@ -232,6 +237,7 @@ def timeline_facts(watch: Watch, now: datetime) -> dict[str, Any]:
     """
     with watch.lock:
         snapshot = watch.update()
+        now += snapshot.clock_ahead
         begin, end = _span(snapshot, now)
         each = watch.ended <= MAX_BARS
         lanes, of_host, hidden = _lanes(snapshot)

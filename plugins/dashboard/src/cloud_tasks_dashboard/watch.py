@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -30,8 +30,10 @@ from cloud_tasks.store import (
     InstanceRecord,
     JobSummary,
     check_content,
+    clock_ahead,
     ended_cost,
     outcome_of,
+    read_clock,
     read_elapsed_times,
     read_instances,
     read_job,
@@ -111,11 +113,27 @@ class Snapshot:
     hosts: Sequence[tuple[int, str, str]]
     """Number, instance id and host name of each worker."""
     last_event_at: float | None
+    clock_ahead: timedelta
+    """Difference of the job's clock from that of this machine, which may have been set while instances run."""
 
     def cost(self, now: datetime) -> Money:
         """Return the accrued cost of all instances."""
         alive = (running_cost(record, now) for record in self.instances if record.ended_at is None)
         return Money(self.booked.usd + sum(alive, Money.zero().usd))
+
+
+@attrs.frozen
+class _Recorded:
+    """Records of a job's clock (`cloud_tasks.store.ClockRecords`)."""
+
+    connection: sqlite3.Connection
+    records: Sequence[InstanceRecord]
+
+    def instances(self) -> Sequence[InstanceRecord]:
+        return self.records
+
+    def clock(self, boot: str) -> tuple[float | None, float | None]:
+        return read_clock(self.connection, boot)
 
 
 class Watch:
@@ -190,9 +208,10 @@ class Watch:
             self._reset(identity)
             self._last = last
         hosts = connection.execute("SELECT host, instance_id, hostname, last_heard FROM hosts ORDER BY host").fetchall()
+        instances = read_instances(connection)
         snapshot = Snapshot(
             summary=read_summary(connection, job),
-            instances=read_instances(connection),
+            instances=instances,
             booked=Money(ended_cost(connection)),
             elapsed_times=sorted(read_elapsed_times(connection).items()),
             running=[
@@ -202,6 +221,7 @@ class Watch:
             ],
             hosts=[row[:3] for row in hosts],
             last_event_at=max((row[3] for row in hosts), default=None),
+            clock_ahead=clock_ahead(_Recorded(connection, instances)),
         )
         connection.execute("ROLLBACK")
         return snapshot
