@@ -192,7 +192,7 @@ def test_forkserver_starts_no_waiting_attempt_after_quit(forkserver) -> None:
     assert forkserver.started() == ["a"]
 
 
-def _interrupt(limits: object) -> None:
+def _interrupt(*arguments: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 

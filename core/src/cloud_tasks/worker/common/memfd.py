@@ -82,7 +82,7 @@ def guarded_file(name: str, *, is_sealable: bool = False) -> int:
 def read_only(descriptor: int) -> int:
     """Replace a descriptor by one that can only read the file; return it unchanged where that is impossible."""
     try:
-        replacement = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        replacement = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
     except OSError:
         return descriptor
     close(descriptor)

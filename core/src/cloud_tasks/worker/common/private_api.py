@@ -136,7 +136,7 @@ def forget_exit_functions() -> list[Any]:
     containers: list[Any] = [container for container in owned if container is not None]
     for container in containers:
         container.clear()
-    return [*containers, _handlers()]
+    return [*containers, _handlers()] if "logging" in sys.modules else containers
 
 
 def _handlers() -> list[Any]:

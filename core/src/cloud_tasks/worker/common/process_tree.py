@@ -36,6 +36,8 @@ _SIGKILL, _SIGCONT = int(signal.SIGKILL), int(signal.SIGCONT)
 _SIG_SETMASK = int(signal.SIG_SETMASK)
 _SIGSET_BYTES = 128
 """Size of a C `sigset_t` on Linux; no bit is set in that of no signal."""
+_EXITED = os.WEXITED | os.WNOHANG | os.WNOWAIT if hasattr(os, "waitid") else 0
+"""Options of `os.waitid` for a child that has exited, which stays."""
 
 _prctl: Callable[..., int] | None = None
 _setsid: Callable[[], Any] = os.setsid
@@ -44,20 +46,19 @@ _set_mask: Callable[..., Any] | None = None
 _no_signals: Any = None
 _children_file: bool | None = None
 
-leave: Callable[[int], NoReturn] = os._exit
-"""Exits this process at once with an exit code."""
+_exit: Callable[[int], NoReturn] = os._exit
 
 
 def prepare() -> None:
     """Load the C functions that the other functions call, before any fork."""
-    global _prctl, _setsid, _malloc_trim, _set_mask, _no_signals, leave
+    global _prctl, _setsid, _malloc_trim, _set_mask, _no_signals, _exit
     if _prctl is None and sys.platform == "linux":
         import ctypes
 
         library: Any = ctypes.PyDLL(None)
         _prctl = getattr(library, "prctl", None)
         # Resolved here: each forked process would have to resolve Python's own.
-        _setsid, leave = library.setsid, library._exit
+        _setsid, _exit = library.setsid, library._exit
         # Python's own returns the former mask: a set of sixty numbers.
         _set_mask, _no_signals = library.pthread_sigmask, ctypes.create_string_buffer(_SIGSET_BYTES)
         # Only glibc has it.
@@ -77,6 +78,11 @@ def lead_tree() -> None:
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit this process at once with an exit code."""
+    _exit(code)
 
 
 def continue_when_orphaned() -> None:
@@ -118,11 +124,11 @@ def reap(heads: Container[int]) -> tuple[int, int] | None:
     Raises:
         ChildProcessError: There are no children.
     """
-    if hasattr(os, "waitid"):
-        exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if _EXITED:
+        exited = os.waitid(os.P_ALL, 0, _EXITED)
         if exited is None:
             return None
-        pid = exited.si_pid
+        pid = exited[0]
         if pid in heads:
             kill_group(pid)
         return os.waitpid(pid, 0)

@@ -9,12 +9,13 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import gc
-import heapq
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from gc import freeze
+from heapq import heappush
+from os import close, pread
 from time import monotonic
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
@@ -24,7 +25,7 @@ from cloud_tasks.worker.forkserver.protocol import ATTEMPT_ENDED, ProcessEnded, 
 from cloud_tasks.worker.forkserver.spawn import execute
 from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
-from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH
+from cloud_tasks.worker.task_process.report_format import HEADER_LENGTH, NO_HEAD, SIZE_LENGTH
 from cloud_tasks.worker.task_process.result_file import SMALL_RESULT, open_result_file, own_failure_report
 from cloud_tasks.worker.task_process.reusable_process import run_attempts
 from cloud_tasks.worker.task_process.runner import run_attempt
@@ -40,7 +41,7 @@ _BOUND_INTERVAL = 1.0
 class Child:
     """One child process."""
 
-    __slots__ = ("gate", "message", "number", "output", "output_is_named", "pid", "result", "slot", "when")
+    __slots__ = ("assignment", "gate", "number", "output", "output_is_named", "pid", "result", "slot", "when")
 
     def __init__(self, number: int, slot: int, output: int | None, is_named: bool) -> None:
         self.number = number
@@ -48,8 +49,8 @@ class Child:
         self.slot = slot
         self.output = output
         self.output_is_named = is_named
-        self.message: RunAttempt | None = None
-        """The assignment; None for a process that runs several."""
+        self.assignment: Assignment | None = None
+        """None for a process that runs several."""
         self.result = -1
         self.gate: int | None = None
         """Eventfd on which the process waits for its slot; None once it runs."""
@@ -74,70 +75,74 @@ class Children:
         """Children that run one task, by the attempt's number."""
         self.free_slots = list(range(config.slots))
         self._outputs = Outputs(log_dir=config.log_dir, capture=config.capture)
-        self._bound_at = 0.0
+        self.bound_at = 0.0 if config.capture else float("inf")
+        """Time of the next `bound_outputs` (`time.monotonic`); infinite for none."""
 
     def prepare(self, message: RunAttempt, slot: int | None) -> Child:
         """Open the files of an attempt's process; with ``slot`` None it is to wait at a gate until it gets one."""
+        number, task_id, attempt, payload, scratch = message
         result, gate = open_result_file(), None
         try:
             gate = os.eventfd(0) if slot is None else None
-            child = Child(message.number, slot or 0, *self._outputs.open(message.task_id, message.attempt))
+            child = Child(number, slot or 0, *self._outputs.open(task_id, attempt))
         except OSError:
             for descriptor in (result, gate):
                 if descriptor is not None:
                     os.close(descriptor)
             raise
-        child.message, child.result, child.gate = message, result, gate
+        environment = self._config.environments[child.slot]
+        child.assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment, child.output)
+        child.result, child.gate = result, gate
         return child
 
     def fork(self, children: Sequence[Child]) -> None:
         """Fork prepared children."""
         # The garbage collector of a task lists its own objects only.
-        gc.freeze()
-        # No other work between the forks: each page that this process writes to after a fork is copied again.
+        freeze()
+        calls: list[Any] = []
+        for child in children:
+            calls.append((child, *self._call(child, children)))
+        # No other work between the forks: each page that this process writes to after a fork is copied again. Nor in
+        # the forked process, which would copy all pages that the work writes to.
         try:
-            for child in children:
+            for child, run, arguments in calls:
                 pid = os.fork()
-                if pid == 0:
-                    for other in children:
-                        if other is not child:
-                            os.close(other.result)
-                            if not other.pid and other.gate is not None:
-                                # The gates of the former ones are open before this one's.
-                                os.close(other.gate)
-                    self._become(child)
+                if not pid:
+                    run(*arguments)
                 child.pid = pid
             for child in children:
                 child.result = read_only(child.result)
         finally:
-            self.by_pid.update((child.pid, child) for child in children if child.pid)
+            for child in children:
+                if child.pid:
+                    self.by_pid[child.pid] = child
 
-    def _become(self, child: Child) -> NoReturn:
-        """Run an attempt in this process, which was forked for it."""
-        os.close(self._channel)
-        config = self._config
-        assert child.message is not None
-        number, task_id, attempt, payload, scratch = child.message
-        environment, output = config.environments[child.slot], child.output
-        assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment, output)
+    def _call(self, child: Child, children: Sequence[Child]) -> tuple[Callable[..., NoReturn], tuple[Any, ...]]:
+        """Return what the process of a child, which is forked along with ``children``, calls: function and arguments.
+
+        Loops instead of comprehensions, which are functions: see `runner`.
+        """
+        config, assignment = self._config, child.assignment
+        assert assignment is not None
         if config.spawn:
-            execute(
-                config.program,
-                parent=self._pid,
-                output=output,
-                environment=environment,
-                limits=config.limits,
-                one=(assignment, child.result),
-            )
-        run_attempt(
-            config.function,
-            config.data,
-            assignment,
+            return self._execute, (assignment, child.result)
+        foreign = [self._channel]
+        for other in children:
+            if other is not child:
+                foreign.append(other.result)
+                if other.gate is not None:
+                    foreign.append(other.gate)
+        call = (config.function, config.data, assignment, config.limits, self._pid, child.result, child.output)
+        return run_attempt, (*call, foreign, child.gate, config.environments)
+
+    def _execute(self, assignment: Assignment, result: int) -> NoReturn:
+        execute(
+            self._config.program,
             parent=self._pid,
-            result=child.result,
-            output=output,
-            limits=config.limits,
-            gate=None if child.gate is None else (child.gate, config.environments),
+            output=assignment.output,
+            environment=assignment.environment,
+            limits=self._config.limits,
+            one=(assignment, result),
         )
 
     def start(self, message: RunAttempt, slot: int) -> Child:
@@ -162,7 +167,7 @@ class Children:
         output = None
         try:
             output = self._outputs.unnamed()
-            gc.freeze()
+            freeze()
             pid = os.fork()
         except OSError:
             ours.close()
@@ -202,7 +207,7 @@ class Children:
         child.when = when
         if child.number >= 0:
             del self.running[child.number]
-            heapq.heappush(self.free_slots, child.slot)
+            heappush(self.free_slots, child.slot)
 
     def report_end(self, child: Child, status: int, channel: Channel) -> None:
         """Put the message about the end of a child, and close its files."""
@@ -211,12 +216,13 @@ class Children:
             channel.put(encode(ProcessEnded(child.slot, status, tail)))
             self._outputs.close_output(child.output, False)
             return
-        content = os.pread(child.result, _USUAL_RESULT, 0)
+        content = pread(child.result, _USUAL_RESULT, 0)
         if len(content) == _USUAL_RESULT:
-            content = os.pread(child.result, SMALL_RESULT + 1, 0)
-        head = content[HEADER_LENGTH : HEADER_LENGTH + 64]
-        is_wanted = status != 0 or len(content) < HEADER_LENGTH or b'"error"' in head or b'"exited"' in head
-        is_wanted = is_wanted or self._config.data._keeps_output
+            content = pread(child.result, SMALL_RESULT + 1, 0)
+        is_wanted = status != 0 or self._config.data._keeps_output
+        if content[SIZE_LENGTH:HEADER_LENGTH] != NO_HEAD:
+            head = content[HEADER_LENGTH : HEADER_LENGTH + 64]
+            is_wanted = is_wanted or len(content) < HEADER_LENGTH or b'"error"' in head or b'"exited"' in head
         if not content and self._config.spawn and os.WIFEXITED(status):
             reason = RuntimeError(f"exit code {os.WEXITSTATUS(status)} before the program reached its worker")
             content = own_failure_report("cannot run the program again", reason)
@@ -232,25 +238,17 @@ class Children:
     def close_files(self, child: Child) -> None:
         """Close the files of a child that has exited or was never forked."""
         if child.gate is not None:
-            os.close(child.gate)
-        os.close(child.result)
+            close(child.gate)
+        close(child.result)
         self._outputs.close_output(child.output, child.output_is_named)
 
     def remove_named_output(self, child: Child) -> None:
         """Remove the log file of a child that never ran."""
         self._outputs.remove_named(child.output, child.output_is_named)
 
-    @property
-    def bound_at(self) -> float:
-        """Time of the next `bound_outputs` (`time.monotonic`); infinite for none."""
-        return self._bound_at if self._config.capture and self.by_pid else float("inf")
-
     def bound_outputs(self) -> None:
-        """Truncate outputs that are too long, at most once a second."""
-        now = monotonic()
-        if now < self._bound_at:
-            return
-        self._bound_at = now + _BOUND_INTERVAL
+        """Truncate outputs that are too long."""
+        self.bound_at = monotonic() + _BOUND_INTERVAL
         for child in self.by_pid.values():
             self._outputs.bound(child.output, child.output_is_named)
 

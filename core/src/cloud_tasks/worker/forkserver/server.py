@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import heapq
 import os
 import select
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +107,7 @@ class _Server:
         process_tree.become_subreaper()
         alarm_out, alarm_in = process_tree.wake_pipe()
         self._set_signals(alarm_in)
-        warm_up(self._config.limits)
+        warm_up(self._config.data, self._config.limits)
         if not self._initialise():
             return
         self._warn_of_signals()
@@ -158,9 +158,11 @@ class _Server:
             ended: list[tuple[Child, int]] = []
             for descriptor, _ in poll.poll(self._timeout()):
                 if descriptor == alarm:
-                    # A task may have read it.
-                    with contextlib.suppress(BlockingIOError):
+                    try:  # noqa: SIM105 - a context manager would touch more memory
                         os.read(alarm, 1 << 12)
+                    except BlockingIOError:
+                        # A task may have read it.
+                        pass
                     ended = self._reap()
                 else:
                     self._read()
@@ -174,7 +176,8 @@ class _Server:
                 self._prefork.refill(waiting)
             if orphans.due_at != _NEVER and monotonic() >= orphans.due_at:
                 orphans.kill(children.by_pid.keys())
-            children.bound_outputs()
+            if monotonic() >= children.bound_at:
+                children.bound_outputs()
 
     def report_failure(self, reason: str) -> None:
         """Report why this process ends; the supervisor may be unable to receive it."""
@@ -217,12 +220,14 @@ class _Server:
 
     def _timeout(self) -> float | None:
         """Return the milliseconds until something is due; None for nothing."""
-        due = min(self._flush_at, self._orphans.due_at, self._children.bound_at)
+        children = self._children
+        due = min(self._flush_at, self._orphans.due_at, children.bound_at if children.by_pid else _NEVER)
         return None if due == _NEVER else max(0.0, (due - monotonic()) * 1000)
 
     def _read(self) -> None:
         by_pid = self._children.by_pid
-        for message in map(decode, self._channel.get()):
+        for fields in self._channel.get():
+            message = decode(fields)
             kind = type(message)
             if kind is RunAttempt:
                 self._waiting.append(message)
@@ -257,15 +262,16 @@ class _Server:
         waiting, children = self._waiting, self._children
         while waiting and children.free_slots:
             message = waiting.popleft()
-            slot = heapq.heappop(children.free_slots)
+            slot = heappop(children.free_slots)
             when = monotonic()
-            child = self._prefork.open_gate(message.number, slot)
+            number = message[0]
+            child = self._prefork.open_gate(number, slot)
             if child is None:
                 try:
                     child = children.start(message, slot)
                 except OSError as error:
-                    heapq.heappush(children.free_slots, slot)
-                    self._report_start_failure(message.number, slot, error)
+                    heappush(children.free_slots, slot)
+                    self._report_start_failure(number, slot, error)
                     continue
             child.when = when
             children.running[child.number] = child

@@ -27,7 +27,7 @@ __all__ = ["Function", "call_function"]
 _encode_result = compact_encoder(allow_nan=False)
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _TEXT = frozenset({str})
-_SHORT = 400
+_SHORT = 256
 """Characters of JSON that cannot have more than `_MAX_BRACKETS` levels, nor a number of 1,000 digits."""
 _MAX_BRACKETS = 200
 """Brackets up to which JSON is within the bound of depth for certain: `cloud_tasks.sanitize.MAX_DEPTH`."""

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from os import _exit, dup2, getppid
 from sys import modules
 
-from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.private_api import set_signal, set_signal_mask
+from cloud_tasks.worker.common.process_tree import lead_tree, unblock_signals
 
 __all__ = ["refuse_signals", "reseed_numpy", "restore_mask", "restore_signals", "set_up"]
 
@@ -41,7 +41,7 @@ def restore_mask(former: Collection[int]) -> None:
 
 def set_up(parent: int, output: int | None) -> None:
     """Start a session, all of whose processes are killed with this one; restore signals, redirect the output."""
-    process_tree.lead_tree()
+    lead_tree()
     if getppid() != parent:
         _exit(70)
     restore_signals()
@@ -58,7 +58,7 @@ def restore_signals() -> None:
     set_signal(_SIGHUP, _SIG_DFL)
     set_signal(_SIGINT, _interrupt)
     # SIGPIPE is ignored already.
-    process_tree.unblock_signals()
+    unblock_signals()
 
 
 def reseed_numpy() -> None:

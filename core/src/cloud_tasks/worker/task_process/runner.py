@@ -12,21 +12,21 @@ Invariants, each with a test:
 
 A forked process takes some microseconds for each page of memory that it is the first to write to, and each call of a
 function and each lookup of a module's name writes to several pages (reference counts, caches). Therefore a successful
-task passes few functions, and their callees are imported by name.
+task passes few functions, their callees are imported by name, and arguments take the place of attributes.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from gc import get_objects
 from os import SEEK_CUR, _exit, close, dup2, getppid, lseek, pwrite, read
 from sys import byteorder, modules
 from typing import Any, NoReturn
 
-from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.memfd import GUARDED_OFFSETS
 from cloud_tasks.worker.common.private_api import exit_function_count, thread_count
+from cloud_tasks.worker.common.process_tree import leave
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.assignment import Assignment, ResultLimits
 from cloud_tasks.worker.task_process.function_call import Function, call_function
@@ -47,12 +47,15 @@ _WARM_UP_RUNS = 20
 """More runs than the interpreter needs to specialise instructions (8 in CPython 3.11)."""
 
 
-def warm_up(limits: ResultLimits) -> None:
+def warm_up(data: WorkerData, limits: ResultLimits) -> None:
     """Run an empty attempt several times in the process that forks the task processes.
 
     Symbols are then bound, and caches filled, once instead of in each forked process.
+
+    Args:
+        data: Has the attributes of no attempt afterwards.
     """
-    assignment, data = Assignment(0, 0, "", 1, {}, "", {}), WorkerData.__new__(WorkerData)
+    assignment = Assignment(0, 0, "", 0, {}, "", {})
     result = open_result_file()
     for _ in range(_WARM_UP_RUNS):
         _, content = call_function(lambda task_id, task, data: (False, ""), data, assignment, limits)
@@ -64,18 +67,20 @@ def warm_up(limits: ResultLimits) -> None:
         getppid()
         dup2(result, result)
     close(result)
+    data.slot = None
 
 
 def run_attempt(
     function: Function,
     data: WorkerData,
     assignment: Assignment,
-    *,
+    limits: ResultLimits,
     parent: int,
     result: int,
     output: int | None,
-    limits: ResultLimits,
-    gate: tuple[int, Sequence[dict[str, str]]] | None = None,
+    foreign: Iterable[int],
+    gate: int | None,
+    environments: Sequence[dict[str, str]],
 ) -> NoReturn:
     """Run the assignment in a freshly forked process and exit. Never returns.
 
@@ -83,13 +88,18 @@ def run_attempt(
         parent: Pid of the fork server.
         result: Descriptor of the result file.
         output: Descriptor for standard output and error; None for those of the worker.
-        gate: For a pre-forked child: the eventfd to which one more than the slot is written, and the environment of
-            each slot; None to start at once.
+        foreign: Descriptors of the fork server and of other attempts, to be closed.
+        gate: For a pre-forked child: the eventfd to which one more than the slot is written; None to start at once.
+        environments: Additional environment variables of each slot.
     """
     try:
+        for descriptor in foreign:
+            close(descriptor)
         set_up(parent, output)
         if gate is not None:
-            _pass_gate(assignment, *gate)
+            assignment.slot = int.from_bytes(read(gate, 8), byteorder) - 1
+            assignment.environment = environments[assignment.slot]
+            close(gate)
         if "numpy.random" in modules:
             reseed_numpy()
         run_one(function, data, assignment, result=result, limits=limits)
@@ -97,12 +107,6 @@ def run_attempt(
         report_own_failure(result, "cannot start the task", error)
     finally:
         _exit(70)
-
-
-def _pass_gate(assignment: Assignment, gate: int, environments: Sequence[dict[str, str]]) -> None:
-    assignment.slot = int.from_bytes(read(gate, 8), byteorder) - 1
-    assignment.environment = environments[assignment.slot]
-    close(gate)
 
 
 def run_one(
@@ -148,7 +152,7 @@ def run_one(
     except BaseException as error:
         report_again(result, report, error, data._flags, assignment.slot, assignment.number)
     finally:
-        process_tree.leave(code)
+        leave(code)
 
 
 def end_forked_child(code: int, *, is_spawned: bool) -> NoReturn:

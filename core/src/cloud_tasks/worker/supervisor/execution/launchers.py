@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ForkPerTask", "Launcher", "LauncherEvents", "ProcessReuse"]
 
+_PREFETCH_SECONDS = 0.04
+"""Duration of the tasks that the fork server queues per slot. Any slot runs them, and they can be withdrawn."""
+
 
 class LauncherEvents(NamedTuple):
     """Callbacks of a launcher."""
@@ -96,7 +99,7 @@ class ForkPerTask:
         self.is_withdrawing = False
 
     def expect(self, mean_seconds: float | None) -> None:
-        self._prefetch = self._slots * prefetch_count(mean_seconds)
+        self._prefetch = self._slots * prefetch_count(mean_seconds, seconds=_PREFETCH_SECONDS)
 
     @property
     def capacity(self) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 __all__ = ["prefetch_count"]
 
-_SECONDS = 0.01
 _MAX_COUNT = 64
 _MIN_TASK_SECONDS = 1e-5
 
 
-def prefetch_count(mean_seconds: float | None) -> int:
-    """Return how many tasks to prefetch per slot: 10 ms worth, at most 64.
+def prefetch_count(mean_seconds: float | None, *, seconds: float) -> int:
+    """Return how many tasks to prefetch per slot, at most 64.
 
     Args:
         mean_seconds: Duration of a task; None: unknown, nothing is prefetched.
+        seconds: Duration of all of them.
     """
-    return 0 if mean_seconds is None else min(_MAX_COUNT, int(_SECONDS / max(mean_seconds, _MIN_TASK_SECONDS)))
+    return 0 if mean_seconds is None else min(_MAX_COUNT, int(seconds / max(mean_seconds, _MIN_TASK_SECONDS)))

@@ -39,6 +39,8 @@ _LONG_REPORT = (*_REPORT[:-1], type(None))
 """Types of that message if the report comes as a descriptor."""
 _MAX_MESSAGE = 1 << 20
 """Bytes of such a message at most."""
+_PREFETCH_SECONDS = 0.01
+"""Duration of the tasks that a process is sent in advance."""
 
 
 class _Process:
@@ -123,7 +125,7 @@ class ProcessPool:
 
     def expect(self, mean_seconds: float | None) -> None:
         """Set the expected duration of a task, which decides how many are prefetched; None if it is unknown."""
-        self._prefetch = prefetch_count(mean_seconds)
+        self._prefetch = prefetch_count(mean_seconds, seconds=_PREFETCH_SECONDS)
 
     @property
     def capacity(self) -> int:
