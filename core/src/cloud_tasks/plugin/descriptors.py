@@ -88,6 +88,8 @@ class ComputeTraits:
     shares_files: bool = False
     """Whether instances are processes on the controller's machine. Such a backend sets ``CLOUD_TASKS_SUBMIT_DIR`` to
     `ComputeContext.submit_dir`, in which the commands of tasks start."""
+    max_pending: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
+    """Maximum number of instances that are pending at a time (`InstanceState.PENDING`); None: no limit."""
     listing_lag: timedelta = timedelta(0)
     """Maximum time for which a launched instance may be missing from the listing."""
     watch_interval: timedelta | None = None

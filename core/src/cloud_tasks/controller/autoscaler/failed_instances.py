@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. A spot instance that ends before its worker started was most likely preempted: while it boots it cannot report a
    notice. It failed to start only if it was there for the startup time-out, or if its console says that it ended
-   itself.
+   itself. One that ended while it was pending, as far as listings show, is no failed start either.
 2. An on-demand instance is never preempted, whatever its worker reports.
 3. A task that finishes starts the counts again.
 """
@@ -66,13 +66,19 @@ def failed_instances(
     own = [record for record in late if record.client_token not in preempted]
     last = max(own, key=lambda record: record.ended_at or record.intended_at, default=None)
     return FailedInstances(
-        failed_starts=sum(r.last_heartbeat is None and r.client_token not in preempted for r in ended),
+        failed_starts=sum(
+            r.last_heartbeat is None and r.client_token not in preempted and not _ended_pending(r) for r in ended
+        ),
         without_progress=len(own),
         preempted=len(late) - len(own),
         with_error=sum(record.instance_id in worker_errors for record in own),
         last_end=max((record.ended_at for record in late if record.ended_at is not None), default=None),
         reason="" if last is None else stop_reasons.get(last.instance_id or "") or last.end_reason,
     )
+
+
+def _ended_pending(record: InstanceRecord) -> bool:
+    return record.pending_until is not None and record.started_at is None
 
 
 def _is_preempted(record: InstanceRecord, consoles: Mapping[str, str], timed_out: Collection[str]) -> bool:
