@@ -55,7 +55,11 @@ class _Causes:
 
     def _is_failed_start(self, instance: CloudInstance) -> bool:
         faults = self._scenario.faults
-        slow = faults.slow_boot or faults.launches.restart or faults.launches.pending
+        slow = (
+            faults.slow_boot
+            or faults.launches.restart
+            or (faults.launches.pending and not faults.launches.shows_pending)
+        )
         return instance.is_ours and (instance.script_failed or bool(slow) or self._is_excused(instance))
 
     def of_ends(self) -> bool:
