@@ -60,7 +60,7 @@ class QueueConsumer:
         on_dead: Callable[[PendingAttempt], None],
         on_unused: Callable[[Sequence[PendingAttempt]], None],
         on_change: Callable[[], None],
-        on_refused: Callable[[str], None],
+        on_refused: Callable[[str], None] = lambda reason: None,
         log: Log,
     ) -> None:
         self._queue = queue

@@ -46,7 +46,7 @@ def correct_records(view: FleetView) -> list[Action]:
 def _end_reason(instance: FleetInstance) -> str:
     reason = "terminated by itself or by the provider"
     if instance.pending_since is not None:
-        reason = "ended or canceled while it was pending"
+        reason = "canceled while it was pending, or ended soon after its start"
     return f"{reason}: {instance.listed_reason}" if instance.listed_reason else reason
 
 

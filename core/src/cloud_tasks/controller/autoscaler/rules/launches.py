@@ -81,16 +81,19 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
 def _pause(seen: Observation) -> Sequence[Action]:
     """Return a warning instead of launches for a time that grows with each instance that achieved nothing."""
     failed = seen.failed_instances
-    extra = max(failed.without_progress - _MAX_FUTILE, failed.preempted - _MAX_PREEMPTED)
+    kinds = (
+        (failed.without_progress, _MAX_FUTILE, "ended", failed.reason),
+        (failed.preempted, _MAX_PREEMPTED, "were preempted", ""),
+        (failed.canceled, _MAX_FUTILE, "were canceled while pending", failed.cancel_reason),
+    )
+    count, most, what, reason = max(kinds, key=lambda kind: kind[0] - kind[1])
+    extra = count - most
     if extra < 0 or failed.last_end is None:
         return ()
     until = failed.last_end + min(_FIRST_PAUSE * 2 ** min(extra, 16), _LONGEST_PAUSE)
     if seen.now >= until:
         return ()
-    what, count = "ended", failed.without_progress
-    if count < _MAX_FUTILE:
-        what, count = "were preempted", failed.preempted
-    why = f" ({failed.reason})" if failed.reason and what == "ended" else ""
+    why = f" ({reason})" if reason else ""
     moment = format_moment(until, now=seen.now)
     message = f"{count} instances in a row {what} before any task finished{why}; next launch at {moment}"
     return [Warn(key=f"pause-{extra}", message=message)]
