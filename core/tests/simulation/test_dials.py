@@ -112,8 +112,8 @@ def test_monitor_detects_silence_that_is_the_difference_of_two_clocks(name, tmp_
 class BooksByTheCloudsClock(Fleet):
     """Fleet that subtracts the difference of the cloud's clock from the time of an end."""
 
-    def record_ended(self, instance_id: str, when: Any, reason: str) -> None:
-        super().record_ended(instance_id, when - timedelta(seconds=50), reason)
+    def record_ended(self, instance_id: str, when: Any, reason: str, *, ended_at: Any = None) -> None:
+        super().record_ended(instance_id, when - timedelta(seconds=50), reason, ended_at=ended_at)
 
 
 def test_monitor_detects_an_end_booked_by_the_clock_of_the_cloud(tmp_path):

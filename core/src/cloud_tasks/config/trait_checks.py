@@ -10,6 +10,7 @@ from cloud_tasks.config.job_config import JobConfig
 from cloud_tasks.config.merge import Merged
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.plugin import Reach
 from cloud_tasks.registry import Registry
 
 __all__ = ["check_traits", "parallel_launches"]
@@ -35,7 +36,8 @@ _NEEDS = (
 def check_traits(
     run: RunSettings, merged: Merged, backends: Mapping[str, str], registry: Registry
 ) -> Iterator[InputError]:
-    """Yield a problem for each switch that a chosen backend does not support."""
+    """Yield a problem for each switch that a chosen backend does not support, and for a queue out of reach."""
+    yield from _check_reach(merged, backends, registry)
     for need in _NEEDS:
         name = backends.get(need.kind)
         if name is None or not getattr(run, need.key):
@@ -52,6 +54,32 @@ def check_traits(
                 where=merged.place(f"run.{need.key}"),
                 hint="remove it" + (f", or use {need.kind}: {' or '.join(sorted(able))}" if able else ""),
             )
+
+
+_PLACES = {
+    Reach.MACHINE: "from the controller's machine only",
+    Reach.SHARED_FILES: "only from machines that share files with the controller's",
+}
+
+
+def _check_reach(merged: Merged, backends: Mapping[str, str], registry: Registry) -> Iterator[InputError]:
+    """Yield a problem if the instances cannot reach the queue."""
+    if not backends.keys() >= {"queue", "compute"}:
+        return
+    try:
+        queue, compute = registry.queue(backends["queue"]), registry.compute(backends["compute"])
+    except CloudTasksError:
+        return
+    location = compute.traits.located
+    if queue.traits.reach.includes(location):
+        return
+    able = sorted(found.name for _, found in registry.all("queue") if found.traits.reach.includes(location))
+    yield InputError(
+        f'queue: "{queue.name}" can be used {_PLACES[queue.traits.reach]}, and the instances of compute '
+        f'"{compute.name}" are elsewhere',
+        where=merged.place("queue") or merged.place("provider"),
+        hint=f"use queue: {' or '.join(able)}" if able else "install a plugin with a queue that they reach",
+    )
 
 
 def parallel_launches(config: JobConfig) -> int:

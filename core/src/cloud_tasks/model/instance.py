@@ -239,8 +239,11 @@ class Headroom:
 class InstanceState(enum.Enum):
     """The state of an instance, as the provider lists it."""
 
+    PENDING = "pending"
+    """Accepted; the provider decides when it starts. Costs nothing yet, sends no heartbeat, keeps its place; counts
+    towards the limits. A started instance is never pending again."""
     STARTING = "starting"
-    """Requested or booting; may be billed."""
+    """Booting; billed."""
     RUNNING = "running"
     """Booted, or booting for a provider that does not distinguish; billed."""
     STOPPING = "stopping"
@@ -248,7 +251,7 @@ class InstanceState(enum.Enum):
     STOPPED = "stopped"
     """Shut down but not deleted, possibly billed (disks): ``terminate`` deletes it."""
     TERMINATED = "terminated"
-    """Deleted; listed for a while by some providers."""
+    """Deleted, or canceled while pending; listed for a while by some providers."""
 
 
 @deprecated_fields(purchase=Renamed("provisioning_model"))
@@ -279,11 +282,18 @@ class Instance:
     """Labels; required for managed instances, those of the launch request at least."""
     address: str = ""
     """IP address, for lists; empty if unknown."""
+    started_at: datetime | None = None
+    """Time since which it is billed, by the clock of `created_at`, UTC; None if unknown or pending."""
+    ended_at: datetime | None = None
+    """Time until which it was billed, by the clock of `created_at`, UTC; None if unknown or not terminated. A
+    terminated instance with this time and without `started_at` never started."""
+    reason: str = ""
+    """Why it is pending, or why it ended, as the provider names it: ``Resources``, ``PartitionTimeLimit``."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is starting or running."""
-        return self.state in (InstanceState.STARTING, InstanceState.RUNNING)
+        """Whether it is pending, starting or running."""
+        return self.state in (InstanceState.PENDING, InstanceState.STARTING, InstanceState.RUNNING)
 
 
 @attrs.frozen(kw_only=True)
@@ -303,7 +313,8 @@ class LaunchRequest:
     image: str | None = None
     """Name of the boot image; None for the provider's default for the architecture."""
     max_lifetime: timedelta | None = None
-    """Time after which the instance must terminate itself, by the provider's means if there are any; None for never."""
+    """Time after its start at which the instance must terminate itself, by the provider's means if there are any; None
+    for never."""
     startup_timeout: timedelta | None = None
     """Time limit for the start of a worker, after which the instance terminates itself; None for no limit."""
     alternatives: tuple[Offer, ...] = ()

@@ -5,6 +5,7 @@ A descriptor is data and a function that opens the backend. Import SDKs inside `
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -34,9 +35,26 @@ __all__ = [
     "QueueBackend",
     "QueueContext",
     "QueueTraits",
+    "Reach",
     "TaskSourceBackend",
     "TaskSourceContext",
 ]
+
+
+class Reach(enum.Enum):
+    """Which machines a queue can be used from, and where instances are: each member includes the former ones."""
+
+    MACHINE = "machine"
+    """The controller's machine."""
+    SHARED_FILES = "shared files"
+    """Machines that share files with the controller's, such as the nodes of a cluster."""
+    NETWORK = "network"
+    """Any machine that the network reaches."""
+
+    def includes(self, other: Reach) -> bool:
+        """Return whether everything in ``other`` is in this one."""
+        order = list(Reach)
+        return order.index(other) <= order.index(self)
 
 
 @deprecated_fields(
@@ -64,6 +82,8 @@ class QueueTraits:
     warning."""
     exactly_once: bool = False
     """Whether exactly-once delivery is supported on request; else ``exactly_once_queue`` is refused."""
+    reach: Reach = Reach.NETWORK
+    """Which machines it can be used from; a compute backend with instances elsewhere is refused."""
 
 
 @deprecated_fields(
@@ -88,6 +108,11 @@ class ComputeTraits:
     shares_files: bool = False
     """Whether instances are processes on the controller's machine. Such a backend sets ``CLOUD_TASKS_SUBMIT_DIR`` to
     `ComputeContext.submit_dir`, in which the commands of tasks start."""
+    max_pending: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
+    """Maximum number of instances that are pending at a time (`InstanceState.PENDING`); None: no limit."""
+    location: Reach | None = None
+    """Where instances are, so that a queue that they cannot reach is refused; None: on the controller's machine with
+    ``shares_files``, else anywhere."""
     listing_lag: timedelta = timedelta(0)
     """Maximum time for which a launched instance may be missing from the listing."""
     watch_interval: timedelta | None = None
@@ -95,6 +120,11 @@ class ComputeTraits:
     provider_selects_offer: bool = False
     """Whether the provider selects among the request's offer and its alternatives. Such a backend sets
     ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>`` of the instance before its script runs."""
+
+    @property
+    def located(self) -> Reach:
+        """Where instances are."""
+        return self.location or (Reach.MACHINE if self.shares_files else Reach.NETWORK)
 
 
 @attrs.frozen(kw_only=True)

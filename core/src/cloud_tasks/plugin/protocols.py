@@ -41,6 +41,7 @@ __all__ = [
     "ImageLookup",
     "InstanceSide",
     "LocatedCompute",
+    "NoticeTiming",
     "OwnedQueue",
     "Pricing",
     "ProgressSink",
@@ -263,8 +264,21 @@ class InstanceSide(Protocol):
     def termination_notice(self) -> TerminationNotice | None:
         """Return the provider's termination notice, such as a spot interruption notice; None without one.
 
-        Called every 5 seconds, or at the interval of the object's attribute ``notice_interval`` (seconds).
+        Called every 5 seconds, or as `NoticeTiming` determines.
         """
+
+
+@runtime_checkable
+class NoticeTiming(Protocol):
+    """An `InstanceSide` that determines how often it is asked for a notice: more or less often than every 5 seconds.
+
+    A provider that many workers would overload, such as a batch scheduler, is asked less often; one whose notice
+    precedes the end by seconds only, more often.
+    """
+
+    @property
+    def notice_interval(self) -> float | timedelta | None:
+        """Time between two calls of `InstanceSide.termination_notice`, in seconds; None: it is never called."""
 
 
 class Pricing(Protocol):

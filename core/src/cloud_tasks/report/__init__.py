@@ -12,7 +12,7 @@ from cloud_tasks.report.html.page import render_page
 from cloud_tasks.report.tables.instance_types import INSTANCE_TYPE_COLUMNS, TypeRow, type_rows
 from cloud_tasks.report.text.configuration import render_job_configuration, render_selected_offer
 from cloud_tasks.report.text.final import render_final_report
-from cloud_tasks.report.text.instances import render_instance_table
+from cloud_tasks.report.text.instances import render_instance_table, render_pending
 from cloud_tasks.report.text.markdown import render_markdown
 from cloud_tasks.report.text.plan import (
     plan_dict,
@@ -52,6 +52,7 @@ __all__ = [
     "render_markdown",
     "render_offers",
     "render_page",
+    "render_pending",
     "render_price",
     "render_rejected",
     "render_selected_offer",

@@ -7,8 +7,11 @@ reads run inside `readable`.
 
 from __future__ import annotations
 
+from cloud_tasks.store.booking import booked_since, booked_until, mean_price, present_price, running_cost
 from cloud_tasks.store.booking import booked_until, mean_price, running_cost
 from cloud_tasks.store.clock import ClockRecords, JobClock, clock_ahead, job_time
+from cloud_tasks.store.clock import JobClock, job_time
+||||||| 2b08eadb
 from cloud_tasks.store.db.connection import connect_reader, side_files
 from cloud_tasks.store.db.damage import check_content
 from cloud_tasks.store.db.enum_codes import (
@@ -26,6 +29,7 @@ from cloud_tasks.store.db.reading import decode_object, readable
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
 from cloud_tasks.store.db.writer_lock import writer_of
+from cloud_tasks.store.listed import by_job_clock
 from cloud_tasks.store.queries.activity import Activity, ActivityState, read_activity
 from cloud_tasks.store.queries.failure_groups import FailureGroups, message_of, same_group
 from cloud_tasks.store.queries.history import (
@@ -91,7 +95,9 @@ __all__ = [
     "Throughput",
     "Timeline",
     "TypeCost",
+    "booked_since",
     "booked_until",
+    "by_job_clock",
     "check_content",
     "clock_ahead",
     "connect_reader",
@@ -105,6 +111,7 @@ __all__ = [
     "mean_price",
     "message_of",
     "outcome_of",
+    "present_price",
     "projected_cost",
     "read_activity",
     "read_clock",

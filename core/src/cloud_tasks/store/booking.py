@@ -1,8 +1,9 @@
 """Booking: the time for which an instance counts as billed.
 
-An instance is booked from its request
+An instance is booked from its request; one that the provider did not start at once (`InstanceState.PENDING`), or whose
+start it names, from its start (`InstanceRecord.pending_until`)
 
-- to its end, if a controller saw it: a listing that no longer had it;
+- to its end, if a controller saw it: a listing that no longer had it, or that names an earlier end;
 - until now, as long as it may still run;
 - but only until its own end (`InstanceRecord.ends_by`), since it may have ended long before the next listing. A listing
   that shows it after that time, or a later event of its worker, disproves it: then it is booked until a listing no
@@ -16,25 +17,31 @@ Invariants, each with a test:
 2. No time after an own end is booked unless later evidence disproves it, however late the end is noticed.
 3. Setting the clock back between two runs lowers no cost (`JobClock`).
 4. All figures (limits, status, report, timeline) use this time.
+5. No time is booked while an instance is pending. From the last listing that shows it pending on, it can have started:
+   that time is booked once a later listing, or an event, shows that it has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from cloud_tasks.model import Money
 from cloud_tasks.store.db.times import UNKNOWN_TIME
 from cloud_tasks.store.records import InstanceRecord
 
-__all__ = ["booked_since", "booked_until", "mean_price", "running_cost"]
+__all__ = ["booked_since", "booked_until", "mean_price", "present_price", "running_cost"]
 
 _HOUR_IN_MICROSECONDS = Decimal(3_600_000_000)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def booked_since(record: InstanceRecord, now: datetime) -> datetime:
-    """Return the time from which an instance is booked; ``now`` if it cannot be read."""
-    since = record.launched_at or record.intended_at
+    """Return the time from which an instance is booked; ``now`` if it is pending, or the time cannot be read."""
+    if record.is_pending:
+        return now
+    since = record.pending_until or record.launched_at or record.intended_at
     return now if since == UNKNOWN_TIME else since
 
 
@@ -47,6 +54,12 @@ def booked_until(record: InstanceRecord, now: datetime) -> datetime:
     if own_end is None or own_end >= now or (heartbeat is not None and min(heartbeat, now) > own_end):
         return now
     return own_end
+
+
+def present_price(records: Iterable[InstanceRecord]) -> Money:
+    """Return what the living instances cost per hour; pending ones cost nothing yet."""
+    running = (record for record in records if record.ended_at is None and not record.is_pending)
+    return sum((record.price_per_hour for record in running), Money.zero())
 
 
 def running_cost(record: InstanceRecord, now: datetime) -> Decimal:

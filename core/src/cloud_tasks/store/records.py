@@ -322,6 +322,13 @@ class InstanceRecord:
     """Time by which it has certainly done so; None: unknown, or disproved by a later listing."""
     state: InstanceState | None = None
     """From the answer to the launch, then from the latest listing; None while the launch has not been answered."""
+    pending_until: datetime | None = None
+    """Latest time at which it was pending, or the start that the provider names: it is booked from then. None for an
+    instance that is booked from its launch."""
+    started_at: datetime | None = None
+    """Time by which it had started, if it was pending or the provider names its start; None: not yet, or unknown."""
+    reason: str = ""
+    """Why it is pending, as the provider names it."""
     hostname: str = ""
     last_heartbeat: datetime | None = None
     """Last heartbeat: time of the latest event of its worker."""
@@ -334,3 +341,27 @@ class InstanceRecord:
     tasks_completed: int = 0
     spot_terminated_at: datetime | None = None
     """Time of its first spot interruption notice."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it waits for its start, as far as listings and events show."""
+        has_started = self.started_at is not None or self.last_heartbeat is not None
+        return self.state is InstanceState.PENDING and self.ended_at is None and not has_started
+
+    @property
+    def shown_state(self) -> str:
+        """The state as tables show it: a launch without an answer is starting; a pending one has its reason."""
+        state = (self.state or InstanceState.STARTING).value
+        return f"{state} ({self.reason})" if self.reason and self.is_pending else state
+
+    @property
+    def began_at(self) -> datetime:
+        """Time from which start-up, age and lifetime count."""
+        return self.started_at or self.pending_until or self.intended_at
+
+    @property
+    def current_deadline(self) -> datetime | None:
+        """The deadline as far as the start is known: events may show a start before a listing does."""
+        if self.deadline is None or self.pending_until is None or self.started_at is not None:
+            return self.deadline
+        return self.deadline + (self.pending_until - self.intended_at)

@@ -40,6 +40,7 @@ from cloud_tasks.store.db.job_db import JobDatabase
 from cloud_tasks.store.db.obstacles import damage_error
 from cloud_tasks.store.db.reading import open_reader
 from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.listed import observed
 from cloud_tasks.store.queries.instance_cache import InstanceCache
 from cloud_tasks.store.queries.summary import read_counts, read_elapsed_times, read_statistics, read_summary
 from cloud_tasks.store.records import (
@@ -503,7 +504,7 @@ class Store:
         self._instances.launches_changed(prices)
 
     def record_states(self, listing: Iterable[Instance], requested_at: datetime | None = None) -> None:
-        """Record the states in a listing, in one transaction; none if no state changed.
+        """Record the states in a listing, and the starts that it shows, in one transaction; nothing if none changed.
 
         Unknown and terminated instances are ignored; a listed termination is left to `record_ended`.
 
@@ -513,28 +514,45 @@ class Store:
         """
         with self._file.guard:
             living = {r.instance_id: r for r in self.instances() if r.instance_id is not None and r.ended_at is None}
-            shown = {i.instance_id: i.state for i in listing if i.state is not InstanceState.TERMINATED}
-            shown = {instance_id: state for instance_id, state in shown.items() if instance_id in living}
-            states = {name: state for name, state in shown.items() if state is not living[name].state}
-            own_ends = {name: end for name in shown if (end := living[name].ends_by) is not None}
-            outlived = [name for name, end in own_ends.items() if requested_at is not None and requested_at > end]
-            if states or outlived:
+            changed = []
+            for instance in listing:
+                record = living.get(instance.instance_id)
+                if record is None:
+                    continue
+                found = observed(record, instance, requested_at)
+                if _outlives_own_end(found, instance, requested_at):
+                    found = attrs.evolve(found, ends_by=None)
+                if found is not record:
+                    changed.append(found)
+            if changed:
                 with self._writing() as connection:
-                    instances.mark_states(connection, states)
-                    instances.mark_outlived(connection, outlived)
-                self._instances.launches_changed(living[name].client_token for name in (*states, *outlived))
+                    instances.mark_listed(connection, changed)
+                self._instances.launches_changed(record.client_token for record in changed)
 
-    def record_ended(self, instance_id: str, when: datetime, reason: str) -> int:
+    def record_ended(
+        self,
+        instance_id: str,
+        when: datetime,
+        reason: str,
+        *,
+        ended_at: datetime | None = None,
+        is_canceled: bool = False,
+    ) -> int:
         """Record in one transaction that an instance ended, and that the attempts on it were interrupted.
 
         Their tasks are queued again; their messages return by themselves when their leases end. The first recorded end
         is kept.
 
+        Args:
+            when: Time of the listing that showed it.
+            ended_at: Its end as the provider names it, by the clock of the job; None: unknown.
+            is_canceled: Whether this job terminated it: a pending one then never started.
+
         Returns:
             Number of tasks queued again.
         """
         with self._writing() as connection:
-            instances.mark_ended(connection, instance_id, when, reason)
+            instances.mark_ended(connection, instance_id, when, reason, ended_at=ended_at, is_canceled=is_canceled)
             interrupted = tasks.lose_instance(connection, instance_id)
         self._instances.instance_changed(instance_id)
         self._instances.events_applied((instance_id,))
@@ -556,3 +574,9 @@ class Store:
             if not self._file.writable:
                 self._instances.invalidate()
             return self._instances.spending(connection, now)
+
+
+def _outlives_own_end(record: InstanceRecord, instance: Instance, requested_at: datetime | None) -> bool:
+    if record.ends_by is None or requested_at is None or instance.state is InstanceState.TERMINATED:
+        return False
+    return not record.is_pending and requested_at > record.ends_by

@@ -7,6 +7,7 @@ import signal
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from worker_harness import Harness, wait_until
 
 from cloud_tasks.convert import encode_task_message
@@ -246,3 +247,24 @@ def test_result_that_exceeds_the_event_queue_limit_fails_its_task(worker) -> Non
     assert worker.queued_events("task_exception")[0]["exception_type"] == "ResultTooLong"
     assert [event["task_id"] for event in worker.queued_events("task_completed")] == ["task-1"]
     assert history(worker, "task-2")[-1] == ("task_exception", 1, False)
+
+
+@pytest.mark.parametrize("call", ["receive", "ack"])
+def test_worker_ends_if_the_task_queue_refuses_it(worker, call) -> None:
+    worker.load({"do": "nothing"})
+    (worker.folder / f"job.{call}.refuses").touch()
+    finished = worker.run_on_queue("--idle-limit", "30", "--flush-period", "2")
+    assert finished.code == 1
+    reason = f"the task queue refuses this worker: {call}: authorization violation"
+    assert f"Fatal: {reason}" in finished.log
+    if call == "receive":
+        assert [event["exception"] for event in worker.queued_events("fatal_exception")] == [reason]
+        assert worker.queued_events("worker_stopped")[-1]["exit_code"] == 1
+
+
+def test_worker_ends_if_the_event_queue_refuses_it(worker) -> None:
+    worker.load({"do": "nothing"})
+    (worker.folder / "job-events.send.refuses").touch()
+    finished = worker.run_on_queue("--flush-period", "0.5")
+    assert finished.code == 1
+    assert "Fatal: the event queue refuses this worker: send: authorization violation" in finished.log

@@ -32,6 +32,7 @@ from cloud_tasks.plugin import (
     hookimpl,
     setting,
 )
+from cloud_tasks.worker.common import queue_refusal
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +53,9 @@ class FolderQueue:
             with (self.folder / "refused").open("a") as file:
                 file.write(f"{self.name}.{call}\n")
             raise ProviderError(f"{call} fails at the moment", transient=True)
+        if (self.folder / f"{self.name}.{call}.refuses").exists():
+            queue_refusal._REFUSED = 0.3
+            raise ProviderError(f"{call}: authorization violation")
         if (self.folder / f"{self.name}.{call}.exits").exists():
             sys.exit("planted")
         connection = sqlite3.connect(self._file, timeout=30, isolation_level=None)

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cloud_tasks.model import InstanceState, Money, TaskStatus
+from cloud_tasks.model import TaskStatus
 from cloud_tasks.report import render_activity
 from cloud_tasks.store import (
     Activity,
     InstanceRecord,
     JobSummary,
+    booked_since,
     mean_price,
+    present_price,
     projected_cost,
     read_activity,
     throughput,
@@ -176,8 +178,7 @@ def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
     alive = [record for record in records if record.ended_at is None]
     kinds: dict[tuple[str, str, str], int] = {}
     for record in alive:
-        state = (record.state or InstanceState.STARTING).value
-        kind = (record.instance_type, record.provisioning_model.value, state)
+        kind = (record.instance_type, record.provisioning_model.value, record.shown_state)
         kinds[kind] = kinds.get(kind, 0) + 1
     return {
         "alive": len(alive),
@@ -192,7 +193,7 @@ def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
 
 def _cost(snapshot: Snapshot, now: datetime, activity: Activity) -> dict[str, float | None]:
     alive = [record for record in snapshot.instances if record.ended_at is None]
-    hourly = sum((record.price_per_hour for record in alive), Money.zero())
+    hourly = present_price(alive)
     so_far = snapshot.cost(now)
     rate = throughput(snapshot.summary, now, activity=activity)
     projected = projected_cost(snapshot.summary, rate, accrued=so_far, price_per_hour=hourly)
@@ -207,10 +208,10 @@ def _money(records: Iterable[InstanceRecord], begin: float, end: float) -> Seque
     """Return (time, accrued cost, instances, price per hour) at equidistant times from begin to end."""
     changes: list[tuple[float, int, float]] = []
     for record in records:
-        if record.launched_at is None and record.ended_at is not None:
+        if record.is_pending or (record.launched_at is None and record.ended_at is not None):
             continue
         price = mean_price(record, datetime.fromtimestamp(end, UTC))
-        changes.append(((record.launched_at or record.intended_at).timestamp(), 1, price))
+        changes.append((booked_since(record, datetime.fromtimestamp(end, UTC)).timestamp(), 1, price))
         if record.ended_at is not None:
             changes.append((record.ended_at.timestamp(), -1, -price))
     if not changes or end <= begin:
@@ -312,7 +313,7 @@ def _lane(record: InstanceRecord) -> dict[str, Any]:
         "zone": record.zone,
         "purchase": record.provisioning_model.value,
         "slots": max(record.slots, 1),
-        "begin": None if record.launched_at is None else record.launched_at.timestamp(),
+        "begin": None if record.launched_at is None else (record.pending_until or record.launched_at).timestamp(),
         "end": None if record.ended_at is None else record.ended_at.timestamp(),
         "end_reason": record.end_reason,
         "preempted_at": None if record.spot_terminated_at is None else record.spot_terminated_at.timestamp(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cloud_tasks.plugin import ComputeTraits, QueueTraits
+from cloud_tasks.plugin import ComputeTraits, QueueTraits, Reach
 
 __all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
 
@@ -16,6 +16,7 @@ QUEUE_TRAITS = QueueTraits(
     delay=timedelta(days=7),
     reports_delivery_count=True,
     exactly_once=True,
+    reach=Reach.MACHINE,
 )
 
 COMPUTE_TRAITS = ComputeTraits(

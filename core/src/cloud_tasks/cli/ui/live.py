@@ -25,10 +25,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud_tasks.errors import CloudTasksError
-from cloud_tasks.model import InstanceState, Money, TaskStatus
+from cloud_tasks.model import Money, TaskStatus
 from cloud_tasks.quantities import counted, format_cost, format_duration
 from cloud_tasks.report import Throughput, status_counts, throughput
-from cloud_tasks.store import InstanceRecord, JobSummary, LatestFailure, RecentFailures, Store, job_time
+from cloud_tasks.store import InstanceRecord, JobSummary, LatestFailure, RecentFailures, Store, job_time, present_price
 from cloud_tasks.tables import Column, render_table
 
 __all__ = ["LiveView", "Snapshot", "render_snapshot"]
@@ -213,7 +213,7 @@ def _without_rate(summary: JobSummary) -> str:
 
 
 def _cost(snapshot: Snapshot) -> Iterator[str]:
-    price = sum((each.price_per_hour for each in snapshot.instances if each.ended_at is None), Money.zero())
+    price = present_price(snapshot.instances)
     yield f"{format_cost(snapshot.cost)} so far"
     yield f"{format_cost(price)}/hour now"
     if snapshot.pace is not None and snapshot.summary.remaining:
@@ -221,18 +221,15 @@ def _cost(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _groups(records: Sequence[InstanceRecord]) -> Sequence[Sequence[InstanceRecord]]:
-    groups: dict[tuple[str, str, str, str], list[InstanceRecord]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[InstanceRecord]] = defaultdict(list)
     for record in records:
-        groups[_state(record).value, record.instance_type, record.provisioning_model.value, record.zone].append(record)
+        kind = (record.instance_type, record.provisioning_model.value, record.zone)
+        groups[record.shown_state, *kind].append(record)
     return [group for _, group in sorted(groups.items())]
 
 
-def _state(record: InstanceRecord) -> InstanceState:
-    return record.state or InstanceState.STARTING
-
-
 _INSTANCE_COLUMNS: tuple[Column[Sequence[InstanceRecord]], ...] = (
-    Column(name="state", title="State", value=lambda group: _state(group[0])),
+    Column(name="state", title="State", value=lambda group: group[0].shown_state),
     Column(name="type", title="Instance type", value=lambda group: group[0].instance_type),
     Column(name="purchase", title="Provisioning", value=lambda group: group[0].provisioning_model),
     Column(name="zone", title="Zone", value=lambda group: group[0].zone),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import attrs
@@ -62,6 +62,8 @@ class MarkEnded:
 
     instance_id: str
     reason: str
+    ended_at: datetime | None = None
+    """As the provider names it, by the clock of the job; None: unknown."""
 
 
 @attrs.frozen(kw_only=True)

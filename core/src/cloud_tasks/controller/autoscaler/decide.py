@@ -20,7 +20,11 @@ from cloud_tasks.controller.autoscaler.rules.budget import abort_drained, abort_
 from cloud_tasks.controller.autoscaler.rules.comparison import discard_failing
 from cloud_tasks.controller.autoscaler.rules.corrections import abort_beside_other_run, correct_records
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView, Rule
-from cloud_tasks.controller.autoscaler.rules.heartbeats import abort_without_heartbeat, replace_unresponsive
+from cloud_tasks.controller.autoscaler.rules.heartbeats import (
+    abort_without_heartbeat,
+    replace_unresponsive,
+    warn_of_pending,
+)
 from cloud_tasks.controller.autoscaler.rules.launches import launch_missing
 from cloud_tasks.controller.autoscaler.rules.lifetimes import terminate_expired, terminate_unaffordable
 from cloud_tasks.controller.autoscaler.rules.progress import (
@@ -48,7 +52,7 @@ _STAGES: tuple[tuple[Rule, ...], ...] = (
         abort_without_progress,
     ),
     (discard_failing, replace_unresponsive),
-    (terminate_drained, terminate_surplus, drain, requeue_missing, launch_missing),
+    (warn_of_pending, terminate_drained, terminate_surplus, drain, requeue_missing, launch_missing),
 )
 
 _WITHOUT_LISTING: tuple[tuple[Rule, ...], ...] = (

@@ -7,6 +7,8 @@ Invariants, each with a test:
    itself.
 2. An on-demand instance is never preempted, whatever its worker reports.
 3. A task that finishes starts the counts again.
+4. An instance that ended while it was pending, as far as listings show, counts apart: it is neither preempted nor a
+   failed start.
 """
 
 from __future__ import annotations
@@ -33,12 +35,16 @@ class FailedInstances:
     """Instances that were launched and ended since a task last finished, not by preemption."""
     preempted: int = 0
     """Preempted instances among those that were launched and ended since then."""
+    canceled: int = 0
+    """Instances that were requested and ended since then, and that no listing showed to start."""
     with_error: int = 0
     """Those of `without_progress` whose worker ended with an error."""
     last_end: datetime | None = None
     """The latest end of an instance without progress or preempted; None for none."""
     reason: str = ""
     """Why the latest of `without_progress` ended; empty if unknown."""
+    cancel_reason: str = ""
+    """Why the latest of `canceled` ended."""
 
 
 def failed_instances(
@@ -60,19 +66,31 @@ def failed_instances(
         worker_errors: Instances whose worker ended with an error.
         stop_reasons: Reason of the last stop of a worker, by instance.
     """
-    ended = [record for record in records if record.ended_at is not None and record.launched_at is not None]
+    all_ended = [record for record in records if record.ended_at is not None and record.launched_at is not None]
+    ended = [record for record in all_ended if not _ended_pending(record)]
     preempted = {record.client_token for record in ended if _is_preempted(record, consoles, timed_out)}
     late = [record for record in ended if last_progress is None or record.intended_at > last_progress]
     own = [record for record in late if record.client_token not in preempted]
-    last = max(own, key=lambda record: record.ended_at or record.intended_at, default=None)
+    canceled = [r for r in all_ended if _ended_pending(r) and (last_progress is None or r.intended_at > last_progress)]
+    last, last_canceled = _latest(own), _latest(canceled)
     return FailedInstances(
         failed_starts=sum(r.last_heartbeat is None and r.client_token not in preempted for r in ended),
         without_progress=len(own),
         preempted=len(late) - len(own),
+        canceled=len(canceled),
         with_error=sum(record.instance_id in worker_errors for record in own),
-        last_end=max((record.ended_at for record in late if record.ended_at is not None), default=None),
+        last_end=max((r.ended_at for r in (*late, *canceled) if r.ended_at is not None), default=None),
         reason="" if last is None else stop_reasons.get(last.instance_id or "") or last.end_reason,
+        cancel_reason="" if last_canceled is None else last_canceled.end_reason,
     )
+
+
+def _latest(records: Sequence[InstanceRecord]) -> InstanceRecord | None:
+    return max(records, key=lambda record: record.ended_at or record.intended_at, default=None)
+
+
+def _ended_pending(record: InstanceRecord) -> bool:
+    return record.pending_until is not None and record.started_at is None
 
 
 def _is_preempted(record: InstanceRecord, consoles: Mapping[str, str], timed_out: Collection[str]) -> bool:

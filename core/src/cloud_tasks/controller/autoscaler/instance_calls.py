@@ -9,7 +9,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -36,8 +36,10 @@ _CONSOLE_TIMEOUT = timedelta(minutes=1)
 """The end of a run waits for a console log before it terminates the instance."""
 _KEPT_CONSOLE = 16 * 1024
 """Characters of a console log that are saved."""
-_ABANDONED_LISTINGS, _ABANDONED_TERMINATIONS, _ABANDONED_CONSOLES = 2, 8, 2
-MAX_ABANDONED_CALLS = _ABANDONED_LISTINGS + _ABANDONED_TERMINATIONS + _ABANDONED_CONSOLES
+_ENDED_TIMEOUT = timedelta(seconds=30)
+"""Without the times of ended instances, they are booked until now."""
+_ABANDONED_LISTINGS, _ABANDONED_TERMINATIONS, _ABANDONED_CONSOLES, _ABANDONED_ENDED = 2, 8, 2, 1
+MAX_ABANDONED_CALLS = _ABANDONED_LISTINGS + _ABANDONED_TERMINATIONS + _ABANDONED_CONSOLES + _ABANDONED_ENDED
 """Maximum number of threads that calls without an answer occupy."""
 
 
@@ -56,6 +58,7 @@ class InstanceCalls:
         self._writes = writes
         self._listings = TimedCalls(loop, timeout=_LISTING_TIMEOUT, max_abandoned=_ABANDONED_LISTINGS)
         self._terminations = TimedCalls(loop, timeout=_TERMINATION_TIMEOUT, max_abandoned=_ABANDONED_TERMINATIONS)
+        self._ended = TimedCalls(loop, timeout=_ENDED_TIMEOUT, max_abandoned=_ABANDONED_ENDED)
         self._consoles = TimedCalls(loop, timeout=_CONSOLE_TIMEOUT, max_abandoned=_ABANDONED_CONSOLES)
         self._listing_problem = ""
         self.refused_scopes = RefusedScopes(loop.now)
@@ -78,6 +81,19 @@ class InstanceCalls:
         self._note_listing_problem("")
         self.refused_scopes.credentials_accepted()
         return listing
+
+    async def find_ended(self, missing: Collection[str]) -> Sequence[Instance]:
+        """Return the terminated instances that the provider still lists, with their times; none if the call fails.
+
+        Args:
+            missing: Client tokens of the launches to look for.
+        """
+        try:
+            found = await self._ended.call(lambda: self._compute.instances(self._job_id, include_terminated=True))
+        except Exception as error:
+            log.debug(f"Terminated instances could not be listed: {error}")
+            return ()
+        return [i for i in found if i.state is InstanceState.TERMINATED and i.client_token in missing]
 
     def _note_listing_problem(self, problem: str) -> None:
         """Log a problem once for as long as it lasts, and its end."""
@@ -162,15 +178,16 @@ class InstanceCalls:
             self._writes.submit(lambda: self._store.record_console(instance_id, kept))
         return kept
 
-    def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
+    def record_ended(self, instance_id: str, when: datetime, reason: str, *, ended_at: datetime | None = None) -> None:
         """Record that an instance has ended, and requeue the tasks that it was running.
 
         Args:
             reason: Reason to record unless this run terminated the instance for another.
+            ended_at: Its end as the provider names it, by the clock of the job; None: unknown.
         """
-        why = self._reasons.get(instance_id, reason)
+        why, is_canceled = self._reasons.get(instance_id, reason), self.is_terminated_by_us(instance_id)
         self._writes.submit(
-            lambda: self._store.record_ended(instance_id, when, why),
+            lambda: self._store.record_ended(instance_id, when, why, ended_at=ended_at, is_canceled=is_canceled),
             lambda interrupted: _log_ended(instance_id, why, interrupted),
         )
 

@@ -27,10 +27,11 @@ from cloud_tasks.controller.launch.labels import belongs_to_other_run, describe_
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.heartbeats import Heartbeats
+from cloud_tasks.escape import terminal_line
 from cloud_tasks.model import Instance, InstanceState, Money, ProvisioningModel
 from cloud_tasks.plugin import Depth
 from cloud_tasks.selection import RankedOffer
-from cloud_tasks.store import InstanceRecord, Store
+from cloud_tasks.store import InstanceRecord, Store, by_job_clock
 
 __all__ = ["StateBuilder"]
 
@@ -185,11 +186,11 @@ class StateBuilder:
     def _merge(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
         by_id = {instance.instance_id: instance for instance in listing}
         known = {record.instance_id for record in records if record.instance_id is not None}
-        fleet = [
-            self._of_record(record, by_id[record.instance_id].state if record.instance_id in by_id else None)
-            for record in records
-            if record.ended_at is None
-        ]
+        fleet = []
+        for record in records:
+            if record.ended_at is None:
+                listed = by_id.get(record.instance_id or "")
+                fleet.append(self._of_record(record, None if listed is None else listed.state, listed))
         unanswered = {record.client_token for record in records if record.instance_id is None}
         for instance in listing:
             is_known = instance.instance_id in known or instance.client_token in unanswered
@@ -197,8 +198,20 @@ class StateBuilder:
                 fleet.append(_unmanaged(instance))
         return tuple(fleet)
 
-    def _of_record(self, record: InstanceRecord, state: InstanceState | None) -> FleetInstance:
+    def _of_record(
+        self, record: InstanceRecord, state: InstanceState | None, listed: Instance | None = None
+    ) -> FleetInstance:
         """Return a launch as it is recorded; ``state`` is None for one that the listing does not show."""
+        began_at, deadline, is_pending = record.began_at, record.current_deadline, record.is_pending
+        if state is InstanceState.PENDING and is_pending:
+            began_at = self._loop.now()
+            deadline = None if record.deadline is None else began_at + (record.deadline - record.intended_at)
+        elif state is InstanceState.PENDING:
+            # Its worker has sent an event, or it runs again: no longer, or not, waiting.
+            state = InstanceState.STARTING
+        elif is_pending and state is not None and state is not InstanceState.TERMINATED:
+            # The records could not be written: it has started.
+            is_pending = False
         return FleetInstance(
             client_token=record.client_token,
             instance_id=record.instance_id,
@@ -206,10 +219,13 @@ class StateBuilder:
             vcpus=record.vcpus,
             slots=record.slots,
             price_per_hour=record.price_per_hour,
-            launched_at=record.intended_at,
+            launched_at=began_at,
             zone=record.zone,
             is_spot=record.provisioning_model is ProvisioningModel.SPOT,
-            deadline=record.deadline,
+            deadline=deadline,
+            pending_since=record.intended_at if is_pending else None,
+            listed_reason=(terminal_line(str(listed.reason)) if listed is not None else "") or record.reason,
+            listed_end=None if listed is None else by_job_clock(record, listed, listed.ended_at),
             from_earlier_run=record.intended_at < self._started,
             given_up=record.instance_id in self._given_up,
             may_be_unlisted=state is None and self.may_be_unlisted(record),
@@ -218,6 +234,18 @@ class StateBuilder:
             running_tasks=record.running_tasks,
             tasks_finished=record.tasks_finished,
             last_busy=self.heartbeats.last_busy(record),
+        )
+
+    def missing(self, listing: Sequence[Instance]) -> frozenset[str]:
+        """Return the client tokens of launches that a complete listing should show if their instances still ran."""
+        shown = {instance.client_token for instance in listing}
+        living = (record for record in self._store.instances() if record.ended_at is None)
+        return frozenset(
+            record.client_token
+            for record in living
+            if record.client_token not in shown
+            and not self._fleet.is_unanswered(record.client_token)
+            and not self.may_be_unlisted(record)
         )
 
     def is_own(self, instance: Instance) -> bool:
@@ -236,7 +264,7 @@ class StateBuilder:
         for record in sorted(records, key=lambda record: record.intended_at):
             last = self.heartbeats.last_heartbeat(record)
             if record.ended_at is not None and last is not None and last > covered:
-                idle += last - max(record.intended_at, covered)
+                idle += last - max(record.began_at, covered)
                 covered = last
         return idle
 

@@ -46,6 +46,7 @@ def policy_of(config: JobConfig) -> Policy:
         max_runtime_is_given="run.max_runtime" in config.origins,
         deadline_grace=seconds_of(run.shutdown_grace_period)
         + (_OWN_END if traits.enforces_max_lifetime else timedelta(0)),
+        max_pending=traits.max_pending,
         give_up_after=span(run.give_up_after),
         canary=run.canary,
         provider_chooses=provider_chooses(config),

@@ -129,7 +129,7 @@ class Reconciler:
         """Run one pass."""
         self._states.listing_requested()
         log.debug("Checking if scaling is needed...")
-        listing = await self._fleet.list()
+        listing = await self._list()
         depth = await self._depth()
         if not self._is_running():
             return
@@ -139,6 +139,12 @@ class Reconciler:
         except StoreUnavailableError as error:
             # The next pass decides again.
             self._writes.block(error)
+
+    async def _list(self) -> Sequence[Instance] | None:
+        """Return the complete listing, with the ended instances that the provider still shows; None if it failed."""
+        listing = await self._fleet.list()
+        missing = () if listing is None else self._states.missing(listing)
+        return (*listing, *await self._fleet.find_ended(missing)) if listing is not None and missing else listing
 
     def _decide(
         self,
@@ -208,8 +214,8 @@ class Reconciler:
                 if is_alive:
                     self._fleet.terminate(instance_id, "it fails tasks that others complete")
                 self.rerun_failed(instance_id)
-            case MarkEnded(instance_id=instance_id, reason=reason):
-                self._fleet.record_ended(instance_id, self._loop.now(), reason)
+            case MarkEnded(instance_id=instance_id, reason=reason, ended_at=ended_at):
+                self._fleet.record_ended(instance_id, self._loop.now(), reason, ended_at=ended_at)
                 self._requested = True
                 if not self._fleet.is_terminated_by_us(instance_id) and self._is_without_heartbeat(instance_id):
                     start(self._save_console(instance_id))
@@ -243,7 +249,8 @@ class Reconciler:
             self._enqueuer.start()
 
     def _is_without_heartbeat(self, instance_id: str) -> bool:
-        return any(r.instance_id == instance_id and r.last_heartbeat is None for r in self._store.instances())
+        records = (r for r in self._store.instances() if r.instance_id == instance_id)
+        return any(record.last_heartbeat is None and not record.is_pending for record in records)
 
     async def _save_console(self, instance_id: str) -> None:
         """Save the output of an instance whose worker never sent anything, and log its last lines."""

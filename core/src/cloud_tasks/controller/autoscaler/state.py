@@ -66,6 +66,8 @@ class Policy:
     the run is aborted."""
     max_failed_launches: int = 3
     """Number of consecutive failed launches, with no instance left, after which the run is aborted."""
+    max_pending: int | None = None
+    """Number of instances that may be pending at a time; None: no limit."""
     max_discarded_instances: int = 5
     """Number of instances of a run that are terminated because they fail what others complete."""
     canary: bool = False
@@ -98,11 +100,18 @@ class FleetInstance:
     slots: int
     price_per_hour: Money
     launched_at: datetime
-    """Time of the intent; for an unmanaged instance, of its creation."""
+    """Time of the intent, or of the start of an instance that was pending: the present while it is. For an unmanaged
+    instance, of its creation."""
     zone: str = ""
     is_spot: bool = False
     deadline: datetime | None = None
-    """Time at which the instance ends itself; None: never."""
+    """Time at which the instance ends itself; None: never. For a pending one, as if it started now."""
+    pending_since: datetime | None = None
+    """Time of the request of an instance that was pending when it was last listed; None for others."""
+    listed_reason: str = ""
+    """Why it is pending, or has ended, as the provider names it."""
+    listed_end: datetime | None = None
+    """Its end as the provider names it, by the clock of the job."""
     from_earlier_run: bool = False
     """Whether an earlier run of the job launched it, under other limits maybe."""
     recorded: bool = True

@@ -6,9 +6,9 @@ import getpass
 import os
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from cloud_tasks.model import Instance
+from cloud_tasks.model import Instance, InstanceState
 
 __all__ = ["belongs_to_other_run", "describe_owner", "expiry", "owner_label", "ownership_labels"]
 
@@ -44,8 +44,14 @@ def describe_owner(instance: Instance) -> str:
 
 
 def expiry(instance: Instance) -> datetime | None:
-    """Return when the instance expires (UTC); None without a valid label."""
+    """Return when the instance expires (UTC); None without a valid label, and for a pending instance.
+
+    The label counts the lifetime from the request; it is moved by the time until the start, if the provider names that.
+    """
+    if instance.state is InstanceState.PENDING:
+        return None
     try:
-        return datetime.fromtimestamp(int(instance.labels.get("expires", "")), UTC)
-    except (ValueError, OverflowError, OSError):
+        end = datetime.fromtimestamp(int(instance.labels.get("expires", "")), UTC)
+        return end + max((instance.started_at or instance.created_at) - instance.created_at, timedelta(0))
+    except (ValueError, OverflowError, OSError, TypeError):
         return None

@@ -13,7 +13,7 @@ import attrs
 
 from cloud_tasks.model import JobPhase, JobProgress, Money
 from cloud_tasks.plugin import Depth
-from cloud_tasks.store import InstanceRecord, JobSummary, Store, projected_cost, throughput
+from cloud_tasks.store import InstanceRecord, JobSummary, Store, present_price, projected_cost, throughput
 
 __all__ = ["Progress"]
 
@@ -46,8 +46,8 @@ class Progress:
 
     @property
     def price_per_hour(self) -> Money:
-        """Total price of the instances that exist or were requested."""
-        return sum((record.price_per_hour for record in self.instances if record.ended_at is None), Money.zero())
+        """Total price of the instances that exist or were requested, except pending ones."""
+        return present_price(self.instances)
 
     def for_sinks(
         self, *, phase: JobPhase = JobPhase.RUNNING, reason: str = "", max_total_cost: Money | None = None

@@ -142,6 +142,8 @@ def _instance(record: InstanceRecord) -> dict[str, Any]:
         "state": None if state is None else state.value,
         "price_per_hour_usd": f"{record.price_per_hour.usd:f}",
         "launched_at": iso_time(record.launched_at),
+        "started_at": iso_time(record.pending_until),
+        "reason": record.reason,
         "ended_at": iso_time(record.ended_at),
         "end_reason": record.end_reason,
         "tasks_completed": record.tasks_completed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +10,16 @@ import attrs
 
 from cloud_tasks.model import Money
 from cloud_tasks.quantities import counted
-from cloud_tasks.store import Activity, CostBreakdown, InstanceRecord, JobSummary, Throughput, TypeCost, projected_cost
+from cloud_tasks.store import (
+    Activity,
+    CostBreakdown,
+    InstanceRecord,
+    JobSummary,
+    Throughput,
+    TypeCost,
+    present_price,
+    projected_cost,
+)
 
 __all__ = ["headline", "status_dict"]
 
@@ -40,7 +50,8 @@ def status_dict(
         activity: Activity on the job; None in its controller.
     """
     running = [record for record in instances if record.ended_at is None]
-    price = sum((record.price_per_hour for record in running), Money.zero())
+    pending = [record for record in running if record.is_pending]
+    price = present_price(running)
     expected = None if cost is None else projected_cost(summary, pace, accrued=cost, price_per_hour=price)
     return {
         "job_id": summary.job.job_id,
@@ -60,6 +71,8 @@ def status_dict(
         "events": {kind.value: count for kind, count in summary.events.items() if count},
         "timing": _timing(summary, pace),
         "instances": len(running),
+        "pending_instances": len(pending),
+        "pending_reasons": dict(Counter(record.reason for record in pending).most_common()),
         "price_per_hour_usd": str(price.usd),
         "cost_usd": None if cost is None else str(cost.usd),
         "cost_shares_usd": None if shares is None else {name: str(share.usd) for name, share in _shares(shares)},

@@ -93,7 +93,7 @@ def draw_instances(timeline: Timeline, instances: Iterable[InstanceRecord]) -> s
     parts = []
     for index, record in enumerate(shown):
         assert record.launched_at is not None
-        begin, end = place(record.launched_at), place(record.ended_at or timeline.end)
+        begin, end = place(record.pending_until or record.launched_at), place(record.ended_at or timeline.end)
         top = _TOP + index * lane
         label = f"{record.instance_id or record.client_token}: {record.instance_type}, {record.zone}, "
         label += f"{record.provisioning_model.value}, {counted(record.tasks_completed, 'task')} completed; "

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 import attrs
 
 from cloud_tasks.model import InstanceState, Money
+from cloud_tasks.quantities import counted
 from cloud_tasks.store import InstanceRecord
 from cloud_tasks.tables import Column, render_table
 
-__all__ = ["render_instance_table"]
+__all__ = ["render_instance_table", "render_pending"]
 
 _BILLED = (InstanceState.STARTING, InstanceState.RUNNING)
 
@@ -29,7 +30,7 @@ class _Group:
 
 
 _COLUMNS: tuple[Column[_Group], ...] = (
-    Column(name="state", title="State", value=lambda g: g.state, min_width=10),
+    Column(name="state", title="State", value=lambda g: g.first.shown_state, min_width=10),
     Column(name="type", title="Instance Type", value=lambda g: g.first.instance_type, min_width=24),
     Column(name="boot_disk", title="Boot Disk", value=lambda g: g.first.boot_disk_type, min_width=11),
     Column(name="vcpus", title="vCPUs", value=lambda g: g.first.vcpus, min_width=5, align_right=True),
@@ -44,7 +45,7 @@ def render_instance_table(instances: Iterable[InstanceRecord]) -> str:
     groups: dict[tuple[str, ...], list[InstanceRecord]] = defaultdict(list)
     for record in instances:
         if record.ended_at is None:
-            key = (_state(record).value, record.instance_type, record.boot_disk_type, f"{record.vcpus:9}", record.zone)
+            key = (record.shown_state, record.instance_type, record.boot_disk_type, f"{record.vcpus:9}", record.zone)
             groups[key].append(record)
     if not groups:
         return "No running instances found"
@@ -64,3 +65,12 @@ def _state(record: InstanceRecord) -> InstanceState:
 
 def _price(records: Iterable[InstanceRecord]) -> Money:
     return sum((record.price_per_hour for record in records), Money.zero())
+
+
+def render_pending(instances: Iterable[InstanceRecord]) -> str:
+    """Return how many instances are pending, with the reasons, in one line; empty for none."""
+    pending = [record for record in instances if record.is_pending]
+    if not pending:
+        return ""
+    reasons = [reason for reason, _ in Counter(record.reason for record in pending).most_common() if reason]
+    return f"Pending: {counted(len(pending), 'instance')}" + (f" ({', '.join(reasons[:5])})" if reasons else "")

@@ -171,7 +171,14 @@ CREATE TABLE consoles (instance_id TEXT PRIMARY KEY, log TEXT NOT NULL) WITHOUT 
 # ends_by: time by which the instance has certainly ended itself.
 _VERSION_5 = "ALTER TABLE instances ADD COLUMN ends_by REAL;"
 
-_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+# pending_until, started_at, state_reason: `InstanceRecord.pending_until`, `.started_at`, `.reason`.
+_VERSION_6 = """
+ALTER TABLE instances ADD COLUMN pending_until REAL;
+ALTER TABLE instances ADD COLUMN started_at REAL;
+ALTER TABLE instances ADD COLUMN state_reason TEXT NOT NULL DEFAULT '';
+"""
+
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """The script at index i migrates version i to version i + 1."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)

@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 
 from cloud_tasks.model import TaskStatus
-from cloud_tasks.store.booking import booked_until, mean_price
+from cloud_tasks.store.booking import booked_since, booked_until, mean_price
 from cloud_tasks.store.db.enum_codes import FINAL_CODES, STATUS_TO_CODE
 from cloud_tasks.store.db.reading import open_reader
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
@@ -73,8 +73,9 @@ def read_timeline(path: Path, now: datetime, *, buckets: int = 100) -> Timeline:
     tasks = {(number, bool(completed)): count for number, completed, count in rows}
     running, price = [0.0] * buckets, [0.0] * buckets
     for record in instances:
-        since = to_unix(record.launched_at or record.intended_at) - begin
-        until = min(to_unix(booked_until(record, now)), end) - begin
+        booked_end = booked_until(record, now)
+        since = to_unix(booked_since(record, booked_end)) - begin
+        until = min(to_unix(booked_end), end) - begin
         hourly = mean_price(record, now)
         for number in range(max(int(since / width), 0), min(math.ceil(until / width), buckets)):
             share = max(min(until, (number + 1) * width) - max(since, number * width), 0.0) / width

@@ -9,6 +9,8 @@ Invariants, each with a test:
 4. The cost of a terminated instance is added to the spending once, and removed if the instance is found running again.
 5. The price of a running instance only rises, and the higher price holds from then on: what it has cost stays the same.
 6. A listed state is written for known instances that have not terminated: it ends, revives and adopts none.
+7. An instance that certainly never started costs nothing: the provider says so, or this job canceled it within minutes
+   of a listing in which it was pending. Another one that ends unseen is booked from that listing.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,6 +29,7 @@ from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, Pro
 from cloud_tasks.store.booking import booked_since, booked_until, running_cost
 from cloud_tasks.store.db.batch_insert import chunks
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
+from cloud_tasks.store.listed import observed
 from cloud_tasks.store.records import InstanceRecord, TypeCost
 
 __all__ = [
@@ -37,8 +40,7 @@ __all__ = [
     "mark_ended",
     "mark_launch_failed",
     "mark_launched",
-    "mark_outlived",
-    "mark_states",
+    "mark_listed",
     "raise_prices",
     "read_instances",
     "read_worker_totals",
@@ -46,6 +48,9 @@ __all__ = [
     "write_console",
     "write_intent",
 ]
+
+_RECENT = timedelta(minutes=10)
+"""Time after a listing with a pending instance within which its cancelation means that it never started."""
 
 
 def write_intent(
@@ -96,18 +101,19 @@ def mark_launched(
     _revive(connection, token)
     changed = connection.execute(
         "UPDATE instances SET instance_id = ?, launched_at = coalesce(?, launched_at, intended_at), "
-        "ends_by = ends_by + max(coalesce(? - intended_at, 0), 0), zone = ?, state = ? WHERE client_token = ?",
+        "ends_by = ends_by + max(coalesce(? - intended_at, 0), 0), zone = ? WHERE client_token = ?",
         (
             instance.instance_id,
             None if requested_at is None else to_unix(requested_at),
             None if answered_at is None else to_unix(answered_at),
             instance.zone,
-            instance.state.value,
             token,
         ),
     ).rowcount
     if changed:
         _set_selected_offer(connection, token, instance)
+        (record,) = _read(connection, "client_token = ?", token)
+        mark_listed(connection, [observed(record, instance, answered_at or requested_at)])
 
 
 def _set_selected_offer(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
@@ -130,32 +136,72 @@ def mark_launch_failed(connection: sqlite3.Connection, token: str, reason: str) 
     )
 
 
-def mark_states(connection: sqlite3.Connection, states: Mapping[str, InstanceState]) -> None:
-    """Write listed states by instance id; terminated instances keep theirs."""
+def mark_listed(connection: sqlite3.Connection, records: Iterable[InstanceRecord]) -> None:
+    """Write what a listing shows about living instances (`observed`); terminated ones keep theirs."""
     connection.executemany(
-        "UPDATE instances SET state = ? WHERE instance_id = ? AND ended_at IS NULL",
-        [(state.value, instance_id) for instance_id, state in states.items()],
+        "UPDATE instances SET state = ?, pending_until = ?, started_at = ?, state_reason = ?, deadline = ?, "
+        "ends_by = ? WHERE client_token = ? AND ended_at IS NULL",
+        [
+            (
+                None if record.state is None else record.state.value,
+                *map(_unix_or_none, (record.pending_until, record.started_at)),
+                record.reason,
+                *map(_unix_or_none, (record.deadline, record.ends_by)),
+                record.client_token,
+            )
+            for record in records
+        ],
     )
 
 
-def mark_outlived(connection: sqlite3.Connection, instance_ids: Collection[str]) -> None:
-    """Record that running instances were seen after their own end."""
-    connection.executemany(
-        "UPDATE instances SET ends_by = NULL WHERE instance_id = ? AND ended_at IS NULL", [(i,) for i in instance_ids]
-    )
+def _unix_or_none(moment: datetime | None) -> float | None:
+    return None if moment is None else to_unix(moment)
 
 
-def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime, reason: str) -> None:
-    """Record that an instance was found to have ended, at its own end if that is earlier; the first record counts."""
+def mark_ended(
+    connection: sqlite3.Connection,
+    instance_id: str,
+    when: datetime,
+    reason: str,
+    *,
+    ended_at: datetime | None = None,
+    is_canceled: bool = False,
+) -> None:
+    """Record that an instance was found to have ended, at its own end if that is earlier; the first record counts.
+
+    Args:
+        ended_at: Its end as the provider names it, by the clock of the job.
+        is_canceled: Whether this job terminated it.
+    """
     record = _read_one(connection, "instance_id = ? AND ended_at IS NULL", instance_id)
     if record is None:
         return
-    ended_at = max(booked_until(record, when), record.launched_at or record.intended_at)
+    ended = _end_of(record, when, ended_at)
+    last = record.pending_until
+    if record.is_pending and last is not None and (ended_at or (is_canceled and when - last <= _RECENT)):
+        record = attrs.evolve(record, pending_until=ended)
+    record = attrs.evolve(record, ended_at=ended)
     connection.execute(
-        "UPDATE instances SET ended_at = ?, end_reason = ?, state = ? WHERE instance_id = ?",
-        (to_unix(ended_at), reason, InstanceState.TERMINATED.value, instance_id),
+        "UPDATE instances SET ended_at = ?, end_reason = ?, state = ?, pending_until = ? WHERE instance_id = ?",
+        (to_unix(ended), reason, InstanceState.TERMINATED.value, _unix_or_none(record.pending_until), instance_id),
     )
-    _add_spending(connection, attrs.evolve(record, ended_at=ended_at), ended_at, sign=1)
+    _add_spending(connection, record, ended, sign=1)
+
+
+def _end_of(record: InstanceRecord, when: datetime, named: datetime | None) -> datetime:
+    """Return the end of an instance that was found to have ended: its own end or the named one, if earlier."""
+    launch = record.launched_at or record.intended_at
+    since = max(record.pending_until or launch, launch)
+    if record.is_pending:
+        lifetime = None if record.ends_by is None else record.ends_by - record.intended_at
+        latest = when if lifetime is None else min(when, since + lifetime)
+    else:
+        latest = booked_until(record, when)
+    if named is not None:
+        # The clock of a worker may differ: its events count as far as they are not after the listing.
+        heartbeat = since if record.last_heartbeat is None else min(record.last_heartbeat, when)
+        latest = min(latest, max(named, heartbeat))
+    return max(latest, since)
 
 
 def write_console(connection: sqlite3.Connection, instance_id: str, log: str) -> None:
@@ -314,6 +360,9 @@ def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceReco
         deadline=record.deadline,
         ends_by=record.ends_by,
         state=record.state,
+        pending_until=record.pending_until,
+        started_at=record.started_at,
+        reason=record.reason,
         hostname=hostname or "",
         last_heartbeat=from_unix_or_none(last_heartbeat),
         last_busy=from_unix_or_none(last_busy),
@@ -350,4 +399,7 @@ def _record(row: Mapping[str, Any]) -> InstanceRecord:
         deadline=from_unix_or_none(row.get("deadline")),
         ends_by=from_unix_or_none(row.get("ends_by")),
         state=next((state for state in InstanceState if state.value == row["state"]), None),
+        pending_until=from_unix_or_none(row.get("pending_until")),
+        started_at=from_unix_or_none(row.get("started_at")),
+        reason=row.get("state_reason") or "",
     )

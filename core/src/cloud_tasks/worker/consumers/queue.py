@@ -11,7 +11,6 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -19,6 +18,7 @@ from cloud_tasks.convert import MalformedMessageError, decode_task_message
 from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import Delivery, Queue, QueueTraits
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.queue_refusal import QueueRefusal
 from cloud_tasks.worker.consumers.attempt_types import LONG_BODY, PendingAttempt
 from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 from cloud_tasks.worker.consumers.task_buffer import TaskBuffer, prefetch_target
@@ -33,9 +33,6 @@ _LONG_TASK = 2.0
 _MIN_BACKOFF, _MAX_BACKOFF = 0.2, 10.0
 _HOLD_SECONDS = 1.0
 """Delay of a task up to which it is held here instead of being released to the queue."""
-_MISSING_QUEUE_TIMEOUT = 600.0
-"""Seconds for which the queue may be missing before the consumer fails: some providers refuse to create a deleted queue
-again for a minute, and a new queue may not be found for minutes."""
 
 
 class QueueConsumer:
@@ -48,6 +45,7 @@ class QueueConsumer:
         on_dead: Called with each task that was interrupted too often.
         on_unused: Called with unstarted tasks, to be released without counting an interrupted attempt.
         on_change: Called when there may be new tasks.
+        on_refused: Called once with the reason if the queue refuses this worker for good.
     """
 
     def __init__(
@@ -62,6 +60,7 @@ class QueueConsumer:
         on_dead: Callable[[PendingAttempt], None],
         on_unused: Callable[[Sequence[PendingAttempt]], None],
         on_change: Callable[[], None],
+        on_refused: Callable[[str], None] = lambda reason: None,
         log: Log,
     ) -> None:
         self._queue = queue
@@ -73,6 +72,7 @@ class QueueConsumer:
         self._on_dead = on_dead
         self._on_unused = on_unused
         self._on_change = on_change
+        self._on_refused = on_refused
         self._log = log
         self._buffer = TaskBuffer()
         self._lock = threading.Condition()
@@ -80,6 +80,7 @@ class QueueConsumer:
         self._had_surplus = False
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="worker-receive", daemon=True)
+        self._problem = ""
         self.failure = ""
         self.expected: int | None = None
         self.exhausted = False
@@ -131,7 +132,7 @@ class QueueConsumer:
             self._thread.join(_MAX_WAIT + 5.0)
 
     def _serve(self) -> None:
-        backoff, wait, missing_since = _MIN_BACKOFF, _MIN_WAIT, None
+        backoff, wait, refusal = _MIN_BACKOFF, _MIN_WAIT, QueueRefusal("task queue")
         while True:
             with self._lock:
                 while self._requested == 0 and not self._stopped:
@@ -143,21 +144,24 @@ class QueueConsumer:
                 deliveries = self._queue.receive(
                     min(requested, self._traits.receive_batch), wait=timedelta(seconds=wait)
                 )
-            except NotFoundError as error:
-                if missing_since is None:
-                    missing_since = time.monotonic()
-                    self._log.warning(f"The task queue does not exist, waiting for it: {error}")
-                if time.monotonic() - missing_since > _MISSING_QUEUE_TIMEOUT:
-                    self._fail(f"the task queue does not exist: {error}")
-                    return
-                backoff = self._wait(backoff)
             except Exception as error:
-                self._log.warning(f"Tasks cannot be received, retrying: {error}")
+                if reason := refusal.failed(error):
+                    self._fail(reason)
+                    return
+                self._warn(error)
                 backoff = self._wait(backoff)
             else:
-                backoff, missing_since = _MIN_BACKOFF, None
+                refusal.answered()
+                backoff, self._problem = _MIN_BACKOFF, ""
                 wait = _MIN_WAIT if deliveries else min(2 * wait, _MAX_WAIT)
                 self._add(deliveries)
+
+    def _warn(self, error: Exception) -> None:
+        """Log each attempt that failed, and once that the queue is missing."""
+        problem = "The task queue does not exist, waiting for it" if isinstance(error, NotFoundError) else ""
+        if not problem or problem != self._problem:
+            self._log.warning(f"{problem or 'Tasks cannot be received, retrying'}: {error}")
+        self._problem = problem
 
     def _wait(self, seconds: float) -> float:
         """Wait unless the consumer is stopped; return the next backoff."""
@@ -168,6 +172,7 @@ class QueueConsumer:
 
     def _fail(self, reason: str) -> None:
         self.failure = reason
+        self._on_refused(reason)
         self.exhausted = True
         self._on_change()
 

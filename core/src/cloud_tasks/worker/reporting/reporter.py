@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.common.formatting import counted, format_bytes
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.queue_refusal import QueueRefusal
 from cloud_tasks.worker.reporting.durable_sinks import DurableSink
 from cloud_tasks.worker.reporting.report import Report
 from cloud_tasks.worker.reporting.spool import Spool
@@ -55,6 +56,7 @@ class Reporter:
         confirm: Extends leases and returns the expired ones; called from the thread.
         on_acked: Called from the thread with the leases that need no more extension.
         spool: Holds reports during an outage; those that it holds already are delivered first.
+        on_refused: Called from the thread with the reason if a queue refuses this worker; again after each attempt.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Reporter:
         confirm: Callable[[Sequence[str]], Collection[str]],
         on_acked: Callable[[Sequence[str]], None],
         spool: Spool,
+        on_refused: Callable[[str], None] = lambda reason: None,
         log: Log,
     ) -> None:
         self._sinks = sinks
@@ -73,6 +76,9 @@ class Reporter:
         self._max_delay = max_delay
         self._confirm = confirm
         self._on_acked = on_acked
+        self._on_refused = on_refused
+        self._refusals = {"events": QueueRefusal("event queue"), "retries": QueueRefusal("task queue")}
+        self._refusals["acks"] = self._refusals["retries"]
         self._log = log
         self._spool = spool
         self._spool_fails = False
@@ -169,7 +175,7 @@ class Reporter:
 
     def _repeat(self, name: str, step: Callable[[Sequence[Report]], None], batch: Sequence[Report]) -> None:
         """Repeat a step until it succeeds or the deadline has passed."""
-        backoff = _MIN_BACKOFF
+        backoff, is_call = _MIN_BACKOFF, _calls_queue(name, batch)
         while not self._is_too_late():
             try:
                 step(batch)
@@ -178,6 +184,8 @@ class Reporter:
                 if not self.problem:
                     self._log.warning(f"{text}; retrying")
                 self.problem = text
+                if reason := self._refusals[name].failed(error):
+                    self._on_refused(reason)
                 if name == "events" and not self._spool:
                     self._spooled = self._spool.put(batch)
                 self._wait(backoff)
@@ -187,6 +195,8 @@ class Reporter:
                     self._log.info("Reports are sent again")
                     self.problem = ""
                     self._spool_fails = False
+                if is_call:
+                    self._refusals[name].answered()
                 return
 
     def _wait(self, seconds: float) -> None:
@@ -289,3 +299,10 @@ class Reporter:
         with self._changed:
             # Leases of reports that an earlier worker left were not counted.
             self._leases = max(0, self._leases - len(leases))
+
+
+def _calls_queue(name: str, batch: Sequence[Report]) -> bool:
+    """Return whether a step has something to do, so that its success is an answer of the queue."""
+    if name == "events":
+        return any(report.events for report in batch)
+    return any((report.next_body if name == "retries" else report.lease_id) is not None for report in batch)

@@ -97,6 +97,7 @@ class _Bootstrap:
         self._stack = stack
         self._events = EventEncoder(run_id=data.run_id)
         self._fail: Callable[[str, str], None] = lambda reason, trace: None
+        self._refused: Callable[[str], None] = lambda reason: None
         self._thread_failure = ""
 
     def run(self, zygote: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
@@ -120,11 +121,17 @@ class _Bootstrap:
         )
         loop = EventLoop()
         stack.callback(loop.close)
-        consumer = backends.open_consumer(completion, max_losses=rules.max_losses, on_change=loop.wake)
+        consumer = backends.open_consumer(
+            completion,
+            max_losses=rules.max_losses,
+            on_change=loop.wake,
+            on_refused=lambda reason: self._refused(reason),
+        )
         parts = SupervisorParts(loop, zygote, consumer, reporter, completion, self._events, self._flags, log)
         supervisor = Supervisor(self._settings(backends.max_result_bytes), parts)
         stack.callback(supervisor.close)
         self._fail = lambda reason, trace: loop.post(lambda: supervisor.fail(reason, trace))
+        self._refused = lambda reason: loop.post(lambda: supervisor.on_queue_refused(reason))
         if self._thread_failure:
             self._fail(self._thread_failure, "")
         self._watch_for_termination(backends, supervisor, loop, on_termination_notice)
@@ -157,9 +164,13 @@ class _Bootstrap:
     def _finish(self, supervisor: Supervisor, parts: SupervisorParts, logs: LogUploader | None, code: int) -> int:
         """Report the end of the worker, send what is left, and return the exit code."""
         failure, flush_period = parts.consumer.failure, self._data.flush_period
-        if failure and code == exit_codes.COMPLETED:
+        if failure and code == exit_codes.COMPLETED and self._config.source is not None:
             self._log.error(failure)
-            code = exit_codes.BAD_INPUT if self._config.source is not None else exit_codes.COMPLETED
+            code = exit_codes.BAD_INPUT
+        elif failure:
+            # The loop may have ended before the callback ran.
+            supervisor.on_queue_refused(failure)
+            code = code or exit_codes.RUN_FAILED
         if code == exit_codes.COMPLETED:
             code = self._code_of_tasks(supervisor)
         reason = supervisor.stop_reason or failure or "all tasks are done"
@@ -239,6 +250,7 @@ class _Bootstrap:
             confirm=confirm,
             on_acked=on_acked,
             spool=backends.spool,
+            on_refused=lambda reason: self._refused(reason),
             log=self._log,
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cloud_tasks.worker.common.log import Log
@@ -20,11 +21,21 @@ __all__ = ["InstanceWatch"]
 _IDENTITY_TIMEOUT = 2.0
 
 
+def _notice_interval(side: InstanceSide, default: float) -> float | None:
+    """Return the seconds between two checks for a notice; None for no checks."""
+    found = getattr(side, "notice_interval", default)
+    if found is None:
+        return None
+    seconds = found.total_seconds() if isinstance(found, timedelta) else found
+    is_usable = isinstance(seconds, (int, float)) and 0 < seconds <= threading.TIMEOUT_MAX
+    return float(seconds) if is_usable else default
+
+
 class InstanceWatch:
     """Polls an `InstanceSide` until identity and notice are known.
 
     Args:
-        interval: Seconds between two checks for a notice; the side's ``notice_interval`` if that is shorter.
+        interval: Seconds between two checks for a notice, unless the side determines it (`NoticeTiming`).
         on_identity: Called once with the instance id, from the thread.
         on_notice: Called once with the termination notice, from the thread.
     """
@@ -39,7 +50,8 @@ class InstanceWatch:
         log: Log,
     ) -> None:
         self._side = side
-        self._interval = min(interval, getattr(side, "notice_interval", interval))
+        self._interval = interval
+        self._notice_interval = _notice_interval(side, interval)
         self._on_identity = on_identity
         self._on_notice = on_notice
         self._log = log
@@ -57,7 +69,7 @@ class InstanceWatch:
         self._stop.set()
 
     def _serve(self) -> None:
-        is_identified = is_noticed = False
+        is_identified, is_noticed = False, self._notice_interval is None
         while not self._stop.is_set():
             if not is_identified:
                 is_identified = self._identify()
@@ -65,7 +77,7 @@ class InstanceWatch:
                 is_noticed = self._check_notice()
             if is_identified and is_noticed:
                 return
-            self._stop.wait(self._interval)
+            self._stop.wait(self._interval if self._notice_interval is None else self._notice_interval)
 
     def _identify(self) -> bool:
         try:

@@ -114,13 +114,19 @@ class OpenBackends:
         return spool
 
     def open_consumer(
-        self, completion: CompletionHandler, *, max_losses: int, on_change: Callable[[], None]
+        self,
+        completion: CompletionHandler,
+        *,
+        max_losses: int,
+        on_change: Callable[[], None],
+        on_refused: Callable[[str], None],
     ) -> TaskConsumer:
         """Return the consumer of tasks.
 
         Args:
             max_losses: Number of interrupted attempts after which a task is dead.
             on_change: Called from a thread when there may be new tasks.
+            on_refused: Called from a thread with the reason if the task queue refuses this worker.
         """
         if self._config.source is not None:
             return self._local_consumer(on_change)
@@ -139,6 +145,7 @@ class OpenBackends:
             on_dead=completion.report_dead,
             on_unused=completion.release_unstarted,
             on_change=on_change,
+            on_refused=on_refused,
             log=self._log,
         )
 

@@ -350,6 +350,14 @@ class Supervisor:
         self._parts.log.error(f"Fatal: {reason}")
         self.report("fatal_exception", exception=reason, stack_trace=trace)
 
+    def on_queue_refused(self, reason: str) -> None:
+        """Report that a queue refuses this worker; finish the running tasks and end with exit code 1."""
+        if self._submitter.is_accepting:
+            self._report_fatal(reason, "")
+            if self._exit_code == exit_codes.COMPLETED:
+                self._exit_code = exit_codes.RUN_FAILED
+            self.drain(reason)
+
     def on_termination_notice(self, reason: str, seconds_left: float | None) -> None:
         """Shut down before the provider reclaims this instance.
 

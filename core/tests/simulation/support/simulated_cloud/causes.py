@@ -44,10 +44,12 @@ class _Causes:
         return float((self._limit - self._cloud.bill.total()).usd) <= rest
 
     def _unseen(self) -> timedelta:
-        """Return the time for which ends of instances may have been booked late, since no controller saw them."""
+        """Return the time that may have been booked although nothing was charged, since no controller could see it."""
         faults = self._scenario.faults
         hours: float = faults.sleeps + 3 * bool(faults.calls.slow_call or faults.calls.slow_listing)
         hours += 24 * bool(faults.calls.listing_outage or faults.calls.silence) + 3 * faults.calls.credentials_expire
+        # Waiting is booked if the provider does not show it.
+        hours += 24 * bool(faults.launches.pending and not faults.launches.shows_pending)
         return timedelta(hours=hours, minutes=20 * faults.database_locks + 11 * faults.crashes)
 
     def of_failed_starts(self) -> bool:
@@ -55,7 +57,11 @@ class _Causes:
 
     def _is_failed_start(self, instance: CloudInstance) -> bool:
         faults = self._scenario.faults
-        slow = faults.slow_boot or faults.launches.restart or faults.launches.pending
+        slow = (
+            faults.slow_boot
+            or faults.launches.restart
+            or (faults.launches.pending and not faults.launches.shows_pending)
+        )
         return instance.is_ours and (instance.script_failed or bool(slow) or self._is_excused(instance))
 
     def of_ends(self) -> bool:

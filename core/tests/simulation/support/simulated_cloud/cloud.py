@@ -83,6 +83,8 @@ class CloudInstance(SimulatedInstance[datetime]):
     """Whether its script ended, or hangs, without a worker."""
     is_pending: bool = False
     """Whether the provider has accepted its launch and not started it: it is not charged yet."""
+    started_at: datetime | None = None
+    """Time since which it is charged; None while it is pending, and if it never was."""
     gone_at: datetime | None = None
     """Time since which the machine is gone while its disk and address remain until they are removed."""
     unmanaged: bool = False
@@ -355,6 +357,8 @@ class SimulatedCloud:
         boot = pending + timedelta(seconds=self.faults.draw_boot_time(self._rng))
         self._loop.later(boot, lambda: self._boot(instance))
         if lifetime is not None:
+            if self.faults.launches.shows_pending:
+                lifetime += pending
             self._loop.later(lifetime, lambda: self.end(instance, EndCause.LIFETIME))
         if instance.is_ours:
             self._schedule_interruptions(instance, boot)
@@ -364,17 +368,24 @@ class SimulatedCloud:
         """Return the time for which the provider does not start an instance that it has accepted."""
         launches = self.faults.launches
         if not launches.pending or not instance.is_ours or self._rng.random() >= launches.pending:
+            instance.started_at = instance.created_at
             return timedelta(0)
         instance.is_pending = True
         span = timedelta(minutes=self._rng.uniform(1, 40))
         canceled = self._rng.random() < launches.canceled
+        if launches.shows_pending and self._rng.random() < launches.never_starts:
+            span, canceled = span * 10, True
         self._loop.later(span, lambda: self._end_pending(instance, canceled=canceled))
         return span
 
     def _end_pending(self, instance: CloudInstance, *, canceled: bool) -> None:
+        if instance.ended_at is not None:
+            return
         instance.is_pending = False
         if canceled:
             self.end(instance, EndCause.CANCELED)
+            return
+        instance.started_at = self._loop.now()
         self.charge(instance)
 
     def _schedule_interruptions(self, instance: CloudInstance, boot: timedelta) -> None:
@@ -487,10 +498,18 @@ class SimulatedCloud:
         return self.bill.total()
 
     def _shown(self, instance: CloudInstance) -> Instance:
+        launches, hidden = self.faults.launches, self._is_hidden(instance)
+        state = InstanceState.RUNNING if hidden else instance.state
+        if launches.shows_pending and instance.is_pending and state is InstanceState.STARTING:
+            state = InstanceState.PENDING
+        started, ended = instance.started_at, None if hidden else instance.ended_at
         return Instance(
             instance_id=instance.instance_id,
             job_id=self._job_id,
-            state=InstanceState.RUNNING if self._is_hidden(instance) else instance.state,
+            state=state,
+            started_at=started + self._skew if launches.names_times and started is not None else None,
+            ended_at=ended + self._skew if launches.names_times and ended is not None else None,
+            reason="no free capacity" if state is InstanceState.PENDING else "",
             instance_type=instance.offer.instance_type.name,
             zone=instance.offer.zone,
             provisioning_model=instance.offer.provisioning_model,

@@ -25,7 +25,7 @@ from cloud_tasks.model import (
     TaskMessage,
     TaskStatus,
 )
-from cloud_tasks.store import InstanceRecord, Store
+from cloud_tasks.store import InstanceRecord, Store, booked_since
 from simulated_cloud.causes import has_cause
 from simulated_cloud.cloud import CloudInstance, SimulatedCloud
 from simulated_cloud.dials.money import allowed_slots
@@ -254,9 +254,16 @@ class Monitor:
         faults = self._scenario.faults
         idle = timedelta(minutes=20 * (faults.outages + faults.database_locks) + 60 * faults.sleeps)
         for instance in self.cloud.ours():
-            silent_since = max(self.workers[instance.instance_id].last_sent, self._running_since)
+            if self._waits(instance):
+                continue
+            started = instance.started_at or instance.created_at
+            silent_since = max(self.workers[instance.instance_id].last_sent, self._running_since, started)
             if now - silent_since > _MAX_SILENCE + idle:
                 raise InvariantViolation(f"10: {instance.instance_id} sent no heartbeat for {now - silent_since}")
+
+    def _waits(self, instance: CloudInstance) -> bool:
+        """Return whether no heartbeat is expected of an instance, because it is listed as pending."""
+        return instance.is_pending and self._scenario.faults.launches.shows_pending
 
     def refusal_known(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
         until = self._now() + error.retry_after
@@ -285,11 +292,11 @@ class Monitor:
 
     def _is_draining(self, record: InstanceRecord) -> bool:
         """Return whether the worker of an instance takes no more tasks."""
-        if record.deadline is None:
+        if record.deadline is None or record.is_pending:
             return False
         policy = Policy(limits=self._scenario.limits, max_runtime=self._scenario.max_runtime)
-        age = policy.drain_after(record.deadline - record.intended_at)
-        return self._job_time() >= record.intended_at + age
+        deadline = record.current_deadline or record.deadline
+        return self._job_time() >= record.began_at + policy.drain_after(deadline - record.began_at)
 
     def applied(self, events: Sequence[Event]) -> None:
         """Note committed events."""
@@ -339,7 +346,12 @@ class Monitor:
         worker = self.workers.get(instance_id)
         if worker is None or self.is_shared or not reason.startswith("no heartbeat"):
             return
-        age = self._now() - worker.created_at
+        assert self.cloud is not None
+        instance = self.cloud.all_instances[instance_id]
+        if self._waits(instance):
+            raise InvariantViolation(f"6: {instance_id} terminated for missing heartbeats while it is pending")
+        begin = instance.started_at if self._scenario.faults.launches.shows_pending else None
+        age = self._now() - (begin or worker.created_at)
         if not worker.may_have_sent and age < _STARTUP_TIMEOUT - _MAX_WAIT:
             raise InvariantViolation(f"6: {instance_id} terminated for missing heartbeats {age} after its launch")
         if not worker.is_healthy:
@@ -413,7 +425,12 @@ class Monitor:
             instance = self.cloud.all_instances.get(record.instance_id or "")
             if instance is None or record.launched_at is None or record.ended_at is None or instance.ended_at is None:
                 continue
-            booked = record.ended_at - record.launched_at
-            truth = (instance.gone_at or instance.ended_at) - instance.created_at
-            if booked < truth - timedelta(seconds=1):
+            booked = record.ended_at - booked_since(record, record.ended_at)
+            end = instance.gone_at or instance.ended_at
+            truth = end - (instance.started_at or end)
+            slack = timedelta(seconds=1)
+            if booked == timedelta(0) and record.pending_until is not None:
+                # Canceled while it was pending, as far as the controller could see: it may have started since.
+                slack = self._scenario.scaling_check_interval + _TIME_TO_GO
+            if booked < truth - slack:
                 raise InvariantViolation(f"3: {instance.instance_id} is billed for {booked}, it existed for {truth}")

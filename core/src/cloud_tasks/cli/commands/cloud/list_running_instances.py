@@ -25,6 +25,7 @@ _COLUMNS: tuple[Column[Instance], ...] = (
     Column(name="id", title="Instance", value=lambda i: i.instance_id, aliases=("instance_id",)),
     Column(name="job_id", title="Job", value=lambda i: i.job_id),
     Column(name="state", title="State", value=lambda i: i.state),
+    Column(name="reason", title="Reason", value=lambda i: i.reason),
     Column(name="type", title="Type", value=lambda i: i.instance_type, aliases=("instance_type",)),
     Column(name="zone", title="Zone", value=lambda i: i.zone),
     Column(name="purchase", title="Provisioning", value=lambda i: i.provisioning_model),
@@ -77,7 +78,9 @@ def list_running_instances(registry: Registry) -> click.Command:
         scope = "" if all_instances else f" of job {job_id}" if job_id else " of any job"
         if not found and job_id:
             note_missing_record(config)
-        show_rows(found, _COLUMNS, values, nothing=f"No running instances{scope} found")
+        has_reasons = values["as_json"] or any(instance.reason for instance in found)
+        columns = [column for column in _COLUMNS if has_reasons or column.name != "reason"]
+        show_rows(found, columns, values, nothing=f"No running instances{scope} found")
 
     return command
 

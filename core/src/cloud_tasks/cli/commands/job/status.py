@@ -15,10 +15,9 @@ from cloud_tasks.cli.options.job_end import command_line
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.controller import check_recorded_place
-from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import render_activity, render_summary, status_dict, throughput
-from cloud_tasks.store import job_time, read_activity
+from cloud_tasks.report import render_activity, render_pending, render_summary, status_dict, throughput
+from cloud_tasks.store import job_time, present_price, read_activity
 
 __all__ = ["status"]
 
@@ -59,13 +58,14 @@ def status(registry: Registry) -> click.Command:
                 costs=statistics.costs,
                 activity=activity,
             )
-            prices = [record.price_per_hour for record in instances if record.ended_at is None]
-            price = sum(prices, Money.zero()) if prices else None
+            price = present_price(instances) if any(record.ended_at is None for record in instances) else None
         if values["as_json"]:
             echo(json.dumps(facts, indent=2))
         else:
             resume = command_line("run", config, options=("--continue",))
             echo(render_activity(activity, statistics.summary, resume=resume))
             echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost, price_per_hour=price))
+            if waiting := render_pending(instances):
+                echo(f"  {waiting}")
 
     return command

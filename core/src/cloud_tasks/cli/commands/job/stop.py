@@ -226,7 +226,7 @@ def _record_terminated(store: Store) -> None:
         if record.instance_id is None:
             store.record_launch_failed(record.client_token, "job stopped")
         else:
-            store.record_ended(record.instance_id, now, "job stopped")
+            store.record_ended(record.instance_id, now, "job stopped", is_canceled=True)
 
 
 def _remove_queue(config: JobConfig, job_id: str) -> bool:

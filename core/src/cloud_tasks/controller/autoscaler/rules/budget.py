@@ -64,8 +64,8 @@ def terminate_drained(view: FleetView) -> list[Action]:
     if not view.observation.draining:
         return []
     reason = "no more tasks are started: cost limit (max_total_cost)"
-    drained = [i.instance_id for i in view.alive if i.instance_id is not None and _is_drained(view.observation, i)]
-    return [Terminate(instance_id=instance_id, reason=reason) for instance_id in drained]
+    drained = [i.instance_id for i in (*view.pending, *view.alive) if _is_drained(view.observation, i)]
+    return [Terminate(instance_id=instance_id, reason=reason) for instance_id in drained if instance_id is not None]
 
 
 def abort_drained(view: FleetView) -> list[Action]:

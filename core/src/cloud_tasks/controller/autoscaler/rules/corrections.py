@@ -34,12 +34,20 @@ def correct_records(view: FleetView) -> list[Action]:
                 actions.append(ForgetIntent(client_token=instance.client_token, reason=reason))
         elif instance.state in GONE:
             if instance.recorded and (instance.state is not None or not view.may_be_unlisted(instance)):
+                ended_at = instance.listed_end if instance.state is not None else None
                 actions.append(
-                    MarkEnded(instance_id=instance.instance_id, reason="terminated by itself or by the provider")
+                    MarkEnded(instance_id=instance.instance_id, reason=_end_reason(instance), ended_at=ended_at)
                 )
         elif reason := _undesired(instance):
             actions.append(Terminate(instance_id=instance.instance_id, reason=reason))
     return actions
+
+
+def _end_reason(instance: FleetInstance) -> str:
+    reason = "terminated by itself or by the provider"
+    if instance.pending_since is not None:
+        reason = "canceled while it was pending, or ended soon after its start"
+    return f"{reason}: {instance.listed_reason}" if instance.listed_reason else reason
 
 
 def _is_refuted(view: FleetView, intent: FleetInstance) -> bool:

@@ -38,13 +38,19 @@ class FleetView:
         return [i for i in self.fleet if i.state in _ALIVE and i.recorded and i.instance_id not in self.removed]
 
     @cached_property
+    def pending(self) -> list[FleetInstance]:
+        """Instances that the provider has not started yet, and that are not removed."""
+        pending = (i for i in self.fleet if i.state is InstanceState.PENDING)
+        return [i for i in pending if i.recorded and i.instance_id not in self.removed]
+
+    @cached_property
     def ended(self) -> list[FleetInstance]:
         """Instances whose end this decision records."""
         return [i for i in self.fleet if i.recorded and i.state in GONE and i.instance_id in self.removed]
 
     @cached_property
     def held(self) -> list[FleetInstance]:
-        """Instances that count towards the limits: all that may still be billed, removed ones included."""
+        """Instances that count towards the limits: all that may still be billed, pending and removed ones included."""
         return [i for i in self.fleet if i.state not in GONE or i.instance_id is None or self.may_be_unlisted(i)]
 
     def may_be_unlisted(self, instance: FleetInstance) -> bool:

@@ -5,10 +5,13 @@ Invariants, each with a test:
 1. Missing heartbeats are judged only over time in which the event queue was read.
 2. Some instances without heartbeat: they are replaced. All of them: the event queue is suspected first. None ever sent
    one: the startup script or the program is broken, and the run is aborted with the last output of an instance.
+3. No heartbeat is expected from a pending instance, however long it waits: it is not replaced, nor evidence of a broken
+   startup script, also if it ends before it is seen to start. If nothing runs because of it, the reason is logged.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Terminate, Warn
@@ -16,10 +19,12 @@ from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.controller.autoscaler.state import FleetInstance
 from cloud_tasks.quantities import counted, format_span
 
-__all__ = ["abort_without_heartbeat", "replace_unresponsive"]
+__all__ = ["abort_without_heartbeat", "replace_unresponsive", "warn_of_pending"]
 
 _CHANNEL_TIMEOUTS = 3
 """Number of heartbeat time-outs after which instances are replaced even if none of them sends heartbeats."""
+_PENDING = timedelta(seconds=60)
+"""Time for which an instance is pending before that is logged."""
 
 
 def _without_heartbeat_for(view: FleetView, instance: FleetInstance) -> timedelta | None:
@@ -45,7 +50,7 @@ def abort_without_heartbeat(view: FleetView) -> list[Action]:
         return []
     # Spot instances that have just ended were most likely preempted; `failed_instances` counts them later if not. Those
     # of an earlier run may have been terminated by its controller.
-    ended = [i for i in view.ended if not i.is_spot and not i.from_earlier_run]
+    ended = [i for i in view.ended if not i.is_spot and not i.from_earlier_run and i.pending_since is None]
     failed_now = [*(i for i in view.alive if _is_unresponsive(view, i)), *ended]
     before = seen.failed_instances.failed_starts
     failed = before + len(failed_now)
@@ -80,3 +85,18 @@ def replace_unresponsive(view: FleetView) -> list[Action]:
         for i in unresponsive
         if i.instance_id is not None
     ]
+
+
+def warn_of_pending(view: FleetView) -> list[Action]:
+    """Log that every instance is pending, and why."""
+    seen = view.observation
+    waiting = [i for i in view.pending if i.pending_since is not None and seen.now - i.pending_since >= _PENDING]
+    if not waiting or view.alive:
+        return []
+    reasons = ", ".join(
+        reason for reason, _ in Counter(i.listed_reason for i in waiting if i.listed_reason).most_common(3)
+    )
+    why = f" ({reasons})" if reasons else ""
+    verb = "is" if len(waiting) == 1 else "are"
+    message = f"{counted(len(waiting), 'instance')} {verb} pending{why}; no instance runs until the provider starts one"
+    return [Warn(key=f"pending-{reasons}", message=message)]

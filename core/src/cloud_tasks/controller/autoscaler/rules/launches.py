@@ -2,18 +2,20 @@
 
 Invariants, each with a test:
 
-1. Launches never exceed a limit, counting every intent and every instance that may still be billed.
+1. Launches never exceed a limit, counting every intent, and every instance that is pending or may still be billed.
 2. There are never more instances than the remaining tasks can fill.
 3. A refused scope is avoided while its block lasts; the best offer outside of it is launched at once.
 4. Where the provider selects among offers, the limits cover whichever it takes. Elsewhere, among zones that differ in
    nothing else, past refusals and the spread over zones decide.
 5. After several instances in a row that achieved nothing, launches pause, for longer each time.
 6. Instances are not replaced without end: not after several of their workers, and more than work, ended with an error.
-7. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
+7. No more instances are requested than the provider lets wait at a time (`ComputeTraits.max_pending`).
+8. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -60,6 +62,9 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
     count = _missing(view, offers[0])
     if count <= 0:
         return _abort_unaffordable(view)
+    count = min(count, _room_to_wait(view))
+    if count <= 0:
+        return ()
     if _workers_keep_failing(seen):
         return _without_replacement(view)
     others = _alternatives(view, offers[0], count) if seen.policy.provider_chooses else ()
@@ -76,16 +81,19 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
 def _pause(seen: Observation) -> Sequence[Action]:
     """Return a warning instead of launches for a time that grows with each instance that achieved nothing."""
     failed = seen.failed_instances
-    extra = max(failed.without_progress - _MAX_FUTILE, failed.preempted - _MAX_PREEMPTED)
+    kinds = (
+        (failed.without_progress, _MAX_FUTILE, "ended", failed.reason),
+        (failed.preempted, _MAX_PREEMPTED, "were preempted", ""),
+        (failed.canceled, _MAX_FUTILE, "were canceled while pending", failed.cancel_reason),
+    )
+    count, most, what, reason = max(kinds, key=lambda kind: kind[0] - kind[1])
+    extra = count - most
     if extra < 0 or failed.last_end is None:
         return ()
     until = failed.last_end + min(_FIRST_PAUSE * 2 ** min(extra, 16), _LONGEST_PAUSE)
     if seen.now >= until:
         return ()
-    what, count = "ended", failed.without_progress
-    if count < _MAX_FUTILE:
-        what, count = "were preempted", failed.preempted
-    why = f" ({failed.reason})" if failed.reason and what == "ended" else ""
+    why = f" ({reason})" if reason else ""
     moment = format_moment(until, now=seen.now)
     message = f"{count} instances in a row {what} before any task finished{why}; next launch at {moment}"
     return [Warn(key=f"pause-{extra}", message=message)]
@@ -117,6 +125,13 @@ def _waits_for_canary(view: FleetView) -> bool:
 def _waits_for_probe(view: FleetView) -> bool:
     """Return whether launches failed and the outcome of another one is open."""
     return view.observation.launch_failures is not None and any(i.instance_id is None for i in view.held)
+
+
+def _room_to_wait(view: FleetView) -> int:
+    """Return how many more instances may be pending; a launch without an answer counts as one that is."""
+    limit = view.observation.policy.max_pending
+    waiting = len(view.pending) + sum(i.instance_id is None for i in view.held)
+    return sys.maxsize if limit is None else limit - waiting
 
 
 def _available(seen: Observation) -> Sequence[RankedOffer]:

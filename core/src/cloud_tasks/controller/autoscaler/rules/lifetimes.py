@@ -12,6 +12,7 @@ Invariants, each with a test:
 5. A job resumed with a lower limit terminates as many instances of earlier runs as exceed it, the most expensive first.
 6. Risen prices make the sum of 1 exceed the limit by a fifth at most: beyond that, instances are terminated, the most
    expensive first, and replaced at current prices. Within it they stay, since a termination interrupts tasks.
+7. Pending instances end first: they have no tasks. The lifetime of each counts from its start.
 """
 
 from __future__ import annotations
@@ -101,14 +102,15 @@ def terminate_unaffordable(view: FleetView) -> list[Action]:
     bounded = [(i, reserved) for i, reserved in reserves if reserved is not None]
     needed += sum((reserved for _, reserved in bounded), Money.zero())
     ended = unbounded
-    bounded.sort(key=lambda pair: (pair[0].from_earlier_run, pair[1].usd), reverse=True)
+    pending = {i.instance_id for i in view.pending}
+    bounded.sort(key=lambda pair: (pair[0].instance_id in pending, pair[0].from_earlier_run, pair[1].usd), reverse=True)
     for instance, reserved in bounded:
         tolerated = Money.zero() if instance.from_earlier_run else limit * _PRICE_RISE
         if reserved and needed > tolerated:
             ended = [*ended, instance]
             needed -= reserved
     reason = f"its lifetime costs more than is left of {limit} (max_total_cost)"
-    alive = {i.instance_id for i in view.alive}
+    alive = pending | {i.instance_id for i in view.alive}
     return [
         Terminate(instance_id=i.instance_id, reason=reason)
         for i in ended

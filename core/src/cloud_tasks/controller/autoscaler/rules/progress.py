@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. Launches that certainly fail end the run once no instance is left, instead of being repeated without end.
 2. Instances that end, one after another, before any task finishes end the run, after fewer of them if their workers
    ended with an error, which the reason then quotes. Preempted ones are counted apart, and more of them. Nothing counts
-   while the records are not current.
+   while the records are not current. Pending ones that the provider cancels cost nothing: they end a run only if
+   nothing else runs or waits.
 3. Refusals that only a person can end, for every offer, end a run that has no instance left, after a time.
 """
 
@@ -50,6 +51,9 @@ def abort_without_progress(view: FleetView) -> list[Action]:
     if failed.preempted >= policy.max_preempted_without_progress:
         reason = f"the last {failed.preempted} spot instances were preempted before any task finished"
         return [Abort(reason=f"{reason}; use on-demand instances, or other types or zones", show_console=False)]
+    if failed.canceled >= policy.max_instances_without_progress and not view.alive and not view.pending:
+        reason = f"the last {failed.canceled} instances were canceled while they were pending"
+        return [Abort(reason=f"{reason}: {failed.cancel_reason}", show_console=False)]
     return []
 
 

@@ -1,6 +1,7 @@
-"""Rule about idle instances that the remaining tasks cannot fill.
+"""Rule about idle and pending instances that the remaining tasks cannot fill.
 
-Invariant, with a test: an instance is terminated only if it is idle and the others have slots for all remaining tasks.
+Invariant, with a test: an instance is terminated only if it is idle or pending, and the others have slots for all
+remaining tasks. Pending ones are terminated first, the last requested before the others.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ def terminate_surplus(view: FleetView) -> list[Action]:
     actions: list[Action] = []
     # Draining instances end themselves.
     candidates = [i for i in view.alive if not is_draining(seen, i)]
-    capacity = sum(i.slots for i in candidates)
-    for instance in sorted(candidates, key=lambda i: (i.price_per_hour / max(i.slots, 1)).usd, reverse=True):
+    candidates.sort(key=lambda i: (i.price_per_hour / max(i.slots, 1)).usd, reverse=True)
+    pending = sorted(view.pending, key=lambda i: i.pending_since or i.launched_at, reverse=True)
+    capacity = sum(i.slots for i in (*pending, *candidates))
+    for instance in (*pending, *candidates):
         if instance.instance_id is None or capacity - instance.slots < seen.remaining:
             continue
-        if is_idle(seen, instance):
+        if instance in pending or is_idle(seen, instance):
             capacity -= instance.slots
             actions.append(Terminate(instance_id=instance.instance_id, reason="no tasks left for this instance"))
     return actions

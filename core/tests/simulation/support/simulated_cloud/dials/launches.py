@@ -40,6 +40,12 @@ class LaunchFaults:
     """Probability that an instance is pending for minutes, without a charge, before it boots."""
     canceled: float = 0.0
     """Probability that the provider cancels a pending instance."""
+    shows_pending: bool = False
+    """Whether the listing shows pending instances as such, and lifetimes count from the start."""
+    names_times: bool = False
+    """Whether the listing names starts and ends."""
+    never_starts: float = 0.0
+    """Probability that a pending instance never starts, and is canceled after hours."""
     remains: float = 0.0
     """Probability that disk and address of an instance remain after its end, and are charged until their removal."""
 
@@ -70,7 +76,15 @@ def _restarts(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _pending(rng: random.Random, scenario: Scenario) -> Scenario:
-    return with_group(scenario, "launches", pending=rng.choice((0.1, 0.5)), canceled=rng.choice((0.0, 0.5)))
+    return with_group(
+        scenario,
+        "launches",
+        pending=rng.choice((0.1, 0.5)),
+        canceled=rng.choice((0.0, 0.5)),
+        shows_pending=rng.random() < 0.7,
+        names_times=rng.random() < 0.5,
+        never_starts=rng.choice((0.0, 0.2)),
+    )
 
 
 def _remains(rng: random.Random, scenario: Scenario) -> Scenario:
@@ -100,7 +114,7 @@ DIALS = (
     ),
     Dial(
         name="pending instances",
-        shows="an instance that the provider has not started yet counts towards the limits, and not for ever",
+        shows="an instance that the provider has not started yet counts towards the limits, and costs nothing",
         turn_on=_pending,
     ),
     Dial(

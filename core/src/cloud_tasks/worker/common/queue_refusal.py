@@ -1,0 +1,65 @@
+"""Errors of a queue that no retry can fix: how long a worker waits before it ends because of them.
+
+Invariants, each with a test:
+
+1. Transient errors, and errors of another class than `ProviderError`, are waited for without end.
+2. Permanent errors end the worker after a time, since permissions and new queues take a while to become effective; a
+   longer time if the queue has answered before.
+3. Credentials that the queue has accepted before may be renewed: they are waited for without end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
+
+__all__ = ["QueueRefusal"]
+
+_REFUSED, _REFUSED_LATER = 60.0, 600.0
+"""Seconds of permanent errors before and after the first answer of the queue."""
+_MISSING = 600.0
+"""Seconds for which the queue may be missing: some providers refuse to create a deleted queue again for a minute, and a
+new queue may not be found for minutes."""
+
+
+class QueueRefusal:
+    """Permanent errors of one queue since its last answer.
+
+    Args:
+        name: ``task queue`` or ``event queue``.
+    """
+
+    def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._clock = clock
+        self._has_answered = False
+        self._since: float | None = None
+        """Time of the first permanent error since the last answer."""
+
+    def answered(self) -> None:
+        """Note an answer."""
+        self._has_answered, self._since = True, None
+
+    def failed(self, error: Exception) -> str:
+        """Note an error; return why the worker has to end because of it, empty if it does not."""
+        limit = self._limit(error)
+        if limit is None:
+            return ""
+        now = self._clock()
+        if self._since is None:
+            self._since = now
+        if now - self._since < limit:
+            return ""
+        problem = "does not exist" if isinstance(error, NotFoundError) else "refuses this worker"
+        return f"the {self._name} {problem}: {error}"
+
+    def _limit(self, error: Exception) -> float | None:
+        if isinstance(error, NotFoundError):
+            return _MISSING
+        if isinstance(error, CredentialsError):
+            return None if self._has_answered else _REFUSED_LATER
+        if not isinstance(error, ProviderError) or error.transient:
+            return None
+        return _REFUSED_LATER if self._has_answered else _REFUSED
