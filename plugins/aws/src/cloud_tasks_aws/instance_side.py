@@ -23,9 +23,10 @@ from typing import Any
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
+from cloud_tasks.plugin import InstanceContext
 from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["Ec2InstanceSide"]
+__all__ = ["Ec2InstanceSide", "open_instance"]
 
 _TIMEOUT = 2.0
 _TOKEN_SECONDS = 21_600
@@ -109,6 +110,11 @@ class Ec2InstanceSide:
             raise ProviderError(
                 f"the metadata service at {self._base} cannot be reached: {error}", transient=True
             ) from error
+
+
+def open_instance(settings: AwsSettings, context: InstanceContext) -> Ec2InstanceSide:
+    """Implement `ComputeBackend.open_instance`."""
+    return Ec2InstanceSide(settings)
 
 
 def _object(text: str) -> Mapping[str, Any]:

@@ -26,9 +26,10 @@ from typing import Any
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
+from cloud_tasks.plugin import InstanceContext
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["AzureInstanceSide"]
+__all__ = ["AzureInstanceSide", "open_instance"]
 
 _INSTANCE = "/metadata/instance/compute?api-version=2021-02-01"
 _EVENTS = "/metadata/scheduledevents?api-version=2020-07-01"
@@ -148,6 +149,11 @@ class AzureInstanceSide:
             raise ProviderError(
                 f"the metadata service cannot be reached: {type(error).__name__}", transient=True
             ) from error
+
+
+def open_instance(settings: AzureSettings, context: InstanceContext) -> AzureInstanceSide:
+    """Implement `ComputeBackend.open_instance`."""
+    return AzureInstanceSide(settings)
 
 
 def _time(text: object) -> datetime | None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
+from cloud_tasks.plugin import InstanceContext
 from cloud_tasks_local.instance_folder import InstanceFolder
 from cloud_tasks_local.processes import MARKER
+from cloud_tasks_local.settings import LocalSettings
 
-__all__ = ["LocalInstanceSide"]
+__all__ = ["LocalInstanceSide", "open_instance"]
 
 
 class LocalInstanceSide:
@@ -53,3 +55,8 @@ class LocalInstanceSide:
             return self._folder.read(file) or {}
         except (OSError, ValueError) as error:
             raise ProviderError(f"cannot read the instance record {file}: {error}") from error
+
+
+def open_instance(settings: LocalSettings, context: InstanceContext) -> LocalInstanceSide:
+    """Implement `ComputeBackend.open_instance`."""
+    return LocalInstanceSide()

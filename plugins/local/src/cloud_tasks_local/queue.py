@@ -30,13 +30,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
-from cloud_tasks.plugin import Delivery, Depth, QueueOwner, SendFailure
+from cloud_tasks.plugin import Delivery, Depth, QueueContext, QueueOwner, SendFailure
 from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
 from cloud_tasks_local.controller_claim import ControllerClaim
 from cloud_tasks_local.private_files import StateFolder, StateFolderGoneError
+from cloud_tasks_local.settings import LocalSettings
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
-__all__ = ["SqliteQueue", "queue_file"]
+__all__ = ["SqliteQueue", "open_queue", "queue_file"]
 
 _DELAYED = "delayed"
 """In place of a lease: the message was sent or released with a delay, and is due when that has passed."""
@@ -58,6 +59,11 @@ _INITIAL_POLL, _MAX_POLL = 0.002, 0.05
 def queue_file(state_dir: Path, name: str) -> Path:
     """Return the file of a queue; any name gives a valid and unique file name."""
     return state_dir / "queues" / f"{quote(name, safe='')}.sqlite3"
+
+
+def open_queue(settings: LocalSettings, context: QueueContext) -> SqliteQueue:
+    """Implement `QueueBackend.open`."""
+    return SqliteQueue(queue_file(settings.state_dir, context.name), lease=context.lease, job_id=context.job_id)
 
 
 class SqliteQueue:

@@ -16,16 +16,22 @@ from uuid import uuid4
 
 import redis
 
-from cloud_tasks.plugin import Delivery, Depth, SendFailure
+from cloud_tasks.plugin import Delivery, Depth, QueueContext, SendFailure
 from cloud_tasks_redis import scripts
-from cloud_tasks_redis.connection import translate_errors
+from cloud_tasks_redis.connection import connect, translate_errors
+from cloud_tasks_redis.settings import RedisSettings
 from cloud_tasks_redis.traits import TRAITS
 
-__all__ = ["RedisQueue"]
+__all__ = ["RedisQueue", "open_queue"]
 
 _POLL = 0.05
 _BATCH_BYTES = 4 * 1024 * 1024
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def open_queue(settings: RedisSettings, context: QueueContext) -> RedisQueue:
+    """Implement `QueueBackend.open`."""
+    return RedisQueue(connect(settings), prefix=settings.prefix, name=context.name, lease=context.lease)
 
 
 class RedisQueue:
