@@ -31,6 +31,7 @@ from urllib.parse import quote
 
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, QueueContext, QueueOwner, SendFailure
+from cloud_tasks.plugin.kit import send_bodies
 from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
 from cloud_tasks_local.controller_claim import ControllerClaim
 from cloud_tasks_local.private_files import StateFolder, StateFolderGoneError
@@ -127,32 +128,18 @@ class SqliteQueue:
         return True
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
-        limit = TRAITS.max_message_bytes
-        failures = [
-            SendFailure(index=index, reason=f"{len(body):,} bytes, more than the limit of {limit:,}", transient=False)
-            for index, body in enumerate(bodies)
-            if len(body) > limit
-        ]
-        accepted = [index for index, body in enumerate(bodies) if len(body) <= limit]
-        sent, mark = 0, _DELAYED if delay > timedelta(0) else None
-        try:
+        mark = _DELAYED if delay > timedelta(0) else None
+
+        def send(batch: Sequence[bytes]) -> None:
             with self._pool.connection() as connection:
-                for start in range(0, len(accepted), TRAITS.send_batch):
-                    chunk = accepted[start : start + TRAITS.send_batch]
-                    visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
-                    with write(connection):
-                        connection.executemany(
-                            "INSERT INTO messages (visible_at, lease, body) VALUES (?, ?, ?)",
-                            [(visible_at, mark, bodies[index]) for index in chunk],
-                        )
-                    sent += len(chunk)
-        except ProviderError as error:
-            if not sent:
-                raise
-            failures += [
-                SendFailure(index=index, reason=str(error), transient=error.transient) for index in accepted[sent:]
-            ]
-        return failures
+                visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
+                with write(connection):
+                    connection.executemany(
+                        "INSERT INTO messages (visible_at, lease, body) VALUES (?, ?, ?)",
+                        [(visible_at, mark, body) for body in batch],
+                    )
+
+        return send_bodies(bodies, send, traits=TRAITS)
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
         deadline = time.monotonic() + wait.total_seconds()
