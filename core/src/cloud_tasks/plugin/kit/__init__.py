@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from cloud_tasks.plugin.boot_script import boot_script, insert_lines
     from cloud_tasks.plugin.kit.batched_queue import BatchedQueue, Received, RequestLimits
     from cloud_tasks.plugin.kit.batches import Refused, batched, retry_refused, send_bodies
+    from cloud_tasks.plugin.kit.error_rules import (
+        ErrorKind,
+        ErrorRule,
+        Problem,
+        judge,
+        matching_rule,
+        refused,
+        translate_errors,
+    )
     from cloud_tasks.plugin.kit.fan_out import FanOut
     from cloud_tasks.plugin.kit.lease_table import Held, LeaseTable, since_boot
     from cloud_tasks.plugin.kit.oversize import BodyStore, OversizeQueue
@@ -28,12 +37,15 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchedQueue",
     "BodyStore",
+    "ErrorKind",
+    "ErrorRule",
     "FanOut",
     "Held",
     "LeaseTable",
     "OversizeQueue",
     "PriceCache",
     "PriceFiles",
+    "Problem",
     "Received",
     "Refused",
     "RequestLimits",
@@ -41,19 +53,32 @@ __all__ = [
     "batched",
     "boot_script",
     "insert_lines",
+    "judge",
+    "matching_rule",
     "money_from_text",
     "money_to_text",
     "prices_from_json",
     "prices_to_json",
+    "refused",
     "retry_refused",
     "send_bodies",
     "since_boot",
+    "translate_errors",
 ]
 
 _MODULES = {
     "cloud_tasks.plugin.boot_script": ("boot_script", "insert_lines"),
     f"{__name__}.batched_queue": ("BatchedQueue", "Received", "RequestLimits"),
     f"{__name__}.batches": ("Refused", "batched", "retry_refused", "send_bodies"),
+    f"{__name__}.error_rules": (
+        "ErrorKind",
+        "ErrorRule",
+        "Problem",
+        "judge",
+        "matching_rule",
+        "refused",
+        "translate_errors",
+    ),
     f"{__name__}.fan_out": ("FanOut",),
     f"{__name__}.lease_table": ("Held", "LeaseTable", "since_boot"),
     f"{__name__}.oversize": ("BodyStore", "OversizeQueue"),
