@@ -38,7 +38,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             settings=AwsSettings,
             traits=COMPUTE_TRAITS,
             open="cloud_tasks_aws.compute.backend:open_compute",
-            open_instance="cloud_tasks_aws.instance_side:open_instance",
+            open_instance="cloud_tasks_aws.instance_side:Ec2InstanceSide",
             check="cloud_tasks_aws.doctor_compute:check_compute",
             check_launch="cloud_tasks_aws.compute.launch_check:check_launch",
             credentials_end="cloud_tasks_aws.credentials_end:credentials_end",

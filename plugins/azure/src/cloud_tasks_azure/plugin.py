@@ -38,7 +38,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             settings=AzureSettings,
             traits=COMPUTE_TRAITS,
             open="cloud_tasks_azure.compute.backend:open_compute",
-            open_instance="cloud_tasks_azure.instance_side:open_instance",
+            open_instance="cloud_tasks_azure.instance_side:AzureInstanceSide",
             check="cloud_tasks_azure.doctor_compute:check_compute",
             check_launch="cloud_tasks_azure.compute.launch_check:check_launch",
             locate="cloud_tasks_azure.credentials:locate_compute",

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
         translate_errors,
     )
     from cloud_tasks.plugin.kit.fan_out import FanOut
+    from cloud_tasks.plugin.kit.instance_side import (
+        MetadataError,
+        MetadataService,
+        PolledInstanceSide,
+        json_object,
+        notice_time,
+        read_json_file,
+    )
     from cloud_tasks.plugin.kit.lease_table import Held, LeaseTable, since_boot
     from cloud_tasks.plugin.kit.oversize import BodyStore, OversizeQueue
     from cloud_tasks.plugin.kit.price_cache import (
@@ -42,7 +50,10 @@ __all__ = [
     "FanOut",
     "Held",
     "LeaseTable",
+    "MetadataError",
+    "MetadataService",
     "OversizeQueue",
+    "PolledInstanceSide",
     "PriceCache",
     "PriceFiles",
     "Problem",
@@ -53,12 +64,15 @@ __all__ = [
     "batched",
     "boot_script",
     "insert_lines",
+    "json_object",
     "judge",
     "matching_rule",
     "money_from_text",
     "money_to_text",
+    "notice_time",
     "prices_from_json",
     "prices_to_json",
+    "read_json_file",
     "refused",
     "retry_refused",
     "send_bodies",
@@ -80,6 +94,14 @@ _MODULES = {
         "translate_errors",
     ),
     f"{__name__}.fan_out": ("FanOut",),
+    f"{__name__}.instance_side": (
+        "MetadataError",
+        "MetadataService",
+        "PolledInstanceSide",
+        "json_object",
+        "notice_time",
+        "read_json_file",
+    ),
     f"{__name__}.lease_table": ("Held", "LeaseTable", "since_boot"),
     f"{__name__}.oversize": ("BodyStore", "OversizeQueue"),
     f"{__name__}.price_cache": (
