@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         prices_from_json,
         prices_to_json,
     )
+    from cloud_tasks.plugin.kit.probes import Probe, is_certain, run_probes
 
 __all__ = [
     "BatchedQueue",
@@ -56,6 +57,7 @@ __all__ = [
     "PolledInstanceSide",
     "PriceCache",
     "PriceFiles",
+    "Probe",
     "Problem",
     "Received",
     "Refused",
@@ -64,6 +66,7 @@ __all__ = [
     "batched",
     "boot_script",
     "insert_lines",
+    "is_certain",
     "json_object",
     "judge",
     "matching_rule",
@@ -75,6 +78,7 @@ __all__ = [
     "read_json_file",
     "refused",
     "retry_refused",
+    "run_probes",
     "send_bodies",
     "since_boot",
     "translate_errors",
@@ -113,6 +117,7 @@ _MODULES = {
         "prices_from_json",
         "prices_to_json",
     ),
+    f"{__name__}.probes": ("Probe", "is_certain", "run_probes"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
