@@ -11,6 +11,7 @@ import pytest
 from plugin_surface import hook_names, methods_of, signature_of
 
 import cloud_tasks.plugin
+import cloud_tasks.plugin.kit
 from cloud_tasks.deprecation import Renamed, fields_deprecated_by
 from cloud_tasks.model import JobProgress
 from cloud_tasks.plugin import hooks
@@ -94,6 +95,16 @@ def test_event_sink_page_has_every_field_of_job_progress() -> None:
     rows = [line for line in page_of("cloud_tasks_register_event_sink").splitlines() if line.startswith("|")]
     named = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
     assert {field.name for field in attrs.fields(JobProgress)} <= named
+
+
+def test_kit_page_names_everything_in_the_kit() -> None:
+    page = (DOCS / "kit.md").read_text(encoding="utf-8")
+    assert [name for name in cloud_tasks.plugin.kit.__all__ if not re.search(rf"\b{name}\b", page)] == []
+
+
+@pytest.mark.parametrize("name", cloud_tasks.plugin.kit.__all__)
+def test_kit_name_has_a_docstring(name: str) -> None:
+    assert inspect.getdoc(getattr(cloud_tasks.plugin.kit, name))
 
 
 @pytest.mark.parametrize("hook", hook_names())

@@ -86,8 +86,8 @@ def test_import_rules_quote_the_layers_and_the_number_of_contracts() -> None:
 def test_import_rules_name_every_package_with_layers_of_its_own() -> None:
     section = ARCHITECTURE.partition("### Import rules\n")[2].partition("\n## ")[0]
     layered = {each["containers"][0] for each in contracts() if each["type"] == "layers"} - {"cloud_tasks"}
-    sentence = " ".join(section.partition("is in one of these layers; ")[2].partition(".")[0].split())
-    assert set(re.findall(r"`(\w+)`", sentence)) == {name.removeprefix("cloud_tasks.") for name in layered}
+    sentence = " ".join(section.partition("is in one of these layers; ")[2].partition(". ")[0].split())
+    assert set(re.findall(r"`([\w.]+)`", sentence)) == {name.removeprefix("cloud_tasks.") for name in layered}
 
 
 def test_distributions_table_lists_every_workspace_member() -> None:

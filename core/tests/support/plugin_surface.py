@@ -25,6 +25,7 @@ def signature_of(function: Any) -> str:
     """Return ``name(arguments) -> result`` as written in the code."""
     # Annotations are kept as text, which the signature quotes.
     text: str = re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
+    text = re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)
     return str(function.__name__) + text.replace("datetime.timedelta(", "timedelta(")
 
 

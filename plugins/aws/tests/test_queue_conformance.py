@@ -41,7 +41,7 @@ class Subject(QueueSubject):
             region=self.region,
             exactly_once=self.exactly_once,
         )
-        return open_queue(self.settings, context, min_poll_seconds=0, clock=self.sqs.now)
+        return open_queue(self.settings, context, min_poll=timedelta(0), clock=self.sqs.now)
 
 
 class TestSqs(QueueContract):

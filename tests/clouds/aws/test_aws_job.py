@@ -10,6 +10,7 @@ from typing import Any
 from aws_cloud import CONTROLLER_KEY, PROFILE, SECRET, AwsCloud, AwsJobFolder
 from pubsub_emulator import leftovers, pubsub_emulator
 
+from cloud_tasks.plugin import CheckContext
 from cloud_tasks.testing import eventually
 from cloud_tasks_aws.policies import policies
 from cloud_tasks_aws.settings import AwsSettings
@@ -40,7 +41,7 @@ def assert_least_permissions(cloud: AwsCloud) -> None:
     """Assert that the printed policies allow every call that was made."""
     allowed = {
         name: {action for statement in json.loads(text)["Statement"] for action in statement["Action"]}
-        for name, text in policies(AwsSettings()).items()
+        for name, text in policies(AwsSettings(), CheckContext()).items()
         if name != "worker trust"
     }
     controller, worker = cloud.called(by_controller=True), cloud.called(by_controller=False)

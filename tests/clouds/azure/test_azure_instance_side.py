@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from arm_metadata import MetadataServer
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import InstanceContext
+from cloud_tasks.plugin.kit import MetadataService
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
 from cloud_tasks_azure.instance_side import AzureInstanceSide
@@ -144,14 +146,14 @@ def test_instance_side_imports_no_sdk() -> None:
 
 
 def test_notice_survives_any_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def call(self: AzureInstanceSide, *_: object, **__: object) -> object:
+    def request(self: MetadataService, *_: object, **__: object) -> str:
         answer = answers.pop(0) if answers else {"Events": [{"EventType": "Preempt", "Resources": []}]}
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return json.dumps(answer)
 
     answers: list[object] = [ValueError("planted"), {"Events": [{"EventType": ["odd"]}]}, {"Events": 5}]
-    monkeypatch.setattr(AzureInstanceSide, "_call", call)
+    monkeypatch.setattr(MetadataService, "request", request)
     side = AzureInstanceSide(AzureSettings(metadata_url="http://127.0.0.1:1"), pause=0.001)
     side.termination_notice()
     eventually(lambda: side.termination_notice() is not None)

@@ -1,6 +1,7 @@
 """Descriptors that plugins register, with the traits and contexts of each kind of backend.
 
-A descriptor is data and a function that opens the backend. Import SDKs inside ``open``, not in the module.
+A descriptor is data and functions, of which ``open`` opens the backend. A function may be given as an import string,
+``module:attribute``, which is imported when it is called: so the module of the plugin imports no SDK.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
+from cloud_tasks.plugin.targets import imported, imported_open
 
 __all__ = [
     "Backend",
@@ -220,13 +222,13 @@ class QueueBackend(Backend):
     """Descriptor of a queue."""
 
     traits: QueueTraits
-    open: Callable[[Any, QueueContext], AbstractContextManager[Queue]]
-    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
+    open: Callable[[Any, QueueContext], AbstractContextManager[Queue]] = attrs.field(converter=imported_open)
+    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = attrs.field(default=None, converter=imported)
     """Check access, permissions and services for ``cloud-tasks doctor``."""
-    locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = None
+    locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = attrs.field(default=None, converter=imported)
     """Return where its queues are, as far as the settings marked ``locates`` do not say it: values such as ``region``
     and ``account``, by name. A job is resumed only where it is. Import SDKs inside; omit what cannot be found out."""
-    credentials_end: Callable[[Any], datetime | None] | None = None
+    credentials_end: Callable[[Any], datetime | None] | None = attrs.field(default=None, converter=imported)
     """Return when the controller's credentials end, without a call to the provider; None if that is unknown, or they
     are renewed without a person. A run announces it."""
 
@@ -236,19 +238,21 @@ class ComputeBackend(Backend):
     """Descriptor of a compute backend."""
 
     traits: ComputeTraits
-    open: Callable[[Any, ComputeContext], AbstractContextManager[Compute]]
-    open_instance: Callable[[Any, InstanceContext], AbstractContextManager[InstanceSide]]
+    open: Callable[[Any, ComputeContext], AbstractContextManager[Compute]] = attrs.field(converter=imported_open)
+    open_instance: Callable[[Any, InstanceContext], AbstractContextManager[InstanceSide]] = attrs.field(
+        converter=imported_open
+    )
     """Open the instance side, in the worker; must not import the controller's SDK."""
-    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
+    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = attrs.field(default=None, converter=imported)
     """Check access, permissions and services for ``cloud-tasks doctor``."""
-    check_launch: Callable[[Any, LaunchRequest], None] | None = None
+    check_launch: Callable[[Any, LaunchRequest], None] | None = attrs.field(default=None, converter=imported)
     """Check script, image and disk of a request without a call to the provider, before anything is created. Raises
     `InputError`. Import SDKs inside."""
-    locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = None
+    locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = attrs.field(default=None, converter=imported)
     """Return where its instances are, as `QueueBackend.locate` does for queues."""
-    credentials_end: Callable[[Any], datetime | None] | None = None
+    credentials_end: Callable[[Any], datetime | None] | None = attrs.field(default=None, converter=imported)
     """Return when the controller's credentials end, as `QueueBackend.credentials_end` does."""
-    policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = None
+    policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = attrs.field(default=None, converter=imported)
     """Return the minimum permissions of controller and worker, as texts by document name."""
 
 
@@ -256,11 +260,11 @@ class ComputeBackend(Backend):
 class PricingBackend(Backend):
     """Descriptor of a pricing backend."""
 
-    open: Callable[[Any, PricingContext], AbstractContextManager[Pricing]]
-    max_age: Callable[[Any, ProvisioningModel], timedelta] | None = None
+    open: Callable[[Any, PricingContext], AbstractContextManager[Pricing]] = attrs.field(converter=imported_open)
+    max_age: Callable[[Any, ProvisioningModel], timedelta] | None = attrs.field(default=None, converter=imported)
     """Return the age at which prices of a provisioning model are fetched again. The controller requests them at a
     quarter of it while a job runs, and selects by the answers. None: prices never change during a job."""
-    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
+    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = attrs.field(default=None, converter=imported)
     """Check that prices are available, for ``cloud-tasks doctor``."""
 
 
@@ -269,7 +273,7 @@ class PricingBackend(Backend):
 class EventSinkBackend(Backend):
     """Descriptor of an event sink."""
 
-    open: Callable[[Any, EventSinkContext], AbstractContextManager[EventSink]]
+    open: Callable[[Any, EventSinkContext], AbstractContextManager[EventSink]] = attrs.field(converter=imported_open)
     idempotent: bool = False
     """Whether an event that is written again, even after reopening the sink, is kept once. A resumed run then writes
     the job's latest events again, since a killed controller may not have written the last ones."""
@@ -279,7 +283,7 @@ class EventSinkBackend(Backend):
 class TaskSourceBackend(Backend):
     """Descriptor of a task source."""
 
-    open: Callable[[Any, TaskSourceContext], AbstractContextManager[TaskSource]]
+    open: Callable[[Any, TaskSourceContext], AbstractContextManager[TaskSource]] = attrs.field(converter=imported_open)
     suffixes: tuple[str, ...] = ()
     """Suffixes of files that this source reads."""
 

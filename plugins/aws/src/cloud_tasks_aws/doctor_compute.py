@@ -2,25 +2,25 @@
 
 Invariants, each with a test:
 
-1. A problem is reported as a finding with a suggested fix, never as an exception.
-2. No resource is created: the launch is a dry run ("DryRun" in the EC2 API reference), without a group that is missing.
-3. What may pass by itself, or cannot be read with these permissions, prevents no run.
+1. No resource is created: the launch is a dry run ("DryRun" in the EC2 API reference), without a group that is missing.
+2. What may pass by itself, or cannot be read with these permissions, prevents no run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, ProviderError
 from cloud_tasks.model import Architecture, LaunchRequest
 from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.compute_errors import launch_error, translate_errors
-from cloud_tasks_aws.compute.image_resolver import BootImage, ImageResolver
+from cloud_tasks_aws.compute.image_resolver import ImageResolver
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.errors import code_of, is_denied
 from cloud_tasks_aws.session import client
@@ -37,48 +37,64 @@ _QUOTAS = {"on-demand": "L-1216C47A", "spot": "L-34B43A08"}
 
 def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Finding]:
     """Yield one finding per check; a check whose prerequisite failed is skipped."""
-    account = _check("credentials", "run: aws configure, or aws sso login", lambda: _account(settings, context))
-    yield account
-    if not account.ok:
-        return
-    region = _check("region", "set --region or run.region", lambda: _zones(settings, context))
-    yield region
-    if not region.ok:
-        return
-    ec2 = _client(settings, context, "ec2")
-    network = Network(ec2, settings)
-    yield _check("network", "run: aws ec2 create-default-vpc, or set aws.subnets", lambda: _subnets(network))
-    images = ImageResolver(ec2, lambda: _client(settings, context, "ssm"))
+
+    @cache
+    def ec2() -> Any:
+        return _client(settings, context, "ec2")
+
+    @cache
+    def network() -> Network:
+        return Network(ec2(), settings)
+
+    @cache
+    def images() -> ImageResolver:
+        return ImageResolver(ec2(), lambda: _client(settings, context, "ssm"))
+
+    def probe(subject: str, remedy: str, look: Callable[[], str], *needs: str) -> Probe:
+        return Probe(subject=subject, look=look, remedy=remedy, needs=needs, prevents_run=_prevents_run)
+
+    login, vpc = "run: aws configure, or aws sso login", "run: aws ec2 create-default-vpc, or set aws.subnets"
     launch = context.launch
+    probes = [
+        probe("credentials", login, lambda: _account(settings, context)),
+        probe("region", "set --region or run.region", lambda: _zones(settings, context), "credentials"),
+        probe("network", vpc, lambda: _subnets(network()), "region"),
+    ]
     if launch is None:
-        yield from _default_launch(ec2, images)
+        probes.append(probe("boot image", _PERMISSIONS, lambda: _default_image(images()), "region"))
+        probes.append(probe("launching", _PERMISSIONS, lambda: _default_launch(ec2(), images()), "boot image"))
     else:
-        yield _check("launching", _PERMISSIONS, lambda: _first_launch(ec2, settings, network, images, launch))
-    yield _profile(settings, context)
-    if launch is None:
-        for provisioning_model, code in _QUOTAS.items():
-            yield _check(f"{provisioning_model} quota", _PERMISSIONS, partial(_quota, settings, context, code))
-
-
-def _check(subject: str, remedy: str, check: Callable[[], str]) -> Finding:
-    """Run one check and return its finding; the error's own hint takes precedence over ``remedy``."""
-    try:
-        return Finding(ok=True, subject=subject, message=check())
-    except CloudTasksError as error:
-        return Finding(
-            ok=False,
-            subject=subject,
-            message=error.message,
-            remedy=error.hint or remedy,
-            prevents_run=_is_certain(error),
+        request = launch
+        probes.append(
+            probe(
+                "launching",
+                _PERMISSIONS,
+                lambda: _first_launch(ec2(), settings, network(), images(), request),
+                "region",
+            )
         )
+    probes.append(
+        Probe(
+            subject="instance profile",
+            look=lambda: _profile(settings, context),
+            remedy="run: aws iam add-role-to-instance-profile",
+            needs=("region",),
+            prevents_run=lambda error: (
+                _prevents_run(error) and (bool(settings.instance_profile) or context.queue == "aws")
+            ),
+        )
+    )
+    if launch is None:
+        probes += [
+            probe(f"{model} quota", _PERMISSIONS, partial(_quota, settings, context, code), "region")
+            for model, code in _QUOTAS.items()
+        ]
+    return run_probes(probes)
 
 
-def _is_certain(error: CloudTasksError) -> bool:
-    """Return whether a launch would fail, too."""
-    if isinstance(error, LaunchRefusedError):
-        return error.scope is RefusalScope.ACCOUNT
-    return not (isinstance(error, ProviderError) and error.transient) and not is_denied(error.__cause__)
+def _prevents_run(error: CloudTasksError) -> bool:
+    """Return whether a launch would fail, too; a check may lack permissions that a launch does not need."""
+    return is_certain(error) and (isinstance(error, LaunchRefusedError) or not is_denied(error.__cause__))
 
 
 def _client(settings: AwsSettings, context: CheckContext, service: str) -> Any:
@@ -106,28 +122,20 @@ def _subnets(network: Network) -> str:
     return f"subnets in {', '.join(zones)}"
 
 
-def _default_launch(ec2: Any, images: ImageResolver) -> Iterator[Finding]:
-    """Check the default image, and the permission to launch it."""
-    found: list[BootImage] = []
+def _default_image(images: ImageResolver) -> str:
+    return f"default image: {images.resolve(None, Architecture.X86_64).image_id}"
 
-    def image() -> str:
-        found.append(images.resolve(None, Architecture.X86_64))
-        return f"default image: {found[0].image_id}"
 
-    yield _check("boot image", _PERMISSIONS, image)
+def _default_launch(ec2: Any, images: ImageResolver) -> str:
+    """Check the permission to launch the default image."""
     tags = [{"ResourceType": kind, "Tags": [{"Key": "cloud-tasks-job", "Value": "doctor"}]} for kind in _TAGGED]
-
-    def launch() -> str:
-        arguments = {"ImageId": found[0].image_id, "InstanceType": _PROBE_TYPE, "TagSpecifications": tags}
-        try:
-            with translate_errors("dry-run launch"):
-                _dry_run(ec2, MinCount=1, MaxCount=1, **arguments)
-        except CloudTasksError as error:
-            raise CloudTasksError(error.message, hint=_PERMISSIONS) from error
-        return f"launching {_PROBE_TYPE} is allowed"
-
-    if found:
-        yield _check("launching", _PERMISSIONS, launch)
+    image_id = images.resolve(None, Architecture.X86_64).image_id
+    try:
+        with translate_errors("dry-run launch"):
+            _dry_run(ec2, MinCount=1, MaxCount=1, ImageId=image_id, InstanceType=_PROBE_TYPE, TagSpecifications=tags)
+    except CloudTasksError as error:
+        raise CloudTasksError(error.message, hint=_PERMISSIONS) from error
+    return f"launching {_PROBE_TYPE} is allowed"
 
 
 _TAGGED = ("instance", "volume", "network-interface")
@@ -158,31 +166,23 @@ def _dry_run(ec2: Any, **arguments: Any) -> None:
             raise
 
 
-def _profile(settings: AwsSettings, context: CheckContext) -> Finding:
+def _profile(settings: AwsSettings, context: CheckContext) -> str:
     """Check the instance profile: instances without one have no credentials, unless the startup script sets some."""
-    subject = "instance profile"
     name = settings.instance_profile
     if not name and (name == "" or context.queue not in ("", "aws")):
-        return Finding(ok=True, subject=subject, message="none")
+        return "none"
     if not name:
-        return Finding(
-            ok=False,
-            subject=subject,
-            message="not set: workers on instances cannot access SQS and S3",
-            remedy="create a role with the worker policy (doctor --policy), then set aws.instance_profile; or set "
+        raise CloudTasksError(
+            "not set: workers on instances cannot access SQS and S3",
+            hint="create a role with the worker policy (doctor --policy), then set aws.instance_profile; or set "
             'it to "" if the startup script provides credentials',
-            prevents_run=context.queue == "aws",
         )
-
-    def check() -> str:
-        with translate_errors("getting the instance profile"):
-            iam = client(settings, "iam", context.region or "us-east-1", attempts=_ATTEMPTS)
-            profile = iam.get_instance_profile(InstanceProfileName=name.rpartition("/")[2])["InstanceProfile"]
-        if not profile["Roles"]:
-            raise CloudTasksError(f"{name} has no role")
-        return f"{name} has the role {profile['Roles'][0]['RoleName']}"
-
-    return _check(subject, "run: aws iam add-role-to-instance-profile", check)
+    with translate_errors("getting the instance profile"):
+        iam = client(settings, "iam", context.region or "us-east-1", attempts=_ATTEMPTS)
+        profile = iam.get_instance_profile(InstanceProfileName=name.rpartition("/")[2])["InstanceProfile"]
+    if not profile["Roles"]:
+        raise CloudTasksError(f"{name} has no role")
+    return f"{name} has the role {profile['Roles'][0]['RoleName']}"
 
 
 def _quota(settings: AwsSettings, context: CheckContext, code: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.plugin.kit import Probe, run_probes
 from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.pricing.price_list import pricing_region
 from cloud_tasks_aws.session import client, region_for
@@ -19,34 +19,27 @@ _POLICY = "cloud-tasks doctor --policy"
 
 def check_pricing(settings: AwsSettings, context: CheckContext) -> Iterator[Finding]:
     """Yield the findings for the price list and for spot prices."""
-    try:
-        region = region_for(settings, context.region, context.zone)
-    except CloudTasksError as error:
-        yield Finding(ok=False, subject="region", message=error.message, remedy=error.hint)
-        return
-    yield _price_list(settings, region)
-    yield _spot(settings, region)
 
+    def region() -> str:
+        return region_for(settings, context.region, context.zone)
 
-def _price_list(settings: AwsSettings, region: str) -> Finding:
-    subject = "AWS price list"
-    try:
-        prices = client(settings, "pricing", pricing_region(region))
+    def price_list() -> str:
+        prices = client(settings, "pricing", pricing_region(region()))
         with translate_errors("reading the price list"):
             prices.describe_services(ServiceCode="AmazonEC2", FormatVersion="aws_v1", MaxResults=1)
-    except CloudTasksError as error:
-        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or _POLICY)
-    return Finding(ok=True, subject=subject, message=f"readable in {prices.meta.region_name}")
+        return f"readable in {prices.meta.region_name}"
 
-
-def _spot(settings: AwsSettings, region: str) -> Finding:
-    subject = "spot prices"
-    try:
-        ec2 = client(settings, "ec2", region)
+    def spot() -> str:
+        ec2 = client(settings, "ec2", region())
         with translate_errors("reading spot prices"):
             ec2.describe_spot_price_history(
                 StartTime=datetime.now(UTC), ProductDescriptions=["Linux/UNIX"], MaxResults=5
             )
-    except CloudTasksError as error:
-        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or _POLICY)
-    return Finding(ok=True, subject=subject, message=f"readable in {region}")
+        return f"readable in {region()}"
+
+    return run_probes(
+        [
+            Probe(subject="AWS price list", look=price_list, remedy=_POLICY, prevents_run=False),
+            Probe(subject="spot prices", look=spot, remedy=_POLICY, prevents_run=False),
+        ]
+    )

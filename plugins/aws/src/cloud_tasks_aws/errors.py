@@ -24,64 +24,57 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
+from cloud_tasks.errors import CredentialsError, ProviderError
+from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule
 
 __all__ = [
+    "CREDENTIALS",
+    "RULES",
+    "TRANSIENT",
     "are_credentials_refused",
     "code_of",
     "invalid_response",
     "is_denied",
     "is_transient_code",
     "one_line",
+    "problem_of",
     "provider_error",
     "translate_errors",
 ]
 
-_TRANSIENT = frozenset(
-    {
-        "EC2ThrottledException",
-        "InternalError",
-        "InternalErrorException",
-        "InternalFailure",
-        "KMS.ThrottlingException",
-        "KmsThrottled",
-        "OverLimit",
-        "PriorRequestNotComplete",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "Unavailable",
-    }
-)
-_NOT_FOUND = frozenset({"NoSuchBucket", "NoSuchKey", "NonExistentQueue", "QueueDoesNotExist", "404"})
-_CREDENTIALS = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "InvalidToken",
-        "MissingAuthenticationToken",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
-        "UnrecognizedClientException",
-    }
-)
-_DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "InvalidSecurity", "UnauthorizedOperation"})
+_HINT = "AWS credentials are invalid or expired, or the clock is wrong: run `aws sso login` or `aws configure`"
 
+CREDENTIALS = (
+    ErrorRule(
+        kind=ErrorKind.CREDENTIALS,
+        code="ExpiredToken(Exception)?|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidToken|"
+        "InvalidSignatureException|MissingAuthenticationToken|RequestExpired|SignatureDoesNotMatch|"
+        "TokenRefreshRequired|UnrecognizedClientException",
+        hint=_HINT,
+    ),
+    # EC2 has one code for credentials and for images of other accounts.
+    ErrorRule(kind=ErrorKind.CREDENTIALS, code="AuthFailure", message="credential", hint=_HINT),
+)
+_DENIED = ErrorRule(
+    kind=ErrorKind.PERMANENT,
+    code="403|AccessDenied(Exception)?|InvalidSecurity|UnauthorizedOperation",
+    hint="show the required permissions with: cloud-tasks doctor --policy",
+)
+TRANSIENT = ErrorRule(
+    kind=ErrorKind.TRANSIENT,
+    code="EC2ThrottledException|InternalError(Exception)?|InternalFailure|KMS.ThrottlingException|KmsThrottled|"
+    "OverLimit|PriorRequestNotComplete|RequestLimitExceeded|RequestThrottled(Exception)?|RequestTimeout|"
+    "ServiceUnavailable|SlowDown|Throttling(Exception)?|TooManyRequestsException|Unavailable",
+)
+RULES = (
+    ErrorRule(kind=ErrorKind.NOT_FOUND, code="NoSuchBucket|NoSuchKey|NonExistentQueue|QueueDoesNotExist|404"),
+    *CREDENTIALS,
+    _DENIED,
+    TRANSIENT,
+)
 
 _LOCAL = (CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError)
 _MISSING = (NoCredentialsError, PartialCredentialsError)
-_HINT = "AWS credentials are invalid or expired, or the clock is wrong: run `aws sso login` or `aws configure`"
 
 _ENCODED = re.compile(r"Encoded authorization failure message: \S+")
 
@@ -118,22 +111,26 @@ def code_of(error: BaseException) -> str:
 
 def is_transient_code(code: str) -> bool:
     """Return whether the error with this code is temporary, so that a retry may succeed."""
-    return code in _TRANSIENT
+    return TRANSIENT.matches(Problem(code=code))
 
 
 def is_denied(error: BaseException | None) -> bool:
     """Return whether a botocore exception is about a missing permission."""
-    return isinstance(error, ClientError) and code_of(error) in _DENIED
+    return isinstance(error, ClientError) and _DENIED.matches(problem_of(error))
 
 
 def are_credentials_refused(error: BaseException | None) -> bool:
     """Return whether the credentials are missing, invalid or expired, so that nothing was done."""
     if not isinstance(error, ClientError):
         return isinstance(error, (*_LOCAL, *_MISSING))
-    # EC2 has one code for credentials and for images of other accounts.
-    is_of_credentials = "credential" in str(error.response.get("Error", {}).get("Message", "")).lower()
-    code = code_of(error)
-    return code in _CREDENTIALS or (code == "AuthFailure" and is_of_credentials)
+    return matching_rule(problem_of(error), CREDENTIALS) is not None
+
+
+def problem_of(error: ClientError) -> Problem:
+    """Return the problem that a service reported."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    message = one_line(str(error.response.get("Error", {}).get("Message", "")))
+    return Problem(code=code_of(error), message=message, status=status)
 
 
 def provider_error(action: str, error: Exception) -> ProviderError:
@@ -149,15 +146,7 @@ def provider_error(action: str, error: Exception) -> ProviderError:
     if not isinstance(error, ClientError):
         transient = isinstance(error, (ConnectionError, HTTPClientError))
         return ProviderError(f"{action}: {one_line(str(error)) or code}", transient=transient)
-    text = f"{action}: {code}: {one_line(str(error.response.get('Error', {}).get('Message', '')))}".rstrip(": ")
-    if code in _NOT_FOUND:
-        return NotFoundError(text)
-    if are_credentials_refused(error):
-        return CredentialsError(text, hint=_HINT)
-    if code in _DENIED:
-        return ProviderError(text, hint="show the required permissions with: cloud-tasks doctor --policy")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return ProviderError(text, transient=is_transient_code(code) or status >= 500 or status == 429)
+    return judge(action, problem_of(error), RULES)
 
 
 def one_line(text: str) -> str:

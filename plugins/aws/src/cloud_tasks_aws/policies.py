@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cloud_tasks.plugin import CheckContext
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["policies"]
@@ -42,7 +43,7 @@ _CREATED = ("instance", "network-interface", "volume")
 _PLACEHOLDER = "<WORKER-ROLE>"
 
 
-def policies(settings: AwsSettings) -> Mapping[str, str]:
+def policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
     """Return the policy documents by name; text in angle brackets is a placeholder for the user to replace."""
     return {
         "controller": _document(_controller(settings)),

@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,20 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 
 from cloud_tasks.errors import InputError, ProviderError
+from cloud_tasks.plugin import LocationContext
 from cloud_tasks_aws.renewed_credentials import RenewedCredentials
 from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["client", "endpoint_of", "identity_of", "location_of", "region_for", "session"]
+__all__ = [
+    "client",
+    "endpoint_of",
+    "identity_of",
+    "locate_compute",
+    "locate_queue",
+    "location_of",
+    "region_for",
+    "session",
+]
 
 _making = threading.RLock()
 """Sessions share a cache of service descriptions that is not thread-safe."""
@@ -203,6 +213,16 @@ def location_of(
             # Without credentials the calls that matter report it.
             return found
     return found
+
+
+def locate_queue(settings: AwsSettings, context: LocationContext) -> Mapping[str, str]:
+    """Return the region and account of SQS. Implements `QueueBackend.locate`."""
+    return location_of(settings, "sqs", region=context.region, zone=context.zone)
+
+
+def locate_compute(settings: AwsSettings, context: LocationContext) -> Mapping[str, str]:
+    """Return the region and account of EC2. Implements `ComputeBackend.locate`."""
+    return location_of(settings, "ec2", region=context.region, zone=context.zone)
 
 
 def identity_of(settings: AwsSettings) -> str:

@@ -12,6 +12,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
 from azure.core.credentials import AccessToken
@@ -20,6 +21,8 @@ from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.identity import ClientSecretCredential, CredentialUnavailableError, DefaultAzureCredential
 
 from cloud_tasks.errors import CredentialsError, ProviderError
+from cloud_tasks.plugin import LocationContext
+from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "credential",
     "credential_error",
     "is_emulator",
+    "locate_compute",
     "subscription_id",
 ]
 
@@ -120,3 +124,9 @@ class _NoToken:
 
 class _Unsigned(SansIOHTTPPolicy[Any, Any]):
     """Authentication policy that leaves requests unchanged."""
+
+
+def locate_compute(settings: AzureSettings, context: LocationContext) -> Mapping[str, str]:
+    """Return the subscription and the region. Implements `ComputeBackend.locate`."""
+    region = context.region or location_of(context.zone or "")
+    return {"subscription": subscription_id(settings), "region": region.lower()}

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from cloud_tasks.plugin import CheckContext
 from cloud_tasks_azure.permissions import Allowed, compute_actions, queue_allowed, worker_actions, worker_queue_allowed
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -21,7 +22,7 @@ CONTROLLER_ROLE = "cloud-tasks controller"
 WORKER_ROLE = "cloud-tasks worker"
 
 
-def policies(settings: AzureSettings) -> Mapping[str, str]:
+def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str]:
     """Return the role definitions by name; text in angle brackets is a placeholder for the user to replace."""
     controller, worker = queue_allowed(settings), worker_queue_allowed(settings)
     return {

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import google.auth
@@ -24,10 +25,20 @@ import google.oauth2.credentials
 from google.auth import impersonated_credentials
 
 from cloud_tasks.errors import CredentialsError, ProviderError
+from cloud_tasks.plugin import LocationContext
 from cloud_tasks_gcp.renewed_credentials import RenewedCredentials
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["SCOPE", "auth_failure", "credentials", "identity", "is_emulator", "project_id"]
+__all__ = [
+    "SCOPE",
+    "auth_failure",
+    "credentials",
+    "identity",
+    "is_emulator",
+    "locate_compute",
+    "locate_queue",
+    "project_id",
+]
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """Requested OAuth scope; IAM roles limit its use (Google: "Access scopes", best practices)."""
@@ -145,3 +156,13 @@ def _from_file(path: Path) -> tuple[google.auth.credentials.Credentials, str | N
             "--credentials-file and run: gcloud auth application-default login",
         ) from error
     return found, project
+
+
+def locate_queue(settings: GcpSettings, context: LocationContext) -> Mapping[str, str]:
+    """Return the project. Implements `QueueBackend.locate`."""
+    return {"project": project_id(settings)}
+
+
+def locate_compute(settings: GcpSettings, context: LocationContext) -> Mapping[str, str]:
+    """Return the project and the region. Implements `ComputeBackend.locate`."""
+    return {"project": project_id(settings), "region": context.region or (context.zone or "").rpartition("-")[0]}

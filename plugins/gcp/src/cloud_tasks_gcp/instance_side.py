@@ -24,8 +24,10 @@ from http.client import HTTPException
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
+from cloud_tasks.plugin import InstanceContext
+from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["GceInstanceSide"]
+__all__ = ["GceInstanceSide", "open_instance"]
 
 _HOST = "metadata.google.internal"
 _TIMEOUT = 2.0
@@ -114,3 +116,8 @@ class GceInstanceSide:
             raise ProviderError(f"the metadata server returned HTTP {error.code}", transient=True) from error
         except (OSError, HTTPException, ValueError) as error:
             raise ProviderError(f"cannot reach the metadata server: {type(error).__name__}", transient=True) from error
+
+
+def open_instance(settings: GcpSettings, context: InstanceContext) -> GceInstanceSide:
+    """Implement `ComputeBackend.open_instance`."""
+    return GceInstanceSide()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
+from cloud_tasks.plugin import InstanceContext
+from cloud_tasks.plugin.kit import PolledInstanceSide, notice_time, read_json_file
 from cloud_tasks_local.instance_folder import InstanceFolder
 from cloud_tasks_local.processes import MARKER
+from cloud_tasks_local.settings import LocalSettings
 
-__all__ = ["LocalInstanceSide"]
+__all__ = ["LocalInstanceSide", "open_instance"]
 
 
-class LocalInstanceSide:
+class LocalInstanceSide(PolledInstanceSide):
     """The `InstanceSide` of an instance's processes.
 
     Args:
@@ -23,33 +26,30 @@ class LocalInstanceSide:
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        super().__init__()
         self._instance_id = environ.get("CLOUD_TASKS_INSTANCE_ID", "")
         mark = environ.get(MARKER)
         self._folder = InstanceFolder(Path(mark)) if mark else None
 
-    def identity(self) -> InstanceIdentity:
+    def _read_identity(self) -> InstanceIdentity:
         if not self._instance_id:
             raise ProviderError(
                 "CLOUD_TASKS_INSTANCE_ID is not set", hint="run the worker from the startup script of a local instance"
             )
-        record = self._read("instance")
+        record: Mapping[str, Any] = (read_json_file(self._folder.instance) if self._folder else None) or {}
         return InstanceIdentity(
             instance_id=self._instance_id,
             zone=record.get("zone", ""),
             instance_type=record.get("instance_type", ""),
         )
 
-    def termination_notice(self) -> TerminationNotice | None:
-        record = self._read("notice")
+    def _read_notice(self) -> TerminationNotice | None:
+        record = read_json_file(self._folder.notice) if self._folder else None
         if not record:
             return None
-        return TerminationNotice(at=datetime.fromisoformat(record["at"]), reason=record["reason"])
+        return TerminationNotice(at=notice_time(record.get("at")), reason=str(record.get("reason", "")))
 
-    def _read(self, name: str) -> Mapping[str, str]:
-        if self._folder is None:
-            return {}
-        file = self._folder.instance if name == "instance" else self._folder.notice
-        try:
-            return self._folder.read(file) or {}
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"cannot read the instance record {file}: {error}") from error
+
+def open_instance(settings: LocalSettings, context: InstanceContext) -> LocalInstanceSide:
+    """Implement `ComputeBackend.open_instance`."""
+    return LocalInstanceSide()

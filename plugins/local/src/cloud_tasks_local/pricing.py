@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cloud_tasks.model import Offer, OfferRequest, PriceBreakdown, ProvisioningModel, Unpriced
+from cloud_tasks.plugin import PricingContext
 from cloud_tasks_local.settings import LocalSettings
 
-__all__ = ["FlatPricing"]
+__all__ = ["FlatPricing", "open_pricing"]
+
+
+def open_pricing(settings: LocalSettings, context: PricingContext) -> FlatPricing:
+    """Implement `PricingBackend.open`."""
+    return FlatPricing(settings)
 
 
 class FlatPricing:

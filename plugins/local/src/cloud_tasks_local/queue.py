@@ -30,13 +30,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
-from cloud_tasks.plugin import Delivery, Depth, QueueOwner, SendFailure
+from cloud_tasks.plugin import Delivery, Depth, QueueContext, QueueOwner, SendFailure
+from cloud_tasks.plugin.kit import send_bodies
 from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
 from cloud_tasks_local.controller_claim import ControllerClaim
 from cloud_tasks_local.private_files import StateFolder, StateFolderGoneError
+from cloud_tasks_local.settings import LocalSettings
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
-__all__ = ["SqliteQueue", "queue_file"]
+__all__ = ["SqliteQueue", "open_queue", "queue_file"]
 
 _DELAYED = "delayed"
 """In place of a lease: the message was sent or released with a delay, and is due when that has passed."""
@@ -58,6 +60,11 @@ _INITIAL_POLL, _MAX_POLL = 0.002, 0.05
 def queue_file(state_dir: Path, name: str) -> Path:
     """Return the file of a queue; any name gives a valid and unique file name."""
     return state_dir / "queues" / f"{quote(name, safe='')}.sqlite3"
+
+
+def open_queue(settings: LocalSettings, context: QueueContext) -> SqliteQueue:
+    """Implement `QueueBackend.open`."""
+    return SqliteQueue(queue_file(settings.state_dir, context.name), lease=context.lease, job_id=context.job_id)
 
 
 class SqliteQueue:
@@ -121,32 +128,18 @@ class SqliteQueue:
         return True
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
-        limit = TRAITS.max_message_bytes
-        failures = [
-            SendFailure(index=index, reason=f"{len(body):,} bytes, more than the limit of {limit:,}", transient=False)
-            for index, body in enumerate(bodies)
-            if len(body) > limit
-        ]
-        accepted = [index for index, body in enumerate(bodies) if len(body) <= limit]
-        sent, mark = 0, _DELAYED if delay > timedelta(0) else None
-        try:
+        mark = _DELAYED if delay > timedelta(0) else None
+
+        def send(batch: Sequence[bytes]) -> None:
             with self._pool.connection() as connection:
-                for start in range(0, len(accepted), TRAITS.send_batch):
-                    chunk = accepted[start : start + TRAITS.send_batch]
-                    visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
-                    with write(connection):
-                        connection.executemany(
-                            "INSERT INTO messages (visible_at, lease, body) VALUES (?, ?, ?)",
-                            [(visible_at, mark, bodies[index]) for index in chunk],
-                        )
-                    sent += len(chunk)
-        except ProviderError as error:
-            if not sent:
-                raise
-            failures += [
-                SendFailure(index=index, reason=str(error), transient=error.transient) for index in accepted[sent:]
-            ]
-        return failures
+                visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
+                with write(connection):
+                    connection.executemany(
+                        "INSERT INTO messages (visible_at, lease, body) VALUES (?, ?, ?)",
+                        [(visible_at, mark, body) for body in batch],
+                    )
+
+        return send_bodies(bodies, send, traits=TRAITS)
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
         deadline = time.monotonic() + wait.total_seconds()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 
-from cloud_tasks.plugin import EventSink, EventSinkBackend, EventSinkContext, hookimpl
+from cloud_tasks.plugin import EventSinkBackend, hookimpl
 from cloud_tasks_notify.settings import NotifySettings
 
 __all__ = ["cloud_tasks_register_event_sink"]
@@ -19,14 +18,6 @@ def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
             name="webhook",
             summary="notify a chat, email or webhook of the end of a run, failed tasks and the budget",
             settings=NotifySettings,
-            open=_open,
+            open="cloud_tasks_notify.sink:NotificationSink",
         ),
     )
-
-
-@contextmanager
-def _open(settings: NotifySettings, context: EventSinkContext) -> Iterator[EventSink]:
-    from cloud_tasks_notify.sink import NotificationSink
-
-    with closing(NotificationSink(settings, context)) as sink:
-        yield sink

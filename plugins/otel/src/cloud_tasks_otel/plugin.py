@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from cloud_tasks.plugin import EventSink, EventSinkBackend, EventSinkContext, hookimpl
+from cloud_tasks.plugin import EventSinkBackend, hookimpl
 from cloud_tasks_otel.settings import OtelSettings
 
 __all__ = ["cloud_tasks_register_event_sink"]
@@ -16,17 +15,9 @@ def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
     """Metrics and traces by OTLP."""
     return (
         EventSinkBackend(
-            name="otel", summary="send metrics and traces by OpenTelemetry (OTLP)", settings=OtelSettings, open=_open
+            name="otel",
+            summary="send metrics and traces by OpenTelemetry (OTLP)",
+            settings=OtelSettings,
+            open="cloud_tasks_otel.sink:OtelSink",
         ),
     )
-
-
-@contextmanager
-def _open(settings: OtelSettings, context: EventSinkContext) -> Iterator[EventSink]:
-    from cloud_tasks_otel.sink import OtelSink
-
-    sink = OtelSink(settings, context)
-    try:
-        yield sink
-    finally:
-        sink.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import redis
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.plugin import kit
+from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem
 from cloud_tasks_redis.settings import RedisSettings
 
 __all__ = ["connect", "translate_errors"]
@@ -15,8 +15,13 @@ __all__ = ["connect", "translate_errors"]
 MISSING = "NOQUEUE"
 """Start of the scripts' error for a missing queue."""
 
-_TRANSIENT = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
-_PERMANENT = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
+_SERVER = "check redis.url and that the server runs"
+_RULES = (
+    ErrorRule(kind=ErrorKind.NOT_FOUND, message=MISSING, hint="run: cloud-tasks load-queue"),
+    ErrorRule(kind=ErrorKind.CREDENTIALS, code="AuthenticationError", hint="check redis.username and redis.password"),
+    ErrorRule(kind=ErrorKind.PERMANENT, code="AuthorizationError|ResponseError"),
+    ErrorRule(kind=ErrorKind.TRANSIENT, code="ConnectionError|TimeoutError", hint=_SERVER),
+)
 
 
 def connect(settings: RedisSettings) -> redis.Redis:
@@ -26,19 +31,10 @@ def connect(settings: RedisSettings) -> redis.Redis:
     return redis.Redis.from_url(settings.url, socket_timeout=30, socket_connect_timeout=10, **given)
 
 
-@contextmanager
-def translate_errors(name: str) -> Iterator[None]:
-    """Translate exceptions of the library into `NotFoundError` or `ProviderError`."""
-    try:
-        yield
-    except redis.exceptions.ResponseError as error:
-        if MISSING in str(error):
-            raise NotFoundError(f'queue "{name}" not found', hint="run: cloud-tasks load-queue") from error
-        raise ProviderError(f'the Redis server refused a call on the queue "{name}": {error}') from error
-    except redis.exceptions.RedisError as error:
-        transient = isinstance(error, _TRANSIENT) and not isinstance(error, _PERMANENT)
-        raise ProviderError(
-            f"cannot use the Redis server: {error}",
-            transient=transient,
-            hint="check redis.url and that the server runs",
-        ) from error
+def translate_errors(name: str) -> AbstractContextManager[None]:
+    """Translate exceptions of the library, for a queue of this name."""
+    return kit.translate_errors(f'queue "{name}" on the Redis server', _problem_of, _RULES)
+
+
+def _problem_of(error: Exception) -> Problem | None:
+    return Problem.of_exception(error) if isinstance(error, redis.exceptions.RedisError) else None

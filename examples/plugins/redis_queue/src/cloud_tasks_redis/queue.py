@@ -9,23 +9,30 @@ Invariants, tested by the conformance kit:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import redis
 
-from cloud_tasks.plugin import Delivery, Depth, SendFailure
+from cloud_tasks.plugin import Delivery, Depth, QueueContext, SendFailure
+from cloud_tasks.plugin.kit import batched, send_bodies
 from cloud_tasks_redis import scripts
-from cloud_tasks_redis.connection import translate_errors
+from cloud_tasks_redis.connection import connect, translate_errors
+from cloud_tasks_redis.settings import RedisSettings
 from cloud_tasks_redis.traits import TRAITS
 
-__all__ = ["RedisQueue"]
+__all__ = ["RedisQueue", "open_queue"]
 
 _POLL = 0.05
 _BATCH_BYTES = 4 * 1024 * 1024
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def open_queue(settings: RedisSettings, context: QueueContext) -> RedisQueue:
+    """Implement `QueueBackend.open`."""
+    return RedisQueue(connect(settings), prefix=settings.prefix, name=context.name, lease=context.lease)
 
 
 class RedisQueue:
@@ -59,14 +66,12 @@ class RedisQueue:
             return bool(self._client.exists(self._keys[0]))
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
-        limit = TRAITS.max_message_bytes
-        failures = [
-            SendFailure(index=index, reason=f"{len(body):,} bytes, more than the limit of {limit:,}", transient=False)
-            for index, body in enumerate(bodies)
-            if len(body) > limit
-        ]
-        failures += self._send_batches(bodies, min(delay, TRAITS.delay))
-        return sorted(failures, key=lambda failure: failure.index)
+        wait = min(delay, TRAITS.delay) // _MICROSECOND
+
+        def send(batch: Sequence[bytes]) -> None:
+            self._run(scripts.SEND, wait, *(part for body in batch for part in (uuid4().hex, body)))
+
+        return send_bodies(bodies, send, traits=TRAITS, most_bytes=_BATCH_BYTES)
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
         deadline = time.monotonic() + wait.total_seconds()
@@ -99,46 +104,10 @@ class RedisQueue:
     def close(self) -> None:
         self._client.close()
 
-    def _send_batches(self, bodies: Sequence[bytes], delay: timedelta) -> list[SendFailure]:
-        """Send in batches; return the transient failures. Raise the last error when nothing was sent."""
-        failures: list[SendFailure] = []
-        sent = 0
-        problem: Exception | None = None
-        for batch in _batches(bodies):
-            messages = [part for index in batch for part in (uuid4().hex, bodies[index])]
-            try:
-                self._run(scripts.SEND, delay // _MICROSECOND, *messages)
-                sent += len(batch)
-            except Exception as error:
-                problem = error
-                failures += [SendFailure(index=index, reason=str(error)) for index in batch]
-        if problem is not None and not sent:
-            raise problem
-        return failures
-
     def _settle(self, script: str, arguments: tuple[int, ...], lease_ids: Sequence[str]) -> list[str]:
-        lost: list[str] = []
-        for start in range(0, len(lease_ids), TRAITS.send_batch):
-            answer = self._run(script, *arguments, *lease_ids[start : start + TRAITS.send_batch])
-            lost += [lease.decode() for lease in answer]
-        return lost
+        answers = [self._run(script, *arguments, *batch) for batch in batched(lease_ids, most=TRAITS.send_batch)]
+        return [lease.decode() for answer in answers for lease in answer]
 
     def _run(self, script: str, *arguments: Any) -> Any:
         with translate_errors(self._name):
             return self._client.register_script(script)(keys=self._keys, args=arguments)
-
-
-def _batches(bodies: Sequence[bytes]) -> Iterator[list[int]]:
-    """Yield the indexes of valid messages, in batches within the limits of count and size."""
-    batch: list[int] = []
-    size = 0
-    for index, body in enumerate(bodies):
-        if len(body) > TRAITS.max_message_bytes:
-            continue
-        if batch and (len(batch) == TRAITS.send_batch or size + len(body) > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(index)
-        size += len(body)
-    if batch:
-        yield batch

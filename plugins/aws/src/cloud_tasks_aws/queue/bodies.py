@@ -1,45 +1,30 @@
-"""Encoding of message bodies for SQS, and batching.
+"""Encoding of message bodies for SQS.
 
 Limits: "Amazon SQS message quotas" in the Amazon SQS developer guide (allowed characters; 1 MiB per message since
-August 2025, and the same per call; ten messages per call).
+August 2025, and the same per call).
 
-Invariants, each with a test:
-
-1. Any bytes are preserved: a body that is not valid SQS text is sent as base64, marked by a message attribute.
-2. A call carries at most ten messages and at most the byte limit, attributes included.
+Invariant, with a test: any bytes are preserved. A body that is not valid SQS text is sent as base64, marked by an
+attribute of its message.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 import attrs
 
-__all__ = [
-    "BATCH_BYTES",
-    "BATCH_ENTRIES",
-    "MESSAGE_BYTES",
-    "POINTER",
-    "Encoded",
-    "batches",
-    "decode",
-    "encode",
-    "encoding_of",
-    "pointer",
-]
+__all__ = ["BATCH_BYTES", "MESSAGE_BYTES", "Encoded", "decode", "encode", "encoding_of", "fits"]
 
 MESSAGE_BYTES = 1024 * 1024
 BATCH_BYTES = 1024 * 1024
-BATCH_ENTRIES = 10
 
 _ENCODING = "cloud-tasks-form"
 """Message attribute with the encoding of the body; absent for plain text."""
 _BASE64 = "base64"
-POINTER = "s3"
-"""Encoding of a message whose body is stored in S3."""
 _INVALID = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -47,10 +32,10 @@ _INVALID = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 class Encoded:
     """One encoded message."""
 
-    index: int
-    """Index in the bodies given to `Queue.send`."""
     text: str
     encoding: str = ""
+    unique: str = attrs.field(factory=lambda: uuid4().hex, eq=False)
+    """Deduplication id."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -62,7 +47,7 @@ class Encoded:
         return len(self.text.encode()) + (len(_ENCODING) + len("String") + len(self.encoding) if self.encoding else 0)
 
 
-def encode(index: int, body: bytes) -> Encoded:
+def encode(body: bytes) -> Encoded:
     """Encode a body as text that SQS accepts."""
     try:
         text = body.decode()
@@ -70,17 +55,18 @@ def encode(index: int, body: bytes) -> Encoded:
         text = ""
     # SQS refuses an empty body.
     if text and not _INVALID.search(text):
-        return Encoded(index, text)
-    return Encoded(index, base64.b64encode(body).decode() or "=", _BASE64)
+        return Encoded(text)
+    return Encoded(base64.b64encode(body).decode() or "=", _BASE64)
 
 
-def pointer(index: int, key: str) -> Encoded:
-    """Return the message for a body stored in S3."""
-    return Encoded(index, key, POINTER)
+def fits(body: bytes) -> bool:
+    """Return whether SQS takes a body in a message."""
+    # Base64 adds a third; the attribute that marks it has fewer than 100 bytes.
+    return len(body) * 4 // 3 + 100 <= MESSAGE_BYTES or encode(body).size <= MESSAGE_BYTES
 
 
 def encoding_of(message: Mapping[str, Any]) -> str:
-    """Return the encoding of a received message: empty, ``base64`` or ``s3``."""
+    """Return the encoding of a received message: empty, or ``base64``."""
     return str(message.get("MessageAttributes", {}).get(_ENCODING, {}).get("StringValue", ""))
 
 
@@ -92,18 +78,3 @@ def decode(text: str, encoding: str) -> bytes:
         return b"" if text == "=" else base64.b64decode(text, validate=True)
     except ValueError:
         return text.encode()
-
-
-def batches(messages: Iterable[Encoded]) -> Iterator[list[Encoded]]:
-    """Divide messages into calls; each message must fit into a call by itself."""
-    batch: list[Encoded] = []
-    free = BATCH_BYTES
-    for message in messages:
-        size = message.size
-        if batch and (len(batch) == BATCH_ENTRIES or size > free):
-            yield batch
-            batch, free = [], BATCH_BYTES
-        batch.append(message)
-        free -= size
-    if batch:
-        yield batch

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from cloud_tasks.plugin import Queue, QueueContext
+from cloud_tasks.plugin.kit import OversizeQueue, since_boot
+from cloud_tasks_aws.queue.bodies import fits
+from cloud_tasks_aws.queue.body_store import S3BodyStore
 from cloud_tasks_aws.queue.generations import Generations, QueueSpec
-from cloud_tasks_aws.queue.leases import since_boot
-from cloud_tasks_aws.queue.oversize import ObjectStore
-from cloud_tasks_aws.queue.parallel import Threads
-from cloud_tasks_aws.queue.receiving import MIN_POLL_SECONDS
-from cloud_tasks_aws.queue.sqs_queue import SqsQueue
+from cloud_tasks_aws.queue.sqs_queue import MIN_POLL, SqsQueue
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 
@@ -29,32 +28,28 @@ def open_queue(
     settings: AwsSettings,
     context: QueueContext,
     *,
-    min_poll_seconds: int = MIN_POLL_SECONDS,
+    min_poll: timedelta = MIN_POLL,
     clock: Callable[[], float] = since_boot,
 ) -> Iterator[Queue]:
     """Open the queue of a name, which need not exist yet.
 
     Args:
-        min_poll_seconds: Minimum seconds of a receive call without messages; zero for emulators, which have one server.
+        min_poll: Minimum wait of a receive call without messages; zero for emulators, which have one server.
         clock: Monotonic time in seconds, by which leases end.
     """
     # The caller's own threads make calls in addition to the pool's.
-    # Besides those of the pool, threads of the caller come with calls of their own.
     connections = settings.queue_threads + 8
     sqs = client(settings, "sqs", context.region, connections=connections, read_timeout=_POLL_TIMEOUT)
-    objects = None
+    generations = Generations(sqs, settings.queue_prefix, context.name, queue_spec(context))
+    messages = SqsQueue(
+        sqs, generations, lease=context.lease, threads=settings.queue_threads, min_poll=min_poll, clock=clock
+    )
+    store = None
     if settings.oversize_location is not None:
         s3 = client(settings, "s3", context.region, connections=connections)
-        objects = ObjectStore(s3, settings.oversize_location, context.name)
-    queue = SqsQueue(
-        sqs,
-        Generations(sqs, settings.queue_prefix, context.name, queue_spec(context)),
-        lease=context.lease,
-        threads=Threads(settings.queue_threads, "cloud-tasks-sqs"),
-        objects=objects,
-        min_poll_seconds=min_poll_seconds,
-        clock=clock,
-    )
+        store = S3BodyStore(s3, settings.oversize_location, context.name)
+    remedy = "set aws.oversize_location"
+    queue = OversizeQueue(messages, store, fits=fits, remedy=remedy, threads=settings.queue_threads)
     try:
         yield queue
     finally:

@@ -1,38 +1,62 @@
-"""The SQS queue backend."""
+"""The SQS queue backend.
+
+Invariants, each with a test:
+
+1. An empty result of `receive` means that all SQS servers were queried.
+2. Every message has its own deduplication id: a repeated request creates one message, a deliberate resend another.
+3. SQS is not called for an expired lease: it accepts an expired receipt handle without an error ("DeleteMessage",
+   Amazon SQS API Reference), and may then delete a message that another consumer holds.
+4. A message that the queue's former generation delivered is lost.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
-from cloud_tasks.errors import ProviderError
-from cloud_tasks.plugin import Delivery, Depth, SendFailure
+import attrs
+
+from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.plugin import Depth
+from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits, since_boot
+from cloud_tasks_aws.errors import is_transient_code, translate_errors
 from cloud_tasks_aws.queue.access import Access
-from cloud_tasks_aws.queue.batch_ack import Settler, whole_seconds
+from cloud_tasks_aws.queue.bodies import BATCH_BYTES, Encoded, decode, encode, encoding_of
 from cloud_tasks_aws.queue.generations import Generations
-from cloud_tasks_aws.queue.leases import LeaseTable, since_boot
-from cloud_tasks_aws.queue.oversize import ObjectStore
-from cloud_tasks_aws.queue.parallel import Threads
-from cloud_tasks_aws.queue.receiving import MIN_POLL_SECONDS, Receiver
-from cloud_tasks_aws.queue.sending import Sender
+from cloud_tasks_aws.queue.names import is_fifo
 from cloud_tasks_aws.traits import QUEUE_TRAITS as TRAITS
 
-__all__ = ["SqsQueue"]
+__all__ = ["MIN_POLL", "Receipt", "SqsQueue"]
 
+MIN_POLL = timedelta(seconds=1)
+"""A long poll queries all SQS servers; a poll of zero seconds queries a sample and may miss messages."""
+_MAX_POLL_SECONDS = 20
+"""Seconds; "ReceiveMessage", Amazon SQS API Reference."""
+_PAUSE = 0.1
 _DEPTHS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+_Entry = Mapping[str, Any]
 
 
-class SqsQueue:
+@attrs.frozen
+class Receipt:
+    """What identifies a lease in SQS."""
+
+    url: str
+    handle: str
+
+
+class SqsQueue(BatchedQueue[Receipt]):
     """`Queue` on SQS. Thread-safe.
 
     Args:
         client: A boto3 client of SQS.
         generations: Generations of the queue.
         lease: First lease of a received message.
-        threads: Pool shared by all calls.
-        objects: Store of bodies over the size limit; None: they are refused.
-        min_poll_seconds: Minimum seconds of a receive call without messages.
+        threads: Maximum number of parallel requests.
+        min_poll: Minimum wait of a receive call without messages.
         clock: Monotonic time in seconds, by which leases end.
     """
 
@@ -42,43 +66,33 @@ class SqsQueue:
         generations: Generations,
         *,
         lease: timedelta,
-        threads: Threads,
-        objects: ObjectStore | None = None,
-        min_poll_seconds: int = MIN_POLL_SECONDS,
+        threads: int,
+        min_poll: timedelta = MIN_POLL,
         clock: Callable[[], float] = since_boot,
     ) -> None:
-        self._access = access = Access(client=client, generations=generations)
-        self._threads = threads
-        self._objects = objects
-        leases = LeaseTable(clock)
-        seconds = whole_seconds(min(lease, TRAITS.max_lease))
-        self._sender = Sender(access, threads, objects)
-        self._receiver = Receiver(access, threads, leases, objects, lease=seconds, min_poll_seconds=min_poll_seconds)
-        self._settler = Settler(access, threads, leases, objects)
+        limits = RequestLimits(send=10, receive=10, settle=10, send_bytes=BATCH_BYTES, min_wait=min_poll)
+        super().__init__(TRAITS, limits, lease=lease, threads=threads, name="cloud-tasks-sqs", clock=clock)
+        self._client = client
+        self._generations = generations
+        self._access = Access(client=client, generations=generations)
 
     def create(self) -> None:
-        self._access.generations.create()
+        self._generations.create()
 
     def delete(self) -> None:
-        self._access.generations.delete()
-        if self._objects is not None:
-            self._objects.remove(self._objects.keys())
+        self._generations.delete()
 
     def purge(self) -> None:
-        # Listed first: a message sent after the purge may already have its object.
-        keys = self._objects.keys() if self._objects is not None else []
-        self._access.generations.replace()
-        if self._objects is not None:
-            self._objects.remove(keys)
+        self._generations.replace()
 
     def exists(self) -> bool:
-        return self._access.generations.exists()
+        return self._generations.exists()
 
     def depth(self) -> Depth:
         """Return the depth; ``in_flight`` includes delayed messages, so that the sum is the whole queue."""
 
         def read(url: str) -> Mapping[str, str]:
-            response = self._access.client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))
+            response = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))
             attributes: Mapping[str, str] = response.get("Attributes") or {}
             return attributes
 
@@ -88,21 +102,104 @@ class SqsQueue:
         visible, hidden, delayed = (int(found[name]) for name in _DEPTHS)
         return Depth(visible=visible, in_flight=hidden + delayed, exact=False, as_of=datetime.now(UTC))
 
-    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
-        return self._sender.send(bodies, delay=delay)
-
-    def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
-        return self._receiver.receive(max_messages, wait=wait)
-
-    def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        return self._settler.ack(lease_ids)
-
-    def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
-        return self._settler.release(lease_ids, delay=delay)
-
-    def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
-        return self._settler.extend(lease_ids, lease=lease)
-
     def close(self) -> None:
-        self._threads.close()
-        self._access.client.close()
+        super().close()
+        self._client.close()
+
+    # Requests
+
+    def _encode(self, body: bytes) -> Encoded:
+        return encode(body)
+
+    def _size(self, message: Encoded) -> int:
+        return message.size
+
+    def _group(self, payload: Receipt) -> str:
+        return payload.url
+
+    def _send(self, messages: Sequence[Encoded], delay: timedelta) -> Mapping[int, Refused]:
+        def entry(message: Encoded, fifo: bool) -> _Entry:
+            result: dict[str, Any] = {"MessageBody": message.text}
+            if message.attributes:
+                result["MessageAttributes"] = message.attributes
+            if fifo:
+                # FIFO queues have no delay of single messages.
+                result |= {"MessageGroupId": message.unique, "MessageDeduplicationId": message.unique}
+            elif delay:
+                result["DelaySeconds"] = round(delay.total_seconds())
+            return result
+
+        def send(url: str) -> Mapping[int, Refused]:
+            entries = [entry(message, is_fifo(url)) for message in messages]
+            return _refused(self._client.send_message_batch, url, entries)
+
+        return self._access.call("sending to the queue", send)
+
+    def _receive(self, count: int, wait: timedelta) -> Sequence[Received[Receipt]]:
+        poll = min(_MAX_POLL_SECONDS, round(wait.total_seconds()))
+
+        def receive(url: str) -> list[Received[Receipt]]:
+            # With an attempt id a repeated request returns the same messages, not the next ones.
+            extra = {"ReceiveRequestAttemptId": uuid4().hex} if is_fifo(url) else {}
+            response = self._client.receive_message(
+                QueueUrl=url,
+                MaxNumberOfMessages=count,
+                WaitTimeSeconds=poll,
+                VisibilityTimeout=round(self._lease.total_seconds()),
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageAttributeNames=["All"],
+                **extra,
+            )
+            return [_received(url, message) for message in response.get("Messages") or ()]
+
+        return self._access.call("receiving from the queue", receive)
+
+    def _pause(self, left: float) -> None:
+        if left < 1:
+            # SQS counts whole seconds; another poll would exceed the deadline.
+            time.sleep(min(left, _PAUSE))
+
+    def _ack(self, held: Sequence[Held[Receipt]]) -> Mapping[int, Refused]:
+        entries: list[_Entry] = [{} for _ in held]
+        return self._settle_batch("acknowledging", self._client.delete_message_batch, held, entries)
+
+    def _change(self, held: Sequence[Held[Receipt]], leases: Sequence[timedelta]) -> Mapping[int, Refused]:
+        entries = [{"VisibilityTimeout": round(lease.total_seconds())} for lease in leases]
+        return self._settle_batch("extending", self._client.change_message_visibility_batch, held, entries)
+
+    def _settle_batch(
+        self, action: str, call: Callable[..., Any], held: Sequence[Held[Receipt]], entries: Sequence[_Entry]
+    ) -> Mapping[int, Refused]:
+        url = held[0].payload.url
+        chosen = [{"ReceiptHandle": each.payload.handle, **entry} for each, entry in zip(held, entries, strict=True)]
+        try:
+            with translate_errors(f"{action} messages"):
+                return _refused(call, url, chosen)
+        except NotFoundError:
+            self._generations.mark_deleted(url)
+            raise
+
+
+def _received(url: str, message: Mapping[str, Any]) -> Received[Receipt]:
+    return Received(
+        body=decode(message["Body"], encoding_of(message)),
+        payload=Receipt(url, message["ReceiptHandle"]),
+        delivery_count=int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
+    )
+
+
+def _refused(call: Callable[..., Mapping[str, Any]], url: str, entries: Sequence[_Entry]) -> dict[int, Refused]:
+    """Make a batch request and return the entries without success; one that the response lacks may have succeeded."""
+    response = call(QueueUrl=url, Entries=[{"Id": str(index), **entry} for index, entry in enumerate(entries)])
+    done = {each["Id"] for each in response.get("Successful") or ()}
+    reported = {each["Id"]: each for each in response.get("Failed") or ()}
+    # The SDK returns a response that it cannot parse as an empty one.
+    unknown = {"Code": "NoAnswer", "Message": "no result for this entry in the response"}
+    failed = {index: reported.get(str(index), unknown) for index in range(len(entries)) if str(index) not in done}
+    return {index: _why(entry) for index, entry in failed.items()}
+
+
+def _why(entry: _Entry) -> Refused:
+    code = str(entry.get("Code", "Unknown")).removeprefix("AWS.SimpleQueueService.")
+    transient = not entry.get("SenderFault", False) or is_transient_code(code)
+    return Refused(f"{code}: {entry.get('Message') or ''}".rstrip(": "), transient)

@@ -1,0 +1,281 @@
+"""Base of a `Queue` on a service whose requests carry several messages and whose leases are identified by receipts.
+
+A subclass makes the requests; splitting, parallel requests, retries of refused entries, leases and the rules of `Queue`
+about partial failures are here. Times are rounded to whole seconds, as services count them.
+
+Invariants, each with a test:
+
+1. A message that `send` did not report as failed was accepted by the service; a reported one may be stored as well, if
+   a response was lost.
+2. A lease belongs to the object that received the message; for another object it is lost. A lost lease never reaches
+   the service.
+3. Messages received by one of several requests are returned even if another request fails.
+4. A failed request does not affect the leases that another request settled.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.plugin.descriptors import QueueTraits
+from cloud_tasks.plugin.kit.batches import Refused, batched, retry_refused, send_batches
+from cloud_tasks.plugin.kit.fan_out import FanOut
+from cloud_tasks.plugin.kit.lease_table import Held, LeaseTable, since_boot
+from cloud_tasks.plugin.protocols import Delivery, SendFailure
+
+__all__ = ["BatchedQueue", "Received", "RequestLimits"]
+
+P = TypeVar("P")
+_LEASE_MARGIN = timedelta(seconds=30)
+"""Part of a limited total lease that is not used: the service starts it before its response arrives."""
+
+
+@attrs.frozen(kw_only=True)
+class RequestLimits:
+    """Limits of one request of a service."""
+
+    send: int
+    """Maximum number of messages."""
+    receive: int
+    settle: int
+    """Maximum number of leases of a request that acks or extends."""
+    send_bytes: int | None = None
+    """Maximum size of the messages, as `BatchedQueue._size` counts it; None for no limit."""
+    min_wait: timedelta = timedelta(0)
+    """Minimum wait of a first receiving request, where a shorter one may miss messages."""
+
+
+@attrs.frozen(kw_only=True)
+class Received(Generic[P]):
+    """One received message."""
+
+    body: bytes
+    payload: P
+    """What `BatchedQueue._ack` and `_change` need: a receipt, for example."""
+    key: str | None = None
+    """Id of the message, if receipts change: a new lease of it ends the former one."""
+    delivery_count: int | None = None
+    """Number of deliveries, 1 for the first; None if the service does not count them."""
+
+
+class BatchedQueue(ABC, Generic[P]):
+    """A `Queue` by requests. A subclass adds `create`, `delete`, `purge`, `exists` and `depth`. Thread-safe.
+
+    Args:
+        traits: Traits of the backend.
+        lease: Lease of a received message, from the context.
+        threads: Maximum number of parallel requests.
+        clock: Monotonic time in seconds, by which leases end.
+    """
+
+    def __init__(
+        self,
+        traits: QueueTraits,
+        limits: RequestLimits,
+        *,
+        lease: timedelta,
+        threads: int,
+        name: str,
+        clock: Callable[[], float] = since_boot,
+    ) -> None:
+        self._traits = traits
+        self._limits = limits
+        self._lease = _whole_seconds(min(lease, traits.max_lease))
+        self._fan_out = FanOut(threads, name)
+        margin = _LEASE_MARGIN if traits.total_lease is not None else timedelta(0)
+        self._leases: LeaseTable[P] = LeaseTable(total=traits.total_lease, total_margin=margin, clock=clock)
+
+    # Requests, made by a subclass. They raise `ProviderError` if the whole request failed.
+
+    @abstractmethod
+    def _send(self, messages: Sequence[Any], delay: timedelta) -> Mapping[int, Refused]:
+        """Send messages, as `_encode` returned them. Return the refused ones by their index."""
+
+    @abstractmethod
+    def _receive(self, count: int, wait: timedelta) -> Sequence[Received[P]]:
+        """Lease up to ``count`` messages for `_lease`. Wait up to ``wait`` for the first, or less: it is called again.
+
+        Raises:
+            NotFoundError: The queue does not exist.
+        """
+
+    @abstractmethod
+    def _ack(self, held: Sequence[Held[P]]) -> Mapping[int, Refused]:
+        """Delete leased messages. Return the refused ones by their index; a permanent refusal means a lost lease."""
+
+    @abstractmethod
+    def _change(self, held: Sequence[Held[P]], leases: Sequence[timedelta]) -> Mapping[int, Refused]:
+        """Set the remaining time of each lease, in whole seconds; zero returns the message. Result as for `_ack`."""
+
+    # May be overridden.
+
+    def _encode(self, body: bytes) -> Any:
+        """Return the message of a body, as `_send` takes it. Raises `ProviderError` for one that cannot be sent."""
+        return body
+
+    def _size(self, message: Any) -> int:
+        """Return the bytes of a message in a request, framing included."""
+        return len(message)
+
+    def _group(self, payload: P) -> object:
+        """Return what the leases of one request have in common, such as the address of their queue."""
+        return None
+
+    def _pause(self, left: float) -> None:
+        """Wait before the next receiving request, at most ``left`` seconds. Services that wait themselves need none."""
+
+    # Queue
+
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
+        """Implement `Queue.send`."""
+        failures, messages = [], []
+        for index, body in enumerate(bodies):
+            try:
+                messages.append((index, self._encode(body)))
+            except ProviderError as error:
+                failures.append(SendFailure(index=index, reason=str(error), transient=error.transient))
+        delay = min(_whole_seconds(delay, least=0), self._traits.delay)
+
+        def send(batch: Sequence[tuple[int, Any]]) -> Mapping[int, Refused]:
+            return retry_refused(lambda some: self._send([message for _, message in some], delay), batch)
+
+        limits = self._limits
+        batches = batched(
+            messages, most=limits.send, most_bytes=limits.send_bytes, size=lambda entry: self._size(entry[1])
+        )
+        failures += send_batches(batches, send, index_of=lambda entry: entry[0], fan_out=self._fan_out)
+        return sorted(failures, key=lambda failure: failure.index)
+
+    def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
+        """Implement `Queue.receive`."""
+        if max_messages < 1:
+            return []
+        deadline = time.monotonic() + wait.total_seconds()
+        most = self._limits.receive
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            found = self._deliveries(min(max_messages, most), max(timedelta(seconds=left), self._limits.min_wait))
+            if len(found) == most < max_messages:
+                return found + self._receive_more(max_messages - most)
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            self._pause(left)
+
+    def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        """Implement `Queue.ack`."""
+        held, lost = self._leases.split(lease_ids)
+        return lost + self._settle(held, self._ack, after=self._forget)
+
+    def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
+        """Implement `Queue.release`."""
+        delay = min(_whole_seconds(delay, least=0), self._traits.delay)
+        held, lost = self._leases.split(lease_ids)
+        allowed = {each.lease_id: self._leases.allowed(each, delay) if delay else delay for each in held}
+        return lost + self._settle(held, lambda some: self._changed(some, allowed), after=self._forget)
+
+    def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
+        """Implement `Queue.extend`. A lease that has reached the total of the traits is lost."""
+        lease = _whole_seconds(min(lease, self._traits.max_lease))
+        since = self._leases.now()
+        held, lost = self._leases.split(lease_ids)
+        allowed = {each.lease_id: self._leases.allowed(each, lease) for each in held}
+        ended = [each.lease_id for each in held if not allowed[each.lease_id]]
+        self._leases.forget(ended)
+
+        def extended(done: Sequence[Held[P]]) -> None:
+            for each in done:
+                self._leases.extended(each, allowed[each.lease_id], since=since)
+
+        remaining = [each for each in held if allowed[each.lease_id]]
+        return lost + ended + self._settle(remaining, lambda some: self._changed(some, allowed), after=extended)
+
+    def close(self) -> None:
+        """Implement `Queue.close`."""
+        self._fan_out.close()
+
+    def _changed(self, held: Sequence[Held[P]], allowed: Mapping[str, timedelta]) -> Mapping[int, Refused]:
+        return self._change(held, [allowed[each.lease_id] for each in held])
+
+    def _forget(self, done: Sequence[Held[P]]) -> None:
+        self._leases.forget(each.lease_id for each in done)
+
+    def _receive_more(self, remaining: int) -> list[Delivery]:
+        """Receive more by parallel requests while at least half of the requested messages arrive."""
+        found: list[Delivery] = []
+        most = self._limits.receive
+        while remaining > 0:
+            sizes = [min(most, remaining - start) for start in range(0, remaining, most)]
+            wave = sizes[: self._fan_out.threads]
+            outcomes = self._fan_out.outcomes(lambda count: self._deliveries(count, timedelta(0)), wave)
+            # An error that persists is raised by the next receive.
+            received = [one for some in outcomes if not isinstance(some, ProviderError) for one in some]
+            found += received
+            remaining -= len(received)
+            if len(received) * 2 < sum(wave):
+                break
+        return found
+
+    def _deliveries(self, count: int, wait: timedelta) -> list[Delivery]:
+        return [
+            Delivery(
+                lease_id=self._leases.add(each.payload, self._lease, key=each.key),
+                body=each.body,
+                delivery_count=each.delivery_count,
+            )
+            for each in self._receive(count, wait)
+        ]
+
+    def _settle(
+        self,
+        held: Sequence[Held[P]],
+        call: Callable[[Sequence[Held[P]]], Mapping[int, Refused]],
+        *,
+        after: Callable[[Sequence[Held[P]]], None],
+    ) -> list[str]:
+        """Make requests for leases and return the lost ones. After all requests, raise the first error.
+
+        Args:
+            after: Called with the settled leases of each request.
+        """
+
+        def settle(chunk: Sequence[Held[P]]) -> tuple[list[str], ProviderError | None]:
+            try:
+                refused = retry_refused(call, chunk)
+            except NotFoundError:
+                refused = dict.fromkeys(range(len(chunk)), Refused("the queue does not exist", transient=False))
+            lost = [chunk[index].lease_id for index, why in refused.items() if not why.transient]
+            self._leases.forget(lost)
+            after([each for index, each in enumerate(chunk) if index not in refused])
+            failed = [why for why in refused.values() if why.transient]
+            return lost, ProviderError(failed[0].reason, transient=True) if failed else None
+
+        outcomes = self._fan_out.outcomes(settle, self._requests(held))
+        lost: list[str] = []
+        errors: list[ProviderError] = []
+        for outcome in outcomes:
+            some, error = ([], outcome) if isinstance(outcome, ProviderError) else outcome
+            lost += some
+            errors += [error] if error is not None else []
+        if errors:
+            raise errors[0]
+        return lost
+
+    def _requests(self, held: Sequence[Held[P]]) -> list[list[Held[P]]]:
+        groups: dict[object, list[Held[P]]] = {}
+        for each in held:
+            groups.setdefault(self._group(each.payload), []).append(each)
+        return [batch for some in groups.values() for batch in batched(some, most=self._limits.settle)]
+
+
+def _whole_seconds(time: timedelta, *, least: int = 1) -> timedelta:
+    """Round up to whole seconds."""
+    return timedelta(seconds=max(least, math.ceil(time.total_seconds())))
