@@ -8,10 +8,7 @@ reads run inside `readable`.
 from __future__ import annotations
 
 from cloud_tasks.store.booking import booked_since, booked_until, mean_price, present_price, running_cost
-from cloud_tasks.store.booking import booked_until, mean_price, running_cost
 from cloud_tasks.store.clock import ClockRecords, JobClock, clock_ahead, job_time
-from cloud_tasks.store.clock import JobClock, job_time
-||||||| 2b08eadb
 from cloud_tasks.store.db.connection import connect_reader, side_files
 from cloud_tasks.store.db.damage import check_content
 from cloud_tasks.store.db.enum_codes import (
