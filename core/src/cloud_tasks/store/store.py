@@ -477,10 +477,15 @@ class Store:
             instances.mark_launched(connection, client_token, instance, requested_at, answered_at)
         self._instances.launches_changed((client_token,))
 
-    def record_launch_failed(self, client_token: str, reason: str) -> None:
-        """Record that a launch failed; ignored if it is known to have succeeded."""
+    def record_launch_failed(self, client_token: str, reason: str, *, unlisted_at: datetime | None = None) -> None:
+        """Record that a launch failed; ignored if it is known to have succeeded.
+
+        Args:
+            unlisted_at: Time of the listing that refutes a launch of unknown outcome; long after the launch, its
+                instance may have existed, and is booked.
+        """
         with self._writing() as connection:
-            instances.mark_launch_failed(connection, client_token, reason)
+            instances.mark_launch_failed(connection, client_token, reason, unlisted_at=unlisted_at)
         self._instances.launches_changed((client_token,))
 
     def record_console(self, instance_id: str, log: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import pytest
 from store_facts import at, completed, event, failed, instance, launch_request, new_store, started
 
@@ -66,6 +68,31 @@ def test_failed_launch_has_ended_and_costs_nothing(store: Store) -> None:
     record = only(store)
     assert (record.ended_at, record.launched_at, record.end_reason) == (at(0), None, "ZONE_FULL")
     assert store.spending(at(36_000)) == Money(0)
+
+
+def test_launch_without_an_instance_in_the_next_listing_costs_nothing(store: Store) -> None:
+    store.record_intents([launch_request("t1")], at(0))
+    store.record_launch_failed("t1", "never listed", unlisted_at=at(120))
+    assert (only(store).ended_at, store.spending(at(36_000))) == (at(0), Money(0))
+
+
+def test_unanswered_launch_is_booked_until_a_late_listing(store: Store) -> None:
+    store.record_intents([launch_request("t1")], at(0))
+    before = store.spending(at(7200))
+    store.record_launch_failed("t1", "never listed", unlisted_at=at(7200))
+    assert only(store).ended_at == at(7200)
+    assert store.spending(at(36_000)) == before > Money(0)
+    store.record_launched("t1", instance("i1", "t1"), at(0))
+    assert store.spending(at(7200)) == before
+    store.record_ended("i1", at(7200), "over")
+    assert store.spending(at(36_000)) == before == store.statistics(at(36_000)).cost
+
+
+def test_unanswered_launch_is_booked_until_its_own_end_at_most(store: Store) -> None:
+    limited = attrs.evolve(launch_request("t1"), max_lifetime=timedelta(hours=1))
+    store.record_intents([limited], at(0), own_end=timedelta(minutes=5))
+    store.record_launch_failed("t1", "never listed", unlisted_at=at(36_000))
+    assert only(store).ended_at == at(3900)
 
 
 def test_record_launch_failed_ignores_a_successful_launch(store: Store) -> None:

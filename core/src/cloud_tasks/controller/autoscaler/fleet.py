@@ -238,7 +238,7 @@ class Fleet(InstanceCalls):
         """
         order, error = self._unknown.pop(client_token, (None, None))
         if order is None or error is None or _is_transient(error):
-            self.record_launch_failed(client_token, reason)
+            self.record_unlisted(client_token, reason)
         else:
             self._record_failure(order, error)
 
@@ -270,6 +270,11 @@ class Fleet(InstanceCalls):
     def record_launch_failed(self, client_token: str, reason: str) -> None:
         """Record that a launch started nothing."""
         self._writes.submit(lambda: self._store.record_launch_failed(client_token, reason))
+
+    def record_unlisted(self, client_token: str, reason: str) -> None:
+        """Record that a listing does not show the instance of a launch of unknown outcome."""
+        now = self._loop.now()
+        self._writes.submit(lambda: self._store.record_launch_failed(client_token, reason, unlisted_at=now))
 
 
 def _is_transient(error: Exception) -> bool:

@@ -118,6 +118,6 @@ class FleetTermination:
     def _record_all_ended(self) -> None:
         for record in self._living():
             if record.instance_id is None:
-                self._fleet.record_launch_failed(record.client_token, "launch not answered, instance never listed")
+                self._fleet.record_unlisted(record.client_token, "launch not answered, instance never listed")
             else:
                 self._fleet.record_ended(record.instance_id, self._loop.now(), _REASON)

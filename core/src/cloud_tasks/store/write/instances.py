@@ -49,6 +49,8 @@ __all__ = [
     "write_intent",
 ]
 
+_LONG_UNSEEN = timedelta(minutes=10)
+"""Time after a launch without an answer from which an instance may have ended before the first listing."""
 _RECENT = timedelta(minutes=10)
 """Time after a listing with a pending instance within which its cancelation means that it never started."""
 
@@ -127,13 +129,25 @@ def _set_selected_offer(connection: sqlite3.Connection, token: str, instance: In
             )
 
 
-def mark_launch_failed(connection: sqlite3.Connection, token: str, reason: str) -> None:
-    """Record that a launch failed: it ends at its intent and costs nothing."""
+def mark_launch_failed(
+    connection: sqlite3.Connection, token: str, reason: str, *, unlisted_at: datetime | None = None
+) -> None:
+    """Record that a launch failed: it ends at its intent and costs nothing.
+
+    Args:
+        unlisted_at: Time of the first listing that refutes a launch of unknown outcome. If that is late, its instance
+            may have existed and ended before: it is booked.
+    """
+    record = _read_one(connection, "client_token = ? AND ended_at IS NULL AND instance_id IS NULL", token)
+    if record is None:
+        return
+    is_late = unlisted_at is not None and unlisted_at - record.intended_at > _LONG_UNSEEN
+    ended = _end_of(record, unlisted_at, None) if unlisted_at is not None and is_late else record.intended_at
     connection.execute(
-        "UPDATE instances SET ended_at = intended_at, end_reason = ? WHERE client_token = ? AND ended_at IS NULL "
-        "AND instance_id IS NULL",
-        (reason, token),
+        "UPDATE instances SET ended_at = ?, end_reason = ? WHERE client_token = ?", (to_unix(ended), reason, token)
     )
+    if is_late:
+        _add_spending(connection, attrs.evolve(record, ended_at=ended), ended, sign=1)
 
 
 def mark_listed(connection: sqlite3.Connection, records: Iterable[InstanceRecord]) -> None:
@@ -238,7 +252,7 @@ def _revive(connection: sqlite3.Connection, token: str) -> None:
     record = _read_one(connection, "client_token = ? AND ended_at IS NOT NULL", token)
     if record is None:
         return
-    if record.launched_at is not None and record.ended_at is not None:
+    if record.ended_at is not None and (record.launched_at is not None or record.ended_at > record.intended_at):
         _add_spending(connection, record, record.ended_at, sign=-1)
     connection.execute("UPDATE instances SET ended_at = NULL, end_reason = '' WHERE client_token = ?", (token,))
 

@@ -224,7 +224,7 @@ def _record_terminated(store: Store) -> None:
         if record.ended_at is not None:
             continue
         if record.instance_id is None:
-            store.record_launch_failed(record.client_token, "job stopped")
+            store.record_launch_failed(record.client_token, "job stopped", unlisted_at=now)
         else:
             store.record_ended(record.instance_id, now, "job stopped", is_canceled=True)
 
