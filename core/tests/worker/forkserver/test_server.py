@@ -56,6 +56,13 @@ class ForkServer:
     def children(self) -> list[int]:
         return process_tree.children_of(self.pid)
 
+    def result_modes(self) -> list[int]:
+        """Return how the fork server has opened the result files."""
+        files = Path(f"/proc/{self.pid}/fd")
+        numbers = [entry.name for entry in files.iterdir() if "cloud-tasks-result" in os.readlink(entry)]
+        flags = [(files.parent / "fdinfo" / number).read_text().split()[3] for number in numbers]
+        return [int(octal, 8) & os.O_ACCMODE for octal in flags]
+
     def wait_for(self, kind: type, count: int = 1) -> list[Any]:
         while len(found := [message for message in self.messages if type(message) is kind]) < count:
             self.messages += map(decode, self.channel.get())
@@ -162,6 +169,16 @@ def test_prefork_leaves_scarce_processes_and_files_to_attempts_with_a_slot(monke
     forkserver.finish("a", "b", "c", "d")
     assert [status for _, status, *_ in forkserver.wait_for(AttemptEnded, 4)] == [0, 0, 0, 0]
     assert forkserver.started() == ["a", "b", "c", "d"]
+
+
+def test_fork_makes_the_file_of_a_forked_child_read_only_if_the_next_fork_fails(monkeypatch, request) -> None:
+    monkeypatch.setenv("ONLY_TWO", "1")
+    forkserver = request.getfixturevalue("forkserver")
+    forkserver.run("a", "b", "c")
+    wait_until(lambda: len(forkserver.children()) == 2)
+    wait_until(lambda: forkserver.result_modes() == [os.O_RDONLY, os.O_RDONLY])
+    forkserver.finish("a", "b", "c")
+    forkserver.wait_for(AttemptEnded, 3)
 
 
 def test_prefork_leaves_no_process_and_no_file_of_withdrawn_attempts(forkserver) -> None:

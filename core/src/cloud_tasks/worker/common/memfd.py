@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from os import SEEK_SET, close, lseek
 
-__all__ = ["GUARDED_OFFSETS", "anonymous_file", "guarded_file", "read_only", "release", "seal"]
+__all__ = ["GUARDED_OFFSETS", "file_on_disk", "guarded_file", "read_only", "release", "seal"]
 
 GUARDED_OFFSETS = (0x7FFF_FFFF_FFFF_FFFF, 0x5EED_0FC7_A5C5)
 """Offsets of guarded files. At the first one every write fails; some file systems have smaller offsets only."""
@@ -19,27 +19,29 @@ _F_ADD_SEALS = 1033
 _F_SEAL_SEAL, _F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 
 
-def anonymous_file(name: str, *, in_memory: bool = True) -> int:
-    """Open a file that exists until its last descriptor is closed.
+def file_on_disk(name: str, flags: int = 0) -> int:
+    """Open a file on disk that exists until its last descriptor is closed.
 
     Args:
-        name: Shown in listings of a process's open files.
-        in_memory: Whether memory may hold the file.
+        name: Part of its name, which listings of a process's open files may show.
+        flags: More flags of `os.open`.
     """
-    if in_memory and _memfd_create is not None:
-        return _memfd_create(name, _MFD_CLOEXEC)
+    flags |= os.O_RDWR | os.O_CLOEXEC
     if hasattr(os, "O_TMPFILE"):
         try:
-            return os.open(os.environ.get("TMPDIR") or "/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            return os.open(os.environ.get("TMPDIR") or "/tmp", os.O_TMPFILE | flags, 0o600)
         except OSError:
             # Some file systems have no O_TMPFILE, and some systems have no such folder.
             pass
     # Imported here: it imports `random`, which would then reseed itself in each forked process.
     import tempfile
 
-    descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
-    os.unlink(path)
-    return descriptor
+    created, path = tempfile.mkstemp(prefix=f"{name}-")
+    try:
+        return os.open(path, flags)
+    finally:
+        close(created)
+        os.unlink(path)
 
 
 def seal(descriptor: int, *, is_read_only: bool) -> None:
@@ -50,16 +52,16 @@ def seal(descriptor: int, *, is_read_only: bool) -> None:
     Args:
         is_read_only: Whether the file can be changed by the mappings that exist already, and by nothing else.
     """
-    from fcntl import fcntl
+    if _memfd_create is None:
+        return
+    # Each task process has the libraries of the program in its memory: that of `fcntl` would be one more.
+    from ctypes import PyDLL
 
     size = _F_SEAL_SHRINK | _F_SEAL_GROW | _F_SEAL_SEAL
     # Linux before 5.1 has no seal for future writes.
     for seals in (size | _F_SEAL_FUTURE_WRITE, size) if is_read_only else (size,):
-        try:
-            fcntl(descriptor, _F_ADD_SEALS, seals)
+        if PyDLL(None).fcntl(descriptor, _F_ADD_SEALS, seals) == 0:
             return
-        except OSError:
-            continue
 
 
 def guarded_file(name: str, *, is_sealable: bool = False) -> int:
@@ -71,7 +73,7 @@ def guarded_file(name: str, *, is_sealable: bool = False) -> int:
         is_sealable: Whether `seal` can fix its size later.
     """
     flags = _MFD_CLOEXEC | (_MFD_ALLOW_SEALING if is_sealable else 0)
-    descriptor = anonymous_file(name) if _memfd_create is None else _memfd_create(name, flags)
+    descriptor = file_on_disk(name) if _memfd_create is None else _memfd_create(name, flags)
     try:
         lseek(descriptor, GUARDED_OFFSETS[0], SEEK_SET)
     except OSError:

@@ -36,8 +36,6 @@ class SharedFlags:
             os.ftruncate(notices, mmap.PAGESIZE)
             os.ftruncate(errors, _ERROR_BYTES)
             self._page = mmap.mmap(notices, mmap.PAGESIZE)
-            seal(notices, is_read_only=True)
-            seal(errors, is_read_only=False)
         else:
             notices, errors = descriptors
             self._page = mmap.mmap(notices, mmap.PAGESIZE, access=mmap.ACCESS_READ)
@@ -45,8 +43,10 @@ class SharedFlags:
         self._errors = mmap.mmap(errors, _ERROR_BYTES)
 
     def make_read_only(self) -> None:
-        """Give up the right to set flags, in this process and those that it forks."""
+        """Fix the size of the files; give up the right to set flags, in this process and those that it forks."""
         notices, errors = self.descriptors
+        seal(notices, is_read_only=True)
+        seal(errors, is_read_only=False)
         self.descriptors = read_only(notices), errors
         self._page.close()
         self._page = mmap.mmap(self.descriptors[0], mmap.PAGESIZE, access=mmap.ACCESS_READ)

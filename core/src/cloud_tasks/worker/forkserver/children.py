@@ -110,12 +110,11 @@ class Children:
                 if not pid:
                     run(*arguments)
                 child.pid = pid
-            for child in children:
-                child.result = read_only(child.result)
         finally:
             for child in children:
                 if child.pid:
                     self.by_pid[child.pid] = child
+                    child.result = read_only(child.result)
 
     def _call(self, child: Child, children: Sequence[Child]) -> tuple[Callable[..., NoReturn], tuple[Any, ...]]:
         """Return what the process of a child, which is forked along with ``children``, calls: function and arguments.

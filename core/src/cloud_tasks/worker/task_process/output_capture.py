@@ -14,7 +14,7 @@ import contextlib
 import os
 from os import fstat, ftruncate, pread
 
-from cloud_tasks.worker.common.memfd import anonymous_file
+from cloud_tasks.worker.common.memfd import file_on_disk
 from cloud_tasks.worker.common.os_errors import os_error_text
 
 __all__ = ["MAX_TAIL", "Outputs", "log_path", "tail_of", "take_output"]
@@ -67,10 +67,13 @@ class Outputs:
                 os.write(2, f"cannot write the log of a task: {os_error_text(error)}\n".encode("utf-8", "replace"))
 
     def unnamed(self) -> int | None:
-        """Return the descriptor of an unnamed capture; None if output is not captured."""
+        """Return the descriptor of an unnamed capture; None if output is not captured.
+
+        It is in append mode, in which output after a truncation starts at the beginning.
+        """
         if not self.capture:
             return None
-        return self._spare.pop() if self._spare else _unnamed_file()
+        return self._spare.pop() if self._spare else file_on_disk("cloud-tasks-output", os.O_APPEND)
 
     def close_output(self, output: int | None, is_named: bool) -> None:
         """Close or reuse the output file of an exited process."""
@@ -124,12 +127,3 @@ def take_output(*, is_wanted: bool) -> bytes:
         # The task's function has replaced its standard output.
         return b""
     return tail
-
-
-def _unnamed_file() -> int:
-    import fcntl
-
-    descriptor = anonymous_file("cloud-tasks-output", in_memory=False)
-    # With O_APPEND, output after a truncation starts at the beginning.
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
-    return descriptor

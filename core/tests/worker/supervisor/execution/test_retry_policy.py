@@ -23,7 +23,7 @@ from cloud_tasks.retry_rule import RetryRule, format_rules, parse_rules
 from cloud_tasks.setting_values.plain import structure_setting
 from cloud_tasks.setting_values.text import parse_setting
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
-from cloud_tasks.worker.common.memfd import anonymous_file
+from cloud_tasks.worker.common.memfd import file_on_disk
 from cloud_tasks.worker.options import apply_options, extend_parser
 from cloud_tasks.worker.reporting.durable_sinks import pack
 from cloud_tasks.worker.supervisor.environment import settings_from_environment
@@ -194,12 +194,16 @@ def test_channel_delivers_descriptors_in_the_order_of_their_messages() -> None:
     receiver.close()
 
 
-def test_anonymous_file_leaves_no_file(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("folder", ["", "missing"])
+def test_file_on_disk_leaves_no_file_and_appends_if_asked(folder: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / folder))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for in_memory in (True, False):
-        descriptor = anonymous_file("some-name", in_memory=in_memory)
-        os.write(descriptor, b"content")
-        assert os.pread(descriptor, 10, 0) == b"content"
+    for flags, content in (0, b"new"), (os.O_APPEND, b"oldnew"):
+        descriptor = file_on_disk("some-name", flags)
+        os.write(descriptor, b"old")
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, b"new")
+        assert os.pread(descriptor, 10, 0) == content
         assert not os.get_inheritable(descriptor)
         assert os.fstat(descriptor).st_nlink == 0
         os.close(descriptor)
