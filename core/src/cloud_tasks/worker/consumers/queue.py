@@ -45,7 +45,7 @@ class QueueConsumer:
         on_dead: Called with each task that was interrupted too often.
         on_unused: Called with unstarted tasks, to be released without counting an interrupted attempt.
         on_change: Called when there may be new tasks.
-        on_refused: Called once with the reason if the queue refuses this worker for good.
+        on_refused: Called once with the reason if the queue refuses this worker permanently.
     """
 
     def __init__(
