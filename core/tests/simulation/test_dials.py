@@ -224,7 +224,8 @@ def ignore_pending_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     original: Callable[[FleetView], list[FleetInstance]] = vars(FleetView)["held"].func
 
     def running(self: FleetView) -> list[FleetInstance]:
-        return [each for each in original(self) if each.state is not InstanceState.STARTING]
+        waiting = (InstanceState.PENDING, InstanceState.STARTING)
+        return [each for each in original(self) if each.state not in waiting]
 
     monkeypatch.setattr(FleetView, "held", property(running))
 
@@ -232,6 +233,17 @@ def ignore_pending_instances(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_monitor_detects_pending_instances_that_count_for_nothing(tmp_path, monkeypatch):
     ignore_pending_instances(monkeypatch)
     assert detect("pending instances", tmp_path).startswith(("3: instances", "4:"))
+
+
+def terminate_pending(seen: Observation, actions: Sequence[Action]) -> Sequence[Action]:
+    waiting = [i.instance_id for i in seen.fleet or () if i.state is InstanceState.PENDING]
+    silent = [Terminate(instance_id=each, reason="no heartbeat for 10m") for each in waiting if each is not None]
+    return [*actions, *silent]
+
+
+def test_monitor_detects_pending_instances_that_are_terminated_for_missing_heartbeats(tmp_path, monkeypatch):
+    replace_decision(monkeypatch, terminate_pending)
+    assert detect("pending instances", tmp_path).startswith("6:")
 
 
 class SeesNoRemains(Fleet):

@@ -52,7 +52,12 @@ def test_queue_refusal_counts_from_the_last_answer() -> None:
     clock = Clock()
     refusal = QueueRefusal("task queue", clock=clock)
     refusal.failed(DENIED)
+    assert refusal.is_refused
     clock.now = 59
+    refusal.answered()
+    assert not refusal.is_refused
+    refusal.failed(GONE)
+    assert not refusal.is_refused
     refusal.answered()
     clock.now = 600
     assert refusal.failed(DENIED) == ""

@@ -116,6 +116,9 @@ class InstanceType:
     type. Such a type is selected only if ``instance_types`` names it, and has fewer task slots."""
     description: str = ""
     """Title, for lists."""
+    max_lifetime: timedelta | None = None
+    """Longest lifetime that the provider allows, such as the time limit of a partition; none requests a longer one.
+    None: no limit."""
 
 
 @attrs.frozen(kw_only=True)

@@ -36,7 +36,7 @@ def observed(record: InstanceRecord, instance: Instance, at: datetime | None) ->
     """
     if instance.state is InstanceState.PENDING and not _has_started(record):
         until = max(at or _since(record), _since(record))
-        reason = clean_text(without_credentials(str(instance.reason)), _REASON_LENGTH)
+        reason = clean_text(without_credentials(str(instance.reason or "")), _REASON_LENGTH)
         return attrs.evolve(record, state=instance.state, pending_until=until, reason=reason)
     found = _with_start(record, instance, at)
     if instance.state is not InstanceState.TERMINATED:

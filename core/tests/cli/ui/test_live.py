@@ -16,7 +16,7 @@ from store_facts import at, completed, failed, instance, launch_request, new_sto
 
 from cloud_tasks.cli.logging_setup import configure_logging
 from cloud_tasks.cli.ui.live import LiveView, Snapshot, render_snapshot
-from cloud_tasks.model import Money
+from cloud_tasks.model import InstanceState, Money
 from cloud_tasks.report import throughput
 from cloud_tasks.store import Store
 from cloud_tasks.store.queries.recent_failures import RecentFailures
@@ -152,3 +152,13 @@ def test_live_view_ends_when_the_database_is_deleted(database: Path) -> None:
     with view:
         database.unlink()
         wait_until(lambda: not view.is_shown)
+
+
+def test_render_snapshot_shows_pending_instances_without_a_price_now(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a"]) as store:
+        store.record_intents([launch_request("t1", price="1")], at(0))
+        found = attrs.evolve(instance("i1", "t1", state=InstanceState.PENDING), reason="Resources")
+        store.record_launched("t1", found, at(0), at(1))
+    text = shown(look(tmp_path / "job.db", at(7200)))
+    assert "pending (Resources)" in text
+    assert "$0.00 so far  $0.00/hour now" in text

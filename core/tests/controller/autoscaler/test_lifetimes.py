@@ -360,3 +360,12 @@ def test_instance_that_is_terminating_counts_for_what_is_to_be_ended() -> None:
     ending = make_instance(4, deadline=NOW + 16 * HOUR, state=InstanceState.STOPPING, from_earlier_run=True)
     others = [make_instance(n, deadline=NOW + n * 4 * HOUR, from_earlier_run=True) for n in (1, 2)]
     assert ended_by(*others, ending) == []
+
+
+def test_decide_requests_no_longer_lifetime_than_the_provider_allows() -> None:
+    kind = attrs.evolve(ranked().offer.instance_type, max_lifetime=HOUR)
+    short = attrs.evolve(ranked(), offer=attrs.evolve(ranked().offer, instance_type=kind))
+    for wanted, expected in ((None, HOUR), (2 * HOUR, HOUR), (HOUR / 2, HOUR / 2)):
+        policy = Policy(limits=Limits(max_instances=2), max_lifetime=wanted)
+        (launch,) = launches(make_observation(policy=policy, offers=(short,)))
+        assert launch.lifetime == expected

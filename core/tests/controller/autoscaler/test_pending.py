@@ -59,7 +59,7 @@ def test_decide_never_takes_pending_instances_that_end_for_failed_starts() -> No
     assert not [action for action in actions if isinstance(action, Abort)]
     ends = [action for action in actions if isinstance(action, MarkEnded)]
     assert {action.reason for action in ends} == {
-        "canceled while it was pending, or ended soon after its start: PartitionTimeLimit"
+        "canceled while it was pending, or ended soon after its start (it was pending for: PartitionTimeLimit)"
     }
 
 

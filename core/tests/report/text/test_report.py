@@ -28,6 +28,7 @@ from cloud_tasks.report import (
     render_final_report,
     render_instance_table,
     render_job_configuration,
+    render_pending,
     render_selected_offer,
     render_summary,
     status_dict,
@@ -490,3 +491,13 @@ def test_status_dict_is_json():
     assert (again["instances"], again["price_per_hour_usd"]) == (1, "0.26859")
     assert Money(again["expected_cost_usd"]) == Money("1.26859")
     assert again["timing"]["expected_end"] == "2025-06-11T17:00:00+00:00"
+
+
+def test_render_instance_table_shows_why_instances_are_pending():
+    pending = {"state": InstanceState.PENDING, "reason": "Resources"}
+    waiting = [attrs.evolve(an_instance("main"), **pending) for _ in range(2)]
+    lines = render_instance_table([*waiting, an_instance("main")]).splitlines()
+    assert lines[3].split()[:2] == ["pending", "(Resources)"]
+    assert lines[-1].split()[-2:] == ["1", "$0.27"]
+    assert render_pending([*waiting, an_instance("main")]) == "Pending: 2 instances (Resources)"
+    assert render_pending([an_instance("main")]) == ""

@@ -253,7 +253,7 @@ def test_result_that_exceeds_the_event_queue_limit_fails_its_task(worker) -> Non
 def test_worker_ends_if_the_task_queue_refuses_it(worker, call) -> None:
     worker.load({"do": "nothing"})
     (worker.folder / f"job.{call}.refuses").touch()
-    finished = worker.run_on_queue("--idle-limit", "30", "--flush-period", "2")
+    finished = worker.run_on_queue("--flush-period", "2")
     assert finished.code == 1
     reason = f"the task queue refuses this worker: {call}: authorization violation"
     assert f"Fatal: {reason}" in finished.log

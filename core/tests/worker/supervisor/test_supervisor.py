@@ -47,6 +47,7 @@ class Consumer:
     """A consumer with a number of tasks."""
 
     exhausted, failure, expected, due_at = False, "", None, None
+    is_refused = False
 
     def __init__(self, count: int) -> None:
         self._works = [PendingAttempt(f"task-{number}", {}) for number in range(count)]

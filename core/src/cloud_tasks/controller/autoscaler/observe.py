@@ -224,7 +224,7 @@ class StateBuilder:
             is_spot=record.provisioning_model is ProvisioningModel.SPOT,
             deadline=deadline,
             pending_since=record.intended_at if is_pending else None,
-            listed_reason=(terminal_line(str(listed.reason)) if listed is not None else "") or record.reason,
+            listed_reason=(terminal_line(str(listed.reason or "")) if listed is not None else "") or record.reason,
             listed_end=None if listed is None else by_job_clock(record, listed, listed.ended_at),
             from_earlier_run=record.intended_at < self._started,
             given_up=record.instance_id in self._given_up,

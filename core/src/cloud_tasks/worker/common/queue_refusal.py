@@ -35,8 +35,14 @@ class QueueRefusal:
         self._name = name
         self._clock = clock
         self._has_answered = False
+        self._is_missing = False
         self._since: float | None = None
         """Time of the first permanent error since the last answer."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the last permanent error, since the last answer, was another than a missing queue."""
+        return self._since is not None and not self._is_missing
 
     def answered(self) -> None:
         """Note an answer."""
@@ -47,12 +53,12 @@ class QueueRefusal:
         limit = self._limit(error)
         if limit is None:
             return ""
-        now = self._clock()
+        now, self._is_missing = self._clock(), isinstance(error, NotFoundError)
         if self._since is None:
             self._since = now
         if now - self._since < limit:
             return ""
-        problem = "does not exist" if isinstance(error, NotFoundError) else "refuses this worker"
+        problem = "does not exist" if self._is_missing else "refuses this worker"
         return f"the {self._name} {problem}: {error}"
 
     def _limit(self, error: Exception) -> float | None:

@@ -40,6 +40,10 @@ class TaskConsumer(Protocol):
         """Reason for which there are no more tasks; empty for none."""
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the queue refuses this worker at the moment, which is then not idle."""
+
+    @property
     def expected(self) -> int | None:
         """Total number of tasks; None if it is unknown."""
 

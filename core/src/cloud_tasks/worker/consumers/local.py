@@ -103,6 +103,10 @@ class LocalConsumer:
         return self._retries[0][0] if self._retries else None
 
     @property
+    def is_refused(self) -> bool:
+        return False
+
+    @property
     def exhausted(self) -> bool:
         return self._ended and not self._ready and not self._retries
 

@@ -45,7 +45,7 @@ class QueueConsumer:
         on_dead: Called with each task that was interrupted too often.
         on_unused: Called with unstarted tasks, to be released without counting an interrupted attempt.
         on_change: Called when there may be new tasks.
-        on_refused: Called once with the reason if the queue refuses this worker for good.
+        on_refused: Called once with the reason if the queue refuses this worker permanently.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class QueueConsumer:
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="worker-receive", daemon=True)
         self._problem = ""
+        self._refusal = QueueRefusal("task queue")
         self.failure = ""
         self.expected: int | None = None
         self.exhausted = False
@@ -114,6 +115,10 @@ class QueueConsumer:
     def due_at(self) -> float | None:
         return self._buffer.due_at
 
+    @property
+    def is_refused(self) -> bool:
+        return self._refusal.is_refused
+
     def requeue(self, work: PendingAttempt, delay: float) -> bool:
         return False
 
@@ -132,7 +137,7 @@ class QueueConsumer:
             self._thread.join(_MAX_WAIT + 5.0)
 
     def _serve(self) -> None:
-        backoff, wait, refusal = _MIN_BACKOFF, _MIN_WAIT, QueueRefusal("task queue")
+        backoff, wait, refusal = _MIN_BACKOFF, _MIN_WAIT, self._refusal
         while True:
             with self._lock:
                 while self._requested == 0 and not self._stopped:

@@ -179,13 +179,19 @@ class Supervisor:
         return min(max(0.0, due - time.monotonic()), _MAX_WAIT)
 
     def _activity(self) -> Activity:
-        executor, reporter = self._executor, self._parts.reporter
+        executor, reporter, consumer = self._executor, self._parts.reporter, self._parts.consumer
         return Activity(
             is_accepting=self._submitter.is_accepting,
-            is_busy=bool(executor.count or self._submitter.has_returned or reporter.is_clogged or reporter.problem),
+            is_busy=bool(
+                executor.count
+                or self._submitter.has_returned
+                or reporter.is_clogged
+                or reporter.problem
+                or consumer.is_refused
+            ),
             running=len(executor.running),
             finished=self.finished,
-            expected=self._parts.consumer.expected,
+            expected=consumer.expected,
         )
 
     # -- attempts --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 from command_line import CommandLine
 
@@ -58,6 +59,21 @@ def test_cleanup_of_one_job(shell: CommandLine) -> None:
     found = launch_all(shell)
     assert shell.run("cleanup", "--provider", "local", "--job-id", "two", "--all", "--force").code == 0
     assert shell.running() == {found["expired"], found["foreign"]}
+
+
+def test_cleanup_with_the_configuration_of_a_job_includes_all_jobs(shell: CommandLine, tmp_path: Path) -> None:
+    found = launch_all(shell)
+    file = tmp_path / "config.yml"
+    file.write_text("provider: local\nrun:\n  job_id: squares\n")
+    assert shell.run("cleanup", "--config", str(file), "--force").code == 0
+    assert shell.running() == {found["current"], found["foreign"]}
+
+
+def test_cleanup_names_the_job_that_it_is_restricted_to(shell: CommandLine) -> None:
+    launch_all(shell)
+    answer = shell.run("cleanup", "--provider", "local", "--job-id", "two", "--list")
+    assert "Nothing to terminate of job two" in answer.out
+    assert "Skipped 1 other instance of job two" in answer.out
 
 
 def test_cleanup_skips_instances_without_an_expiry(shell: CommandLine) -> None:

@@ -19,7 +19,7 @@ from cloud_tasks.cli.options.missing_record import note_missing_record
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, Layer
 from cloud_tasks.controller import (
     check_recorded_place,
     expiry,
@@ -73,26 +73,39 @@ def cleanup(registry: Registry) -> click.Command:
     def command(app: AppContext, /, **values: Any) -> None:
         """Terminate leftover instances of all your jobs.
 
-        Without options: your instances whose maximum lifetime has passed.
+        Without options: your instances whose maximum lifetime has passed, not pending ones. A job id restricts it to
+        that job, except one in the configuration file.
         """
         app.warn_of_plugins()
         config = load_from_options(app.registry, values)
-        if config.run.job_id and not values["all_regions"]:
+        job_id = config.run.job_id if _is_narrowed(config) else None
+        if job_id and not values["all_regions"]:
             check_recorded_place(database_of(config), config)
         note_region(config, every=values["all_regions"])
         with open_regions(config, every=values["all_regions"]) as regions:
-            _cleanup(config, regions, values)
+            _cleanup(config, regions, values, job_id)
 
     return command
 
 
-def _cleanup(config: JobConfig, regions: Sequence[Compute], values: dict[str, Any]) -> None:
-    now, job_id = datetime.now(UTC), config.run.job_id
+def _is_narrowed(config: JobConfig) -> bool:
+    """Return whether the command names a job; that of a configuration file is one of all jobs."""
+    origin = config.origins.get("run.job_id")
+    return origin is not None and origin.layer >= Layer.ENVIRONMENT
+
+
+def _cleanup(config: JobConfig, regions: Sequence[Compute], values: dict[str, Any], job_id: str | None) -> None:
+    """Terminate the chosen instances.
+
+    Args:
+        job_id: Restrict to this job; None for all jobs.
+    """
+    now, scope = datetime.now(UTC), f" of job {job_id}" if job_id else ""
     listed = [(compute, remaining_instances(compute, job_id)) for compute in regions]
     everything = [instance for _, instances in listed for instance in instances]
     chosen = [instance for instance in everything if _is_chosen(instance, values, now)]
-    _show(chosen, others=len(everything) - len(chosen), now=now, as_json=values["as_json"])
-    if not everything:
+    _show(chosen, others=len(everything) - len(chosen), scope=scope, now=now, as_json=values["as_json"])
+    if not everything and job_id:
         note_missing_record(config)
     if not chosen or values["only_list"]:
         return
@@ -114,7 +127,7 @@ def _terminate(compute: Compute, job_id: str | None, ids: Collection[str], timeo
     )
 
 
-def _show(chosen: list[Instance], *, others: int, now: datetime, as_json: bool) -> None:
+def _show(chosen: list[Instance], *, others: int, scope: str, now: datetime, as_json: bool) -> None:
     if as_json:
         echo(json.dumps(plain_rows(chosen, _COLUMNS), indent=2))
         return
@@ -123,11 +136,11 @@ def _show(chosen: list[Instance], *, others: int, now: datetime, as_json: bool) 
         echo_table(chosen, [*(column for column in _COLUMNS if not column.detail), age])
     if others:
         echo(
-            f"Skipped {counted(others, 'other instance')}, not expired or not yours; add --all or --any-owner to "
-            "include them"
+            f"Skipped {counted(others, 'other instance')}{scope}, not expired or not yours; add --all or --any-owner "
+            "to include them"
         )
     if not chosen:
-        echo("Nothing to terminate")
+        echo(f"Nothing to terminate{scope}")
 
 
 def _is_chosen(instance: Instance, values: dict[str, Any], now: datetime) -> bool:

@@ -25,14 +25,20 @@ __all__ = [
 ]
 
 
-def budget_used_up(seen: Observation) -> Abort:
-    """Return the end of a run whose budget pays for no more instances."""
-    return Abort(reason=limit_reached(seen.accrued_cost, seen.policy.limits.max_total_cost), show_console=False)
+def budget_used_up(seen: Observation, *, needed: Money | None = None) -> Abort:
+    """Return the end of a run whose budget pays for no more instances.
+
+    Args:
+        needed: Minimum cost of another instance; None: none is wanted.
+    """
+    reason = limit_reached(seen.accrued_cost, seen.policy.limits.max_total_cost, needed)
+    return Abort(reason=reason, show_console=False)
 
 
-def limit_reached(spent: Money, limit: Money | None) -> str:
+def limit_reached(spent: Money, limit: Money | None, needed: Money | None = None) -> str:
     """Return why a run with this cost ends."""
-    return f"cost limit reached: {spent} of {limit} spent (max_total_cost); raise it to resume the job"
+    more = "" if needed is None else f", another instance needs at least {needed}"
+    return f"cost limit reached: {spent} of {limit} spent (max_total_cost){more}; raise it to resume the job"
 
 
 def abort_over_budget(view: FleetView) -> list[Action]:

@@ -47,6 +47,8 @@ def _end_reason(instance: FleetInstance) -> str:
     reason = "terminated by itself or by the provider"
     if instance.pending_since is not None:
         reason = "canceled while it was pending, or ended soon after its start"
+        if instance.state is None and instance.listed_reason:
+            return f"{reason} (it was pending for: {instance.listed_reason})"
     return f"{reason}: {instance.listed_reason}" if instance.listed_reason else reason
 
 

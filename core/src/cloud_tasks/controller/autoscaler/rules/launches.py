@@ -71,6 +71,7 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
     count, lifetime = lifetime_of(view, most_expensive(offers[0], others).offer.price_per_hour, count)
     if count <= 0:
         return _abort_unaffordable(view)
+    lifetime = _allowed_lifetime(lifetime, (offers[0], *others))
     is_single = _is_canary_phase(seen) or seen.launch_failures is not None
     count_now = 1 if is_single else count
     if seen.policy.provider_chooses:
@@ -156,7 +157,16 @@ def _warn_all_refused(view: FleetView) -> Sequence[Action]:
 def _abort_unaffordable(view: FleetView) -> Sequence[Action]:
     """With nothing running, waiting changes neither the budget nor the price of the next instance."""
     seen = view.observation
-    return () if view.held or seen.policy.limits.max_total_cost is None else [budget_used_up(seen)]
+    if view.held or seen.policy.limits.max_total_cost is None:
+        return ()
+    cheapest = min(ranked.offer.price_per_hour for ranked in _available(seen))
+    return [budget_used_up(seen, needed=cheapest * ((COMMITMENT + drain_time(seen)) / timedelta(hours=1)))]
+
+
+def _allowed_lifetime(lifetime: timedelta | None, offers: Sequence[RankedOffer]) -> timedelta | None:
+    """Return the lifetime as far as the provider allows it for all of these offers."""
+    limits = [ranked.offer.instance_type.max_lifetime for ranked in offers]
+    return min((each for each in (lifetime, *limits) if each is not None), default=None)
 
 
 def _missing(view: FleetView, ranked: RankedOffer) -> int:
