@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloud_tasks.plugin.boot_script import boot_script, insert_lines
+    from cloud_tasks.plugin.kit.async_bridge import AsyncBridge
     from cloud_tasks.plugin.kit.batched_queue import BatchedQueue, Received, RequestLimits
     from cloud_tasks.plugin.kit.batches import Refused, batched, retry_refused, send_bodies
     from cloud_tasks.plugin.kit.console import CONSOLE_BYTES, tail_of_file
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONSOLE_BYTES",
+    "AsyncBridge",
     "BatchedQueue",
     "BodyStore",
     "ErrorKind",
@@ -141,6 +143,7 @@ _MODULES = {
         "CONSOLE_BYTES",
         "tail_of_file",
     ),
+    f"{__name__}.async_bridge": ("AsyncBridge",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
