@@ -27,7 +27,7 @@ T = TypeVar("T")
 _CLOSE_TIMEOUT = timedelta(seconds=5)
 
 _of_parents: list[_Loop[Any]] = []
-"""Loops of a process that this one was forked from, never closed here: the kernel shares their state with the parent."""
+"""Loops of a process that this one was forked from, never closed: the kernel shares their state with the parent."""
 
 
 class AsyncBridge(Generic[C]):
