@@ -72,7 +72,8 @@ def _field(field: attrs.Attribute[Any]) -> str:
     default = field.default
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class that attrs declares as a function
         return f"{text} = (made)"
-    return f"{text} = {default.__name__ if inspect.isroutine(default) or inspect.isclass(default) else repr(default).replace('datetime.', '')}"
+    is_named = inspect.isfunction(default) or inspect.isclass(default)
+    return f"{text} = {default.__name__ if is_named else repr(default).replace('datetime.', '')}"
 
 
 if __name__ == "__main__":
