@@ -17,9 +17,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, ProvisioningModel
-from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin import ComputeContext, PricingContext
 from cloud_tasks_local.compute import LocalCompute
-from cloud_tasks_local.pricing import FlatPricing
+from cloud_tasks_local.pricing import open_pricing
 from cloud_tasks_local.queue import SqliteQueue, queue_file
 from cloud_tasks_local.settings import LocalSettings
 
@@ -120,7 +120,7 @@ def instances(folder: Path, count: int) -> tuple[float, float, float]:
         provisioning_model=ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="", size_gb=10),
     )
-    (offer,) = FlatPricing(settings).price([request])
+    (offer,) = open_pricing(settings, PricingContext()).price([request])
     assert isinstance(offer, Offer)
     started = time.perf_counter()
     for number in range(count):

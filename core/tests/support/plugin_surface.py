@@ -30,10 +30,11 @@ def signature_of(function: Any) -> str:
 
 
 def methods_of(protocol: type[Any]) -> list[str]:
-    """Return the signatures of a class's own public methods and properties, in order."""
+    """Return the signatures of a class's own public and abstract methods and properties, in order."""
     found = []
     for name, value in vars(protocol).items():
-        if inspect.isfunction(value) and (name == "__iter__" or not name.startswith("_")):
+        is_part = name == "__iter__" or not name.startswith("_") or getattr(value, "__isabstractmethod__", False)
+        if inspect.isfunction(value) and is_part:
             found.append(signature_of(value))
         elif isinstance(value, property):
             found.append(f"{name}: {inspect.signature(value.fget).return_annotation}")  # type: ignore[arg-type]
@@ -71,7 +72,8 @@ def _field(field: attrs.Attribute[Any]) -> str:
     default = field.default
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class that attrs declares as a function
         return f"{text} = (made)"
-    return f"{text} = {default.__name__ if inspect.isclass(default) else repr(default).replace('datetime.', '')}"
+    is_named = inspect.isfunction(default) or inspect.isclass(default)
+    return f"{text} = {default.__name__ if is_named else repr(default).replace('datetime.', '')}"
 
 
 if __name__ == "__main__":

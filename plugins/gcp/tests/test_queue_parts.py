@@ -8,9 +8,7 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from cloud_tasks_gcp.queue.batches import batches
 from cloud_tasks_gcp.queue.delays import delay_attributes, split_due
-from cloud_tasks_gcp.queue.leases import LeaseTable
 from cloud_tasks_gcp.queue.names import label_value, names
 
 ALLOWED = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9_.~+-]{2,254}")
@@ -46,68 +44,6 @@ def test_names_differ_for_different_queues() -> None:
 def test_label_value_has_valid_characters_only() -> None:
     assert label_value("My Job/7.1") == "my-job-7-1"
     assert len(label_value("x" * 100)) == 63
-
-
-# Leases
-
-
-def test_lease_table_loses_expired_lease() -> None:
-    clock = Clock()
-    table = LeaseTable(clock)
-    (lease,) = table.add(["ack"], 10)
-    clock.now = 9.9
-    assert [held.ack_id for held in table.split([lease])[0]] == ["ack"]
-    clock.now = 10
-    assert table.split([lease]) == ([], [lease])
-
-
-def test_lease_table_extends_from_now() -> None:
-    clock = Clock()
-    table = LeaseTable(clock)
-    (lease,) = table.add(["ack"], 10)
-    clock.now = 9
-    table.extended(table.split([lease])[0], 10)
-    clock.now = 18
-    assert table.split([lease])[1] == []
-    clock.now = 19
-    assert table.split([lease])[1] == [lease]
-
-
-def test_lease_table_reports_unknown_lease_once() -> None:
-    table = LeaseTable(Clock())
-    (lease,) = table.add(["ack"], 10)
-    table.forget([lease])
-    assert table.split([lease, "foreign", lease]) == ([], [lease, "foreign"])
-
-
-def test_lease_table_makes_new_lease_for_repeated_ack_id() -> None:
-    table = LeaseTable(Clock())
-    first, second = table.add(["same"], 10) + table.add(["same"], 10)
-    assert first != second
-    table.forget([first])
-    assert table.split([first, second])[1] == [first]
-
-
-def test_lease_table_ids_differ_between_consumers() -> None:
-    assert LeaseTable(Clock()).add(["a"], 1) != LeaseTable(Clock()).add(["a"], 1)
-
-
-def test_lease_table_drops_expired_leases() -> None:
-    clock = Clock()
-    table = LeaseTable(clock)
-    for _ in range(100):
-        table.add([str(number) for number in range(100)], 1)
-        clock.now += 1
-    assert len(table) <= 2000
-
-
-# Requests
-
-
-def test_batches_respect_entry_and_byte_limits() -> None:
-    assert list(batches("abcde", (2, 100), len)) == [["a", "b"], ["c", "d"], ["e"]]
-    assert list(batches(["aaa", "bb", "c", "dddd"], (10, 5), len)) == [["aaa", "bb"], ["c", "dddd"]]
-    assert list(batches([], (2, 5), len)) == []
 
 
 # Delays

@@ -11,6 +11,7 @@ import pytest
 
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, ProvisioningModel
+from cloud_tasks.plugin import PricingContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import (
     ComputeContract,
@@ -22,7 +23,7 @@ from cloud_tasks.testing import (
     Refusal,
 )
 from cloud_tasks_local.catalog import instance_types
-from cloud_tasks_local.pricing import FlatPricing
+from cloud_tasks_local.pricing import open_pricing
 from cloud_tasks_local.settings import LocalSettings
 
 REGISTRY = Registry(only=["local"])
@@ -52,7 +53,7 @@ class TestLocalCompute(ComputeContract):
     @pytest.fixture
     def subject(self, tmp_path: Path) -> ComputeSubject:
         settings = LocalSettings(state_dir=tmp_path, vcpus=4, memory_gb=8.0, shutdown_grace=1.0)
-        (offer,) = FlatPricing(settings).price(offer_requests()[:1])
+        (offer,) = open_pricing(settings, PricingContext()).price(offer_requests()[:1])
         assert isinstance(offer, Offer)
 
         def unknown_zone(request: LaunchRequest) -> LaunchRequest:

@@ -14,10 +14,11 @@ import pytest
 
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, ProvisioningModel
+from cloud_tasks.plugin import PricingContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_local.catalog import architecture, instance_types
 from cloud_tasks_local.instance_side import LocalInstanceSide
-from cloud_tasks_local.pricing import FlatPricing
+from cloud_tasks_local.pricing import open_pricing
 from cloud_tasks_local.queue import SqliteQueue, queue_file
 from cloud_tasks_local.settings import LocalSettings
 
@@ -30,7 +31,7 @@ def price(settings: LocalSettings, vcpus: int, provisioning_model: ProvisioningM
     wanted = OfferRequest(
         instance_type=instance_type, zone="local-a", provisioning_model=provisioning_model, boot_disk=disk
     )
-    (offer,) = FlatPricing(settings).price([wanted])
+    (offer,) = open_pricing(settings, PricingContext()).price([wanted])
     assert isinstance(offer, Offer)
     return offer.price_per_hour
 

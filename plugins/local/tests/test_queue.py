@@ -437,3 +437,14 @@ def test_claim_of_a_killed_process_is_released(tmp_path: Path) -> None:
             holder.kill()
             holder.wait()
             queue.claim()
+
+
+def test_queue_names_of_any_length_have_files_of_their_own(tmp_path: Path) -> None:
+    names = ["x" * 300, "x" * 299 + "y", "é" * 200, "a/b", "a%2Fb"]
+    assert len({queue_file(tmp_path, name) for name in names}) == len(names)
+    for name in names:
+        queue = SqliteQueue(queue_file(tmp_path, name), lease=timedelta(seconds=60))
+        queue.create()
+        assert queue.exists()
+        queue.close()
+    assert queue_file(tmp_path, "job-tasks").name == "job-tasks.sqlite3"

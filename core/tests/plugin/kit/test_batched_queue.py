@@ -170,6 +170,9 @@ def test_settle_reports_refused_leases_as_lost_and_busy_ones_as_error(
     leases = received(queue, 3)
     service.faults = lambda action, count: {0: Refused("unknown receipt", transient=False)} if count == 3 else {}
     assert queue.ack(leases) == leases[:1]
+    requests = len(service.requests)
+    assert queue.ack(leases) == leases
+    assert len(service.requests) == requests
     queue.send(bodies(2))
     leases = received(queue, 2)
     service.faults = lambda action, count: {count - 1: Refused("busy")}
@@ -207,6 +210,9 @@ def test_extend_stops_before_the_total_lease(service: RequestService, monkeypatc
     while not queue.extend(leases, lease=MINUTE):
         service.now += 20
     assert 540 < service.now - started <= 600
+    requests = len(service.requests)
+    assert queue.ack(leases) == leases
+    assert len(service.requests) == requests
     assert message.visible_at <= started + 600
 
 

@@ -20,7 +20,7 @@ from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.compute_errors import launch_error, translate_errors
-from cloud_tasks_aws.compute.image_resolver import ImageResolver
+from cloud_tasks_aws.compute.image_resolver import AwsImages
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.errors import code_of, is_denied
 from cloud_tasks_aws.session import client
@@ -47,8 +47,8 @@ def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Find
         return Network(ec2(), settings)
 
     @cache
-    def images() -> ImageResolver:
-        return ImageResolver(ec2(), lambda: _client(settings, context, "ssm"))
+    def images() -> AwsImages:
+        return AwsImages(ec2(), lambda: _client(settings, context, "ssm"))
 
     def probe(subject: str, remedy: str, look: Callable[[], str], *needs: str) -> Probe:
         return Probe(subject=subject, look=look, remedy=remedy, needs=needs, prevents_run=_prevents_run)
@@ -122,11 +122,11 @@ def _subnets(network: Network) -> str:
     return f"subnets in {', '.join(zones)}"
 
 
-def _default_image(images: ImageResolver) -> str:
+def _default_image(images: AwsImages) -> str:
     return f"default image: {images.resolve(None, Architecture.X86_64).image_id}"
 
 
-def _default_launch(ec2: Any, images: ImageResolver) -> str:
+def _default_launch(ec2: Any, images: AwsImages) -> str:
     """Check the permission to launch the default image."""
     tags = [{"ResourceType": kind, "Tags": [{"Key": "cloud-tasks-job", "Value": "doctor"}]} for kind in _TAGGED]
     image_id = images.resolve(None, Architecture.X86_64).image_id
@@ -141,9 +141,7 @@ def _default_launch(ec2: Any, images: ImageResolver) -> str:
 _TAGGED = ("instance", "volume", "network-interface")
 
 
-def _first_launch(
-    ec2: Any, settings: AwsSettings, network: Network, images: ImageResolver, request: LaunchRequest
-) -> str:
+def _first_launch(ec2: Any, settings: AwsSettings, network: Network, images: AwsImages, request: LaunchRequest) -> str:
     """Check the first launch of a run with its image, disk, subnet, groups, key and instance profile."""
     offer = request.offer
     image = images.resolve(request.image, offer.instance_type.architecture)

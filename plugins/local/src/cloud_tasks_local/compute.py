@@ -38,6 +38,7 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin.kit import tail_of_file
 from cloud_tasks_local.catalog import REGION, ZONE, image, instance_types
 from cloud_tasks_local.instance_folder import InstanceFolder, InstanceLockedError
 from cloud_tasks_local.private_files import StateFolder, write_private
@@ -46,7 +47,6 @@ from cloud_tasks_local.settings import LocalSettings
 
 __all__ = ["LocalCompute"]
 
-_CONSOLE_BYTES = 64 * 1024
 _START_TIMEOUT = timedelta(seconds=10)
 _KILL_TIMEOUT = 2.0
 _RUNNER_PROGRAM = """
@@ -135,7 +135,7 @@ class LocalCompute:
     def console_log(self, instance_id: str) -> str:
         for folder in self._folders(None):
             if folder.path.name == instance_id:
-                return _tail(folder.console)
+                return tail_of_file(folder.console)
         return ""
 
     def close(self) -> None:
@@ -309,15 +309,3 @@ def _record_end(folder: InstanceFolder, reason: str) -> None:
             folder.write_once(folder.ended, ended)
     except (InstanceLockedError, OSError):
         return
-
-
-def _tail(file: Path) -> str:
-    try:
-        with file.open("rb") as console:
-            size = console.seek(0, os.SEEK_END)
-            console.seek(max(0, size - _CONSOLE_BYTES))
-            return console.read().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise ProviderError(f"cannot read {file}: {error.strerror}") from error

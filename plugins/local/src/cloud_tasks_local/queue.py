@@ -31,7 +31,7 @@ from urllib.parse import quote
 
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, QueueContext, QueueOwner, SendFailure
-from cloud_tasks.plugin.kit import send_bodies
+from cloud_tasks.plugin.kit import safe_name, send_bodies
 from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
 from cloud_tasks_local.controller_claim import ControllerClaim
 from cloud_tasks_local.private_files import StateFolder, StateFolderGoneError
@@ -54,12 +54,15 @@ _LONGEST = max(TRAITS.max_lease, TRAITS.delay).total_seconds() + 3600.0
 """Maximum seconds for which a message is hidden, with an hour for a clock that was set back."""
 _DELIVERIES = "CASE WHEN typeof(deliveries) = 'integer' AND deliveries BETWEEN 0 AND 1000000 THEN deliveries ELSE 0 END"
 """The number of deliveries; 0 for an invalid one, which says nothing about interruptions."""
+_MAX_NAME = 200
+"""Characters, of the 255 of a file name: SQLite's own files have a suffix."""
 _INITIAL_POLL, _MAX_POLL = 0.002, 0.05
 
 
 def queue_file(state_dir: Path, name: str) -> Path:
     """Return the file of a queue; any name gives a valid and unique file name."""
-    return state_dir / "queues" / f"{quote(name, safe='')}.sqlite3"
+    file = safe_name(quote(name, safe=""), allowed=r"\w.~%-", longest=_MAX_NAME)
+    return state_dir / "queues" / f"{file}.sqlite3"
 
 
 def open_queue(settings: LocalSettings, context: QueueContext) -> SqliteQueue:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from cloud_tasks.model import BootDisk, Instance, LaunchRequest, Offer, OfferRequest, ProvisioningModel
-from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin import ComputeContext, PricingContext
 from cloud_tasks_local.compute import LocalCompute
 from cloud_tasks_local.instance_folder import InstanceFolder
-from cloud_tasks_local.pricing import FlatPricing
+from cloud_tasks_local.pricing import open_pricing
 from cloud_tasks_local.settings import LocalSettings
 
 FOREVER = "while true; do sleep 1000; done\n"
@@ -29,7 +29,7 @@ def request(
     wanted = OfferRequest(
         instance_type=instance_type, zone="local-a", provisioning_model=provisioning_model, boot_disk=disk
     )
-    (offer,) = FlatPricing(settings).price([wanted])
+    (offer,) = open_pricing(settings, PricingContext()).price([wanted])
     assert isinstance(offer, Offer)
     return LaunchRequest(
         client_token=token,

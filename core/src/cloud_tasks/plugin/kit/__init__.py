@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloud_tasks.plugin.boot_script import boot_script, insert_lines
+    from cloud_tasks.plugin.kit.async_bridge import AsyncBridge
     from cloud_tasks.plugin.kit.batched_queue import BatchedQueue, Received, RequestLimits
     from cloud_tasks.plugin.kit.batches import Refused, batched, retry_refused, send_bodies
+    from cloud_tasks.plugin.kit.console import CONSOLE_BYTES, tail_of_file
     from cloud_tasks.plugin.kit.error_rules import (
         ErrorKind,
         ErrorRule,
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
         translate_errors,
     )
     from cloud_tasks.plugin.kit.fan_out import FanOut
+    from cloud_tasks.plugin.kit.flat_pricing import FlatPricing
+    from cloud_tasks.plugin.kit.images import ImageResolver, newest_images
     from cloud_tasks.plugin.kit.instance_side import (
         MetadataError,
         MetadataService,
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
         read_json_file,
     )
     from cloud_tasks.plugin.kit.lease_table import Held, LeaseTable, since_boot
+    from cloud_tasks.plugin.kit.names import safe_name
     from cloud_tasks.plugin.kit.oversize import BodyStore, OversizeQueue
     from cloud_tasks.plugin.kit.price_cache import (
         PriceCache,
@@ -42,14 +47,19 @@ if TYPE_CHECKING:
         prices_to_json,
     )
     from cloud_tasks.plugin.kit.probes import Probe, is_certain, run_probes
+    from cloud_tasks.plugin.kit.quotas import headroom_within
 
 __all__ = [
+    "CONSOLE_BYTES",
+    "AsyncBridge",
     "BatchedQueue",
     "BodyStore",
     "ErrorKind",
     "ErrorRule",
     "FanOut",
+    "FlatPricing",
     "Held",
+    "ImageResolver",
     "LeaseTable",
     "MetadataError",
     "MetadataService",
@@ -65,6 +75,7 @@ __all__ = [
     "Timestamped",
     "batched",
     "boot_script",
+    "headroom_within",
     "insert_lines",
     "is_certain",
     "json_object",
@@ -72,6 +83,7 @@ __all__ = [
     "matching_rule",
     "money_from_text",
     "money_to_text",
+    "newest_images",
     "notice_time",
     "prices_from_json",
     "prices_to_json",
@@ -79,8 +91,10 @@ __all__ = [
     "refused",
     "retry_refused",
     "run_probes",
+    "safe_name",
     "send_bodies",
     "since_boot",
+    "tail_of_file",
     "translate_errors",
 ]
 
@@ -118,6 +132,18 @@ _MODULES = {
         "prices_to_json",
     ),
     f"{__name__}.probes": ("Probe", "is_certain", "run_probes"),
+    f"{__name__}.names": ("safe_name",),
+    f"{__name__}.quotas": ("headroom_within",),
+    f"{__name__}.images": (
+        "ImageResolver",
+        "newest_images",
+    ),
+    f"{__name__}.flat_pricing": ("FlatPricing",),
+    f"{__name__}.console": (
+        "CONSOLE_BYTES",
+        "tail_of_file",
+    ),
+    f"{__name__}.async_bridge": ("AsyncBridge",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

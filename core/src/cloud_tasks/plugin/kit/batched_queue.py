@@ -16,6 +16,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import math
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -90,6 +91,7 @@ class BatchedQueue(ABC, Generic[P]):
         self._limits = limits
         self._lease = _whole_seconds(min(lease, traits.max_lease))
         self._fan_out = FanOut(threads, name)
+        self._closed = threading.Event()
         margin = _LEASE_MARGIN if traits.total_lease is not None else timedelta(0)
         self._leases: LeaseTable[P] = LeaseTable(total=traits.total_lease, total_margin=margin, clock=clock)
 
@@ -130,7 +132,10 @@ class BatchedQueue(ABC, Generic[P]):
         return None
 
     def _pause(self, left: float) -> None:
-        """Wait before the next receiving request, at most ``left`` seconds. Services that wait themselves need none."""
+        """Wait before the next receiving request, at most ``left`` seconds, on ``self._closed``.
+
+        Services that wait themselves need no pause.
+        """
 
     # Queue
 
@@ -166,7 +171,7 @@ class BatchedQueue(ABC, Generic[P]):
             if len(found) == most < max_messages:
                 return found + self._receive_more(max_messages - most)
             left = deadline - time.monotonic()
-            if found or left <= 0:
+            if found or left <= 0 or self._closed.is_set():
                 return found
             self._pause(left)
 
@@ -199,7 +204,8 @@ class BatchedQueue(ABC, Generic[P]):
         return lost + ended + self._settle(remaining, lambda some: self._changed(some, allowed), after=extended)
 
     def close(self) -> None:
-        """Implement `Queue.close`."""
+        """Implement `Queue.close`; waiting calls return."""
+        self._closed.set()
         self._fan_out.close()
 
     def _changed(self, held: Sequence[Held[P]], allowed: Mapping[str, timedelta]) -> Mapping[int, Refused]:

@@ -147,9 +147,7 @@ class LeaseTable(Generic[P]):
         Args:
             since: Time of the table's clock before the call to the service, so that the end is never too late.
         """
-        with self._lock:
-            if held.lease_id in self._held:
-                held.ends_at = since + lease.total_seconds() - self._margin
+        held.ends_at = since + lease.total_seconds() - self._margin
 
     def forget(self, lease_ids: Iterable[str]) -> None:
         """Remove leases that were settled, or are lost at the service."""
@@ -165,5 +163,5 @@ class LeaseTable(Generic[P]):
 
     def _remove(self, lease_id: str) -> None:
         held = self._held.pop(lease_id, None)
-        if held is not None and held.key is not None and self._latest.get(held.key) == lease_id:
+        if held is not None and held.key is not None:
             del self._latest[held.key]

@@ -24,10 +24,11 @@ from botocore.exceptions import ClientError
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import Compute, ComputeContext
+from cloud_tasks.plugin.kit import CONSOLE_BYTES
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.catalog import Catalog
 from cloud_tasks_aws.compute.compute_errors import ids_in, translate_errors
-from cloud_tasks_aws.compute.image_resolver import ImageResolver, WrongArchitectureError
+from cloud_tasks_aws.compute.image_resolver import AwsImages, WrongArchitectureError
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.compute.launcher import Launcher
 from cloud_tasks_aws.compute.listing import filters
@@ -41,7 +42,6 @@ from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["Ec2Compute", "open_compute"]
 
-_CONSOLE_CHARACTERS = 64 * 1024
 _BATCH = 100
 """Instances per `TerminateInstances` call: the API accepts more, but one invalid id fails the whole call."""
 _MAX_CONCURRENT_REGIONS = 8
@@ -86,7 +86,7 @@ class Ec2Compute:
         )
         location = settings.script_location
         self._scripts = None if location is None else LargeScripts(lambda: self._service("s3"), location)
-        self._images = ImageResolver(self._ec2, lambda: self._service("ssm"))
+        self._images = AwsImages(self._ec2, lambda: self._service("ssm"))
         self._catalog = Catalog(self._ec2, region=self._region, identity=identity, cache_dir=context.cache_dir)
 
     def _service(self, service: str) -> Any:
@@ -204,7 +204,7 @@ class Ec2Compute:
             return ""
         try:
             with translate_errors("reading the console log"):
-                return self._console(instance_id)[-_CONSOLE_CHARACTERS:]
+                return self._console(instance_id)[-CONSOLE_BYTES:]
         except NotFoundError:
             return ""
 

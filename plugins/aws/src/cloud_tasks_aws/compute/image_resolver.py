@@ -6,18 +6,18 @@ Systems Manager" (its parameters and its account).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import attrs
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Image
+from cloud_tasks.plugin.kit import ImageResolver, newest_images
 from cloud_tasks_aws.compute.compute_errors import translate_errors
 
-__all__ = ["BootImage", "ImageResolver", "WrongArchitectureError"]
+__all__ = ["AwsImages", "BootImage", "WrongArchitectureError"]
 
 _DEFAULT_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{cpu}/hvm/ebs-gp3/ami-id"
 _CANONICAL = "099720109477"
@@ -45,8 +45,8 @@ class BootImage:
     """Size of the image's root volume: the minimum size of a boot disk."""
 
 
-class ImageResolver:
-    """Images of one region; each name is looked up once. Thread-safe.
+class AwsImages:
+    """Images of one region. Thread-safe.
 
     Args:
         ssm: Creates the Systems Manager client when a public parameter is needed.
@@ -55,8 +55,7 @@ class ImageResolver:
     def __init__(self, ec2: Any, ssm: Any) -> None:
         self._ec2 = ec2
         self._ssm = ssm
-        self._lock = threading.Lock()
-        self._known: dict[tuple[str | None, Architecture], BootImage] = {}
+        self._resolver = ImageResolver(self._look_up, hint=_HINT)
 
     def resolve(self, name: str | None, architecture: Architecture) -> BootImage:
         """Return the newest image of this name; None selects the default of the architecture.
@@ -65,11 +64,7 @@ class ImageResolver:
             InputError: No such image exists.
             WrongArchitectureError: The image is for another architecture.
         """
-        with self._lock:
-            key = (name, architecture)
-            if key not in self._known:
-                self._known[key] = self._look_up(name, architecture)
-            return self._known[key]
+        return self._resolver.resolve(name, architecture)
 
     def list(self) -> Sequence[Image]:
         """Return common Canonical and Amazon images and the account's own, newest first."""
@@ -80,9 +75,9 @@ class ImageResolver:
                 image = _image(description, own=owner == "self")
                 if image is not None:
                     found.setdefault(image.uri, image)
-        return _without_namesakes(sorted(found.values(), key=_age, reverse=True))
+        return newest_images(found.values())
 
-    def _look_up(self, name: str | None, architecture: Architecture) -> BootImage:
+    def _look_up(self, name: str | None, architecture: Architecture) -> BootImage | None:
         if name is None:
             cpu = "arm64" if architecture is Architecture.ARM64 else "amd64"
             name = _DEFAULT_PARAMETER.format(cpu=cpu)
@@ -101,7 +96,7 @@ class ImageResolver:
                 ],
             )
         if not found:
-            raise InputError(f'image "{name}" not found for {architecture.value}', where="run.image", hint=_HINT)
+            return None
         chosen = max(found, key=lambda each: str(each.get("CreationDate", "")))
         if chosen.get("Architecture") != architecture.value:
             raise WrongArchitectureError(
@@ -143,15 +138,3 @@ def _image(description: Mapping[str, Any], *, own: bool) -> Image | None:
         min_disk_gb=_boot_image(description).size_gb or None,
         created_at=None if not created else datetime.fromisoformat(str(created).replace("Z", "+00:00")),
     )
-
-
-def _age(image: Image) -> datetime:
-    return image.created_at or datetime.min.replace(tzinfo=UTC)
-
-
-def _without_namesakes(images: Sequence[Image]) -> Sequence[Image]:
-    """Return the first image of each name, architecture and owner."""
-    found: dict[tuple[str, Architecture, str], Image] = {}
-    for image in images:
-        found.setdefault((image.name, image.architecture, image.owner), image)
-    return tuple(found.values())

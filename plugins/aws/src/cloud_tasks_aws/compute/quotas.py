@@ -10,6 +10,7 @@ import attrs
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Headroom, InstanceType, Offer, ProvisioningModel
+from cloud_tasks.plugin.kit import headroom_within
 from cloud_tasks_aws.compute.compute_errors import translate_errors
 
 __all__ = ["counts_standard_families", "headroom", "limit_of", "quota_of"]
@@ -92,11 +93,8 @@ def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType])
         for each in _counted_instances(ec2)
         if quota_of(each["InstanceType"], _provisioning_model(each)) == code
     )
-    left = int(max(0, float(quota["Value"]) - used))
-    return Headroom(
-        instances=left // offer.instance_type.vcpus,
-        limited_by=f"{quota.get('QuotaName', code)} ({quota['Value']:g} vCPUs, {used} in use)",
-    )
+    name = f"{quota.get('QuotaName', code)} ({quota['Value']:g} vCPUs, {used} in use)"
+    return headroom_within([(name, offer.instance_type.vcpus)], {name: float(quota["Value"]) - used})
 
 
 def _counted_instances(ec2: Any) -> Iterable[Mapping[str, Any]]:

@@ -10,12 +10,12 @@ import urllib.request
 from http.client import HTTPException
 
 from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.plugin.kit import CONSOLE_BYTES
 from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 
 __all__ = ["read_console"]
 
-_BYTES = 64 * 1024
 _TIMEOUT = 30
 
 
@@ -47,4 +47,4 @@ def _download_end(url: str, action: str) -> str:
         raise ProviderError(f"cannot {action}: HTTP {error.code}", transient=error.code >= 500) from None
     except (OSError, HTTPException, ValueError) as error:
         raise ProviderError(f"cannot {action}: {type(error).__name__}", transient=True) from None
-    return content[-_BYTES:].decode(errors="replace")
+    return content[-CONSOLE_BYTES:].decode(errors="replace")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cloud_tasks.model import Headroom, Offer, ProvisioningModel
+from cloud_tasks.plugin.kit import headroom_within
 
 __all__ = ["headroom"]
 
@@ -31,10 +32,5 @@ def headroom(offer: Offer, *, family: str, free: Mapping[str, int]) -> Headroom 
     else:
         needs[_CORES] = vcpus
         needs[family] = vcpus
-    answers = [
-        (max(0, free[name.lower()] // each), name) for name, each in needs.items() if name and name.lower() in free
-    ]
-    if not answers:
-        return None
-    instances, limited_by = min(answers)
-    return Headroom(instances=instances, limited_by=limited_by)
+    known = {name: free[name.lower()] for name in needs if name.lower() in free}
+    return headroom_within(needs.items(), known)

@@ -2,22 +2,17 @@
 
 Limit: "About Queue Storage messages" ("Put Message" in the reference of the Queue service).
 
-Invariants, each with a test:
-
-1. Any bytes are preserved: a body is sent as base64.
-2. A reference to a blob is never valid base64.
+Invariant, with a test: any bytes are preserved. A body is sent as base64.
 """
 
 from __future__ import annotations
 
 import base64
 
-__all__ = ["INLINE_BYTES", "decode", "encode", "pointer", "pointer_in"]
+__all__ = ["INLINE_BYTES", "decode", "encode"]
 
 INLINE_BYTES = 47 * 1024
 """Largest body sent in the message itself: 64,172 characters of base64."""
-_BLOB = "blob:"
-"""Prefix of a reference to a blob; base64 has no colon."""
 
 
 def encode(body: bytes) -> str:
@@ -31,13 +26,3 @@ def decode(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return text.encode()
-
-
-def pointer(blob: str) -> str:
-    """Return the message text for a body stored in a blob."""
-    return f"{_BLOB}{blob}"
-
-
-def pointer_in(text: str) -> str | None:
-    """Return the blob that a message text refers to, or None if the text is the body."""
-    return text.removeprefix(_BLOB) if text.startswith(_BLOB) else None

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cloud_tasks.plugin import Queue, QueueContext
+from cloud_tasks.plugin.kit import OversizeQueue
 from cloud_tasks_azure.queue.access import Access
 from cloud_tasks_azure.queue.account import blob_container, queue_service
+from cloud_tasks_azure.queue.bodies import INLINE_BYTES
+from cloud_tasks_azure.queue.body_store import BlobBodyStore
 from cloud_tasks_azure.queue.generations import Generations
 from cloud_tasks_azure.queue.names import base_name
-from cloud_tasks_azure.queue.oversize import BlobStore
-from cloud_tasks_azure.queue.parallel import Threads
 from cloud_tasks_azure.queue.storage_queue import StorageQueue
 from cloud_tasks_azure.settings import AzureSettings
+from cloud_tasks_azure.traits import QUEUE_TRAITS
 
 __all__ = ["open_storage_queue"]
 
@@ -24,26 +26,32 @@ def open_storage_queue(settings: AzureSettings, context: QueueContext) -> Iterat
     # The caller's own threads make calls in addition to the pool's.
     connections = settings.queue_threads + 8
     service = queue_service(settings, connections=connections)
-    threads = Threads(settings.queue_threads, "cloud-tasks-azure")
-    blobs = None
+    generations = Generations(service, settings.queue_prefix, context.name, context.job_id or context.name)
+    messages = StorageQueue(
+        Access(service=service, generations=generations),
+        lease=context.lease,
+        threads=settings.queue_threads,
+        max_pause=settings.queue_poll_seconds,
+    )
+    store = None
     container = settings.oversize_container
     if container:
-        blobs = BlobStore(
+        store = BlobBodyStore(
             lambda: blob_container(settings, container, connections=connections),
             base_name(settings.queue_prefix, context.name),
-            threads,
+            settings.queue_threads,
         )
-    queue = StorageQueue(
-        Access(
-            service=service,
-            generations=Generations(service, settings.queue_prefix, context.name, context.job_id or context.name),
-        ),
-        lease=context.lease,
-        threads=threads,
-        blobs=blobs,
-        max_pause=settings.queue_poll_seconds,
+    queue = OversizeQueue(
+        messages,
+        store,
+        fits=lambda body: len(body) <= INLINE_BYTES,
+        remedy="set azure.oversize_container",
+        max_bytes=QUEUE_TRAITS.max_message_bytes,
+        threads=settings.queue_threads,
     )
     try:
         yield queue
     finally:
         queue.close()
+        if store is not None:
+            store.close()

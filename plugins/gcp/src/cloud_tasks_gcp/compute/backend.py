@@ -34,6 +34,7 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin.kit import CONSOLE_BYTES
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import (
@@ -58,7 +59,6 @@ __all__ = ["GceCompute", "open_compute"]
 
 log = structlog.get_logger()
 
-_CONSOLE_CHARACTERS = 64 * 1024
 _LAUNCH_TIMEOUT = timedelta(minutes=10)
 _QUOTA_AGE = timedelta(seconds=30)
 _NAMESPACE = uuid.UUID("6b4b7a3e-7d5c-5e0f-9b1a-5a0c3f6f2a51")
@@ -277,7 +277,7 @@ def _console(instances: sdk.InstancesClient, project: str, zone: str, name: str)
     while True:
         request = sdk.GetSerialPortOutputInstanceRequest(project=project, zone=zone, instance=name, port=1, start=start)
         piece = instances.get_serial_port_output(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT)
-        text = (text + piece.contents)[-_CONSOLE_CHARACTERS:]
+        text = (text + piece.contents)[-CONSOLE_BYTES:]
         if not piece.contents or piece.next_ <= start:
             return text
         start = piece.next_

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cloud_tasks.model import BootDisk, Headroom, InstanceType, Offer, ProvisioningModel
+from cloud_tasks.plugin.kit import headroom_within
 from cloud_tasks_gcp.compute.disks import DISKS, disk_gb
 from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.provisioning import provisioned
@@ -29,21 +30,8 @@ def headroom(offer: Offer, *, region: Free, project: Free, external_address: boo
         project: Unused global quotas.
         external_address: Whether instances have an external address.
     """
-    answers: list[tuple[int, str]] = []
-    for metric, each in _needs(offer, region, external_address):
-        if metric in region:
-            answers.append((_whole(region[metric], each), metric))
-    for metric, each in _global_needs(offer):
-        if metric in project:
-            answers.append((_whole(project[metric], each), metric))
-    if not answers:
-        return None
-    instances, limited_by = min(answers)
-    return Headroom(instances=instances, limited_by=limited_by)
-
-
-def _whole(free: float, each: float) -> int:
-    return max(0, int(free // each))
+    overall = {name: amount for name, amount in project.items() if name.endswith("_ALL_REGIONS")}
+    return headroom_within([*_needs(offer, region, external_address), *_global_needs(offer)], {**region, **overall})
 
 
 def _needs(offer: Offer, region: Free, external_address: bool) -> Iterator[tuple[str, float]]:

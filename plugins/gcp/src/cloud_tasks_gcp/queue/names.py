@@ -9,14 +9,14 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 import attrs
 
+from cloud_tasks.plugin.kit import safe_name
+
 __all__ = ["Names", "label_value", "names"]
 
-_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.~+-]")
 _NOT_IN_LABEL = re.compile(r"[^a-z0-9_-]")
 _MAX_LENGTH = 255
 _MAX_LABEL_LENGTH = 63
@@ -41,12 +41,7 @@ def names(project: str, prefix: str, name: str) -> Names:
         prefix: Prefix of all topics and subscriptions of cloud-tasks in the project.
         name: Queue name chosen by the user.
     """
-    full_name = f"{prefix}{name}"
-    plain = _NOT_ALLOWED.sub("-", full_name)
-    if plain != full_name or len(plain) > _MAX_LENGTH:
-        # A changed name gets a hash of the original, so that it stays distinct from similar names.
-        digest = hashlib.sha256(full_name.encode()).hexdigest()[:16]
-        plain = f"{plain[: _MAX_LENGTH - len(digest) - 1]}-{digest}"
+    plain = safe_name(f"{prefix}{name}", allowed="A-Za-z0-9_.~+-", longest=_MAX_LENGTH)
     return Names(f"projects/{project}/topics/{plain}", f"projects/{project}/subscriptions/{plain}", plain)
 
 

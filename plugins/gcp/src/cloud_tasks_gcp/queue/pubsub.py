@@ -13,18 +13,17 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
-from cloud_tasks_gcp.queue.batches import ACK_REQUEST, MESSAGE_BYTES, PUBLISH_REQUEST, batches
+from cloud_tasks.plugin.kit import FanOut, Held, LeaseTable, batched
+from cloud_tasks_gcp.queue.batches import ACK_BYTES, ACK_ENTRIES, MESSAGE_BYTES, PUBLISH_BYTES, PUBLISH_ENTRIES
 from cloud_tasks_gcp.queue.delays import delay_attributes, split_due, whole_seconds
-from cloud_tasks_gcp.queue.leases import Held, LeaseTable
 from cloud_tasks_gcp.queue.pubsub_client import PubsubClient, QueueSpec, message
 from cloud_tasks_gcp.queue.pubsub_errors import translate_errors
 from cloud_tasks_gcp.queue.pull_pool import PullPool
@@ -34,8 +33,6 @@ __all__ = ["MIN_POLL", "PubSubQueue"]
 
 log = structlog.get_logger()
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 MIN_POLL = 1.0
 """Minimum duration of an empty receive in seconds: Pub/Sub collects messages before it responds, so a shorter wait may
 miss stored messages."""
@@ -67,7 +64,7 @@ class PubSubQueue:
         lease: timedelta,
         read_depth: Callable[[], Depth],
         project: str,
-        table: LeaseTable | None = None,
+        table: LeaseTable[str] | None = None,
         min_poll: float = MIN_POLL,
         startup_log: Sequence[str] = (),
     ) -> None:
@@ -77,10 +74,10 @@ class PubSubQueue:
         self._lease = whole_seconds(min(lease, TRAITS.max_lease).total_seconds())
         self._read_depth = read_depth
         self._project = project
-        self._leases = table if table is not None else LeaseTable()
+        self._leases: LeaseTable[str] = table if table is not None else LeaseTable()
         self._min_poll = min_poll
         self._pulls = PullPool(client.start_pull, self._give_back)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="cloud-tasks-pubsub")
+        self._fan_out = FanOut(_THREADS, "cloud-tasks-pubsub")
 
     # Lifecycle
 
@@ -108,7 +105,7 @@ class PubSubQueue:
 
     def close(self) -> None:
         self._pulls.close()
-        self._threads.shutdown(cancel_futures=True)
+        self._fan_out.close()
         self._client.close()
 
     # Sending
@@ -126,7 +123,12 @@ class PubSubQueue:
             if len(body) > MESSAGE_BYTES
         ]
         fitting = [index for index, body in enumerate(bodies) if len(body) <= MESSAGE_BYTES]
-        requests = list(batches(fitting, PUBLISH_REQUEST, lambda index: len(bodies[index]) + overhead))
+        requests = batched(
+            fitting,
+            most=PUBLISH_ENTRIES,
+            most_bytes=PUBLISH_BYTES,
+            size=lambda index: len(bodies[index]) + overhead,
+        )
 
         def publish(batch: Sequence[int]) -> dict[int, ProviderError]:
             messages = [
@@ -134,7 +136,7 @@ class PubSubQueue:
             ]
             return {batch[place]: error for place, error in self._client.publish(messages).items()}
 
-        refused = {index: error for found in self._map(publish, requests) for index, error in found.items()}
+        refused = {index: error for found in self._fan_out.map(publish, requests) for index, error in found.items()}
         if refused and len(refused) == len(bodies):
             raise next(iter(refused.values()))
         failures += [
@@ -167,10 +169,14 @@ class PubSubQueue:
         if self._lease != self._spec.ack_deadline:
             expired = set(self._hide([each.ack_id for each in received], self._lease))
             received = [each for each in received if each.ack_id not in expired]
-        lease_ids = self._leases.add([each.ack_id for each in received], self._lease)
+        lease = timedelta(seconds=self._lease)
         return [
-            Delivery(lease_id=lease_id, body=each.message.data, delivery_count=each.delivery_attempt or None)
-            for lease_id, each in zip(lease_ids, received, strict=True)
+            Delivery(
+                lease_id=self._leases.add(each.ack_id, lease),
+                body=each.message.data,
+                delivery_count=each.delivery_attempt or None,
+            )
+            for each in received
         ]
 
     def _hide(self, ack_ids: Sequence[str], seconds: int) -> list[str]:
@@ -178,7 +184,7 @@ class PubSubQueue:
 
     def _give_back(self, received: Sequence[Any]) -> None:
         """Return messages that no caller waits for. Must not block: called from gRPC threads."""
-        for batch in batches([each.ack_id for each in received], ACK_REQUEST, _ack_size):
+        for batch in _requests(each.ack_id for each in received):
             try:
                 self._client.start_release(batch)
             except ValueError:
@@ -196,17 +202,19 @@ class PubSubQueue:
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         seconds = max(1, whole_seconds(min(lease, TRAITS.max_lease).total_seconds()))
-        return self._settle(
-            lease_ids,
-            lambda batch: self._client.modify(batch, seconds),
-            lambda done: self._leases.extended(done, seconds),
-        )
+        since = self._leases.now()
+
+        def extended(done: Iterable[Held[str]]) -> None:
+            for each in done:
+                self._leases.extended(each, timedelta(seconds=seconds), since=since)
+
+        return self._settle(lease_ids, lambda batch: self._client.modify(batch, seconds), extended)
 
     def _settle(
         self,
         lease_ids: Sequence[str],
         call: Callable[[Sequence[str]], Sequence[str]],
-        after: Callable[[Iterable[Held]], None],
+        after: Callable[[Iterable[Held[str]]], None],
     ) -> list[str]:
         """Call Pub/Sub for the held leases; return the ids of lost leases.
 
@@ -215,7 +223,7 @@ class PubSubQueue:
             after: Called with the leases of each successful request.
         """
         held, lost = self._leases.split(lease_ids)
-        by_ack_id = {each.ack_id: each for each in held}
+        by_ack_id = {each.payload: each for each in held}
 
         def settle_batch(batch: Sequence[str]) -> list[str]:
             ended = set(call(batch))
@@ -226,18 +234,15 @@ class PubSubQueue:
 
         return lost + self._in_requests(list(by_ack_id), settle_batch)
 
-    def _forget(self, done: Iterable[Held]) -> None:
+    def _forget(self, done: Iterable[Held[str]]) -> None:
         self._leases.forget(each.lease_id for each in done)
 
     def _in_requests(self, ack_ids: Sequence[str], call: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
-        requests = list(batches(ack_ids, ACK_REQUEST, _ack_size))
-        return [ended for batch in self._map(call, requests) for ended in batch]
+        return [ended for some in self._fan_out.map(call, _requests(ack_ids)) for ended in some]
 
-    def _map(self, work: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-        """Apply ``work`` to each item, in parallel if there are several. Raise the first item's exception."""
-        if len(items) < 2:
-            return [work(item) for item in items]
-        return list(self._threads.map(work, items))
+
+def _requests(ack_ids: Iterable[str]) -> Iterator[list[str]]:
+    return batched(ack_ids, most=ACK_ENTRIES, most_bytes=ACK_BYTES, size=_ack_size)
 
 
 def _ack_size(ack_id: str) -> int:
