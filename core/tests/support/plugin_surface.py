@@ -69,7 +69,7 @@ def _field(field: attrs.Attribute[Any]) -> str:
     text = f"{field.name}: {field.type if isinstance(field.type, str) else getattr(field.type, '__name__', field.type)}"
     if field.default is attrs.NOTHING:
         return text
-    default = field.default
+    default: Any = field.default
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class that attrs declares as a function
         return f"{text} = (made)"
     is_named = inspect.isfunction(default) or inspect.isclass(default)
