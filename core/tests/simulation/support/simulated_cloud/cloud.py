@@ -197,7 +197,7 @@ class SimulatedCloud:
         self.listed_at = now = self._loop.now()
         if self.is_elsewhere:
             return ()
-        if any(self.is_silent(zone) for zone in self._zone_of.values()):
+        if self.needs_silent_zone():
             raise ProviderError("no answer from a zone", transient=True)
         seen_until = now - self.faults.listing_lag * self._rng.random()
         listed = [
@@ -214,6 +214,10 @@ class SimulatedCloud:
         """Return whether a zone does not answer: without its instances, a listing is complete for other jobs only."""
         calls = self.faults.calls
         return zone == calls.silent_zone and self._is_open(calls.silence)
+
+    def needs_silent_zone(self) -> bool:
+        """Return whether a listing would lack instances of the job."""
+        return any(self.is_silent(zone) for zone in self._zone_of.values())
 
     def note_zones(self, zones: Mapping[str, str]) -> None:
         self._zone_of.update(zones)
