@@ -143,6 +143,16 @@ EXECUTING = (
 )
 
 PLAIN_ONLY = (
+    "n=$(identify -format %w {f}); echo $((n / 2))",
+    "n=$(prog {x}); echo $((n+1))",
+    "read -r w h < <(identify {f}); echo $((w*h))",
+    "prog {f} | { read -r n; echo $((n+1)); }",
+    'n=$(ffprobe {f}); prog $(echo "$n / 2" | bc)',
+    "mem=$(free -m | awk '/Mem/ {{print $2}}'); prog --mem $((mem / 2)) {x}",
+    "n=$(grep -c a {f}); echo $((n * 2))",
+    "size=$(stat -c %s {f}); (( size > 1000 ))",
+    "cd {x}; n=${PWD##*/}; echo $((n))",
+    "cd {x}; n=$(pwd); echo $((n))",
     'echo {g} | while read y; do echo >& "$y"; done',
     'echo {g} | while read y; do >& "$y"; done',
     "f() {{ echo {g}; }}; f | sh",
@@ -325,6 +335,10 @@ def test_task_id_must_be_plain_text_where_values_must_be() -> None:
     with pytest.raises(InputError, match=r"{task_id} has the value"):
         check(template, {"f": "CLOUD_TASKS_TASK_ID", "task_id": "a[$(touch pwned)]"})
     check("prog {f}", {"f": "x", "task_id": "a[$(touch pwned)]"})
+    check("prog $CLOUD_TASKS_TASK_ID", {"task_id": "a[$(touch pwned)]"})
+    for template in ("echo $((CLOUD_TASKS_TASK_ID))", 'eval "$CLOUD_TASKS_TASK_ID"', "y=$CLOUD_TASKS_TASK_ID; $y"):
+        with pytest.raises(InputError, match=r"{task_id} has the value"):
+            check(template, {"task_id": "a[$(touch pwned)]"})
 
 
 def test_plain_text_has_no_separator_of_the_command() -> None:

@@ -84,6 +84,27 @@ INDIRECT = (
 )
 
 READ_AS_CODE = (
+    "git -c core.sshCommand={g} fetch",
+    "git -c user.name={f} -c alias.z='!{g}' z",
+    "git clone --upload-pack {g} host:x",
+    "GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=alias.z GIT_CONFIG_VALUE_0='!'{g} git z",
+    "zip -T -TT {g} a.zip a",
+    "zip -T --unzip-command {g} a.zip a",
+    "sort --compress-program={g} f",
+    "echo {g} | sed e",
+    "echo {g} | sed -n '1e'",
+    "echo {g} | sed s/a/b/e",
+    "y={g}; timeout 5 $y",
+    "y={g}; env A=b $y",
+    "y={g}; echo a | xargs $y",
+    "y={g}; find . -exec $y ';'",
+    "y={g}; p=; $p $y",
+    "for y in {g}; do nice -n 5 $y; done",
+    "timeout 5 $(echo {g})",
+    "bash -c 'timeout 5 $1' _ {g}",
+    "{l}",
+    "timeout 5 {l}",
+    'cmd=({l}); "${cmd[@]}"',
     *DOUBLY_EVALUATED,
     *INDIRECT,
     "cmd=(sh -c 'echo {g}'); \"${cmd[@]}\"",
@@ -388,6 +409,10 @@ ACCEPTED = (
     'echo "a {g}"',
     'git commit -m "text {g}; more"',
     "git log --author={g}",
+    "git -c user.name={g} commit -m {g}",
+    "echo {g} | sed s/e/a/",
+    "sed -e 's/a/e/g' {f}",
+    "zip -r {f} {g}",
     "git switch -c {g}",
     'curl -d "a={g}&b=1" -e "from {g}" {f}',
     'ffmpeg -i {f} -vf "scale={n}:-1, crop=1:1" out',
@@ -588,6 +613,61 @@ EVERYDAY = (
 )
 
 
+EVERYDAY_SHELL = (
+    'n=$(grep -c a "{f}"); echo $((n * 2))',
+    'size=$(stat -c %s "{f}"); (( size > 1000 ))',
+    "count=$(find {f} -name '*.txt' | wc -l); [[ $count -gt 0 ]]",
+    'check() { local s; s=$(stat -c %s "$1"); (( s > 100 )); }; check {f}',
+    'a=({l}); for i in "${!a[@]}"; do prog "${a[$i]}"; done',
+    'a=({l}); for ((i=0;i<${#a[@]};i++)); do prog "${a[i]}"; done',
+    "x={x}; echo $(( ${#x} + 1 ))",
+    "parallel -j {n} gzip ::: {l}",
+    'matlab -nodisplay -r "sim; exit" -logfile {f}',
+    'python3 -c "time.sleep({n})"',
+    'matlab -batch "sim({n})"',
+    'sqlite3 {f} "select * from t where id = {n}"',
+    "names=(x y z); echo ${names[{n}]}",
+    'prog -e "{x} {n}"',
+    "parallel prog {{1}} ::: {l}",
+    "start=$(date +%s); prog {x}; echo $(( $(date +%s) - start ))",
+    "source ~/miniconda3/etc/profile.d/conda.sh; conda activate e; python x.py {x}",
+    'DIR=$(mktemp -d); trap \'rm -rf "$DIR"\' EXIT; prog {x} "$DIR"',
+    '"$HOME/bin/prog" {x}',
+    'timeout 60 "$HOME/bin/prog" "$HOME" {x}',
+    'docker run --rm -v "$PWD:/d" -u $(id -u):$(id -g) img prog {x}',
+    'run() { echo "+ $*"; "$@"; }; run prog {x} \'a {f}\'',
+    'args=(-v {x}); prog "${args[@]}"; timeout 5 prog "${args[@]}"',
+    "n=$(nproc); make -j$n out/{x}",
+    "for i in $(seq 1 {n}); do prog {x} $i $((i + 1)); done",
+    "i=0; while [[ $i -lt 3 ]]; do prog {x}; i=$((i + 1)); done",
+    'for f in {f}/*.txt; do prog "$f" > "${f%.txt}.out"; done',
+    'while IFS= read -r line; do prog "$line"; done < {f}',
+    'IFS=, read -ra parts <<< {x}; prog "${parts[0]}"',
+    'out=$(basename {f} .txt); prog {f} > "$out.log"',
+    't={n}; timeout "$t" prog {x}',
+    "nohup prog {x} > log 2>&1 & wait $!",
+    "n=$(wc -l < {f}); if (( n > 10 )); then prog {x}; fi",
+    "xargs -I{} cp {} {f} < list",
+    '[ "$(wc -l < {f})" -gt 3 ] && prog {x}',
+    "awk -v n=\"$(wc -l < {f})\" 'NR > n / 2' {f}",
+    'bash "$SCRIPTS/run.sh" {x}',
+    'python3 "$SCRIPTS/run.py" {x}',
+    'cmd="python3 run.py"; $cmd {x}',
+    "name=$(printf '%s_%03d' {x} {n}); prog -o \"$name\"",
+    "set -x; prog {x}",
+    "find {f} -type f -print0 | xargs -0 -P 4 -n 1 gzip",
+    'ls {f} | head -n {n} | while read -r p; do prog "$p"; done',
+    'declare -A m=([a]=1 [b]=2); prog "${m[a]}" {x}',
+    'if [[ {x} =~ ^a(.*)$ ]]; then prog "${BASH_REMATCH[1]}"; fi',
+    "psql -c 'select 1' > {f}",
+    "mysql -u root db < {f}",
+    "zcat {f} | mysql db",
+    'x={x}; prog "${x:0:3}" "${x%%.*}" "${x//a/b}"',
+    'eval "$(ssh-agent -s)"; prog {x}',
+    'cd out; prog "$PWD/{f}"',
+)
+
+
 def check(template: str, data: dict[str, object] = DATA, *, is_bash: bool = True) -> None:
     CommandTemplate(template, is_bash=is_bash, where="run.command").check(data)
 
@@ -633,9 +713,9 @@ def test_number_is_accepted_in_code_of_programs_that_calculate(template: str) ->
             check(template, {"x": other})
 
 
-@pytest.mark.parametrize("template", EVERYDAY)
+@pytest.mark.parametrize("template", [*EVERYDAY, *EVERYDAY_SHELL])
 def test_everyday_commands_are_accepted(template: str) -> None:
-    check(template, {"x": "$(touch pwned)", "f": "my file", "n": 3})
+    check(template, {"x": "$(touch pwned)", "f": "my file", "n": 3, "l": ["$(touch pwned)", "-n"]})
 
 
 @pytest.mark.parametrize("template", ACCEPTED)

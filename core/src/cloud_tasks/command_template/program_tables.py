@@ -139,18 +139,21 @@ PRINTERS = _names("echo printf")
 """Programs that print their arguments."""
 WRITERS = _names("tee cp mv ln mkfifo mknod install dd rsync curl wget")
 """Programs that create the files which their arguments name."""
-_ONE_WORD = r"""(?:[\w./\0-]+|"[^"`\\()@*]*"|'[^']*')"""
+_FIXED = r"""(?:[\w./-]+|'[^'\0]*')"""
+_QUOTED = r"""(?:[\w./-]+|"[^"`\\()@*]*"|'[^']*')"""
+"""A word that is one even if it has a list."""
 NUMBER_OUTPUT = re.compile(
-    rf"""\s*(?:nproc|id\ -[ug]|date(?:\ -u)?\ ['"]?\+%[sNYmdHMSj]+['"]?|seq\ (?:[0-9]+(?:\ {_ONE_WORD})*|{_ONE_WORD})
-    |stat\ (?:-c\ ?['"]?%[sYXZ]|-f\ ?['"]?%[zma])['"]?\ {_ONE_WORD}|grep\ -[A-Za-z]*c[A-Za-z]*\ {_ONE_WORD}\ {_ONE_WORD}
-    |wc(?:\ -[clmwL]+)*\ *<\ *{_ONE_WORD}
+    rf"""\s*(?:nproc|id\ -[ug]|date(?:\ -u)?\ ['"]?\+%[sNYmdHMSj]+['"]?|seq\ [0-9]+(?:\ (?:\0|{_QUOTED}))*
+    |stat\ (?:-c\ ?['"]?%[sYXZ]|-f\ ?['"]?%[zma])['"]?\ {_QUOTED}|grep\ -[A-Za-z]*c[A-Za-z]*\ {_FIXED}\ {_QUOTED}
+    |wc(?:\ -[clmwL]+)*\ *<\ *(?:\0|{_QUOTED})
     |(?:[^"'`\\;&(){{}}<>\n]|"[^"`\\()]*"|'[^']*'|2>\s?/dev/null)*\|\ *wc(?:\ -[clmwL]+)*)\s*""",
     re.VERBOSE | re.ASCII,
 )
 """Commands that print numbers, whatever their arguments and the files are."""
 SETUP_OUTPUT = re.compile(
-    r"\s*(?:which|command\s+-v|type\s+-[pP]|conda|mamba|micromamba|pixi|pyenv|rbenv|nodenv|direnv|brew|spack|opam"
-    r"|modulecmd|lmod|ssh-agent|dircolors|git\s+rev-parse|pwd)(?:\s+[\w./:=@+-]+)*\s*",
+    r"\s*(?:(?:which|command\s+-v|type\s+-[pP])\s+[\w./+-]+|ssh-agent(?:\s+-s)?"
+    r"|(?:conda|mamba|micromamba|pixi|pyenv|rbenv|nodenv|brew|spack|opam)\s+(?:info|init|hook|env|shell[\w.-]*|--prefix)"
+    r"(?:\s+[\w./:=@+-]+)*)\s*",
     re.ASCII,
 )
 """Commands that print a path or settings of the machine, none of which is from a value."""
@@ -220,7 +223,7 @@ WRAPPERS = _names(
     "parallel find chroot unshare nsenter strace ltrace perf valgrind gdb srun mpirun mpiexec salloc docker podman "
     "nerdctl kubectl oc singularity apptainer ch-run conda mamba micromamba pixi uv poetry pipenv hatch nix nix-shell "
     "guix busybox toybox flock script sshpass runuser su systemd-run cgexec prlimit catchsegv xvfb-run caffeinate "
-    "chpst envdir firejail bwrap "
+    "jobs chronic unbuffer retry eatmydata chpst envdir firejail bwrap "
     "fakeroot proot hyperfine entr multipass lxc vagrant module"
 )
 """Programs that start the program which their arguments name."""
@@ -266,7 +269,7 @@ BUILT_INS = frozenset({"eval", "source", ".", "builtin", "command", "exec", "pri
 """Built-in commands of shells that read arguments as code, commands or names of variables."""
 CODE_VARIABLES = _names(
     "BASH_ALIASES BASH_CMDS "
-    "BASH_ENV ENV PROMPT_COMMAND PS4 PERL5OPT PERL5DB PYTHONSTARTUP RUBYOPT NODE_OPTIONS LUA_INIT R_PROFILE "
+    "BASH_ENV ENV PROMPT_COMMAND PS0 PS1 PS4 PERL5OPT PERL5DB PYTHONSTARTUP RUBYOPT NODE_OPTIONS LUA_INIT R_PROFILE "
     "R_PROFILE_USER LD_PRELOAD LD_AUDIT DYLD_INSERT_LIBRARIES GIT_SSH GIT_SSH_COMMAND GIT_EDITOR "
     "GIT_SEQUENCE_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_ASKPASS SSH_ASKPASS "
     "GIT_PROXY_COMMAND GIT_CONFIG_PARAMETERS EDITOR BROWSER "

@@ -228,6 +228,9 @@ class CommandExaminer(WordReader):
             content = content_of((*self._facts.contents([ALL_POSITIONAL]), *(word.content for word in rest)))
             for assigned in ("OPTARG", *names[-1:]):
                 self._assign(assigned, content)
+        elif name in ("cd", "pushd", "popd"):
+            for assigned in ("PWD", "OLDPWD"):
+                self._assign(assigned, content_of(word.content for word in rest))
         if name in tables.DECLARING:
             self._attributes(name, rest)
 
@@ -248,8 +251,8 @@ class CommandExaminer(WordReader):
         words: Iterable[Word] = ()
         if name in (*_READING, "unset", "getopts", *tables.DECLARING):
             words = [word for word in rest if not word.assigned]
-        elif name in ("printf", "test", "["):
-            words = [word for option, word in itertools.pairwise(rest) if option.text in ("-v", "-R")]
+        elif name in ("printf", "test", "[", "wait"):
+            words = [word for option, word in itertools.pairwise(rest) if option.text in ("-v", "-R", "-p")]
             words = [*words, *(word for word in rest[:1] if word.text.startswith("-v") and name == "printf")]
         for word in words:
             named, _, value = word.text.partition("=")

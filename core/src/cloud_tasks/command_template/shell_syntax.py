@@ -44,7 +44,7 @@ def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> Facts:
     facts, size = Facts(), -1
     facts.evaluated |= dict.fromkeys(INTEGER_VARIABLES)
     # Commands may run after assignments that stand below them.
-    while fields and facts.size != size:
+    while (fields or "CLOUD_TASKS_TASK_ID" in text) and facts.size != size:
         size = facts.size
         _Reader(text, fields, facts, is_bash=is_bash).read()
     return facts

@@ -204,11 +204,12 @@ class CommandTemplate:
             try:
                 facts = read_places(text, fields, is_bash=self._is_bash)
                 plain, separators = facts.plain, "".join(facts.separators)
-                if plain and (decoder := DECODER.search(text)) is not None:
+                if plain and fields and (decoder := DECODER.search(text)) is not None:
                     problem = f"{plain}, and {decoder[0].split()[0]} makes any text from a value"
                     raise UnsafePlaceError(fields[0], problem, "decode it in a script")
             except UnsafePlaceError as error:
-                unsafe = error
+                # Without a field, the shell reports the error.
+                unsafe = error if error.field.name or fields else None
             parsed = self._parsed[known] = _Parsed(text.split(MARK), fields, unsafe, plain, separators)
         return parsed
 
