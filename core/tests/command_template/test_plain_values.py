@@ -18,7 +18,8 @@ from cloud_tasks.command_template import CommandTemplate
 from cloud_tasks.errors import InputError
 
 PROGRAMS = (
-    "bash sh cat env timeout nice xargs find tr sed grep touch tee seq sleep git zip head sort wc mkfifo ln chmod rm"
+    "bash sh cat env timeout nice xargs find tr sed grep touch tee seq sleep git zip head sort wc mkfifo ln chmod dd "
+    "mkdir rm"
 )
 _TASK_ID = "CLOUD_TASKS_TASK_ID"
 HOSTILE = (
@@ -140,6 +141,52 @@ EXECUTING = (
     "echo > q.in; zip -q -T -TT {x} q.zip q.in",
     "echo > q.in; zip -q -T --unzip-command {x} q.zip q.in",
     "echo {x} | sed e",
+    "n={x}; : $(( ${m:-n} ))",
+    "n={x}; printf -v m n; : $(( m ))",
+    "n={x}; m=${o:-n}; : $(( m ))",
+    "n={x}; o=xn; m=${o#x}; : $(( m ))",
+    "n={x}; o=N; m=${o,,}; : $(( m ))",
+    "n={x}; m=$'\\x6e'; : $(( m ))",
+    "n={x}; p=n q=; m=$p$q; : $(( m ))",
+    "n={x}; touch n; a=(*); : $(( a[0] ))",
+    "n={x}; touch n; set -- *; : $(( $1 ))",
+    "n={x}; m=${!n*}; : $(( m ))",
+    'n={x}; declare -A k=([n]=1); for m in "${!k[@]}"; do : $(( m )); done',
+    "n2={x}; m=n$((1+1)); : $((m))",
+    "n2={x}; for i in n{1..3}; do : $((i)); done",
+    'n={x}; a=(x n); i="${a[1]}"; : $(( i ))',
+    "n={x}; set -- a n; shift; : $(( $1 ))",
+    "export n={x}; bash --rcfile <(echo 'eval $n') -i -c true",
+    'export n={x}; e=([0]=eval [1]="$n"); "${e[@]}"',
+    'export n={x}; e=(x); e[0]=eval; e[1]=$n; "${e[@]}"',
+    'export n={x}; declare -A e=([k]=eval); "${e[k]}" "$n"',
+    'export n={x}; e=(x eval "$n"); "${e[@]:1}"',
+    'export n={x}; set -- x eval "$n"; shift; "$@"',
+    'export n={x}; set -- x eval "$n"; "$2" "$3"',
+    'export n={x}; f() { g "$@"; }; g() { "$@"; }; f eval "$n"',
+    "export n={x}; echo 'eval \"$n\"' > s; PATH=.:$PATH; chmod +x s; s",
+    "export n={x}; echo 'eval \"$n\"' > s; BASH_ENV=s bash -c true",
+    "export n={x}; BASH_ENV=<(echo 'eval \"$n\"') bash -c true",
+    "export n={x}; BASH_ENV='$(eval \"$n\")' bash -c true",
+    "export n={x}; PS4='$(eval \"$n\")'; set -x; true",
+    "export n={x}; PS4='${n@P}'; set -x; true",
+    'n={x}; v=\'$(eval "$n")\'; echo "${v@P}"',
+    "echo {x} | xargs env",
+    "echo {x} > f; xargs -a f timeout 5",
+    'n={x}; a=(timeout 5 $n); "${a[@]}"',
+    'n={x}; a=(env); a+=($n); "${a[@]}"',
+    'n={x}; read -ra a <<< "$n"; "${a[@]}"',
+    'y={x}; ""$y',
+    'y={x}; : `eval "$y"`',
+    'y={x}; : `echo \\`eval "$y"\\``',
+    'mkdir {x}; for i in *; do eval "$i"; done',
+    'mkdir -p {x}; cd {x}; eval "${PWD##*/}"',
+    'mkfifo p; (read l < p; eval "$l") & echo {x} > p; wait',
+    "{ echo {x} >&3; } 3>&1 | bash",
+    "echo {x} | dd of=s; sh s",
+    'echo {x} > f; trap "$(cat f)" EXIT',
+    "IFS=x; y={x}; $y",
+    "a=({x}); timeout 5 ${a[@]}",
 )
 
 PLAIN_ONLY = (
@@ -276,7 +323,7 @@ def is_executed(template: str, value: object, programs: Path, folder: Path, *, t
     except InputError:
         return False
     for file in folder.iterdir():
-        file.unlink()
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
     environment = {"PATH": str(programs), "CLOUD_TASKS_TASK_ID": task_id, "HOME": str(folder)}
     process = subprocess.Popen(
         [os.fsencode(part) for part in ("bash", "-euo", "pipefail", "-c", script, "bash", *arguments)],
@@ -412,6 +459,11 @@ SOURCES = (
     "y=$(echo {x} | tr a-c a-c)",
     "y=$(env z={x} bash -c 'echo \"$z\"')",
     "IFS=,; y={x}",
+    "z={x}; y=${q-z}",
+    "z={x}; y=$'\\x7a'",
+    "z={x}; touch z; y=(*)",
+    "z={x}; set -- q z; shift; y=$1",
+    "mkdir -p {x}; cd {x}; y=${PWD##*/}",
 )
 SINKS = (
     'prog "$y"',
@@ -487,6 +539,14 @@ SINKS = (
     'set -- -c \'eval "$1"\' _ "$y"; bash "$@"',
     'git -c core.sshCommand="$y" ls-remote ssh://h/x',
     'w=let; "$w" q=y',
+    'a=(env $y); "${a[@]}"',
+    'e=(x eval "$y"); "${e[@]:1}"',
+    'e=(x); e[0]=eval; e[1]=$y; "${e[@]}"',
+    'set -- x eval "$y"; shift; "$@"',
+    "export y; BASH_ENV=<(echo 'eval \"$y\"') bash -c true",
+    "PS4='$(eval \"$y\")'; set -x; true",
+    'echo "$y" | xargs env',
+    ': `eval "$y"`',
     'coproc bash; echo "$y" >&"${COPROC[1]}"; sleep 0.1',
     'exec 3<<< "$y"; bash /dev/fd/3',
     'exec <<< "$y"; bash',

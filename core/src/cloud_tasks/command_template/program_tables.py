@@ -14,7 +14,7 @@ __all__ = [
     "INTERPRETERS", "JOINING", "LANGUAGES", "LOADS_CODE", "MAKE_OPTIONS", "NAMES_CODE", "NEEDS_OPERAND",
     "NUMBER_OUTPUT", "PARALLEL_NUMBERS", "PATH", "PRINTERS", "READS_INPUT", "REMOTE_SHELLS", "SED_EXECUTES",
     "SETUP_OUTPUT", "SHELL", "SHELL_OPTIONS", "SSH_OPTIONS", "SSH_REMEDY", "STANDARD_INPUT", "TAKES_SCRIPT_NAME",
-    "TEXT_PROGRAMS", "VALUE_REMEDY", "WRAPPERS", "WRITERS", "XARGS_REPLACES", "FirstArgument", "Interpreter",
+    "TEXT_PROGRAMS", "VALUE_REMEDY", "WRAPPED", "WRAPPERS", "WRITERS", "XARGS_REPLACES", "FirstArgument", "Interpreter",
 ]  # fmt: skip
 
 _SCRIPT = "a script that takes the value as its argument"
@@ -227,6 +227,8 @@ WRAPPERS = _names(
     "fakeroot proot hyperfine entr multipass lxc vagrant module"
 )
 """Programs that start the program which their arguments name."""
+WRAPPED = re.compile(r"[-+].*|[0-9.]+[a-z]?|\w+=.*|!|\{\}", re.DOTALL)
+"""Words between a wrapper and the program that it starts: options, numbers, assignments."""
 VALUE_REMEDY = "a variable with a fixed name, as in: value={field}"
 _LOOP = "a loop, as in: while IFS= read -r line; do …; done"
 EVALUATING = {

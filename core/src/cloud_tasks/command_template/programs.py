@@ -150,6 +150,8 @@ def _examine_program(name: str, rest: Sequence[Word], findings: Findings) -> Non
         for option, word in itertools.pairwise((Word(name), *rest)):
             # Probably an option for a file with code.
             if word.has_process and (option.text.startswith("-") or word.text.startswith("-")):
+                if tables.SHELL.name.fullmatch(name):
+                    findings.note(f"{name} may execute {word.unknown or 'its arguments'} as code")
                 _refuse([word], f"{name} may execute it as code", _FILE_REMEDY, findings)
     if name in tables.FIRST_ARGUMENT:
         _examine_first_argument(name, tables.FIRST_ARGUMENT[name], rest, findings)
@@ -220,10 +222,10 @@ def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word], 
                 if word.fields:
                     _refuse_code(name, kind, word)
                 findings.note(f"{name} executes {word.unknown or 'its arguments'} as code")
-            if kind is tables.SHELL:
-                findings.script(word)
-                if word.unknown or (word.has_expansion and not tables.PATH.fullmatch(text)):
-                    findings.note(f"an argument of {name} may be an option")
+            findings.script(word)
+            is_odd = word.unknown or (word.has_expansion and not tables.PATH.fullmatch(text))
+            if kind is tables.SHELL and is_odd:
+                findings.note(f"an argument of {name} may be an option")
             if has_code or not previous.startswith(("-", "+")) or _is_file(word):
                 return
         previous = text
@@ -314,6 +316,10 @@ def _reads_code(name: str, rest: Sequence[Word]) -> bool:
 
 def _xargs_reads_code(rest: Sequence[Word], findings: Findings) -> bool:
     """Return whether the program that xargs starts reads as code what xargs reads."""
+    started = list(itertools.dropwhile(lambda word: word.text not in tables.WRAPPERS, rest))
+    if started and all(word.text in tables.WRAPPERS or tables.WRAPPED.fullmatch(word.text) for word in started):
+        # The input names the program.
+        return True
     start = next((at for at, word in enumerate(rest) if _is_known(base_name(word))), len(rest))
     replaced = ""
     for option, following in itertools.pairwise(rest[: start + 1]):

@@ -22,10 +22,9 @@ from cloud_tasks.command_template.words import Content, Facts, UnsafePlaceError,
 __all__ = ["CommandExaminer", "file_name"]
 
 _MAX_DEPTH = 8
-_MAX_VARIANTS = 32
+_MAX_REPLACED = 3
+_MAX_VARIANTS = 64
 _READING = ("read", "mapfile", "readarray")
-_PREFIX = re.compile(r"[-+].*|[0-9.]+[a-z]?|\w+=.*|!|\{\}", re.DOTALL)
-"""Words between a wrapper and the program that it starts: options, numbers, assignments."""
 _ODD = re.compile(r"[*?\[\]{}\\]|^/proc/")
 """Characters in the name of a program that may stand for another name."""
 
@@ -52,6 +51,8 @@ class CommandExaminer(WordReader):
         for word in command.words:
             if word.assigned:
                 self._assign(word.assigned, word.content, word.value, word.names)
+                if "[]" in word.text:
+                    self._facts.assign_list(word.assigned, [Word(unknown="a member of an array")])
                 if word.members is not None:
                     is_appended = word.text.startswith(f"{word.assigned}+")
                     self._facts.assign_list(word.assigned, word.members, is_appended=is_appended)
@@ -82,8 +83,9 @@ class CommandExaminer(WordReader):
         if name in tables.CODE_VARIABLES or name.startswith("GIT_CONFIG_VALUE_"):
             for field in content.fields:
                 raise UnsafePlaceError(field, problem, "use a variable of another name, or a fixed value")
-            if content.unknown:
-                self._note(f"{problem}, which gets {content.unknown}")
+            if content.unknown or re.search(r"[$`\\<]", text):
+                self._note(f"{problem}, which gets {content.unknown or 'computed text'}")
+            self._script(Word(text))
         if name == "IFS":
             is_known = not (content.fields or content.unknown or "$" in text)
             self._facts.separators |= set(re.sub(r"\\[ntr]", "", text) if is_known else string.punctuation)
@@ -127,22 +129,27 @@ class CommandExaminer(WordReader):
 
     # -- names of programs ------------------------------------------------------------------------------------------
 
-    def _variants(self, words: Sequence[Word]) -> Iterator[Sequence[Word]]:
+    def _variants(self, words: Sequence[Word], depth: int = 0) -> Iterator[Sequence[Word]]:
         """Yield the words of a command, and those with a variable in the place of a program replaced by its values."""
         yield words
         name = base_name(words[0])
         for at, word in enumerate(words[: len(words) if not name or name in tables.WRAPPERS else 1]):
             before = words[at - 1].text if at else ""
-            is_place = not at or before in tables.FIND_OPTIONS or all(map(_PREFIX.match, (w.text for w in words[1:at])))
+            is_place = (
+                not at
+                or before in tables.FIND_OPTIONS
+                or all(tables.WRAPPED.fullmatch(each.text) for each in words[1:at])
+            )
             is_place = is_place and (name != "find" or not at or before in tables.FIND_OPTIONS)
             if not (word.is_computed or (is_place and _is_odd(word))):
                 continue
             lists = self._values(word)
             for each in lists or ():
-                yield [*words[:at], *each, *words[at + 1 :]]
+                if depth < _MAX_REPLACED:
+                    yield from self._variants([*words[:at], *each, *words[at + 1 :]], depth + 1)
             if lists is None and is_place:
                 self._check_name(word, may_split=at == 1 and name in tables.NEEDS_OPERAND)
-            elif lists is None and not word.is_quoted and word.names and (word.fields or word.unknown):
+            elif lists is None and word.splits and (word.fields or word.unknown):
                 self._note(f"{name or 'a command'} may start {word.unknown or 'text with values'}")
 
     def _values(self, word: Word) -> Sequence[Sequence[Word]] | None:
@@ -150,7 +157,7 @@ class CommandExaminer(WordReader):
         if _is_odd(word) or word.text == MARK:
             return None
         if word.text != "$" or len(word.names) != 1:
-            is_whole = word.is_quoted or not (word.fields or word.unknown)
+            is_whole = not word.splits or not (word.fields or word.unknown)
             return () if base_name(word) and is_whole else None
         name = next(iter(word.names))
         variable = self._facts.variables.get(name)
@@ -161,7 +168,7 @@ class CommandExaminer(WordReader):
             return None if any(not each or each[0].is_computed or _is_odd(each[0]) for each in found) else found
         if not all(variable.texts.values()):
             return None
-        return [[Word(text)] if word.is_quoted else list(map(Word, text.split())) for text in variable.texts]
+        return [[Word(text)] if not word.splits else list(map(Word, text.split())) for text in variable.texts]
 
     def _check_name(self, word: Word, *, may_split: bool) -> None:
         """Check the name of a program whose value is not known."""
@@ -169,11 +176,11 @@ class CommandExaminer(WordReader):
         lists = [each for variable in variables for each in variable.members if each]
         for field in (*word.fields, *(field for each in lists for field in each[0].fields)):
             field.is_program = True
-            if not (word.is_quoted or word.is_direct or may_split) and word.text.startswith("$"):
+            if word.splits and not (word.is_direct or may_split) and word.text.startswith("$"):
                 problem = "the shell splits it into a program and arguments"
                 raise UnsafePlaceError(field, problem, 'quote it, as in: "$program"')
         is_named_by_value = word.fields and not (word.unknown or lists or ALL_POSITIONAL in word.names)
-        if _is_odd(word) or not (is_named_by_value and (word.is_quoted or word.is_direct)):
+        if _is_odd(word) or not (is_named_by_value and not (word.splits and word.names)):
             self._note("the name of a program is computed")
 
     # -- simple commands --------------------------------------------------------------------------------------------
@@ -198,8 +205,7 @@ class CommandExaminer(WordReader):
             self._facts.written |= {file_name(word): None for word in rest}
         if words[0].fields and not name and (command.has_input or self._pipeline.is_piped):
             self._note("the program that a value names may execute its standard input")
-        if "/" in words[0].text:
-            self._script(words[0])
+        self._script(words[0])
         command.program = examine(words, self._findings) or command.program
         if name == "exec" and not rest and command.has_input:
             self._note("the commands that follow may execute their standard input")
@@ -268,7 +274,7 @@ class CommandExaminer(WordReader):
 
     def _script(self, word: Word) -> None:
         """Note that a shell executes the file which a word names."""
-        self._facts.scripts |= {file_name(word): None}
+        self._facts.scripts |= {file_name(word): None} if not word.has_expansion else {}
 
 
 def _is_odd(word: Word) -> bool:

@@ -243,8 +243,9 @@ class _Reader(CommandExaminer):
     def _descriptor(self, word: Word) -> str:
         """Return the descriptor, or the variable for it (``{name}>file``), that a word before a redirection names."""
         if word.text.startswith("{") and word.text.endswith("}"):
+            descriptor, word.text = word.text, word.text[1:-1]
             self._evaluate_word(word)
-            return word.text
+            return descriptor
         return word.text if word.is_plain and word.text.isdigit() else ""
 
     def _redirection(self, command: Command, descriptor: str) -> None:

@@ -29,6 +29,8 @@ _LISTED = re.compile(r"\[[@*]\]|[@*](?=\})")
 _POSITIONAL = re.compile(r"[@*]|[0-9]+", re.ASCII)
 _POSITIONAL_IN_TEXT = re.compile(r"\$\{?([@*]|[0-9]+)", re.ASCII)
 _SPECIAL = re.compile(r"[?#$!-]")
+_COMPUTED = re.compile(r"\$\(\)|[\w$]\$|\$#?\w|[\\{}*?\0]")
+_NUMBERS = re.compile(r"\{-?[0-9]+\.\.-?[0-9]+(?:\.\.-?[0-9]+)?\}")
 _RANGE = re.compile(r"\{([^{},\s]+?)\.\.([^{},\s]+?)(?:\.\.([^{},\s]+))?\}")
 _END_OF_WORD = " \t\n;&|()<>"
 
@@ -115,7 +117,7 @@ class WordReader(ABC):
         """Note the expansion of a variable; all positional parameters have one name, most also one of their own."""
         if _POSITIONAL.fullmatch(name):
             self._expanded.append(ALL_POSITIONAL)
-            name = ALL_POSITIONAL if name in "@*1" and not re.search(r"\bshift\b", self._text) else f"${name}"
+            name = ALL_POSITIONAL if name in "@*1" and not re.search(r"\bshift\b", self._text) else f"${name}…"
         self._expanded.append(name)
 
     def _evaluate(self, text: str, start: _Position) -> None:
@@ -124,19 +126,26 @@ class WordReader(ABC):
         self._facts.evaluated |= dict.fromkeys(names)
         for content in self._substituted[start.substituted :]:
             self._note_evaluated(content)
+        # In arithmetic, asterisks and question marks are operators.
+        self._check_evaluated(re.sub(r"[*?{}]", " ", text))
 
     def _note_evaluated(self, content: Content) -> None:
         if content.fields or content.unknown:
             origin = content.unknown or f"text with {content.fields[0].text}"
             self._note(f"the shell evaluates {origin} as arithmetic")
 
+    def _check_evaluated(self, text: str) -> None:
+        """Note that the shell evaluates text as arithmetic in which names of variables may be computed."""
+        if text.strip() != "$" and _COMPUTED.search(_NUMBERS.sub("", text)):
+            self._note_evaluated(Content(unknown="computed text"))
+
     def _evaluate_word(self, word: Word) -> None:
         """Note that the shell evaluates a word as arithmetic."""
         for field in word.fields if word.is_direct else ():
             field.is_integer = True
         self._facts.evaluated |= dict.fromkeys((*word.names, *self._names_in(word.text)))
-        if word.unknown or "$()" in word.text:
-            self._note_evaluated(word.content)
+        self._note_evaluated(Content(() if word.is_direct or word.text == "$" else word.fields, word.unknown))
+        self._check_evaluated(word.text.replace(MARK, ""))
 
     def _names_in(self, text: str) -> Iterable[str]:
         """Return the variables in text that the shell evaluates as arithmetic."""
@@ -155,6 +164,8 @@ class WordReader(ABC):
                 field.is_integer = True
             others = tuple(field for field in variable.fields if field not in variable.exact)
             self._note_evaluated(Content(others, variable.unknown))
+            for text in variable.texts:
+                self._check_evaluated("" if text == MARK else text)
             found = [*variable.names, *(inner for text in variable.texts for inner in self._names_in(text))]
             names += [inner for inner in dict.fromkeys(found) if inner not in self._facts.evaluated]
             self._facts.evaluated |= dict.fromkeys(found)
@@ -193,6 +204,7 @@ class WordReader(ABC):
                 self._dollar(word, is_quoted=False)
             elif letter == "`":
                 self._backquotes(word)
+                word.splits = True
             elif letter in "<>" and text.startswith("(", self._at + 1):
                 self._process_substitution(word)
             elif letter in _END_OF_WORD:
@@ -297,12 +309,13 @@ class WordReader(ABC):
         del self._outputs[outputs:]
         self._forget(start)
         defined = not self._facts.functions.keys().isdisjoint(re.findall(r"[\w-]+", code))
-        if defined or not (NUMBER_OUTPUT.fullmatch(code) or SETUP_OUTPUT.fullmatch(code)):
+        is_number = not defined and NUMBER_OUTPUT.fullmatch(code) is not None
+        if not is_number and (defined or not SETUP_OUTPUT.fullmatch(code)):
             # Text that is written in the command may be the name of a variable.
             self._substituted.append(printed if any(printed) else Content(unknown="the output of a command"))
         word.has_expansion = True
         word.substituted = code
-        word.text += "$()"
+        word.text += "$#" if is_number else "$()"
 
     def _process_substitution(self, word: Word) -> None:
         start, outputs, arithmetic = self._position(), len(self._outputs), self._arithmetic
@@ -338,7 +351,7 @@ class WordReader(ABC):
     def _dollar(self, word: Word, *, is_quoted: bool) -> None:
         text, at = self._text, self._at
         if text.startswith("$((", at) and self._try_arithmetic(3):
-            word.text += "$()"
+            word.text += "$#"
         elif text.startswith("$(", at):
             start, outputs, arithmetic = self._position(), len(self._outputs), self._arithmetic
             self._at += 2
@@ -351,7 +364,7 @@ class WordReader(ABC):
         elif text.startswith("$[", at):
             self._at += 2
             self._arithmetic_until("]")
-            word.text += "$()"
+            word.text += "$#"
         elif text.startswith("$'", at) and not is_quoted:
             if not self._is_bash:
                 raise self._malformed("shells read the $'…' in the command differently", "use bash")
@@ -364,9 +377,10 @@ class WordReader(ABC):
             if name is not None:
                 self._expand(name[0])
             special = name or _SPECIAL.match(text, at + 1)
-            word.text += "$" if special is name else "$()"
+            word.text += "$" if special is name else "$()" if special and special[0] == "-" else "$#"
             self._at = special.end() if special else at + 1
         word.has_expansion = True
+        word.splits |= not is_quoted and not text.startswith(("$'", '$"'), at)
 
     def _parameter(self, word: Word, *, is_quoted: bool) -> None:
         """Read ``${…}``."""
@@ -377,14 +391,15 @@ class WordReader(ABC):
         listed = _LISTED.match(self._text, self._at)
         if listed is not None:
             self._at = listed.end()
-        elif name and self._text.startswith("[", self._at):
+        has_subscript = listed is None and bool(name) and self._text.startswith("[", self._at)
+        if has_subscript:
             self._at += 1
             self._arithmetic_until("]")
         is_keys = prefix == "!" and listed is not None
         # The length of a value is a number.
         if name and prefix != "#" and not is_keys:
             self._expand(name)
-        is_pure = not prefix and self._text.startswith("}", self._at)
+        is_pure = not (prefix or has_subscript) and self._text.startswith("}", self._at)
         operator = _OPERATOR.match(self._text, self._at)
         first, start, begins = self._count, self._position(), self._at
         if operator is not None:
@@ -399,13 +414,17 @@ class WordReader(ABC):
             self._evaluate(rest, start)
         if rest == "@P":
             self._note("the shell evaluates the value of ${…@P}")
-        if is_keys and self._facts.has_keys:
+        if is_keys and (self._facts.has_keys or self._text[begins - 1] != "]"):
             self._substituted.append(Content(unknown="the keys of an array"))
         elif prefix == "!" and name and not is_keys:
             self._note(f"the shell evaluates the name of the variable in ${{!{name}}}")
             self._substituted.append(Content(unknown=f"${{!{name}}}"))
+        is_default = bool(self._arithmetic) and operator is not None and operator[0] != ":"
+        if is_default:
+            self._evaluate(rest, start)
         self._at += 1
-        word.text += "$" if is_pure else "$()"
+        is_number = prefix == "#" or (is_keys and not self._facts.has_keys)
+        word.text += "$#" if is_number else "$" if is_pure or is_default else "$()"
         self._refuse_since(
             first, "it stands inside ${…}", "assign the value to a variable first, as in: value={name}; echo ${value#x}"
         )
@@ -489,6 +508,7 @@ class WordReader(ABC):
                 self._at += 1
                 self._arithmetic_until("]")
             member = self._word()
+            member.has_expansion |= has_subscript
             word.value += f" {member.text}"
             word.members = [*word.members, member]
             if self._at == before:

@@ -57,6 +57,7 @@ class Word:
         "is_quoted",
         "members",
         "names",
+        "splits",
         "substituted",
         "text",
         "unknown",
@@ -65,7 +66,7 @@ class Word:
 
     def __init__(self, text: str = "", unknown: str = "") -> None:
         self.text = text
-        """Without quotes; a placeholder as `MARK`, a variable as ``$``, other expansions as ``$()``."""
+        """Without quotes; a placeholder as `MARK`, a variable as ``$``, a number as ``$#``, others as ``$()``."""
         self.fields: Sequence[Field] = ()
         """Placeholders in it, in the substitutions in it, and in the values of the variables that it expands."""
         self.unknown = unknown
@@ -74,6 +75,8 @@ class Word:
         """Variables that it expands."""
         self.is_quoted = False
         self.has_expansion = False
+        self.splits = False
+        """Whether the shell may split it into several words."""
         self.has_process = False
         self.substituted = ""
         """Text of the commands in its last command substitution."""
