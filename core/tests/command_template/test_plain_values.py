@@ -187,6 +187,14 @@ EXECUTING = (
     'echo {x} > f; trap "$(cat f)" EXIT',
     "IFS=x; y={x}; $y",
     "a=({x}); timeout 5 ${a[@]}",
+    "x={x}; command let y=x",
+    "x={x}; builtin printf -v 'a[x]' 1",
+    "x={x}; command read 'a[x]' <<< 1",
+    "x={x}; builtin declare -i y; y=x",
+    'x={x}; f() { command "$@"; }; f let y=x',
+    'x={x}; c=(builtin let y=x); "${c[@]}"',
+    "declare -A m; k={x}; unset 'm[$k]'",
+    "declare -A m; k={x}; (( m[$k]++ ))",
 )
 
 PLAIN_ONLY = (
@@ -354,6 +362,7 @@ def test_value_on_a_way_that_is_not_followed_must_be_plain_text(template: str) -
             check(template, {**DATA, name: other, **({"x": "x"} if name != "x" else {})})
         assert str(caught.value).startswith(f'run.command: {{{name}}} has the value "')
         assert ", which is not plain text, and " in str(caught.value)
+        assert str(caught.value).isprintable()
         assert "; use letters, digits and " in str(caught.value)
 
 

@@ -411,6 +411,7 @@ ACCEPTED = (
     "git log --author={g}",
     "git -c user.name={g} commit -m {g}",
     "echo {g} | sed s/e/a/",
+    "echo {g} | sed 's/x/y/; s/foo/end/; /e/d'",
     "sed -e 's/a/e/g' {f}",
     "zip -r {f} {g}",
     "git switch -c {g}",

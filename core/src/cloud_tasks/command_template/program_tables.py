@@ -207,7 +207,9 @@ JOINING = {
     "sg": _SCRIPT,
 }
 """Programs that pass all their arguments to a shell."""
-SED_EXECUTES = re.compile(r"(?:^|[;{}\n0-9$/\s])e\s*(?:[;}\n]|$)|s([^\w\s]).*\1.*\1[gpIiMm0-9]*e", re.DOTALL)
+SED_EXECUTES = re.compile(
+    r"(?:^|[;{}\n0-9$/\s])e\s*(?:[;}\n]|$)|s([^\w\s])(?:(?!\1).)*\1(?:(?!\1).)*\1[gpIiMm0-9]*e", re.DOTALL
+)
 """Code of sed that executes its input."""
 GIT_SETTING = re.compile(r"(?:user|color|init|log|http|commit|push|advice)\.")
 """Settings of git that are no commands."""

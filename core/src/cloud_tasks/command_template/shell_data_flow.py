@@ -133,6 +133,9 @@ class CommandExaminer(WordReader):
         """Yield the words of a command, and those with a variable in the place of a program replaced by its values."""
         yield words
         name = base_name(words[0])
+        if name in ("command", "builtin"):
+            named = list(itertools.dropwhile(lambda word: word.text.startswith("-"), words[1:]))
+            yield from self._variants(named, depth + 1) if named else ()
         for at, word in enumerate(words[: len(words) if not name or name in tables.WRAPPERS else 1]):
             before = words[at - 1].text if at else ""
             is_place = (

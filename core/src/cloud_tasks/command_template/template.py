@@ -281,6 +281,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _shortened(text: str) -> str:
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
