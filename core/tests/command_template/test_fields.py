@@ -39,7 +39,7 @@ def line(template: str, data: dict[str, object] = DATA) -> str:
         ("{my-v} {my v} {a.b} {0} {größe}", "dash blank dot zero umlaut"),
         ("{deep.a.b} {deep.c.d} {deep.a}", "1 2 '{\"b\": 1}'"),
         ("{a,b} {x/y} {n:} {it's}", "comma slash colon quote"),
-        ("{files} '{files}'", "p q 'p q'"),
+        ("echo {files} '{files}'", "echo p q 'p q'"),
         ("{{v}} {{}} {{{v}}}", "{v} {} {V}"),
         ('\'{{"a": {v}, "b": {{"c": "{v}"}}}}\'', '\'{"a": V, "b": {"c": "V"}}\''),
         ('curl -d \'{"a":{"b":1}}\'', 'curl -d \'{"a":{"b":1}}\''),

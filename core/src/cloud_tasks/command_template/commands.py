@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from cloud_tasks.command_template.fields import Field
 from cloud_tasks.command_template.program_tables import DECLARING
-from cloud_tasks.command_template.words import Position, Word
+from cloud_tasks.command_template.words import Content, Word
 
 __all__ = ["Command", "HereDocument", "Pipeline"]
 
@@ -12,15 +11,12 @@ __all__ = ["Command", "HereDocument", "Pipeline"]
 class Pipeline:
     """A pipeline while it is read."""
 
-    __slots__ = ("file_names", "is_piped", "passes_input", "program", "start")
+    __slots__ = ("is_piped", "program", "start")
 
-    def __init__(self, start: Position) -> None:
+    def __init__(self, start: int) -> None:
         self.start = start
-        self.file_names: list[Field] = []
-        """Fields in it that are only names of files which it reads."""
+        """Number of outputs that were noted before it."""
         self.is_piped = False
-        self.passes_input = False
-        """Whether its first command prints its standard input."""
         self.program = ""
         """Program in it that reads code from its standard input."""
 
@@ -29,36 +25,27 @@ class Command:
     """A simple command, or what follows a compound command, while it is read."""
 
     __slots__ = (
-        "function",
-        "input_code",
-        "input_fields",
+        "has_input",
+        "input",
         "is_compound",
-        "is_coprocess",
         "is_loop",
         "program",
-        "read_names",
         "start",
         "words",
     )
 
-    def __init__(self, start: Position) -> None:
+    def __init__(self, start: int) -> None:
         self.start = start
         self.words: list[Word] = []
-        self.input_fields: list[Field] = []
-        """Fields in its standard input: here-string, process substitution."""
-        self.input_code = ""
-        """Text of its here-string."""
+        self.has_input = False
+        """Whether a redirection is its standard input."""
+        self.input = Content()
+        """What is in its standard input: here-string, process substitution."""
         self.is_compound = False
-        self.is_coprocess = False
-        """Whether others may write to its standard input."""
         self.is_loop = False
         """Whether it is the head of a loop: a variable and its values."""
         self.program = ""
-        """Program, in a compound command any one in it, that reads code from its standard input."""
-        self.read_names: list[str] = []
-        """Variables that it reads from its standard input."""
-        self.function = ""
-        """Name of the function that it defines."""
+        """Program that reads code from its standard input."""
 
     @property
     def expects_name(self) -> bool:

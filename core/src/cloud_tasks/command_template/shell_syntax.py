@@ -15,9 +15,11 @@ from collections.abc import Callable, Sequence
 
 from cloud_tasks.command_template.commands import Command, HereDocument, Pipeline
 from cloud_tasks.command_template.fields import MARK, Field, Place
-from cloud_tasks.command_template.shell_data_flow import CommandExaminer, refuse_input
+from cloud_tasks.command_template.program_tables import INTEGER_VARIABLES
+from cloud_tasks.command_template.programs import refuse_input
+from cloud_tasks.command_template.shell_data_flow import CommandExaminer, file_name
 from cloud_tasks.command_template.shell_words import BLANKS, BLANKS_AND_LINES
-from cloud_tasks.command_template.words import UnsafePlaceError, Word
+from cloud_tasks.command_template.words import Facts, UnsafePlaceError, Word, content_of
 
 __all__ = ["read_places"]
 
@@ -25,11 +27,12 @@ _REDIRECTION = re.compile(r"&>>|&>|<<<|<<-|<<|<&|<>|>>|>&|>\||<|>")
 _CLOSING = {"{": "}", "if": "fi", "while": "done", "until": "done", "for": "done", "select": "done"}
 _CONTINUING = ("then", "else", "elif", "do", "!")
 _TIME_OPTIONS = re.compile(r"[ \t]*(?:-p|--)(?=[ \t])(?:[ \t]+--(?=[ \t]))?")
+_COPROCESS_NAME = re.compile(r"[ \t]*[A-Za-z_]\w*[ \t]+(?=[{(]|(?:if|while|until|for|select|case|\[\[)\s)")
 _COMPARISONS = ("-eq", "-ne", "-lt", "-le", "-gt", "-ge")
 
 
-def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
-    """Set the place of each field.
+def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> Facts:
+    """Set the place of each field, and return what was found.
 
     Args:
         text: Template with a `MARK` for each of the fields.
@@ -38,22 +41,30 @@ def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
     Raises:
         UnsafePlaceError: A value would not be data where its placeholder stands.
     """
-    if fields:
-        reader = _Reader(text, fields, is_bash=is_bash)
-        reader.read()
-        if reader.has_jumps:
-            # Commands may run after assignments that stand below them.
-            _Reader(text, fields, is_bash=is_bash, before=reader).read()
+    facts, size = Facts(), -1
+    facts.evaluated |= dict.fromkeys(INTEGER_VARIABLES)
+    # Commands may run after assignments that stand below them.
+    while (fields or "CLOUD_TASKS_TASK_ID" in text) and facts.size != size:
+        size = facts.size
+        _Reader(text, fields, facts, is_bash=is_bash).read()
+    return facts
 
 
 class _Reader(CommandExaminer):
     """Reads commands."""
 
-    def __init__(self, text: str, fields: Sequence[Field], *, is_bash: bool, before: _Reader | None = None) -> None:
-        super().__init__(text, fields, is_bash=is_bash, before=before)
+    def __init__(self, text: str, fields: Sequence[Field], facts: Facts, *, is_bash: bool, depth: int = 0) -> None:
+        super().__init__(text, fields, facts, is_bash=is_bash, depth=depth)
         self._here_documents: list[HereDocument] = []
         self._is_loop_head = False
         """Whether the next command is the head of a loop: a variable and its values."""
+
+    def read(self) -> None:
+        """Read the text to its end, and raise `UnsafePlaceError` for a value that would not be data."""
+        self._commands("")
+        self._mark_evaluated()
+        for file in self._facts.scripts.keys() & self._facts.written.keys():
+            self._note(f"the command writes the file {file}, which it executes")
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -62,35 +73,20 @@ class _Reader(CommandExaminer):
         if not self._commands(closing):
             raise self._unclosed(closing)
 
-    def _nested_output(self) -> None:
-        outer, self._program = self._program, ""
-        self._nested(")")
-        if self._program and self._all:
-            refuse_input(self._all[0], self._program)
-        self._program = outer
-
     def _commands(self, closing: str) -> str:
         """Read commands; return what ended them, nothing at the end of the text."""
-        outer, self._pipeline = self._pipeline, self._new_pipeline()
+        outer, self._pipeline = self._pipeline, Pipeline(len(self._outputs))
         ended = self._list(closing)
         self._pipeline = outer
         return ended
 
-    def _new_pipeline(self) -> Pipeline:
-        return Pipeline(self._position())
-
-    def _new_command(self) -> Command:
-        return Command(self._position())
-
     def _compound(self, command: Command, read: Callable[[], None]) -> None:
         """Read a compound command."""
-        outer, self._program = self._program, ""
         read()
-        command.program, self._program = self._program, outer or self._program
         command.is_compound = True
 
     def _list(self, closing: str) -> str:
-        text, command = self._text, self._new_command()
+        text, command = self._text, Command(len(self._outputs))
         command.is_loop = closing == "done" and self._is_loop_head
         self._is_loop_head = False
         descriptor = ""
@@ -108,8 +104,8 @@ class _Reader(CommandExaminer):
                 if operator in ("|", "|&"):
                     self._pipeline.is_piped = True
                 else:
-                    self._pipeline = self._new_pipeline()
-                command = self._new_command()
+                    self._pipeline = Pipeline(len(self._outputs))
+                command = Command(len(self._outputs))
                 if operator == "\n":
                     self._read_here_documents()
                 elif closing == "esac" and operator in (";;", ";&", ";;&"):
@@ -121,7 +117,7 @@ class _Reader(CommandExaminer):
                 self._at += 1
                 if closing == ")":
                     return closing
-                command = self._new_command()
+                command = Command(len(self._outputs))
             elif letter in "<>&" and not text.startswith("(", self._at + 1):
                 self._redirection(command, descriptor)
                 descriptor = ""
@@ -132,9 +128,6 @@ class _Reader(CommandExaminer):
                 descriptor = self._descriptor(word) if text.startswith(("<", ">"), self._at) else ""
                 if descriptor:
                     continue
-                if command.is_coprocess and len(command.words) == 1 and word.text in (*_CLOSING, "case"):
-                    # A compound command has a name for the process before it.
-                    command.words.clear()
                 is_reserved = command.expects_name and not command.words and word.is_plain
                 if is_reserved and closing and word.text == closing:
                     return closing
@@ -142,7 +135,7 @@ class _Reader(CommandExaminer):
                     continue
                 if command.is_loop and len(command.words) == 1 and word.is_plain and word.text == "do":
                     self._examine(command)
-                    command = self._new_command()
+                    command = Command(len(self._outputs))
                     continue
                 command.words.append(word)
         self._examine(command)
@@ -165,7 +158,7 @@ class _Reader(CommandExaminer):
             self._skip(BLANKS)
             if self._text.startswith(")", self._at):
                 self._at += 1
-                command.function = command.words[0].text
+                self._facts.functions[command.words[0].text] = None
                 command.words.clear()
                 return
         self._compound(command, lambda: self._nested(")"))
@@ -173,10 +166,7 @@ class _Reader(CommandExaminer):
     def _reserved(self, word: str, command: Command) -> bool:
         """Read the compound command that a reserved word begins; return whether it is one."""
         if word in _CLOSING:
-            self.has_jumps |= _CLOSING[word] == "done"
             self._is_loop_head = word in ("for", "select")
-            if word == "select":
-                self._read_names.add("REPLY")
             self._compound(command, lambda: self._nested(_CLOSING[word]))
         elif word == "case":
             self._compound(command, self._case)
@@ -185,11 +175,12 @@ class _Reader(CommandExaminer):
             command.is_compound = True
         elif word == "function":
             self._skip(BLANKS)
-            command.function = self._word().text
+            self._facts.functions[self._word().text] = None
         elif word == "time":
             self._skip(_TIME_OPTIONS)
         elif word == "coproc":
-            command.is_coprocess = True
+            # A compound command has a name for the process before it.
+            self._skip(_COPROCESS_NAME)
         else:
             return word in _CONTINUING
         return True
@@ -237,25 +228,24 @@ class _Reader(CommandExaminer):
                     raise UnsafePlaceError(
                         field, "the shell evaluates it as the name of a variable", "test a name without data"
                     )
+                if word.is_computed or "[" in word.text:
+                    self._note("[[ evaluates the name of a variable")
         for at, operator in enumerate(words):
+            operands = words[max(at - 1, 0) : at + 2]
             if operator.text == "=~":
-                operands = words[max(at - 1, 0) : at + 2]
-                self._assign("BASH_REMATCH", [field for word in operands for field in word.fields])
+                self._assign("BASH_REMATCH", content_of(word.content for word in operands))
             if operator.is_plain and operator.text in _COMPARISONS:
-                for operand in words[max(at - 1, 0) : at + 2]:
-                    self._evaluated += [operand.text, *operand.names]
-                    for field in operand.fields:
-                        field.is_integer = True
+                for operand in operands:
+                    self._evaluate_word(operand)
 
     # -- redirections and here-documents ----------------------------------------------------------------------------
 
     def _descriptor(self, word: Word) -> str:
         """Return the descriptor, or the variable for it (``{name}>file``), that a word before a redirection names."""
         if word.text.startswith("{") and word.text.endswith("}"):
-            self._evaluated.append(word.text)
-            for field in word.fields:
-                field.is_integer = True
-            return word.text
+            descriptor, word.text = word.text, word.text[1:-1]
+            self._evaluate_word(word)
+            return descriptor
         return word.text if word.is_plain and word.text.isdigit() else ""
 
     def _redirection(self, command: Command, descriptor: str) -> None:
@@ -267,21 +257,20 @@ class _Reader(CommandExaminer):
         self._skip(BLANKS)
         first = self._count
         word = self._word(one_word=True)
+        command.has_input |= match[0].startswith("<")
         if match[0] in ("<<", "<<-"):
             self._refuse_since(first, "it is the delimiter of a here-document", "use a delimiter without data")
             self._here_documents.append(HereDocument(word, match[0] == "<<-", command, self._pipeline))
         elif match[0] == "<<<" or (match[0] == "<" and word.has_process):
-            command.input_fields += word.fields
-            command.input_code = word.text if match[0] == "<<<" else ""
-        elif not word.has_process:
-            for field in self._since(first):
-                field.is_file = True
+            command.input = word.content
+        elif ">" in match[0]:
+            self._facts.written |= {file_name(word): None}
         if match[0] == ">&" and (not descriptor or (descriptor.isdigit() and int(descriptor) == 1)):
             for field in word.fields:
                 instead = f"&> {field.text}" if self._is_bash else f"> {field.text} 2>&1"
                 raise UnsafePlaceError(field, "the shell evaluates the word after >& twice", f"write {instead}")
-            if self._read_names & word.names:
-                command.program = "the shell"
+            if word.unknown:
+                self._note(f"the shell evaluates {word.unknown} twice after >&")
 
     def _read_here_documents(self) -> None:
         pending, self._here_documents = self._here_documents, []
@@ -300,7 +289,7 @@ class _Reader(CommandExaminer):
                 break
             is_continued = not document.is_quoted and (len(line) - len(line.rstrip("\\"))) % 2 == 1
             end = following
-        position = self._position()
+        first, position = self._count, self._position()
         # Without its delimiter a here-document extends to the end of the text.
         limit = end if shown == document.ending else following
         while self._at < limit:
@@ -312,22 +301,19 @@ class _Reader(CommandExaminer):
             elif letter == "\\":
                 self._at += 2
             elif letter == "`":
-                self._backquotes()
+                self._backquotes(Word())
             elif letter == "$":
                 self._dollar(Word(), is_quoted=True)
             else:
                 self._at += 1
         self._at = max(self._at, following)
         if document.is_quoted:
-            self._refuse_since(
-                position.fields,
-                "the shell expands nothing in a here-document with a quoted delimiter",
-                "remove the quotes",
-            )
+            problem = "the shell expands nothing in a here-document with a quoted delimiter"
+            self._refuse_since(first, problem, "remove the quotes")
+        content = self._content(position)
+        self._forget(position)
+        self._outputs.append(content)
         if program := document.command.program or document.pipeline.program:
-            for field in self._printed(position):
-                refuse_input(field, program)
-            code = text[start:end]
-            self._input_code(document.command, code if document.is_quoted else re.sub(r"\\([\\$`])", r"\1", code))
-        self._input += self._printed(position)
-        self._assigned += [(read, self._printed(position)) for read in document.command.read_names]
+            refuse_input(content.fields, program)
+            if content.unknown:
+                self._note(f"{program} executes {content.unknown}")

@@ -9,27 +9,41 @@ import contextlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from cloud_tasks.command_template.fields import MARK, Field, Place
-from cloud_tasks.command_template.program_tables import CODE_VARIABLES
-from cloud_tasks.command_template.words import Position, UnsafePlaceError, Word
+from cloud_tasks.command_template.program_tables import COMPUTED_VARIABLES, NUMBER_OUTPUT, SETUP_OUTPUT
+from cloud_tasks.command_template.words import Content, Facts, UnsafePlaceError, Word, content_of
 
 __all__ = ["ALL_POSITIONAL", "BLANKS", "BLANKS_AND_LINES", "NAME", "WordReader"]
 
 ALL_POSITIONAL = "$@"
 """Name of the positional parameters as a whole, as of a variable."""
-_LAST_ARGUMENT = "_"
-"""Variable with the last argument of the previous command."""
 BLANKS = re.compile(r"(?:[ \t]|\\\n)*")
 BLANKS_AND_LINES = re.compile(r"(?:[ \t\n]|\\\n|#[^\n]*)*")
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)(?:\[.*\])?\+?", re.ASCII | re.DOTALL)
-_PARAMETER = re.compile(r"\$\{([!#]?)(\w+|[@*#?$!-])?(\[[^]\0]*\])?(:?[+=?-])?(:)?", re.ASCII)
+_PARAMETER = re.compile(r"\$\{([!#]?)(\w+|[@*#?$!-])?", re.ASCII)
+_OPERATOR = re.compile(r":?[+=?-]|:")
+_LISTED = re.compile(r"\[[@*]\]|[@*](?=\})")
 _POSITIONAL = re.compile(r"[@*]|[0-9]+", re.ASCII)
-_POSITIONAL_IN_TEXT = re.compile(r"\$\{?([@*0-9])", re.ASCII)
-_EXPANDED = re.compile(r"\$\{?(\w+|[@*])", re.ASCII)
+_POSITIONAL_IN_TEXT = re.compile(r"\$\{?([@*]|[0-9]+)", re.ASCII)
+_SPECIAL = re.compile(r"[?#$!-]")
+_COMPUTED = re.compile(r"\$\(\)|[\w$]\$|\$#?\w|[\\{}*?\0]")
+_NUMBERS = re.compile(r"\{-?[0-9]+\.\.-?[0-9]+(?:\.\.-?[0-9]+)?\}")
 _RANGE = re.compile(r"\{([^{},\s]+?)\.\.([^{},\s]+?)(?:\.\.([^{},\s]+))?\}")
 _END_OF_WORD = " \t\n;&|()<>"
+
+
+class _Position(NamedTuple):
+    """What has been read within the current word."""
+
+    direct: int
+    """Placeholders."""
+    expanded: int
+    """Expansions of variables."""
+    substituted: int
+    """Substitutions."""
 
 
 class WordReader(ABC):
@@ -40,114 +54,131 @@ class WordReader(ABC):
         is_bash: Whether bash runs it; else any POSIX shell.
     """
 
-    def __init__(self, text: str, fields: Sequence[Field], *, is_bash: bool) -> None:
+    def __init__(self, text: str, fields: Sequence[Field], facts: Facts, *, is_bash: bool) -> None:
         self._text = text
         self._all = fields
+        self._facts = facts
         self._is_bash = is_bash
         self._at = 0
         self._count = 0
         """Number of fields that were read."""
         self._arithmetic = 0
         """Number of arithmetic expressions around the current position."""
-        self._assigned: list[tuple[str, Sequence[Field]]] = []
-        self._assigned_texts: list[tuple[str, str]] = []
-        """Texts that are assigned to variables as they are written."""
+        self._direct: list[Field] = []
         self._expanded: list[str] = []
-        """Names of the variables that were expanded."""
-        self._evaluated: list[str] = []
-        """Texts that the shell evaluates as arithmetic, in which names are variables."""
-        self._calls = 0
-        """Number of calls of functions, whose output may have any value."""
-        self._functions: dict[str, str] = {}
-        """Functions, and for each the program in it that reads code from its standard input."""
+        self._substituted: list[Content] = []
+        self._outputs: list[Content] = []
+        """What the commands print that were read, in the innermost substitution."""
 
     @abstractmethod
     def _nested(self, closing: str) -> None:
         """Read commands up to the closing word or parenthesis."""
 
     @abstractmethod
-    def _contents(self) -> Sequence[Field]:
-        """Return the fields whose values commands may print that have been read."""
+    def _code(self, text: str, arguments: Sequence[Word] | None) -> None:
+        """Read code within the command, with its arguments from ``$0`` if it has any of its own."""
 
-    @abstractmethod
-    def _nested_output(self) -> None:
-        """Read the commands of a process substitution that reads the output of others."""
-
-    def _mark_evaluated(self) -> None:
-        """Mark the fields that are assigned to variables which the shell evaluates as arithmetic."""
-        for field in self._fields_of(self._evaluated_names()):
-            field.is_integer = True
-
-    def _evaluated_names(self) -> frozenset[str]:
-        """Return the variables that the shell evaluates as arithmetic, also by way of the text of another one."""
-        names: frozenset[str] = frozenset()
-        found = frozenset(name for text in self._evaluated for name in self._names_in(text))
-        while found - names:
-            names |= found
-            found = frozenset(
-                inner for name, text in self._assigned_texts if name in names for inner in self._names_in(text)
-            )
-        return names
-
-    # -- fields ----------------------------------------------------------------------------------------------------
+    # -- fields and contents ---------------------------------------------------------------------------------------
 
     def _record(self, place: Place) -> None:
         """Set the place of the field at the current position, and pass it."""
         field = self._all[self._count]
         field.place = place
         field.is_integer = bool(self._arithmetic)
+        self._direct.append(field)
         self._count += 1
         self._at += 1
 
-    def _since(self, first: int) -> Sequence[Field]:
-        return self._all[first : self._count]
+    def _position(self) -> _Position:
+        return _Position(len(self._direct), len(self._expanded), len(self._substituted))
 
-    def _fields_of(self, names: Iterable[str]) -> Sequence[Field]:
-        """Return the fields whose values were assigned to variables."""
-        wanted = frozenset(names)
-        last = self._contents() if _LAST_ARGUMENT in wanted else ()
-        return [*(field for name, fields in self._assigned if name in wanted for field in fields), *last]
+    def _content(self, start: _Position) -> Content:
+        """Return what may be in a text that was read since a position."""
+        names = self._expanded[start.expanded :]
+        special = next((name for name in names if name in COMPUTED_VARIABLES), "")
+        return content_of(
+            (
+                Content(tuple(self._direct[start.direct :])),
+                *self._facts.contents(names),
+                *self._substituted[start.substituted :],
+                Content(unknown=f"${special}" if special else ""),
+            )
+        )
 
-    def _position(self) -> Position:
-        return Position(self._count, len(self._expanded), self._calls)
+    def _forget(self, start: _Position) -> None:
+        """Forget what was read since a position: it is in no word."""
+        del self._direct[start.direct :], self._expanded[start.expanded :], self._substituted[start.substituted :]
 
-    def _printed(self, start: Position, end: Position | None = None) -> Sequence[Field]:
-        """Return the fields that may be in the output of the commands between two positions."""
-        end = end or self._position()
-        written = [field for field in self._all[start.fields : end.fields] if not field.is_file]
-        called = self._contents() if end.calls > start.calls else ()
-        return [*written, *self._fields_of(self._expanded[start.expanded : end.expanded]), *called]
+    def _note(self, reason: str) -> None:
+        """Note why values must be plain text."""
+        self._facts.plain = self._facts.plain or reason
 
     def _expand(self, name: str) -> None:
-        """Note the expansion of a variable."""
-        self._expanded.append(self._positional_name(name) if _POSITIONAL.fullmatch(name) else name)
+        """Note the expansion of a variable; all positional parameters have one name, most also one of their own."""
+        if _POSITIONAL.fullmatch(name):
+            self._expanded.append(ALL_POSITIONAL)
+            name = ALL_POSITIONAL if name in "@*1" and not re.search(r"\bshift\b", self._text) else f"${name}…"
+        self._expanded.append(name)
 
-    def _positional_name(self, name: str) -> str:
-        """Return the name under which a positional parameter is noted; one for all if they are shifted."""
-        return ALL_POSITIONAL if name in "@*" or re.search(r"\bshift\b", self._text) else f"${name}"
+    def _evaluate(self, text: str, start: _Position) -> None:
+        """Note that the shell evaluates text, and what was read since a position, as arithmetic."""
+        names = [*self._names_in(text), *self._expanded[start.expanded :]]
+        self._facts.evaluated |= dict.fromkeys(names)
+        for content in self._substituted[start.substituted :]:
+            self._note_evaluated(content)
+        # In arithmetic, asterisks and question marks are operators.
+        self._check_evaluated(re.sub(r"[*?{}]", " ", text))
+
+    def _note_evaluated(self, content: Content) -> None:
+        if content.fields or content.unknown:
+            origin = content.unknown or f"text with {content.fields[0].text}"
+            self._note(f"the shell evaluates {origin} as arithmetic")
+
+    def _check_evaluated(self, text: str) -> None:
+        """Note that the shell evaluates text as arithmetic in which names of variables may be computed."""
+        if text.strip() != "$" and _COMPUTED.search(_NUMBERS.sub("", text)):
+            self._note_evaluated(Content(unknown="computed text"))
+
+    def _evaluate_word(self, word: Word) -> None:
+        """Note that the shell evaluates a word as arithmetic."""
+        for field in word.fields if word.is_direct else ():
+            field.is_integer = True
+        self._facts.evaluated |= dict.fromkeys((*word.names, *self._names_in(word.text)))
+        self._note_evaluated(Content(() if word.is_direct or word.text == "$" else word.fields, word.unknown))
+        self._check_evaluated(word.text.replace(MARK, ""))
 
     def _names_in(self, text: str) -> Iterable[str]:
         """Return the variables in text that the shell evaluates as arithmetic."""
-        return [*NAME.findall(text), *map(self._positional_name, _POSITIONAL_IN_TEXT.findall(text))]
+        return [*NAME.findall(text), *([ALL_POSITIONAL] if _POSITIONAL_IN_TEXT.search(text) else ())]
 
-    def _assign(self, name: str, fields: Sequence[Field], text: str = "") -> None:
-        """Note the assignment of fields, and of text around them, to a variable."""
-        if fields and name in CODE_VARIABLES:
-            raise UnsafePlaceError(
-                fields[0],
-                f"programs read code from the variable {name}",
-                "use a variable of another name, or a fixed value",
-            )
-        self._assigned.append((name, fields))
-        self._assigned_texts.append((name, text))
+    def _mark_evaluated(self) -> None:
+        """Mark the fields that are values of variables which the shell evaluates as arithmetic."""
+        names = list(self._facts.evaluated)
+        for name in names:
+            if name in COMPUTED_VARIABLES:
+                self._note_evaluated(Content(unknown=f"${name}"))
+            variable = self._facts.variables.get(name)
+            if variable is None:
+                continue
+            for field in variable.exact:
+                field.is_integer = True
+            others = tuple(field for field in variable.fields if field not in variable.exact)
+            self._note_evaluated(Content(others, variable.unknown))
+            for text in variable.texts:
+                self._check_evaluated("" if text == MARK else text)
+            found = [*variable.names, *(inner for text in variable.texts for inner in self._names_in(text))]
+            names += [inner for inner in dict.fromkeys(found) if inner not in self._facts.evaluated]
+            self._facts.evaluated |= dict.fromkeys(found)
 
     def _refuse_since(self, first: int, problem: str, remedy: str) -> None:
         if self._count > first:
             raise UnsafePlaceError(self._all[first], problem, remedy)
 
     def _unclosed(self, closing: str) -> UnsafePlaceError:
-        field = self._all[0] if self._all else Field("", is_known=True)
-        return UnsafePlaceError(field, f"the command has an opening without the closing {closing}", "close it")
+        return self._malformed(f"the command has an opening without the closing {closing}", "close it")
+
+    def _malformed(self, problem: str, remedy: str) -> UnsafePlaceError:
+        return UnsafePlaceError(self._all[0] if self._all else Field("", is_known=True), problem, remedy)
 
     # -- words ------------------------------------------------------------------------------------------------------
 
@@ -172,14 +203,16 @@ class WordReader(ABC):
             elif letter == "$":
                 self._dollar(word, is_quoted=False)
             elif letter == "`":
-                word.substituted = self._backquotes()
-                word.text += "$()"
+                self._backquotes(word)
+                word.splits = True
             elif letter in "<>" and text.startswith("(", self._at + 1):
                 self._process_substitution(word)
             elif letter in _END_OF_WORD:
                 break
             elif letter == "[" and may_assign and not word.is_quoted and NAME.fullmatch(word.text):
-                self._subscript(word)
+                self._at += 1
+                self._arithmetic_until("]")
+                word.text += "[]"
             elif letter == "=" and may_assign and not word.assigned and (name := _ASSIGNED.fullmatch(word.text)):
                 word.assigned = name[1]
                 word.text += "="
@@ -193,9 +226,9 @@ class WordReader(ABC):
         if word.assigned and not word.value:
             word.value = word.text.partition("=")[2]
         if MARK in word.text and not word.is_quoted:
-            self._check_range(word.text, self._since(start.fields))
+            self._check_range(word.text, self._direct[start.direct :])
         word.names = frozenset(self._expanded[start.expanded :])
-        word.fields = self._printed(start)
+        word.fields, word.unknown, _ = self._content(start)
         return word
 
     def _check_range(self, text: str, fields: Sequence[Field]) -> None:
@@ -248,15 +281,14 @@ class WordReader(ABC):
             elif letter == "$":
                 self._dollar(word, is_quoted=True)
             elif letter == "`":
-                word.substituted = self._backquotes()
-                word.text += "$()"
+                self._backquotes(word)
             else:
                 self._quoted_letter(word, Place.DOUBLE, '"')
         self._at += 1
 
-    def _backquotes(self) -> str:
-        """Read a command substitution in backquotes; return its text."""
-        first = self._count
+    def _backquotes(self, word: Word) -> None:
+        """Read a command substitution in backquotes."""
+        first, position, outputs = self._count, self._position(), len(self._outputs)
         self._at += 1
         start = self._at
         inner = Word()
@@ -267,18 +299,35 @@ class WordReader(ABC):
                 self._quoted_letter(inner, Place.WORD, "`")
         self._at += 1
         self._refuse_since(first, "it stands inside backquotes", "use $(…) instead")
-        code = self._text[start : self._at - 1]
-        for name in _EXPANDED.findall(code):
-            self._expand(name)
-        self._calls += not self._functions.keys().isdisjoint(re.findall(r"[^\s;|&()$`]+", code))
-        return code
+        code = re.sub(r"\\([\\$`])", r"\1", self._text[start : self._at - 1])
+        self._code(code, None)
+        self._substitution(word, code, position, outputs)
+
+    def _substitution(self, word: Word, code: str, start: _Position, outputs: int) -> None:
+        """Note a command substitution that was read, in a word."""
+        printed = content_of(self._outputs[outputs:])
+        del self._outputs[outputs:]
+        self._forget(start)
+        defined = not self._facts.functions.keys().isdisjoint(re.findall(r"[\w-]+", code))
+        is_number = not defined and NUMBER_OUTPUT.fullmatch(code) is not None
+        if not is_number and (defined or not SETUP_OUTPUT.fullmatch(code)):
+            # Text that is written in the command may be the name of a variable.
+            self._substituted.append(printed if any(printed) else Content(unknown="the output of a command"))
+        word.has_expansion = True
+        word.substituted = code
+        word.text += "$#" if is_number else "$()"
 
     def _process_substitution(self, word: Word) -> None:
-        start = self._position()
-        is_output = self._text.startswith(">", self._at)
+        start, outputs, arithmetic = self._position(), len(self._outputs), self._arithmetic
         self._at += 2
-        self._nested_output() if is_output else self._nested(")")
-        word.has_process = word.has_process or bool(self._printed(start))
+        self._arithmetic = 0
+        self._nested(")")
+        self._arithmetic = arithmetic
+        printed = self._outputs[outputs:] or [Content(unknown="the output of a command")]
+        del self._outputs[outputs:]
+        self._forget(start)
+        self._substituted.append(content_of(printed))
+        word.has_process = True
         word.text += "<()"
 
     def _comment(self) -> None:
@@ -301,24 +350,24 @@ class WordReader(ABC):
 
     def _dollar(self, word: Word, *, is_quoted: bool) -> None:
         text, at = self._text, self._at
-        word.has_expansion = True
         if text.startswith("$((", at) and self._try_arithmetic(3):
-            word.text += "$()"
+            word.text += "$#"
         elif text.startswith("$(", at):
+            start, outputs, arithmetic = self._position(), len(self._outputs), self._arithmetic
             self._at += 2
+            self._arithmetic = 0
             self._nested(")")
-            word.substituted = text[at + 2 : self._at - 1]
-            word.text += "$()"
+            self._arithmetic = arithmetic
+            self._substitution(word, text[at + 2 : self._at - 1], start, outputs)
         elif text.startswith("${", at):
-            self._parameter(is_quoted=is_quoted)
-            word.text += "$"
+            self._parameter(word, is_quoted=is_quoted)
         elif text.startswith("$[", at):
             self._at += 2
             self._arithmetic_until("]")
-            word.text += "$()"
+            word.text += "$#"
         elif text.startswith("$'", at) and not is_quoted:
             if not self._is_bash:
-                raise UnsafePlaceError(self._all[0], "shells read the $'…' in the command differently", "use bash")
+                raise self._malformed("shells read the $'…' in the command differently", "use bash")
             self._ansi_quotes(word)
         elif text.startswith('$"', at) and not is_quoted:
             self._at += 1
@@ -327,18 +376,61 @@ class WordReader(ABC):
             name = NAME.match(text, at + 1) or _POSITIONAL.match(text, at + 1, at + 2)
             if name is not None:
                 self._expand(name[0])
-            word.text += "$"
-            self._at += 1
+            special = name or _SPECIAL.match(text, at + 1)
+            word.text += "$" if special is name else "$()" if special and special[0] == "-" else "$#"
+            self._at = special.end() if special else at + 1
+        word.has_expansion = True
+        word.splits |= not is_quoted and not text.startswith(("$'", '$"'), at)
 
-    def _parameter(self, *, is_quoted: bool) -> None:
-        first, match = self._count, _PARAMETER.match(self._text, self._at)
+    def _parameter(self, word: Word, *, is_quoted: bool) -> None:
+        """Read ``${…}``."""
+        match = _PARAMETER.match(self._text, self._at)
         assert match is not None
+        prefix, name = match[1], match[2] or ""
+        self._at = match.end()
+        listed = _LISTED.match(self._text, self._at)
+        if listed is not None:
+            self._at = listed.end()
+        has_subscript = listed is None and bool(name) and self._text.startswith("[", self._at)
+        if has_subscript:
+            self._at += 1
+            self._arithmetic_until("]")
+        is_keys = prefix == "!" and listed is not None
+        # The length of a value is a number.
+        if name and prefix != "#" and not is_keys:
+            self._expand(name)
+        is_pure = not (prefix or has_subscript) and self._text.startswith("}", self._at)
+        operator = _OPERATOR.match(self._text, self._at)
+        first, start, begins = self._count, self._position(), self._at
+        if operator is not None:
+            self._at = operator.end()
         # Within double quotes, apostrophes in a default value are plain characters, but not for bash.
-        has_quotes = self._is_bash or not (is_quoted and match[4])
-        self._expand(match[2] or "")
-        self._evaluated.append(match[3] or "")
-        start = self._at = match.end()
-        position, inner = self._position(), Word()
+        has_quotes = self._is_bash or not (is_quoted and operator and operator[0] != ":")
+        self._parameter_word(has_quotes=has_quotes, is_quoted=is_quoted)
+        rest = self._text[begins : self._at]
+        if operator is not None and "=" in operator[0]:
+            self._facts.assign(name, self._content(start), rest[len(operator[0]) :], names=self._expanded[start[1] :])
+        if operator is not None and operator[0] == ":":
+            self._evaluate(rest, start)
+        if rest == "@P":
+            self._note("the shell evaluates the value of ${…@P}")
+        if is_keys and (self._facts.has_keys or self._text[begins - 1] != "]"):
+            self._substituted.append(Content(unknown="the keys of an array"))
+        elif prefix == "!" and name and not is_keys:
+            self._note(f"the shell evaluates the name of the variable in ${{!{name}}}")
+            self._substituted.append(Content(unknown=f"${{!{name}}}"))
+        is_default = bool(self._arithmetic) and operator is not None and operator[0] != ":"
+        if is_default:
+            self._evaluate(rest, start)
+        self._at += 1
+        is_number = prefix == "#" or (is_keys and not self._facts.has_keys)
+        word.text += "$#" if is_number else "$" if is_pure or is_default else "$()"
+        self._refuse_since(
+            first, "it stands inside ${…}", "assign the value to a variable first, as in: value={name}; echo ${value#x}"
+        )
+
+    def _parameter_word(self, *, has_quotes: bool, is_quoted: bool) -> None:
+        inner = Word()
         while not self._text.startswith("}", self._at):
             letter = self._text[self._at : self._at + 1]
             if letter == "\\":
@@ -350,35 +442,25 @@ class WordReader(ABC):
             elif letter == "$":
                 self._dollar(inner, is_quoted=is_quoted)
             elif letter == "`":
-                self._backquotes()
+                self._backquotes(inner)
             else:
                 self._quoted_letter(inner, Place.WORD, "}")
-        rest = self._text[start : self._at]
-        if match[4] and "=" in match[4]:
-            self._assign(match[2] or "", self._printed(position), rest)
-        if match[5]:
-            self._evaluated.append(rest)
-        if match[1] == "!" or rest == "@P":
-            self._evaluated.append(match[2] or "")
-        self._at += 1
-        self._refuse_since(
-            first, "it stands inside ${…}", "assign the value to a variable first, as in: value={name}; echo ${value#x}"
-        )
 
     def _try_arithmetic(self, length: int) -> bool:
         """Read arithmetic that ends with ``))``; if it is none, as in ``((a); b)``, read nothing and return False."""
-        state = (self._at, self._count, len(self._evaluated), len(self._expanded))
+        at, count, start, outputs = self._at, self._count, self._position(), len(self._outputs)
         self._at += length
         with contextlib.suppress(UnsafePlaceError):
             if self._arithmetic_until("))"):
                 return True
-        self._at, self._count = state[:2]
-        del self._evaluated[state[2] :], self._expanded[state[3] :]
+        self._at, self._count = at, count
+        self._forget(start)
+        del self._outputs[outputs:]
         return False
 
     def _arithmetic_until(self, closing: str) -> bool:
-        """Read arithmetic and what closes it; return whether it is closed."""
-        start, depth, inner = self._at, 0, Word()
+        """Read arithmetic and what closes it; return whether it is closed. Its result is a number."""
+        start, depth, inner = self._position(), 0, Word()
         opening = "[" if closing == "]" else "("
         self._arithmetic += 1
         try:
@@ -395,40 +477,38 @@ class WordReader(ABC):
                 elif letter == "$":
                     self._dollar(inner, is_quoted=True)
                 elif letter == "`":
-                    self._backquotes()
+                    self._backquotes(inner)
                 elif letter == closing[0] and not depth:
-                    is_closed = self._text.startswith(closing, self._at)
-                    self._evaluated.append(self._text[start : self._at])
+                    if not self._text.startswith(closing, self._at):
+                        self._at += len(closing)
+                        return False
                     self._at += len(closing)
-                    return is_closed
+                    self._evaluate(inner.text, start)
+                    self._forget(start)
+                    return True
                 else:
                     depth += (letter == opening) - (letter == closing[0])
+                    inner.text += letter
                     self._at += 1
             return False
         finally:
             self._arithmetic -= 1
 
-    def _subscript(self, word: Word) -> None:
-        """Read the subscript of an assignment to a member of an array."""
-        start = self._at
-        self._at += 1
-        self._arithmetic_until("]")
-        word.text += self._text[start : self._at]
-
     def _array(self, word: Word) -> None:
         """Read the members of an array."""
         self._at += 1
+        word.members = []
         while self._at < len(self._text):
             self._skip(BLANKS_AND_LINES)
             if self._text.startswith(")", self._at):
                 break
             before = self._at
+            has_subscript = self._text.startswith("[", self._at)
+            if has_subscript:
+                self._at += 1
+                self._arithmetic_until("]")
             member = self._word()
-            if member.text.startswith("["):
-                subscript = member.text.partition("]=")[0]
-                for field in member.fields[: subscript.count(MARK) if member.is_direct else None]:
-                    field.is_integer = True
-                self._evaluated.append(subscript)
+            member.has_expansion |= has_subscript
             word.value += f" {member.text}"
             word.members = [*word.members, member]
             if self._at == before:

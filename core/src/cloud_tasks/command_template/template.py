@@ -3,7 +3,9 @@
 Invariants, each with a property test that runs bash and a POSIX shell:
 
 1. Whatever the data, programs receive exactly the text around a placeholder and its value; the shell never parses it.
-2. A template in which a value would not be data is refused before the first task, with what to write instead.
+2. A template in which a value would certainly be code is refused before the first task, with what to write instead.
+3. Where a shell might evaluate text again on a way that is not followed, only plain values are accepted: text that no
+   shell splits, expands or executes. A task with another value fails without running.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from cloud_tasks.command_template.fields import (
     names_of,
     split_template,
 )
-from cloud_tasks.command_template.program_tables import BUILT_INS
+from cloud_tasks.command_template.program_tables import BUILT_INS, DECODER
 from cloud_tasks.command_template.rewrite import with_arguments
 from cloud_tasks.command_template.script import Variables, quoted_value
 from cloud_tasks.command_template.shell_syntax import read_places
@@ -45,6 +47,9 @@ _GO_TEMPLATE = re.compile(r"(?<!\{)\{\{-?\s*(?:\w+ +)?\.[^{}]*\}\}(?!\})")
 """A template of Docker, Kubernetes and others: ``{{.Name}}``."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
+_PLAIN = re.compile(r"(?:[+-](?=\.?[0-9]))?(?:[A-Za-z0-9_./:,%@=][A-Za-z0-9_./:,%@=+-]*)?", re.ASCII)
+"""Text that no shell splits, expands or executes, and that is no option."""
+_PLAIN_HINT = "use letters, digits and _./:,%@=+- only, or a script that takes the value as its argument"
 _MAX_SUGGESTED = 8
 _MAX_LINE = 1000
 """Characters of a line that is kept with an event."""
@@ -66,6 +71,10 @@ class _Parsed(NamedTuple):
     """Text before, between and after the placeholders."""
     fields: Sequence[Field]
     unsafe: UnsafePlaceError | None
+    plain: str
+    """Why values must be plain text; nothing if they may be any."""
+    separators: str
+    """Characters that plain text does not have because the command splits words there."""
 
 
 class CommandTemplate:
@@ -168,7 +177,20 @@ class CommandTemplate:
                 raise self._unknown(field, values)
         if (unsafe := parsed.unsafe) is not None:
             raise self._unsafe(unsafe)
+        if parsed.plain:
+            self._check_plain(parsed, values)
         return parsed.parts, parsed.fields
+
+    def _check_plain(self, parsed: _Parsed, values: Mapping[str, Any]) -> None:
+        """Raise `InputError` for a value that is not plain text, also if it is the task's id, which is a variable."""
+        used = [field for field in parsed.fields if field.place is not Place.COMMENT and field.unsafe is None]
+        for field in (*used, *([Field("task_id", is_known=True)] if "task_id" in values else ())):
+            texts = field_texts(find_value(field.name, values))
+            for text in texts if isinstance(texts, tuple) and field.place is Place.WORD else (texts,):
+                text = " ".join(text) if isinstance(text, tuple) else text
+                if not _PLAIN.fullmatch(text) or any(letter in text for letter in parsed.separators):
+                    problem = f'{field.text} has the value "{_shortened(text)}", which is not plain text'
+                    raise self._error(f"{problem}, and {parsed.plain}", _PLAIN_HINT)
 
     def _unsafe(self, error: UnsafePlaceError) -> InputError:
         remedy = error.remedy if error.shell_code is None else f"use {with_arguments(*error.shell_code)}"
@@ -178,12 +200,17 @@ class CommandTemplate:
         parsed = self._parsed.get(known)
         if parsed is None:
             text, fields = split_template(self.text, known)
-            unsafe = None
+            unsafe, plain, separators = None, "", ""
             try:
-                read_places(text, fields, is_bash=self._is_bash)
+                facts = read_places(text, fields, is_bash=self._is_bash)
+                plain, separators = facts.plain, "".join(facts.separators)
+                if plain and fields and (decoder := DECODER.search(text)) is not None:
+                    problem = f"{plain}, and {decoder[0].split()[0]} makes any text from a value"
+                    raise UnsafePlaceError(fields[0], problem, "decode it in a script")
             except UnsafePlaceError as error:
-                unsafe = error
-            parsed = self._parsed[known] = _Parsed(text.split(MARK), fields, unsafe)
+                # Without a field, the shell reports the error.
+                unsafe = error if error.field.name or fields else None
+            parsed = self._parsed[known] = _Parsed(text.split(MARK), fields, unsafe, plain, separators)
         return parsed
 
     def _texts(self, field: Field, values: Mapping[str, Any]) -> tuple[str, ...] | str:
@@ -196,6 +223,9 @@ class CommandTemplate:
             raise self._unsafe(field.unsafe)
         if isinstance(texts, tuple) and (field.place is not Place.WORD or field.is_integer):
             texts = " ".join(texts)
+        if field.is_program and isinstance(texts, tuple) and len(texts) > 1:
+            problem = f"the value of {field.text}, the name of the program, is a list"
+            raise self._error(problem, "use one text, and further fields for the arguments")
         for text in (texts,) if isinstance(texts, str) else texts:
             self._check_text(field, text)
         if field.is_integer:
@@ -251,6 +281,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _shortened(text: str) -> str:
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
