@@ -32,7 +32,7 @@ from cloud_tasks.controller.event_loop import sleep
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.queue_recovery import QueueRecovery
-from cloud_tasks.model import Instance, InstanceState, InstanceType, JobPhase, LaunchRequest, Money
+from cloud_tasks.model import Instance, InstanceState, InstanceType, JobPhase, Money
 from cloud_tasks.plugin import Compute
 from cloud_tasks.store import Store
 
