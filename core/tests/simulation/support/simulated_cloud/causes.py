@@ -16,6 +16,8 @@ __all__ = ["has_cause"]
 _STARTS = "preemption at boot"
 """Dial that requires to tell failed starts from other ends."""
 
+_LOST = (EndCause.PREEMPTED, EndCause.CANCELED)
+"""Causes by which the provider ends an instance."""
 _COMMITMENT = timedelta(minutes=20)
 """Time whose price may be left of a budget that pays for no more instances: start, checks, and termination."""
 _TASKS = 8
@@ -84,8 +86,10 @@ class _Causes:
         return bool(self._is_shared or faults.outages or faults.calls.queue_delay or faults.calls.worker_credentials)
 
     def of_preemptions(self) -> bool:
-        lost = (EndCause.PREEMPTED, EndCause.CANCELED)
-        return self._silent_channel() or any(i.end_cause in lost for i in self._cloud.all_instances.values())
+        return self._silent_channel() or any(i.end_cause in _LOST for i in self._cloud.all_instances.values())
+
+    def of_cancellations(self) -> bool:
+        return any(i.end_cause in _LOST for i in self._cloud.all_instances.values())
 
     def of_refusals(self) -> bool:
         return self._scenario.faults.launches.refusals is not None
@@ -99,6 +103,7 @@ _REASONS: tuple[tuple[re.Pattern[str], Callable[[_Causes], bool]], ...] = (
     (re.compile("exited before the worker started|no heartbeat"), _Causes.of_failed_starts),
     (re.compile("terminated before any task finished"), _Causes.of_ends),
     (re.compile("were preempted before any task finished"), _Causes.of_preemptions),
+    (re.compile("were canceled while they were pending"), _Causes.of_cancellations),
     (re.compile("DENIED|may not launch|refused"), _Causes.of_refusals),
     (re.compile("another (controller|run|owner)|taken over|somebody-else"), _Causes.of_rival),
 )

@@ -137,7 +137,7 @@ class Simulation:
         """Stop all faults."""
         self._world.calm()
         self._points.left = self._errors.left = 0
-        self._deadline = START + _END
+        self._deadline = self._world.loop.now() + _END
 
     def run(self) -> SimulationResult:
         """Run the job to its end, and check the result.
@@ -254,7 +254,8 @@ class Simulation:
         """Let other controllers end before the job is continued, as the reason of the abort advises."""
         until = self._world.loop.now() + _END
         while self._has_rivals() and self._world.loop.now() < until:
-            self._world.loop.run_for(timedelta(minutes=1))
+            self._world.loop.run_for(timedelta(hours=1))
+            self._world.repair()
         self._deadline = max(self._deadline, self._world.loop.now() + timedelta(hours=1))
 
     def _choose_place(self) -> None:

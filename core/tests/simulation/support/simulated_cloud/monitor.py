@@ -292,7 +292,7 @@ class Monitor:
 
     def _is_draining(self, record: InstanceRecord) -> bool:
         """Return whether the worker of an instance takes no more tasks."""
-        if record.deadline is None or record.is_pending:
+        if record.deadline is None:
             return False
         policy = Policy(limits=self._scenario.limits, max_runtime=self._scenario.max_runtime)
         deadline = record.current_deadline or record.deadline

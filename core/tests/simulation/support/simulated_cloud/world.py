@@ -264,8 +264,15 @@ class World:
         self._locked_until = START
         for queue in (self.tasks, self.events):
             queue.faults = CALM
-        # Its types stay what they are, and its prices change no more.
-        self.cloud.faults = attrs.evolve(CALM, money=attrs.evolve(self.cloud.faults.money, price_interval=None))
+        # Its types and its listings stay what they are, and its prices change no more.
+        money, launches = self.cloud.faults.money, self.cloud.faults.launches
+        self.cloud.faults = attrs.evolve(
+            CALM,
+            money=attrs.evolve(money, price_interval=None),
+            launches=attrs.evolve(
+                CALM.launches, shows_pending=launches.shows_pending, names_times=launches.names_times
+            ),
+        )
         proxies = (self.task_calls, self.event_calls, self.cloud_calls, self._worker_task_calls)
         for proxy in (*proxies, self._worker_event_calls):
             proxy.faults = CALM
