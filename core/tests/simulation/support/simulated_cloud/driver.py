@@ -196,6 +196,7 @@ class Simulation:
         earlier = [TaskMessage(task_id=f"task-{n:07}", data={"earlier": n}) for n in range(self._scenario.tasks // 2)]
         self._world.tasks.send([encode_task_message(message) for message in earlier])
         self._world.cloud.add_unmanaged(self._offers[0].offer)
+        self._world.loop.run_for(self._scenario.faults.listing_lag)
 
     def _set_up(self) -> None:
         """Load and publish the job, as a run does before its controller; a crash leads to another attempt."""

@@ -115,7 +115,11 @@ class Monitor:
             raise InvariantViolation(f"2: launched {request.client_token} without a committed intent")
         assert self.cloud is not None
         visible = self._now() - _TIME_TO_STOP
-        others = [i for i in self.cloud.existing() if i.is_rival and i.is_alive and i.created_at < visible]
+        others = [
+            i
+            for i in self.cloud.existing()
+            if i.is_rival and i.is_alive and i.created_at < visible and not self.cloud.is_silent(i.offer.zone)
+        ]
         if others and self._running_since is not None and self._running_since < visible:
             raise InvariantViolation(f"9: launched {request.client_token} beside {others[0].instance_id}")
         kind, slots = request.offer.instance_type, int(request.labels["slots"])
@@ -244,7 +248,7 @@ class Monitor:
         if self._running_since is None or self.cloud is None:
             return
         now, calls = self._now(), self._scenario.faults.calls
-        if self.cloud.ours() or self.cloud.lists_nothing:
+        if self.cloud.ours() or self.cloud.lists_nothing or self.cloud.needs_silent_zone():
             self._refused_since = now
         elif now - max(self._running_since, self._refused_since) > _GIVE_UP and self.cloud.refuses_everything:
             raise InvariantViolation(f"10: every launch is refused, and the run goes on after {_GIVE_UP}")
