@@ -28,7 +28,7 @@ _REFUSED = "refused"
 class Answers:
     """A backend whose server does not answer: each call raises, except those with an answer of their own."""
 
-    def __init__(self, error: Callable[[], Exception], **answers: object) -> None:
+    def __init__(self, error: Callable[[], Exception], **answers: Any) -> None:
         self._error = error
         self._answers = answers
 
@@ -52,7 +52,7 @@ def _refused() -> Answers:
 def queue_subject(kind: type[MemoryQueue]) -> QueueSubject:
     """Return a faulty queue as a subject. The class may have `check`, `restart`, `unreachable` and `refused`."""
     provider = MemoryProvider()
-    failures = {
+    failures: dict[str | None, Callable[[], Any]] = {
         _UNREACHABLE: getattr(kind, "unreachable", _away),
         _REFUSED: getattr(kind, "refused", _refused),
     }
@@ -85,7 +85,7 @@ class ConsoleCompute(MemoryCompute):
 
     def console(self, instance_id: str) -> str:
         """Return the whole output of a script."""
-        return getattr(self._state, "consoles", {}).get(instance_id, "")
+        return str(getattr(self._state, "consoles", {}).get(instance_id, ""))
 
     def launch(self, request: LaunchRequest) -> Instance:
         instance = super().launch(request)
@@ -97,15 +97,13 @@ class ConsoleCompute(MemoryCompute):
         return instance
 
 
-def compute_subject(
-    kind: type[MemoryCompute], provider: MemoryProvider | None = None, **traits: object
-) -> ComputeSubject:
+def compute_subject(kind: type[MemoryCompute], provider: MemoryProvider | None = None, **traits: Any) -> ComputeSubject:
     """Return a faulty compute backend as a subject. The class may have `check`, `check_launch`, `unreachable` and
     `refused`."""
     provider = provider or MemoryProvider()
     offer = MemoryPricing(provider.instances).price(memory_requests(provider)[:1])[0]
     assert isinstance(offer, Offer)
-    failures = {
+    failures: dict[str | None, Callable[[], Any]] = {
         _UNREACHABLE: getattr(kind, "unreachable", _away),
         _REFUSED: getattr(kind, "refused", _refused),
     }
@@ -114,6 +112,9 @@ def compute_subject(
     @contextmanager
     def open_broken(settings: Any, context: ComputeContext) -> Iterator[Compute]:
         yield failures[settings]() if settings in failures else kind(instances)
+
+    def end_foreign(instance_id: str) -> None:
+        instances.records.pop(instance_id, None)
 
     def elsewhere(request: LaunchRequest) -> LaunchRequest:
         return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="moon-a"))
@@ -130,7 +131,7 @@ def compute_subject(
         offer=offer,
         runs_scripts=issubclass(kind, ConsoleCompute),
         foreign=instances.start_unmanaged,
-        end_foreign=lambda instance_id: instances.records.pop(instance_id, None) and None,
+        end_foreign=end_foreign,
         refusals=(Refusal(request=elsewhere, scope=RefusalScope.ZONE),),
         advance=provider.clock.advance,
         patience=timedelta(seconds=0.1),
