@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
-import pytest
+from contract_subjects import compute_subject, hold_to, memory_requests, queue_subject
 
 from cloud_tasks.convert import event_to_json
-from cloud_tasks.errors import InputError, NotFoundError, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import (
-    BootDisk,
     Event,
     Headroom,
     Instance,
@@ -30,8 +29,6 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.plugin import (
     CheckContext,
-    Compute,
-    ComputeContext,
     Delivery,
     Depth,
     EventSink,
@@ -40,8 +37,6 @@ from cloud_tasks.plugin import (
     Finding,
     Pricing,
     PricingContext,
-    Queue,
-    QueueContext,
     SendFailure,
     TaskSource,
     TaskSourceBackend,
@@ -49,14 +44,11 @@ from cloud_tasks.plugin import (
 )
 from cloud_tasks.testing import (
     ComputeContract,
-    ComputeSubject,
     EventSinkContract,
     EventSinkSubject,
     PricingContract,
     PricingSubject,
     QueueContract,
-    QueueSubject,
-    Refusal,
     TaskSourceContract,
     TaskSourceSubject,
 )
@@ -65,21 +57,6 @@ from cloud_tasks.testing.fakes.memory_compute import MemoryCompute, MemoryPricin
 from cloud_tasks.testing.fakes.memory_queue import MemoryQueue
 
 # Queues
-
-
-def broken_queue(kind: type[MemoryQueue]) -> QueueSubject:
-    provider = MemoryProvider()
-
-    @contextmanager
-    def open_broken(settings: Any, context: QueueContext) -> Iterator[Queue]:
-        yield kind(provider.queues, provider.queue.traits, name=context.name, lease=context.lease)
-
-    return QueueSubject(
-        backend=attrs.evolve(provider.queue, open=open_broken, check=getattr(kind, "check", None)),
-        lease=timedelta(seconds=30),
-        advance=provider.clock.advance,
-        patience=timedelta(seconds=0.1),
-    )
 
 
 class ForgetsTheQueue(MemoryQueue):
@@ -267,44 +244,6 @@ class DepthIsAGuess(MemoryQueue):
 
 
 # Computes
-
-_FIRST_ZONE = "memory-a"
-
-
-def memory_requests(provider: MemoryProvider) -> list[OfferRequest]:
-    disk = BootDisk(disk_type="", size_gb=1)
-    return [
-        OfferRequest(instance_type=each, zone=_FIRST_ZONE, provisioning_model=provisioning_model, boot_disk=disk)
-        for each, provisioning_model in itertools.product(provider.instances.types, ProvisioningModel)
-    ]
-
-
-def broken_compute(kind: type[MemoryCompute]) -> ComputeSubject:
-    provider = MemoryProvider()
-    offer = MemoryPricing(provider.instances).price(memory_requests(provider)[:1])[0]
-    assert isinstance(offer, Offer)
-
-    @contextmanager
-    def open_broken(settings: Any, context: ComputeContext) -> Iterator[Compute]:
-        yield kind(provider.instances)
-
-    def elsewhere(request: LaunchRequest) -> LaunchRequest:
-        return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="moon-a"))
-
-    return ComputeSubject(
-        backend=attrs.evolve(
-            provider.compute,
-            open=open_broken,
-            check=getattr(kind, "check", None),
-            check_launch=getattr(kind, "check_launch", None),
-        ),
-        offer=offer,
-        runs_scripts=False,
-        foreign=provider.instances.start_unmanaged,
-        refusals=(Refusal(request=elsewhere, scope=RefusalScope.ZONE),),
-        advance=provider.clock.advance,
-        patience=timedelta(seconds=0.1),
-    )
 
 
 class PreventsLaunchesThatWork(MemoryCompute):
@@ -646,22 +585,12 @@ class Miscounts(RangeSource):
         return 4
 
 
-def _hold_to(contract: type, make: Callable[[Any], object], kinds: Sequence[type[Any]]) -> None:
-    for kind in kinds:
-
-        def subject(self: object, kind: type[Any] = kind) -> object:
-            return make(kind)
-
-        name = f"Test{kind.__name__}"
-        globals()[name] = type(name, (contract,), {"subject": pytest.fixture(subject), "__module__": __name__})
-
-
 def _broken(base: type[Any]) -> list[type[Any]]:
     return [kind for kind in base.__subclasses__() if kind.__module__ == __name__]
 
 
-_hold_to(QueueContract, broken_queue, _broken(MemoryQueue))
-_hold_to(ComputeContract, broken_compute, _broken(MemoryCompute))
-_hold_to(PricingContract, broken_pricing, _broken(MemoryPricing))
-_hold_to(EventSinkContract, broken_sink, _broken(ListSink))
-_hold_to(TaskSourceContract, broken_source, _broken(RangeSource))
+hold_to(globals(), QueueContract, queue_subject, _broken(MemoryQueue))
+hold_to(globals(), ComputeContract, compute_subject, _broken(MemoryCompute))
+hold_to(globals(), PricingContract, broken_pricing, _broken(MemoryPricing))
+hold_to(globals(), EventSinkContract, broken_sink, _broken(ListSink))
+hold_to(globals(), TaskSourceContract, broken_source, _broken(RangeSource))

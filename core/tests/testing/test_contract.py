@@ -86,6 +86,19 @@ def test_eventually_fails_after_its_patience() -> None:
         eventually(lambda: False, patience=timedelta(seconds=0.01))
 
 
+def test_eventually_shows_the_last_observation() -> None:
+    numbers = iter(range(1_000_000))
+    seen: list[int] = []
+
+    def observe() -> int:
+        seen.append(next(numbers))
+        return seen[-1]
+
+    with pytest.raises(AssertionError) as failed:
+        eventually(observe, lambda number: number < 0, patience=timedelta(seconds=0.01), show=lambda n: f"pending {n}")
+    assert str(failed.value).endswith(f"last observation: pending {seen[-1]}")
+
+
 def test_inject_before_a_call_prevents_its_effect() -> None:
     provider = MemoryProvider()
     with provider.queue.open(None, QueueContext(job_id="job", name="q", lease=timedelta(seconds=30))) as healthy:

@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 import pytest
+from contract_subjects import ConsoleCompute, compute_subject
+from file_side import FileSide, side_subject
 
 from cloud_tasks.convert import event_to_json
 from cloud_tasks.errors import InputError, RefusalScope
@@ -30,6 +32,7 @@ from cloud_tasks.plugin import (
     EventSinkBackend,
     EventSinkContext,
     QueueTraits,
+    Reach,
     TaskSource,
     TaskSourceBackend,
     TaskSourceContext,
@@ -39,6 +42,8 @@ from cloud_tasks.testing import (
     ComputeSubject,
     EventSinkContract,
     EventSinkSubject,
+    InstanceSideContract,
+    InstanceSideSubject,
     PricingContract,
     PricingSubject,
     QueueContract,
@@ -48,6 +53,7 @@ from cloud_tasks.testing import (
     TaskSourceSubject,
 )
 from cloud_tasks.testing.fakes.memory import MemoryProvider
+from cloud_tasks.testing.fakes.memory_compute import MemoryCompute
 
 
 def offers(provider: MemoryProvider) -> list[OfferRequest]:
@@ -107,6 +113,28 @@ class TestMemoryCompute(ComputeContract):
 
 class TestMemoryComputeWithALaggingListing(TestMemoryCompute):
     missing_listings = 3
+
+
+class TestMemoryComputeOfAScheduler(ComputeContract):
+    """Instances that wait, one at a time."""
+
+    @pytest.fixture
+    def subject(self) -> ComputeSubject:
+        provider = MemoryProvider(pending_listings=2, max_pending=1)
+        return attrs.evolve(compute_subject(MemoryCompute, provider), patience=timedelta(seconds=20))
+
+
+class TestComputeWithConsoles(ComputeContract):
+    @pytest.fixture
+    def subject(self) -> ComputeSubject:
+        subject = compute_subject(ConsoleCompute, location=Reach.MACHINE)
+        return attrs.evolve(subject, patience=timedelta(seconds=20))
+
+
+class TestFileSide(InstanceSideContract):
+    @pytest.fixture
+    def subject(self) -> InstanceSideSubject:
+        return attrs.evolve(side_subject(FileSide), patience=timedelta(seconds=20))
 
 
 def test_memory_compute_shows_an_instance_late_then_starting_then_running() -> None:

@@ -28,4 +28,6 @@ class TestStorageQueue(QueueContract):
             # Long enough for a slow vm: tests advance the clock instead of waiting.
             lease=timedelta(seconds=60),
             advance=azurite.advance,
+            # The emulator leases 32 messages per call, and takes longer for each.
+            many=300,
         )

@@ -126,7 +126,10 @@ class Queue(Protocol):
         """
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        """Delete messages permanently. Return the expired leases, whose messages may be delivered again."""
+        """Delete messages permanently. Return the expired leases, whose messages may be delivered again.
+
+        A lease that was used before is lost, too; an acked one need not be returned.
+        """
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         """Return messages to the queue, for delivery after ``delay``. Return the expired leases."""

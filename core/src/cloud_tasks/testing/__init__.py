@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cloud_tasks.testing.contracts.compute import ComputeContract, ComputeSubject, Refusal
     from cloud_tasks.testing.contracts.contract import Contract, eventually
     from cloud_tasks.testing.contracts.event_sink import EventSinkContract, EventSinkSubject
+    from cloud_tasks.testing.contracts.instance_side import InstanceSideContract, InstanceSideSubject
     from cloud_tasks.testing.contracts.pricing import PricingContract, PricingSubject
     from cloud_tasks.testing.contracts.queue import QueueContract, QueueSubject
     from cloud_tasks.testing.contracts.task_source import TaskSourceContract, TaskSourceSubject
@@ -36,6 +37,8 @@ __all__ = [
     "EventSinkContract",
     "EventSinkSubject",
     "Fault",
+    "InstanceSideContract",
+    "InstanceSideSubject",
     "MemoryProvider",
     "PricingContract",
     "PricingSubject",
@@ -53,6 +56,7 @@ _MODULES = {
     "contracts.compute": ("ComputeContract", "ComputeSubject", "Refusal"),
     "contracts.contract": ("Contract", "eventually"),
     "contracts.event_sink": ("EventSinkContract", "EventSinkSubject"),
+    "contracts.instance_side": ("InstanceSideContract", "InstanceSideSubject"),
     "contracts.pricing": ("PricingContract", "PricingSubject"),
     "contracts.queue": ("QueueContract", "QueueSubject"),
     "contracts.task_source": ("TaskSourceContract", "TaskSourceSubject"),

@@ -6,5 +6,20 @@ import pytest
 
 # Before the contracts are imported, so that their failing assertions show values.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("compute", "contract", "event_sink", "pricing", "queue", "task_source"))
+    *(
+        f"{__name__}.{name}"
+        for name in (
+            "compute",
+            "compute_safety",
+            "compute_subject",
+            "contract",
+            "event_sink",
+            "instance_side",
+            "pricing",
+            "queue",
+            "queue_durability",
+            "queue_subject",
+            "task_source",
+        )
+    )
 )

@@ -9,15 +9,18 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
+from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import CheckContext, ComputeBackend, Finding, QueueBackend
 
-__all__ = ["Contract", "eventually", "require_no_obstacle"]
+__all__ = ["Contract", "eventually", "require_no_obstacle", "require_provider_errors", "sleep"]
+
+_T = TypeVar("_T")
 
 
 class Contract:
@@ -29,7 +32,7 @@ class Contract:
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         if Contract in cls.__bases__:
-            cls.contract_tests = frozenset(name for name in vars(cls) if name.startswith("test_"))
+            cls.contract_tests = frozenset(name for name in dir(cls) if name.startswith("test_"))
             return
         for name in sorted(cls.contract_tests):
             if name in vars(cls) and not _opted_out(vars(cls)[name]):
@@ -46,12 +49,50 @@ class Contract:
         pytest.fail(f'{type(self).__name__} has no fixture "subject"', pytrace=False)
 
 
-def eventually(condition: Callable[[], object], *, patience: timedelta = timedelta(seconds=20)) -> None:
-    """Wait until a condition holds. Raise `AssertionError` if it does not within ``patience``."""
+def eventually(
+    observe: Callable[[], _T],
+    expected: Callable[[_T], object] = bool,
+    *,
+    patience: timedelta = timedelta(seconds=20),
+    show: Callable[[_T], object] = repr,
+) -> _T:
+    """Observe until an observation is as expected, and return it.
+
+    Raises:
+        AssertionError: None was within ``patience``; the message shows the last one.
+    """
     deadline = time.monotonic() + patience.total_seconds()
-    while not condition():
-        assert time.monotonic() < deadline, f"condition not met within {patience.total_seconds():g} s"
+    while not expected(found := observe()):
+        if time.monotonic() >= deadline:
+            raise AssertionError(
+                f"not as expected within {patience.total_seconds():g} s; last observation: {show(found)}"
+            )
         time.sleep(0.01)
+    return found
+
+
+def sleep(duration: timedelta) -> None:
+    """Wait; the default of ``advance`` of a subject."""
+    time.sleep(duration.total_seconds())
+
+
+def require_provider_errors(calls: Mapping[str, Callable[[], object]], *, transient: bool) -> None:
+    """Assert that each call raises a `ProviderError`, transient or with a hint. Report all calls that do not."""
+    problems = [f"{name}: {problem}" for name, call in calls.items() if (problem := _problem(call, transient))]
+    assert not problems, "\n".join(problems)
+
+
+def _problem(call: Callable[[], object], transient: bool) -> str:
+    """Return what is wrong with the error of a call; empty if nothing is."""
+    try:
+        answer = call()
+    except ProviderError as error:
+        if error.transient is not transient:
+            return f"raised with transient={error.transient}: {error!r}"
+        return "" if transient or error.hint else f"raised without a hint: {error!r}"
+    except Exception as error:
+        return f"raised {error!r}, expected a ProviderError"
+    return f"returned {answer!r}, expected a ProviderError"
 
 
 def require_no_obstacle(backend: QueueBackend | ComputeBackend, settings: Any, context: CheckContext) -> None:

@@ -5,95 +5,31 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
-from typing import Any
-from uuid import uuid4
 
-import attrs
 import pytest
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks.plugin import CheckContext, Delivery, NoSettings, Queue, QueueBackend, QueueContext, QueueTraits
+from cloud_tasks.plugin import CheckContext, Delivery, Queue
 from cloud_tasks.testing.contracts.contract import Contract, eventually, require_no_obstacle
+from cloud_tasks.testing.contracts.queue_durability import QueueDurability
+from cloud_tasks.testing.contracts.queue_subject import (
+    AT_ONCE,
+    OpenConsumer,
+    QueueSubject,
+    Receive,
+    receive_all,
+    receive_up_to,
+)
 from cloud_tasks.testing.fakes.faults import Fault, When, inject
 
 __all__ = ["QueueContract", "QueueSubject"]
 
-Receive = Callable[[], Delivery]
-OpenConsumer = Callable[[], Queue]
-_AT_ONCE = timedelta(0)
 
-
-def _sleep(duration: timedelta) -> None:
-    time.sleep(duration.total_seconds())
-
-
-@attrs.frozen(kw_only=True)
-class QueueSubject:
-    """A queue backend under test. Objects opened from one subject with one name share a queue."""
-
-    backend: QueueBackend
-    settings: Any = attrs.field(factory=NoSettings)
-    lease: timedelta = timedelta(seconds=1)
-    """A short lease that the backend supports; tests wait for its expiry."""
-    advance: Callable[[timedelta], None] = _sleep
-    """Let time pass for the backend; use the backend's clock if it can be set."""
-    patience: timedelta = timedelta(seconds=20)
-    """Time limit for receiving an available message."""
-    region: str | None = None
-
-    @property
-    def traits(self) -> QueueTraits:
-        return self.backend.traits
-
-    def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
-        """Open the queue of this name, with the short lease by default."""
-        context = QueueContext(job_id="contract", name=name, lease=lease or self.lease, region=self.region)
-        return self.backend.open(self.settings, context)
-
-
-def receive_all(queue: Queue, count: int, patience: timedelta) -> list[Delivery]:
-    """Receive until ``count`` messages have arrived or ``patience`` has passed."""
-    deadline = time.monotonic() + patience.total_seconds()
-    received: list[Delivery] = []
-    while len(received) < count and time.monotonic() < deadline:
-        received += queue.receive(count - len(received), wait=min(patience, timedelta(seconds=0.2)))
-    return received
-
-
-class QueueContract(Contract):
+class QueueContract(QueueDurability, Contract):
     """At-least-once delivery with leases; see `cloud_tasks.plugin.Queue`."""
-
-    @pytest.fixture
-    def name(self) -> str:
-        return f"contract-{uuid4().hex[:12]}"
-
-    @pytest.fixture
-    def consumers(self, subject: QueueSubject, name: str) -> Iterator[OpenConsumer]:
-        """Return a function that opens further consumers of the queue, as other processes would."""
-        with ExitStack() as stack:
-            yield lambda: stack.enter_context(subject.open(name))
-
-    @pytest.fixture
-    def queue(self, subject: QueueSubject, name: str) -> Iterator[Queue]:
-        with subject.open(name) as queue:
-            queue.create()
-            yield queue
-            queue.delete()
-
-    @pytest.fixture
-    def one(self, queue: Queue, subject: QueueSubject) -> Receive:
-        """Return a function that receives one message, and fails without one."""
-
-        def receive() -> Delivery:
-            received = receive_all(queue, 1, subject.patience)
-            assert received, "no message received"
-            return received[0]
-
-        return receive
 
     # Creation and deletion
 
@@ -113,7 +49,7 @@ class QueueContract(Contract):
     def test_missing_queue_raises_not_found(self, subject: QueueSubject, name: str) -> None:
         with subject.open(name) as queue:
             with pytest.raises(NotFoundError):
-                queue.receive(1, wait=_AT_ONCE)
+                queue.receive(1, wait=AT_ONCE)
             with pytest.raises(NotFoundError):
                 queue.depth()
             with pytest.raises(NotFoundError):
@@ -131,14 +67,14 @@ class QueueContract(Contract):
         assert list(queue.ack([old.lease_id])) == [old.lease_id]
         subject.advance(subject.lease * 1.5)
         assert one().body == b"new"
-        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+        assert list(queue.receive(1, wait=AT_ONCE)) == []
 
     def test_purge_removes_visible_and_leased_messages(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         queue.send([b"leased", b"waiting"])
         one()
         queue.purge()
         subject.advance(subject.lease * 1.5)
-        assert list(queue.receive(10, wait=_AT_ONCE)) == []
+        assert list(queue.receive(10, wait=AT_ONCE)) == []
         queue.send([b"after"])
         assert one().body == b"after"
 
@@ -155,7 +91,7 @@ class QueueContract(Contract):
             other.send([b"event"])
             queue.send([b"task"])
             assert one().body == b"task"
-            assert list(queue.receive(1, wait=_AT_ONCE)) == []
+            assert list(queue.receive(1, wait=AT_ONCE)) == []
             other.delete()
 
     # Sending
@@ -211,14 +147,14 @@ class QueueContract(Contract):
         delay = min(subject.lease * 2, subject.traits.delay)
         queue.send([b"delayed"], delay=subject.lease * 2)
         if delay:
-            assert list(queue.receive(1, wait=_AT_ONCE)) == []
+            assert list(queue.receive(1, wait=AT_ONCE)) == []
             subject.advance(delay)
         assert one().body == b"delayed"
 
     # Receiving
 
     def test_receive_from_an_empty_queue_returns_nothing(self, queue: Queue) -> None:
-        assert list(queue.receive(10, wait=_AT_ONCE)) == []
+        assert list(queue.receive(10, wait=AT_ONCE)) == []
         assert list(queue.receive(10, wait=timedelta(seconds=0.02))) == []
 
     def test_receive_returns_at_most_max_messages(self, queue: Queue, subject: QueueSubject) -> None:
@@ -289,7 +225,7 @@ class QueueContract(Contract):
     ) -> None:
         queue.send([b"task"])
         first = one()
-        assert list(consumers().receive(1, wait=_AT_ONCE)) == []
+        assert list(consumers().receive(1, wait=AT_ONCE)) == []
         subject.advance(subject.lease * 1.5)
         second = one()
         assert second.body == b"task"
@@ -309,7 +245,7 @@ class QueueContract(Contract):
         queue.send([b"task"])
         assert list(queue.ack([one().lease_id])) == []
         subject.advance(subject.lease * 1.5)
-        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+        assert list(queue.receive(1, wait=AT_ONCE)) == []
 
     def test_calls_can_be_repeated_after_a_lost_answer(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         first = frozenset({1})
@@ -317,12 +253,13 @@ class QueueContract(Contract):
         with pytest.raises(ProviderError):
             unreliable.send([b"task"])
         unreliable.send([b"task"])
-        leases = [delivery.lease_id for delivery in receive_all(queue, 2, subject.patience)]
+        # A queue that recognizes repeated messages has one.
+        leases = [delivery.lease_id for delivery in receive_up_to(queue, 2, subject.patience)]
         with pytest.raises(ProviderError):
             unreliable.ack(leases)
         assert set(unreliable.ack(leases)) <= set(leases)
         subject.advance(subject.lease * 1.5)
-        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+        assert list(queue.receive(1, wait=AT_ONCE)) == []
 
     def test_calls_can_be_repeated_after_throttling(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
         throttled = inject(queue, [Fault(method=name, calls=frozenset({1})) for name in ("send", "extend", "release")])
@@ -337,7 +274,7 @@ class QueueContract(Contract):
             throttled.release([lease])
         assert list(throttled.release([lease])) == []
         assert one().body == b"task"
-        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+        assert list(queue.receive(1, wait=AT_ONCE)) == []
 
     def test_expired_lease_is_reported_and_has_no_effect(
         self, queue: Queue, subject: QueueSubject, one: Receive
@@ -349,15 +286,18 @@ class QueueContract(Contract):
         assert list(queue.ack([lost])) == [lost]
         assert list(queue.extend([lost], lease=subject.lease)) == [lost]
         assert list(queue.release([lost])) == [lost]
-        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+        assert list(queue.receive(1, wait=AT_ONCE)) == []
         assert list(queue.ack([held])) == []
 
-    def test_expired_leases_are_reported_among_many(self, queue: Queue, subject: QueueSubject) -> None:
+    def test_lost_leases_are_reported_among_many(
+        self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject, name: str
+    ) -> None:
         queue.send([b"%d" % number for number in range(25)])
-        leases = [delivery.lease_id for delivery in receive_all(queue, 25, subject.patience)]
-        assert len(leases) == 25
-        assert list(queue.ack(leases[5:8])) == []
-        assert sorted(queue.ack(leases)) == sorted(leases[5:8])
+        with subject.open(name, lease=min(subject.lease * 60, subject.traits.max_lease)) as consumer:
+            leases = [delivery.lease_id for delivery in receive_all(consumer, 25, subject.patience)]
+            assert list(consumer.release(leases[5:8])) == []
+            receive_all(consumers(), 3, subject.patience)
+            assert sorted(consumer.ack(leases)) == sorted(leases[5:8])
 
     def test_extend_prolongs_a_lease(
         self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject, one: Receive
@@ -366,7 +306,7 @@ class QueueContract(Contract):
         first = one()
         assert list(queue.extend([first.lease_id], lease=subject.lease * 4)) == []
         subject.advance(subject.lease * 1.5)
-        assert list(consumers().receive(1, wait=_AT_ONCE)) == []
+        assert list(consumers().receive(1, wait=AT_ONCE)) == []
         subject.advance(subject.lease * 3)
         assert one().body == b"task"
 
@@ -389,29 +329,39 @@ class QueueContract(Contract):
         queue.send([b"task"])
         assert list(queue.release([one().lease_id], delay=subject.lease * 2)) == []
         if delay:
-            assert list(queue.receive(1, wait=_AT_ONCE)) == []
+            assert list(queue.receive(1, wait=AT_ONCE)) == []
             subject.advance(delay)
         assert one().body == b"task"
 
     # Depth
 
-    def test_depth_follows_messages_if_exact(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
+    def test_depth_follows_messages_if_exact(
+        self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject, name: str, one: Receive
+    ) -> None:
+        observers = (queue, consumers())
+
         def check_depth(visible: int, in_flight: int) -> None:
-            depth = queue.depth()
-            assert depth.as_of.tzinfo is not None
-            assert all(figure is None or figure >= 0 for figure in (depth.visible, depth.in_flight))
-            if depth.exact:
-                assert (depth.visible, depth.in_flight) == (visible, in_flight)
+            for depth in [observer.depth() for observer in observers]:
+                assert depth.as_of.tzinfo is not None
+                assert all(figure is None or figure >= 0 for figure in (depth.visible, depth.in_flight))
+                if depth.exact:
+                    assert (depth.visible, depth.in_flight) == (visible, in_flight)
 
         check_depth(0, 0)
         queue.send([b"one", b"two"])
         check_depth(2, 0)
-        lease = one().lease_id
-        check_depth(1, 1)
-        queue.ack([lease])
+        with subject.open(name, lease=min(subject.lease * 60, subject.traits.max_lease)) as consumer:
+            lease = receive_all(consumer, 1, subject.patience)[0].lease_id
+            check_depth(1, 1)
+            consumer.release([lease])
+            check_depth(2, 0)
+        one()
+        subject.advance(subject.lease * 1.5)
+        check_depth(2, 0)
+        queue.ack([one().lease_id])
         check_depth(1, 0)
         if not queue.depth().exact:
-            eventually(lambda: queue.depth().visible in (None, 0, 1), patience=subject.patience)
+            eventually(lambda: queue.depth(), lambda depth: depth.visible in (None, 0, 1), patience=subject.patience)
 
     # Checks
 

@@ -57,7 +57,9 @@ class MemoryProvider:
         queue_traits: Traits of another queue; the queue keeps to their delays and leases.
         exact_depth: Whether the queue declares its depth exact.
         missing_listings: Number of listings after a launch without the instance.
+        pending_listings: Number of further listings with it as PENDING, before STARTING.
         starting_listings: Number of further listings with it as STARTING, before RUNNING.
+        max_pending: Number of pending instances, above which a launch is refused.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class MemoryProvider:
         queue_traits: QueueTraits | None = None,
         exact_depth: bool = True,
         missing_listings: int = 0,
+        pending_listings: int = 0,
         starting_listings: int = 1,
+        max_pending: int | None = None,
     ) -> None:
         self.clock = Clock()
         self.exact_depth = exact_depth
@@ -76,7 +80,9 @@ class MemoryProvider:
             region=REGION,
             types=_types(),
             missing_listings=missing_listings,
+            pending_listings=pending_listings,
             starting_listings=starting_listings,
+            max_pending=max_pending,
         )
         self.queue = QueueBackend(
             name="memory", summary="In memory", traits=queue_traits or _QUEUE_TRAITS, open=self._open_queue
@@ -84,7 +90,7 @@ class MemoryProvider:
         self.compute = ComputeBackend(
             name="memory",
             summary="In memory",
-            traits=ComputeTraits(spot=True, enforces_max_lifetime=True),
+            traits=ComputeTraits(spot=True, enforces_max_lifetime=True, max_pending=max_pending),
             open=self._open_compute,
             open_instance=self._open_instance,
         )

@@ -52,7 +52,9 @@ class MemoryInstances:
 
     Args:
         missing_listings: Number of listings after a launch without the instance.
+        pending_listings: Number of further listings with it as PENDING, before STARTING.
         starting_listings: Number of further listings with it as STARTING, before RUNNING.
+        max_pending: Number of pending instances, above which a launch is refused.
     """
 
     def __init__(
@@ -62,9 +64,13 @@ class MemoryInstances:
         region: Region,
         types: Sequence[InstanceType],
         missing_listings: int = 0,
+        pending_listings: int = 0,
         starting_listings: int = 1,
+        max_pending: int | None = None,
     ) -> None:
         self._missing_listings = missing_listings
+        self._pending_listings = pending_listings
+        self.max_pending = max_pending
         self._starting_listings = starting_listings
         self.clock = clock
         self.region = region
@@ -87,6 +93,7 @@ class MemoryInstances:
                 zone=self.region.zones[0],
                 provisioning_model=ProvisioningModel.ON_DEMAND,
                 created_at=self.clock(),
+                started_at=self.clock(),
             )
             self.records[instance_id] = _Record(instance=instance, is_managed=False)
         return instance_id
@@ -95,8 +102,10 @@ class MemoryInstances:
         """Terminate a managed instance, as a termination or an interruption does."""
         with self.lock:
             record = self.records.get(instance_id)
-            if record is not None and record.is_managed:
-                ended = attrs.evolve(record.instance, state=InstanceState.TERMINATED)
+            if record is not None and record.is_managed and record.instance.state is not InstanceState.TERMINATED:
+                ended = attrs.evolve(
+                    record.instance, state=InstanceState.TERMINATED, ended_at=self.clock(), reason="terminated"
+                )
                 self.records[instance_id] = attrs.evolve(record, instance=ended)
 
     def ours(self) -> Mapping[str, Instance]:
@@ -124,9 +133,26 @@ class MemoryInstances:
 
     def _listed_again(self, record: _Record) -> _Record:
         listings, instance = record.listings + 1, record.instance
-        if instance.state is InstanceState.STARTING and listings > self._missing_listings + self._starting_listings:
+        waited = listings - self._missing_listings
+        if instance.state is InstanceState.PENDING and waited > self._pending_listings:
+            instance = attrs.evolve(instance, state=InstanceState.STARTING, started_at=self.clock(), reason="")
+        if instance.state is InstanceState.STARTING and waited > self._pending_listings + self._starting_listings:
             instance = attrs.evolve(instance, state=InstanceState.RUNNING)
         return attrs.evolve(record, listings=listings, instance=instance)
+
+    def first_state(self) -> InstanceState:
+        """Return the state of a launched instance. Refuse a launch above `max_pending`."""
+        if not self._pending_listings:
+            return InstanceState.STARTING
+        waiting = [each for each in self.ours().values() if each.state is InstanceState.PENDING]
+        if self.max_pending is not None and len(waiting) >= self.max_pending:
+            raise LaunchRefusedError(
+                f"{len(waiting)} instances are pending",
+                scope=RefusalScope.ACCOUNT,
+                retry_after=timedelta(seconds=10),
+                reason="MAX_PENDING",
+            )
+        return InstanceState.PENDING
 
 
 class MemoryCompute:
@@ -153,18 +179,22 @@ class MemoryCompute:
                 if instance.client_token == request.client_token:
                     return instance
             self._refuse(request)
+            state, now = self._state.first_state(), self._state.clock()
+            is_pending = state is InstanceState.PENDING
             instance = Instance(
                 instance_id=f"memory-{next(self._state.numbers)}",
                 job_id=request.job_id,
-                state=InstanceState.STARTING,
+                state=state,
                 instance_type=request.offer.instance_type.name,
                 zone=request.offer.zone,
                 provisioning_model=request.offer.provisioning_model,
-                created_at=self._state.clock(),
+                created_at=now,
                 client_token=request.client_token,
                 labels=dict(request.labels),
+                started_at=None if is_pending else now,
+                reason="Resources" if is_pending else "",
             )
-            ends_at = None if request.max_lifetime is None else self._state.clock() + request.max_lifetime
+            ends_at = None if request.max_lifetime is None else now + request.max_lifetime
             self._state.records[instance.instance_id] = _Record(instance=instance, ends_at=ends_at)
             return instance
 

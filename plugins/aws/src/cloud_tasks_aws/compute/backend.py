@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. A listing is complete or raises.
 2. `launch` raises only errors that state whether an instance may have been started.
-3. `terminate` terminates every known id despite unknown ids, and raises if a known instance may still run.
+3. `terminate` terminates every known id despite unknown ids, and raises if a known instance may still run. It never
+   terminates an unmanaged instance.
 """
 
 from __future__ import annotations
@@ -173,11 +174,18 @@ class Ec2Compute:
         for start in range(0, len(known), _BATCH):
             try:
                 with translate_errors("terminating instances"):
-                    self._terminate(known[start : start + _BATCH])
+                    self._terminate(self._without_unmanaged(known[start : start + _BATCH]))
             except ProviderError as error:
                 problems.append(error)
         if problems:
             raise problems[0]
+
+    def _without_unmanaged(self, ids: Sequence[str]) -> Sequence[str]:
+        """Return the ids without those of unmanaged instances; an instance that is not listed yet stays."""
+        condition = [{"Name": "instance-id", "Values": list(ids)}]
+        pages = self._ec2.get_paginator("describe_instances").paginate(Filters=condition)
+        unmanaged = {each.instance_id for page in pages for each in instances_in(page) if not each.job_id}
+        return [each for each in ids if each not in unmanaged]
 
     def _terminate(self, ids: Sequence[str]) -> None:
         """Terminate these instances; EC2 rejects a call with an unknown id, so the ids it names are dropped."""

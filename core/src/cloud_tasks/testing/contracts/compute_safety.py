@@ -1,0 +1,210 @@
+"""Contract of compute backends: unmanaged instances, several processes, times, consoles and outages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import attrs
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import Instance, InstanceState
+from cloud_tasks.plugin import Compute, Reach
+from cloud_tasks.testing.contracts.compute_subject import (
+    ComputeFixtures,
+    ComputeSubject,
+    InstanceWaiter,
+    RequestFactory,
+    described,
+    live,
+    require_consistent_times,
+)
+from cloud_tasks.testing.contracts.contract import eventually, require_provider_errors
+
+__all__ = ["ComputeSafety"]
+
+_CONSOLE_BYTES = 64 * 1024
+_RUN = "while true; do sleep 1; done\n"
+_LONG_OUTPUT = f"#!/bin/bash\necho contract-begin\nprintf '%0100d\\n' {{1..1500}}\necho contract-end\n{_RUN}"
+_ORDER = (InstanceState.PENDING, InstanceState.STARTING, InstanceState.RUNNING)
+
+
+class ComputeSafety(ComputeFixtures):
+    """Part of the compute contract."""
+
+    # Unmanaged instances
+
+    def test_terminate_never_ends_an_unmanaged_instance(
+        self,
+        compute: Compute,
+        unmanaged: str | None,
+        request_of: RequestFactory,
+        listed: InstanceWaiter,
+        all_ended: Callable[[], object],
+    ) -> None:
+        def is_alive() -> bool:
+            shown = compute.instances(None, foreign=True)
+            return any(each.instance_id == unmanaged and each.is_alive for each in shown)
+
+        launched = compute.launch(request_of())
+        listed(1)
+        was_alive = is_alive()
+        ids = [launched.instance_id] if unmanaged is None else [unmanaged, launched.instance_id]
+        # The id may be refused, as long as the others are terminated.
+        with suppress(ProviderError):
+            compute.terminate(ids)
+        all_ended()
+        assert is_alive() == was_alive, f"terminate ended the unmanaged instance {unmanaged}"
+
+    # Several processes
+
+    def test_launch_by_two_processes_with_one_token_starts_one_instance(
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
+    ) -> None:
+        request = request_of()
+        together = threading.Barrier(2)
+
+        def launch(each: Compute) -> str:
+            together.wait()
+            return each.launch(request).instance_id
+
+        with ExitStack() as stack, ThreadPoolExecutor(2) as threads:
+            processes = [stack.enter_context(subject.open(job)) for _ in range(2)]
+            ids = set(threads.map(launch, processes))
+        assert {instance.instance_id for instance in listed(1)} == ids
+        assert len(ids) == 1
+
+    # States and times
+
+    def test_states_and_times_of_a_starting_instance_are_consistent(
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory
+    ) -> None:
+        seen = [compute.launch(request_of())]
+
+        def observe() -> list[Instance]:
+            seen.extend(live(compute, job))
+            return seen
+
+        eventually(
+            observe,
+            lambda found: found[-1].state is InstanceState.RUNNING,
+            patience=subject.traits.listing_lag + subject.patience,
+            show=lambda found: described(found[-1:]),
+        )
+        states = [instance.state for instance in seen]
+        assert states == sorted(states, key=_ORDER.index), f"a state came back: {described(seen)}"
+        assert len({instance.created_at for instance in seen}) == 1, f"created_at changed: {seen}"
+        starts = [instance.started_at for instance in seen if instance.started_at is not None]
+        assert len(set(starts)) <= 1, f"started_at changed: {starts}"
+
+    def test_times_of_a_terminated_instance_are_consistent(
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        job: str,
+        request_of: RequestFactory,
+        listed: InstanceWaiter,
+        all_ended: Callable[[], object],
+    ) -> None:
+        launched = compute.launch(request_of())
+        (running,) = listed(1)
+        compute.terminate([launched.instance_id])
+        all_ended()
+        # A provider may keep nothing.
+        for instance in compute.instances(job, include_terminated=True):
+            assert instance.instance_id == launched.instance_id
+            assert not instance.is_alive
+            assert instance.created_at == running.created_at
+            assert running.started_at in (None, instance.started_at)
+            require_consistent_times(instance)
+
+    # Consoles
+
+    def test_console_log_has_the_output_of_the_script(
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory
+    ) -> None:
+        launched = compute.launch(request_of())
+        console = _Console(compute, subject, launched)
+        console.wait_for("contract-marker")
+        assert len(compute.console_log(launched.instance_id)) <= _CONSOLE_BYTES
+
+    def test_console_log_has_the_end_of_a_long_output(
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory
+    ) -> None:
+        launched = compute.launch(request_of(startup_script=_LONG_OUTPUT))
+        _Console(compute, subject, launched).wait_for("contract-end")
+        assert len(compute.console_log(launched.instance_id).encode()) <= _CONSOLE_BYTES
+
+    def test_console_log_of_an_unknown_instance_raises_no_other_error(self, compute: Compute) -> None:
+        with suppress(ProviderError):
+            assert compute.console_log("contract-unknown-instance") == ""
+
+    # Location
+
+    def test_location_matches_the_files_of_the_controller(
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, tmp_path: Path
+    ) -> None:
+        traits = subject.traits
+        assert traits.located is Reach.MACHINE or not traits.shares_files
+        if traits.located is Reach.MACHINE:
+            (tmp_path / "marker").write_text("contract-location\n")
+            script = f"#!/bin/bash\ncat '{tmp_path / 'marker'}'\n{_RUN}"
+            _Console(compute, subject, compute.launch(request_of(startup_script=script))).wait_for("contract-location")
+
+    # Outages
+
+    def test_unreachable_provider_raises_transient_provider_errors(
+        self, subject: ComputeSubject, job: str, request_of: RequestFactory
+    ) -> None:
+        if subject.unreachable is not None:
+            elsewhere = attrs.evolve(subject, settings=subject.unreachable)
+            require_provider_errors(_calls(elsewhere, job, request_of), transient=True)
+
+    def test_refused_credentials_raise_permanent_provider_errors(
+        self, subject: ComputeSubject, job: str, request_of: RequestFactory
+    ) -> None:
+        if subject.refused is not None:
+            require_provider_errors(
+                _calls(attrs.evolve(subject, settings=subject.refused), job, request_of), transient=False
+            )
+
+
+@attrs.frozen
+class _Console:
+    compute: Compute
+    subject: ComputeSubject
+    instance: Instance
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the console has a text; a subject without consoles has none."""
+        if self.subject.runs_scripts:
+            eventually(
+                lambda: self.compute.console_log(self.instance.instance_id),
+                lambda log: text in log,
+                patience=self.subject.patience,
+                show=lambda log: (
+                    f"{described(self.compute.instances(self.instance.job_id))}; "
+                    f"console of {len(log)} characters: {log[:100]!r} ... {log[-300:]!r}"
+                ),
+            )
+
+
+def _calls(subject: ComputeSubject, job: str, request_of: RequestFactory) -> dict[str, Callable[[], object]]:
+    """Return calls of the methods that need the provider, each with an object of its own."""
+
+    def call(method: Callable[[Compute], object]) -> Callable[[], object]:
+        def opened() -> object:
+            with subject.open(job) as compute:
+                return method(compute)
+
+        return opened
+
+    return {
+        "instances of the job": call(lambda compute: compute.instances(job)),
+        "instances of all jobs": call(lambda compute: compute.instances(None)),
+        "launch": call(lambda compute: compute.launch(request_of())),
+        "terminate": call(lambda compute: compute.terminate(["contract-unknown-instance"])),
+    }

@@ -1,0 +1,108 @@
+"""Queue under test, and the fixtures of its contract."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import attrs
+import pytest
+
+from cloud_tasks.plugin import Delivery, NoSettings, Queue, QueueBackend, QueueContext, QueueTraits
+from cloud_tasks.testing.contracts.contract import sleep
+
+__all__ = ["AT_ONCE", "OpenConsumer", "QueueFixtures", "QueueSubject", "Receive", "receive_all", "receive_up_to"]
+
+Receive = Callable[[], Delivery]
+OpenConsumer = Callable[[], Queue]
+AT_ONCE = timedelta(0)
+
+
+@attrs.frozen(kw_only=True)
+class QueueSubject:
+    """A queue backend under test. Objects opened from one subject with one name share a queue."""
+
+    backend: QueueBackend
+    settings: Any = attrs.field(factory=NoSettings)
+    lease: timedelta = timedelta(seconds=1)
+    """A short lease that the backend supports; tests wait for its expiry."""
+    advance: Callable[[timedelta], None] = sleep
+    """Let time pass for the backend; use the backend's clock if it can be set."""
+    patience: timedelta = timedelta(seconds=20)
+    """Time limit for receiving an available message."""
+    region: str | None = None
+    many: int = 1500
+    """Number of messages that are leased at the same time: one for each running task of a large job."""
+    restart: Callable[[], None] | None = None
+    """Restart the server, and return when it answers; None: the backend has no server that a test can restart."""
+    unreachable: Any = None
+    """Settings with the address of a server that does not answer; None: the backend has no server."""
+    refused: Any = None
+    """Settings with credentials that the server refuses; None: the backend has none."""
+
+    @property
+    def traits(self) -> QueueTraits:
+        return self.backend.traits
+
+    def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
+        """Open the queue of this name, with the short lease by default."""
+        context = QueueContext(job_id="contract", name=name, lease=lease or self.lease, region=self.region)
+        return self.backend.open(self.settings, context)
+
+
+def receive_up_to(queue: Queue, count: int, patience: timedelta) -> list[Delivery]:
+    """Receive until ``count`` messages have arrived, or none for ``patience``."""
+    received: list[Delivery] = []
+    arrived_at = time.monotonic()
+    while len(received) < count and time.monotonic() - arrived_at < patience.total_seconds():
+        if deliveries := queue.receive(count - len(received), wait=min(patience, timedelta(seconds=0.2))):
+            received += deliveries
+            arrived_at = time.monotonic()
+    return received
+
+
+def receive_all(queue: Queue, count: int, patience: timedelta) -> list[Delivery]:
+    """Receive ``count`` messages; fail without them, with the depth of the queue."""
+    received = receive_up_to(queue, count, patience)
+    if len(received) < count:
+        missing = f"received {len(received)} of {count} messages; no other within {patience.total_seconds():g} s"
+        pytest.fail(f"{missing}; {_depth_text(queue)}")
+    return received
+
+
+def _depth_text(queue: Queue) -> str:
+    try:
+        depth = queue.depth()
+    except Exception as error:  # the missing message is the failure to report
+        return f"the depth is not available: {error!r}"
+    return f"depth: {depth.visible} visible, {depth.in_flight} in flight, exact: {depth.exact}"
+
+
+class QueueFixtures:
+    """Fixtures of the queue contract."""
+
+    @pytest.fixture
+    def name(self) -> str:
+        return f"contract-{uuid4().hex[:12]}"
+
+    @pytest.fixture
+    def consumers(self, subject: QueueSubject, name: str) -> Iterator[OpenConsumer]:
+        """Return a function that opens further consumers of the queue, as other processes would."""
+        with ExitStack() as stack:
+            yield lambda: stack.enter_context(subject.open(name))
+
+    @pytest.fixture
+    def queue(self, subject: QueueSubject, name: str) -> Iterator[Queue]:
+        with subject.open(name) as queue:
+            queue.create()
+            yield queue
+            queue.delete()
+
+    @pytest.fixture
+    def one(self, queue: Queue, subject: QueueSubject) -> Receive:
+        """Return a function that receives one message, and fails without one."""
+        return lambda: receive_all(queue, 1, subject.patience)[0]

@@ -1,0 +1,238 @@
+"""Compute backends that cost money, with one fault each, run against their contract by test_broken_fakes.py."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import attrs
+from contract_subjects import Answers, ConsoleCompute, compute_subject, hold_to
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import Image, Instance, InstanceState, LaunchRequest
+from cloud_tasks.plugin import Reach
+from cloud_tasks.testing import ComputeContract, ComputeSubject, MemoryProvider
+from cloud_tasks.testing.fakes.memory_compute import MemoryCompute
+
+
+def away() -> ProviderError:
+    return ProviderError("no answer", transient=True)
+
+
+class ChangedListing(MemoryCompute):
+    """Base of backends with a fault in each listed instance."""
+
+    def change(self, instance: Instance) -> Instance:
+        raise NotImplementedError
+
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        found = super().instances(job_id, include_terminated=include_terminated, foreign=foreign)
+        return [self.change(instance) for instance in found]
+
+
+# Fields
+
+
+class ListsNoClientToken(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        return attrs.evolve(instance, client_token="")
+
+
+class ListsAnotherDisk(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        return attrs.evolve(instance, boot_disk_type="tape")
+
+
+class ListsTerminatedInstances(MemoryCompute):
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        return super().instances(job_id, include_terminated=True, foreign=foreign)
+
+
+class ListsImagesTwice(MemoryCompute):
+    def images(self) -> Sequence[Image]:
+        return [*super().images(), *super().images()]
+
+
+# Unmanaged instances, several processes
+
+
+class TerminatesUnmanagedInstances(MemoryCompute):
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        for instance_id in instance_ids:
+            record = self._state.records.get(instance_id)
+            if record is not None and not record.is_managed:
+                del self._state.records[instance_id]
+        super().terminate(instance_ids)
+
+
+class LaunchesOncePerObject(MemoryCompute):
+    """Looks for the token under a lock of its own, then launches."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._lock = threading.Lock()
+
+    def launch(self, request: LaunchRequest) -> Instance:
+        with self._lock:
+            for instance in self._state.ours().values():
+                if instance.client_token == request.client_token:
+                    return instance
+            time.sleep(0.05)  # another process looks meanwhile
+            instance = super().launch(attrs.evolve(request, client_token=f"unique-{next(self.numbers)}"))
+            named = attrs.evolve(instance, client_token=request.client_token)
+            record = self._state.records[instance.instance_id]
+            self._state.records[instance.instance_id] = attrs.evolve(record, instance=named)
+            return named
+
+
+# States and times
+
+
+class PendingAgain(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        if instance.state is not InstanceState.RUNNING or self._state.records[instance.instance_id].listings > 3:
+            return instance
+        return attrs.evolve(instance, state=InstanceState.PENDING, started_at=None)
+
+
+class PendingWithAStart(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        is_starting = instance.state is InstanceState.STARTING
+        return attrs.evolve(instance, state=InstanceState.PENDING) if is_starting else instance
+
+
+class StartsWithEachListing(ChangedListing):
+    numbers = itertools.count(1)
+
+    def change(self, instance: Instance) -> Instance:
+        return attrs.evolve(instance, started_at=instance.created_at + timedelta(seconds=next(self.numbers)))
+
+
+class CreatedWithEachListing(ChangedListing):
+    numbers = itertools.count(1)
+
+    def change(self, instance: Instance) -> Instance:
+        return attrs.evolve(instance, created_at=instance.created_at - timedelta(seconds=next(self.numbers)))
+
+
+class StartsBeforeItsCreation(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        return attrs.evolve(instance, started_at=instance.created_at - timedelta(hours=2))
+
+
+class EndsBeforeItsStart(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        is_ended = instance.state is InstanceState.TERMINATED
+        return attrs.evolve(instance, ended_at=instance.created_at - timedelta(hours=2)) if is_ended else instance
+
+
+class EndsWhileItRuns(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        return attrs.evolve(instance, ended_at=instance.created_at)
+
+
+class ForgetsItsStart(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        is_ended = instance.state is InstanceState.TERMINATED
+        return attrs.evolve(instance, started_at=None) if is_ended else instance
+
+
+class StartsWithoutAZone(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        return attrs.evolve(instance, started_at=instance.created_at.replace(tzinfo=None))
+
+
+class ReasonsOfManyLines(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        return attrs.evolve(instance, reason="Resources\nPriority")
+
+
+class RefusesPendingInstances(MemoryCompute):
+    """Declares a limit of three pending instances and accepts one."""
+
+
+# Consoles and location
+
+
+class ShowsTheBeginningOfAConsole(ConsoleCompute):
+    def console_log(self, instance_id: str) -> str:
+        return self.console(instance_id)[: 64 * 1024]
+
+
+class ShowsTheWholeConsole(ConsoleCompute):
+    def console_log(self, instance_id: str) -> str:
+        return self.console(instance_id)
+
+
+class ShowsNoConsole(ConsoleCompute):
+    def console_log(self, instance_id: str) -> str:
+        return ""
+
+
+class OpensUnknownConsoles(MemoryCompute):
+    def console_log(self, instance_id: str) -> str:
+        if instance_id not in self._state.records:
+            raise FileNotFoundError(instance_id)
+        return ""
+
+
+class RunsElsewhere(ConsoleCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        return super().launch(attrs.evolve(request, startup_script=request.startup_script.replace("cat", "echo")))
+
+
+class SharesFilesOverTheNetwork(MemoryCompute):
+    """Declares shared files and another location."""
+
+
+# Outages
+
+
+class RaisesErrorsOfItsSdk(MemoryCompute):
+    unreachable = staticmethod(lambda: Answers(ConnectionRefusedError))
+
+
+class CallsAnOutagePermanent(MemoryCompute):
+    unreachable = staticmethod(lambda: Answers(lambda: ProviderError("no answer")))
+
+
+class ListsNothingDuringAnOutage(MemoryCompute):
+    unreachable = staticmethod(lambda: Answers(away, instances=()))
+
+
+class TerminatesNothingDuringAnOutage(MemoryCompute):
+    unreachable = staticmethod(lambda: Answers(away, terminate=None))
+
+
+class RetriesRefusedKeys(MemoryCompute):
+    refused = staticmethod(lambda: Answers(away))
+
+
+def subject_of(kind: type[MemoryCompute]) -> ComputeSubject:
+    special: dict[type[MemoryCompute], Callable[[], ComputeSubject]] = {
+        RunsElsewhere: lambda: compute_subject(kind, location=Reach.MACHINE),
+        SharesFilesOverTheNetwork: lambda: compute_subject(kind, shares_files=True, location=Reach.NETWORK),
+        RefusesPendingInstances: lambda: compute_subject(
+            kind, MemoryProvider(pending_listings=5, max_pending=1), max_pending=3
+        ),
+    }
+    return special.get(kind, lambda: compute_subject(kind))()
+
+
+FAULTY = [
+    kind
+    for base in (MemoryCompute, ChangedListing, ConsoleCompute)
+    for kind in base.__subclasses__()
+    if kind.__module__ == __name__ and kind is not ChangedListing
+]
+hold_to(globals(), ComputeContract, subject_of, FAULTY)
