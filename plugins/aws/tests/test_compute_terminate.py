@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from ec2_launches import RequestOf
 
 from cloud_tasks.errors import ProviderError
@@ -24,6 +25,20 @@ def test_power_off_terminates_the_instance(compute: Compute, request_of: Request
 def test_terminate_ignores_unknown_ids(compute: Compute, request_of: RequestOf, job: str) -> None:
     ids = [compute.launch(request_of()).instance_id for _ in range(3)]
     compute.terminate([ids[0], "i-0000000000000dead", ids[1], "not-an-id", "i-0000000000000beef", ids[2]])
+    eventually(lambda: not any(each.is_alive for each in compute.instances(job)))
+
+
+def test_terminate_needs_no_listing(
+    compute: Compute, request_of: RequestOf, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = compute.launch(request_of())
+
+    def unanswered(page: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://ec2.invalid")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cloud_tasks_aws.compute.backend.instances_in", unanswered)
+        compute.terminate([launched.instance_id])
     eventually(lambda: not any(each.is_alive for each in compute.instances(job)))
 
 

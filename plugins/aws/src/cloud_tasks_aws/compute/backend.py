@@ -10,6 +10,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -181,10 +182,15 @@ class Ec2Compute:
             raise problems[0]
 
     def _without_unmanaged(self, ids: Sequence[str]) -> Sequence[str]:
-        """Return the ids without those of unmanaged instances; an instance that is not listed yet stays."""
+        """Return the ids without those of unmanaged instances; all where EC2 does not answer, or lists none yet.
+
+        Ids come from the records of a job: that nothing of it is left is worth more than this check.
+        """
         condition = [{"Name": "instance-id", "Values": list(ids)}]
-        pages = self._ec2.get_paginator("describe_instances").paginate(Filters=condition)
-        unmanaged = {each.instance_id for page in pages for each in instances_in(page) if not each.job_id}
+        unmanaged: set[str] = set()
+        with contextlib.suppress(ProviderError), translate_errors("listing instances to terminate"):
+            pages = self._ec2.get_paginator("describe_instances").paginate(Filters=condition)
+            unmanaged = {each.instance_id for page in pages for each in instances_in(page) if not each.job_id}
         return [each for each in ids if each not in unmanaged]
 
     def _terminate(self, ids: Sequence[str]) -> None:
