@@ -75,6 +75,22 @@ def test_azure_job_survives_evictions_faults_and_controller_kill(job_folder: Azu
     assert "eastus-1" not in running
 
 
+def test_azure_evicted_worker_releases_tasks_and_approves_the_eviction(
+    job_folder: AzureJobFolder, cloud: AzureCloud
+) -> None:
+    # Far longer than the test: only an approval ends the notice.
+    cloud.arm.times(preemption=600)
+    job_folder.configure(environment="export ADDITION_TASK_DELAY=1", use_spot=True, min_total_cpus=4)
+    job_folder.tasks(60)
+    job = job_folder.start("--task-file", "tasks.json")
+    wait_while_running(job, lambda: job_folder.done() >= 4)
+    (evicted,) = cloud.arm.evict(oldest=1)
+    wait_while_running(job, lambda: evicted in cloud.arm.state()["approved"])
+    assert job.wait(240) == 0, job_folder.log()
+    assert_complete(job_folder, cloud, 60)
+    assert len(cloud.arm.state()["creations"]) >= 2
+
+
 def test_azure_instances_use_the_queue_of_another_cloud(azurite: Azurite, tmp_path: Path) -> None:
     with sqs_server() as address:
         keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "test-only-key"}

@@ -79,7 +79,7 @@ def cleanup(registry: Registry) -> click.Command:
         app.warn_of_plugins()
         config = load_from_options(app.registry, values)
         job_id = config.run.job_id if _is_narrowed(config) else None
-        if job_id and not values["all_regions"]:
+        if config.run.job_id and not values["all_regions"]:
             check_recorded_place(database_of(config), config)
         note_region(config, every=values["all_regions"])
         with open_regions(config, every=values["all_regions"]) as regions:
@@ -105,7 +105,7 @@ def _cleanup(config: JobConfig, regions: Sequence[Compute], values: dict[str, An
     everything = [instance for _, instances in listed for instance in instances]
     chosen = [instance for instance in everything if _is_chosen(instance, values, now)]
     _show(chosen, others=len(everything) - len(chosen), scope=scope, now=now, as_json=values["as_json"])
-    if not everything and job_id:
+    if not everything:
         note_missing_record(config)
     if not chosen or values["only_list"]:
         return

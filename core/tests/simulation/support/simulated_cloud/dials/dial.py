@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Dial", "Window", "with_budget", "with_group", "with_long_tasks"]
 
 
-_LONG_JOB = timedelta(hours=4)
+_LONG_JOB = timedelta(hours=8)
 """Total time of all tasks of a job of long tasks."""
 _PRICE_OF_SLOT = 0.012
 """Price of a task slot per hour, in US dollars, about that of the cheapest spot offer."""
