@@ -58,8 +58,9 @@ class MemoryCommands:
         queue: Mapping[str, Any] | None = None,
         compute: Mapping[str, Any] | None = None,
         pricing: Mapping[str, Any] | None = None,
+        provider: MemoryProvider | None = None,
     ) -> None:
-        self.provider = MemoryProvider()
+        self.provider = provider or MemoryProvider()
         queues: QueueBackend = attrs.evolve(self.provider.queue, **(queue or {}))
         compute_backend: ComputeBackend = attrs.evolve(self.provider.compute, **(compute or {}))
         prices: PricingBackend = attrs.evolve(self.provider.pricing, **(pricing or {}))

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from memory_commands import Answer, MemoryCommands
 from store_facts import completed, new_store
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.report import is_export_or_report
 from cloud_tasks.store import JobRecord, Store
 
 CONFIGURATION = "run:\n  job_id: job\n  startup_script_file: s.sh\n"
@@ -230,6 +231,8 @@ def test_output_file_with_any_content_is_refused(job: Path, content: bytes) -> N
     with tempfile.NamedTemporaryFile(dir=job) as file:
         file.write(content)
         file.flush()
+        # Hypothesis tries texts that it finds in the program, such as the first columns of an export.
+        assume(not is_export_or_report(Path(file.name)))
         refuse(*WRITTEN[0], "--db-file", "job.db", "-o", file.name)
         assert Path(file.name).read_bytes() == content
 
