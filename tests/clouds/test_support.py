@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from cloud_guests import Guest
-from cloud_servers import await_port, free_port, missing, running, serving
+from cloud_servers import await_port, free_port, running, serving
 from fake_server import Answer, FakeServer, Fault, Request
+from missing import missing
 
 from cloud_tasks.testing import eventually
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from missing import missing
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "first_hour.md"
@@ -114,10 +115,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def terminal(wheels: Path, tmp_path: Path) -> Iterator[Terminal]:
     if shutil.which("tmux") is None:
-        advice = "tmux is not installed; on Debian: apt-get install tmux"
-        if os.environ.get("CI"):
-            pytest.fail(advice)
-        pytest.skip(advice)
+        missing("tmux is not installed", how="on Debian: apt-get install tmux")
     excluded = ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG", "VIRTUAL_ENV", "TMUX", "TMUX_PANE")
     environment = {name: value for name, value in os.environ.items() if name not in excluded}
     # A new user does not have the programs of this environment.
@@ -135,7 +133,7 @@ def last_line(screen: str) -> str:
     return screen.rstrip().rpartition("\n")[2]
 
 
-def missing(expected: tuple[str, ...], shown: list[str]) -> list[str]:
+def not_shown(expected: tuple[str, ...], shown: list[str]) -> list[str]:
     """Return the expected lines from the first one that does not follow its predecessor."""
     rest = iter(shown)
     return next((list(expected[place:]) for place, line in enumerate(expected) if line not in rest), [])
@@ -147,7 +145,7 @@ def test_first_hour_page_matches_the_terminal(terminal: Terminal) -> None:
     failed = []
     for step in commands:
         code, shown = terminal.do(step)
-        assert missing(step.seen, shown) == [], f"{step.command}\n" + "\n".join(shown)
+        assert not_shown(step.seen, shown) == [], f"{step.command}\n" + "\n".join(shown)
         assert not any("Traceback" in line for line in shown) or step.command.startswith("cloud-tasks logs")
         failed += [step.command] if code else []
     # The mistake in the configuration is refused; the one in the program fails the tasks.
@@ -161,6 +159,6 @@ def test_last_line_of_a_screen_without_text_is_empty() -> None:
 
 
 def test_missing_returns_the_lines_that_did_not_appear() -> None:
-    assert missing(("a", "c"), ["a", "b", "c"]) == []
-    assert missing(("c", "a"), ["a", "b", "c"]) == ["a"]
-    assert missing(("a", "d"), ["a", "b", "c"]) == ["d"]
+    assert not_shown(("a", "c"), ["a", "b", "c"]) == []
+    assert not_shown(("c", "a"), ["a", "b", "c"]) == ["a"]
+    assert not_shown(("a", "d"), ["a", "b", "c"]) == ["d"]

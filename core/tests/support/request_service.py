@@ -1,7 +1,7 @@
 """A message service of requests, as clouds have it, and a queue on it made with the kit.
 
-The service refuses requests over its limits, and accepts expired receipts: an ack with one deletes the message, whoever
-holds it now.
+The service refuses requests over its limits, and accepts expired receipts: an ack with one deletes the message, even if
+another consumer holds it now.
 """
 
 from __future__ import annotations

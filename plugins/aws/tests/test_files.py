@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import fsspec
 import pytest
+from missing import missing
 from moto.server import ThreadedMotoServer
 
 from cloud_tasks import builtin
@@ -36,8 +36,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     if importlib.util.find_spec("s3fs") is None:
-        reason = "s3:// needs: pip install 'cloud-tasks-aws[files]'"
-        pytest.fail(reason, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        missing("s3fs is not installed", how="pip install 'cloud-tasks-aws[files]'")
     variables = {
         "AWS_ACCESS_KEY_ID": "stand",
         "AWS_SECRET_ACCESS_KEY": "in",

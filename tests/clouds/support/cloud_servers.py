@@ -18,26 +18,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from missing import missing
 
-__all__ = ["await_port", "free_port", "missing", "program_of", "running", "serving"]
+__all__ = ["await_port", "free_port", "program_of", "running", "serving"]
 
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 10.0
-
-
-def missing(what: str, *, how: str) -> NoReturn:
-    """Skip the test; fail it on CI, where every program must be installed.
-
-    Args:
-        how: How to install the program.
-    """
-    reason = f"{what}: {how}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def program_of(distribution: str, *, what: str) -> str:

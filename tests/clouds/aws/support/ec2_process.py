@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cloud_servers import missing
+from missing import missing
 
 __all__ = ["OverlayProcess", "overlay_process", "require_moto"]
 

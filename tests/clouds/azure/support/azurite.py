@@ -16,7 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import attrs
-from cloud_servers import await_port, free_port, missing, running
+from cloud_servers import await_port, free_port, running
+from missing import missing
 
 __all__ = ["Azurite", "azurite_server"]
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud_servers import free_port, missing, serving
+from cloud_servers import free_port, serving
+from missing import missing
 
 __all__ = ["leftovers", "pubsub_emulator"]
 

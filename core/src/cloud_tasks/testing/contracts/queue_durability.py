@@ -67,7 +67,7 @@ class QueueDurability(QueueFixtures):
         queue.create()
         queue.send([b"new"])
         assert one().body == b"new"
-        # The worker is not informed; whatever it does with its lease must not affect the new message.
+        # The worker does not know; no call with its lease may affect the new message.
         with suppress(ProviderError):
             worker.release([old])
         assert list(queue.receive(1, wait=AT_ONCE)) == []
