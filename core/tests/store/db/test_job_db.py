@@ -133,6 +133,11 @@ def _unversioned(path: Path) -> None:
     connection.close()
 
 
+def _cut_off(path: Path) -> None:
+    new_store(path.parent, name=path.name).close()
+    os.truncate(path, path.stat().st_size - 100)
+
+
 def _others(path: Path) -> None:
     Store.create(path, attrs.evolve(JOB, job_id="other")).close()
 
@@ -145,6 +150,7 @@ def _others(path: Path) -> None:
         (_other_sqlite, "not a job database of cloud-tasks"),
         (_newer, "created by a newer version of cloud-tasks"),
         (_unversioned, "the job database is damaged (schema 0)"),
+        (_cut_off, "the job database is damaged: the file is cut off"),
         (_others, 'belongs to job "other", not "job"'),
         (lambda path: path.mkdir(), "cannot open"),
     ],

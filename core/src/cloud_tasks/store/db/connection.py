@@ -13,7 +13,7 @@ from cloud_tasks.errors import StoreError
 from cloud_tasks.store.db.backups import SIDE_FILES, keep
 from cloud_tasks.store.db.damage import check_tables
 from cloud_tasks.store.db.file_header import require_regular_file
-from cloud_tasks.store.db.obstacles import store_error
+from cloud_tasks.store.db.obstacles import damage_error, store_error
 from cloud_tasks.store.db.schema import APPLICATION_ID, READABLE_SINCE, SCHEMA_VERSION, migrate
 
 __all__ = [
@@ -143,7 +143,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
             f"{path}: created by a newer version of cloud-tasks (schema {version}, supported: {SCHEMA_VERSION})",
             hint="upgrade with: pip install --upgrade cloud-tasks",
         )
+    _check_length(connection, path)
     return int(version)
+
+
+def _check_length(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `StoreError` if the last page is cut off, which SQLite takes for zeros; a log may still have the page."""
+    (page,) = connection.execute("PRAGMA page_size").fetchone()
+    log = path.with_name(f"{path.name}-wal")
+    if path.stat().st_size % page and not (log.exists() and log.stat().st_size):
+        raise damage_error(path, "the file is cut off")
 
 
 def _untouched(path: Path) -> str:
