@@ -73,7 +73,7 @@ def test_worker_with_a_full_log_folder_gives_its_tasks_back_and_stops_until_ther
 def test_worker_with_a_full_log_folder_costs_the_job_no_task(worker, disk) -> None:
     fill(disk)
     worker.load(*[{"do": "say"}] * 400)
-    options = {"CLOUD_TASKS_IDLE_LIMIT": "8", "CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": "2"}
+    options = FAST | {"CLOUD_TASKS_IDLE_LIMIT": "8", "CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": "2"}
     broken = worker.start_on_queue("--task-log-dir", str(disk), **options)
     wait_until(lambda: worker.queued_events("task_released"), what="the first task that is given back")
     working = worker.start_on_queue("--task-log-dir", str(worker.folder / "logs"), **options)

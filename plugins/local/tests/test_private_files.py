@@ -38,7 +38,7 @@ def test_state_folder_is_for_its_owner_only(
     queue.create()
     queue.send([b"secret"])
     compute.launch(request("echo result\n"))
-    eventually(lambda: list(settings.state_dir.rglob("ended.json")))
+    eventually(lambda: list(settings.state_dir.glob("instances/*/*/ended.json")))
     assert mode(settings.state_dir) == 0o700
     queue.claim()
     compute.terminate([folder.name for folder in settings.state_dir.glob("instances/*/*")])
