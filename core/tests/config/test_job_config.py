@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 import pytest
-from configuration_fakes import GcpComputeSettings, GcpQueueSettings, load
+from configuration_fakes import GcpComputeSettings, GcpQueueSettings, load, make_registry_with_cluster
 
-from cloud_tasks.config import JobConfig, RunSettings
+from cloud_tasks.config import JobConfig, RunSettings, load_config
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Constraints, Limits, Money, ProvisioningModel
 from cloud_tasks.plugin import setting_info
@@ -230,6 +230,28 @@ def test_queue_without_a_provider_is_an_error(read: Read) -> None:
     assert (config.provider, config.run.job_id) == (None, "a")
     with pytest.raises(InputError, match="no provider given; set provider in the configuration, or add --provider"):
         _ = config.queue
+
+
+def test_provider_is_chosen_for_the_kinds_that_it_has() -> None:
+    registry = make_registry_with_cluster()
+    for given in ({"provider": "cluster", "queue": "gcp"}, {"compute": "cluster", "queue": "gcp"}):
+        config = load_config(registry, file=None, options=given, environ={})
+        assert config.backends == {"queue": "gcp", "compute": "cluster", "pricing": "cluster"}
+    config = load_config(registry, file=None, options={"provider": "gcp", "compute": "cluster"}, environ={})
+    assert (config.queue, config.pricing) == ("gcp", "cluster")
+    config = load_config(registry, file=None, options={"provider": "cluster", "pricing": "gcp"}, environ={})
+    assert config.pricing == "gcp"
+
+
+@pytest.mark.parametrize("key", ["provider", "compute"])
+def test_queue_that_the_provider_lacks_is_asked_for_by_name(key: str) -> None:
+    config = load_config(make_registry_with_cluster(), file=None, options={key: "cluster"}, environ={})
+    with pytest.raises(InputError) as caught:
+        _ = config.queue
+    problem = '"cluster" has none' if key == "provider" else "no provider given"
+    assert str(caught.value) == (
+        f"no queue chosen: {problem}; set queue in the configuration, or add --set queue=NAME; installed: aws, gcp"
+    )
 
 
 def test_settings_for_a_provider_that_is_not_installed_is_an_error(read: Read) -> None:

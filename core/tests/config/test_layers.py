@@ -76,7 +76,7 @@ def test_section_of_another_provider_is_checked_but_not_used(read: Read) -> None
 def test_run_keys_are_used_from_the_section_of_the_compute_plugin(read: Read) -> None:
     text = "provider: aws\ncompute: gcp\naws:\n  min_cpu: 2\ngcp:\n  min_cpu: 4\n"
     config = read(text)
-    assert (config.queue, config.compute, config.pricing, config.run.min_cpu) == ("aws", "gcp", "aws", 4)
+    assert (config.queue, config.compute, config.pricing, config.run.min_cpu) == ("aws", "gcp", "gcp", 4)
 
 
 def test_null_removes_a_limit_and_keeps_other_defaults(read: Read) -> None:

@@ -109,9 +109,22 @@ def _plugin(name: str, compute_settings: type[Any], queue_settings: type[Any], *
 @functools.cache
 def make_registry() -> Registry:
     """Return a registry of the built-in plugins and the fake clouds ``gcp`` and ``aws`` (no spot, no exactly-once)."""
+    return _clouds()
+
+
+def _clouds() -> Registry:
     registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
     registry.register("gcp", _plugin("gcp", GcpComputeSettings, GcpQueueSettings, is_able=True))
     registry.register("aws", _plugin("aws", AwsSettings, AwsSettings, is_able=False))
+    return registry
+
+
+def make_registry_with_cluster() -> Registry:
+    """Return the registry of `make_registry` with a plugin ``cluster``, which has compute and pricing only."""
+    registry = _clouds()
+    cluster = vars(_plugin("cluster", AwsSettings, AwsSettings, is_able=True))
+    del cluster["cloud_tasks_register_queue"]
+    registry.register("cluster", SimpleNamespace(**cluster))
     return registry
 
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from cloud_tasks.config.job_config import Entry, JobConfig
-from cloud_tasks.config.load import ConfigurationError, load_config
+from cloud_tasks.config.load import ConfigurationError, choose_backends, load_config
 from cloud_tasks.config.provenance import Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.schema import json_schema
-from cloud_tasks.config.sections import Key, default_of, find_sections, run_section, variable_name
+from cloud_tasks.config.sections import (
+    PROVIDER_KINDS,
+    Key,
+    advice,
+    default_of,
+    find_sections,
+    run_section,
+    variable_name,
+)
 from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.trait_checks import parallel_launches
 from cloud_tasks.config.values import plain
 
 __all__ = [
+    "PROVIDER_KINDS",
     "ConfigurationError",
     "Entry",
     "JobConfig",
@@ -21,6 +30,8 @@ __all__ = [
     "Override",
     "Provenance",
     "RunSettings",
+    "advice",
+    "choose_backends",
     "default_of",
     "find_sections",
     "json_schema",

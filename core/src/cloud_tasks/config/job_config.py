@@ -86,10 +86,16 @@ class JobConfig:
         return self._backend("pricing")
 
     def _backend(self, kind: str) -> str:
-        if kind not in self.backends:
+        if kind in self.backends:
+            return self.backends[kind]
+        where = str(self.file or "")
+        if self.provider is None and not self.backends:
             hint = "set provider in the configuration, or add --provider"
-            raise InputError("no provider given", where=str(self.file or ""), hint=hint)
-        return self.backends[kind]
+            raise InputError("no provider given", where=where, hint=hint)
+        installed = ", ".join(self.registry.names(kind)) or "none"
+        hint = f"set {kind} in the configuration, or add --set {kind}=NAME; installed: {installed}"
+        problem = f'"{self.provider}" has none' if self.provider else "no provider given"
+        raise InputError(f"no {kind} chosen: {problem}", where=where, hint=hint)
 
     def settings_for(self, kind: str, name: str) -> Any:
         """Return the settings of a backend.

@@ -31,7 +31,7 @@ from cloud_tasks.config.yaml_reader import read_document
 from cloud_tasks.errors import InputError, PluginError
 from cloud_tasks.registry import REMOVED_SINKS, Registry
 
-__all__ = ["ConfigurationError", "load_config"]
+__all__ = ["ConfigurationError", "choose_backends", "load_config"]
 
 
 class ConfigurationError(InputError):
@@ -80,7 +80,7 @@ def load_config(
     layers.add_sets(sets)
     # Keys at the top first: the chosen plugins decide which keys the other assignments set.
     merged.assign(layers.assignments(top=True))
-    backends = _backends(merged)
+    backends = choose_backends({key: merged.values.get(key) for key in ("provider", *PROVIDER_KINDS)}, registry)
     sinks = merged.values.get("event_sinks", ())
     _add_flags(layers, options, sections, tuple(dict.fromkeys((*backends.values(), *sinks))))
     merged.assign(layers.assignments(top=False), selected=backends.get("compute"))
@@ -115,10 +115,27 @@ def _lower(name: str | None) -> str | None:
     return name.strip().lower() if name else None
 
 
-def _backends(top: Merged) -> dict[str, str]:
-    """Return the name of the chosen backend of each kind."""
-    chosen = {kind: _lower(top.values.get(kind) or top.values.get("provider")) for kind in PROVIDER_KINDS}
-    return {kind: name for kind, name in chosen.items() if name}
+def choose_backends(given: Mapping[str, str | None], registry: Registry) -> dict[str, str]:
+    """Return the name of the chosen backend of each kind; a kind without a choice is left out.
+
+    A provider is chosen for the kinds that it has, or for all where it is not installed. Prices are those of the
+    compute backend where it has some: a cloud's prices say nothing about the instances of another.
+
+    Args:
+        given: Names as written, by ``provider`` or a kind.
+    """
+    names = {key: _lower(name) for key, name in given.items()}
+    provider, compute = names.get("provider"), names.get("compute")
+    has = {kind: registry.names(kind) for kind in PROVIDER_KINDS}
+    is_known = any(provider in found for found in has.values())
+    chosen = {}
+    for kind in PROVIDER_KINDS:
+        name = names.get(kind) or (compute if kind == "pricing" and compute in has[kind] else None)
+        if name is None and (provider in has[kind] or not is_known):
+            name = provider
+        if name:
+            chosen[kind] = name
+    return chosen
 
 
 def _line(problem: InputError) -> tuple[str, int]:

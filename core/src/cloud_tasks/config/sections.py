@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 TOP_LEVEL: Mapping[str, str] = {
-    "provider": "Name of the plugin for queue, compute and pricing",
+    "provider": "Name of the plugin for queue, compute and pricing, as far as it has them",
     "queue": "Name of the queue plugin (default: the provider)",
     "compute": "Name of the compute plugin (default: the provider)",
-    "pricing": "Name of the pricing plugin (default: the provider)",
+    "pricing": "Name of the pricing plugin (default: that of `compute`, else the provider)",
     "event_sinks": "Names of event sinks, which receive a copy of every event",
     "task_source": "Source of the tasks: a file, a URL, module:function, grid:name=values, or source:location",
 }

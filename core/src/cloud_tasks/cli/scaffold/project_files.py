@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
 
-__all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "provider_packages", "secret_settings", "write_project"]
+__all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "known_settings", "worker_packages", "write_project"]
 
 SHIPPING = ("folder", "git", "archive")
 """Sources of the code for the instances: the shared folder, a git commit, an archive."""
@@ -57,7 +57,8 @@ class Project:
     """Choices for a new project."""
 
     folder: Path
-    provider: str
+    backends: Mapping[str, str]
+    """Names of the plugins for queue, compute and pricing, by kind."""
     job_id: str
     ship: str
     """One of `SHIPPING`."""
@@ -67,37 +68,46 @@ class Project:
     """URL or folder, for ``archive``."""
     region: str | None = None
     settings: Mapping[str, str] = attrs.field(factory=dict)
-    """Known settings of the provider's section."""
+    """Known settings, by dotted key."""
     asked: Mapping[str, Asked] = attrs.field(factory=dict)
+    """Settings to prompt for, by dotted key."""
     packages: Sequence[str] = ()
     """Requirements of a worker on an instance, besides the user's code, for pip."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the instances run on this machine, in this folder."""
+        return self.backends["compute"] == "local"
 
-def asked_settings(registry: Registry, provider: str) -> dict[str, Asked]:
-    """Return the settings of a provider to prompt for: required or commonly set, without secrets."""
+
+def asked_settings(registry: Registry, backends: Mapping[str, str]) -> dict[str, Asked]:
+    """Return the settings to prompt for, by dotted key: required or commonly set, without secrets."""
     found: dict[str, Asked] = {}
-    for kind in ("queue", "compute", "pricing"):
-        settings = getattr(registry, kind)(provider).settings
-        for field in attrs.fields(settings):
-            info = setting_info(field)
-            required = field.default is attrs.NOTHING
-            if (required or info.asked) and not info.secret:
-                found[field.name] = Asked(help=info.help, required=required)
+    for name, field in _fields(registry, backends):
+        info = setting_info(field)
+        required = field.default is attrs.NOTHING
+        if (required or info.asked) and not info.secret:
+            found[f"{name}.{field.name}"] = Asked(help=info.help, required=required)
     return found
 
 
-def secret_settings(registry: Registry, provider: str) -> frozenset[str]:
-    """Return the settings of a provider that are secrets."""
-    classes = (getattr(registry, kind)(provider).settings for kind in ("queue", "compute", "pricing"))
-    return frozenset(field.name for each in classes for field in attrs.fields(each) if setting_info(field).secret)
+def known_settings(registry: Registry, backends: Mapping[str, str]) -> dict[str, bool]:
+    """Return for each setting of the backends, by dotted key, whether it is a secret."""
+    return {f"{name}.{field.name}": setting_info(field).secret for name, field in _fields(registry, backends)}
 
 
-def provider_packages(registry: Registry, provider: str) -> tuple[str, ...]:
-    """Return the provider's distributions at the installed versions, without the controller's extras."""
+def _fields(registry: Registry, backends: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    for kind, name in backends.items():
+        for field in attrs.fields(getattr(registry, kind)(name).settings):
+            yield name, field
+
+
+def worker_packages(registry: Registry, backends: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the distributions of queue and compute at the installed versions, without the controller's extras."""
     found = [f"cloud-tasks=={cloud_tasks.__version__}"]
     for kind in ("queue", "compute"):
         for plugin, backend in registry.all(kind):
-            if backend.name == provider and plugin.version:
+            if backend.name == backends[kind] and plugin.version:
                 found.append(f"{plugin.distribution}=={plugin.version}")
     return tuple(dict.fromkeys(found))
 
@@ -141,30 +151,44 @@ def _tasks() -> str:
 
 
 def _configuration(project: Project) -> str:
-    lines = [f"{project.provider}:"]
-    lines += [f"  {name}: {_yaml(value)}" for name, value in project.settings.items()]
-    lines += [
-        f"  # {name}: # {'required: ' if asked.required else ''}{asked.help}"
-        for name, asked in project.asked.items()
-        if name not in project.settings
-    ]
+    names = list(dict.fromkeys(project.backends.values()))
     words: dict[str, Any] = {
-        "provider": project.provider,
+        "provider": f"provider: {names[0]}" if len(names) == 1 else _chosen(project.backends),
         "job_id": project.job_id,
         "region": _region(project),
-        "max_instances": 1 if project.provider == "local" else 2,
-        "choices": "" if project.provider == "local" else _CLOUD_CHOICES,
-        "section": "\n".join(lines) + "\n" if len(lines) > 1 else "",
+        "max_instances": 1 if project.is_local else 2,
+        "choices": "" if project.is_local else _CLOUD_CHOICES,
+        "sections": "\n".join(filter(None, (_section(project, name) for name in names))),
     }
     return _filled("config.yml", words).rstrip() + "\n"
+
+
+def _chosen(backends: Mapping[str, str]) -> str:
+    return "\n".join(f"{kind}: {name}" for kind, name in backends.items())
+
+
+def _section(project: Project, name: str) -> str:
+    """Return a plugin's section; empty without settings."""
+    known = {
+        key.removeprefix(f"{name}."): value for key, value in project.settings.items() if key.startswith(f"{name}.")
+    }
+    asked = {key.removeprefix(f"{name}."): each for key, each in project.asked.items() if key.startswith(f"{name}.")}
+    lines = [f"  {key}: {_yaml(value)}\n" for key, value in known.items()]
+    lines += [
+        f"  # {key}: # {'required: ' if each.required else ''}{each.help}\n"
+        for key, each in asked.items()
+        if key not in known
+    ]
+    return f"{name}:\n{''.join(lines)}" if lines else ""
 
 
 def _region(project: Project) -> str:
     if project.region:
         return f"  region: {_yaml(project.region)}\n"
-    if project.provider == "local":
+    if project.is_local:
         return ""
-    return f"  # region: # region of the instances; see `cloud-tasks list-regions --provider {project.provider}`\n"
+    listing = f"cloud-tasks list-regions --provider {project.backends['compute']}"
+    return f"  # region: # region of the instances; see `{listing}`\n"
 
 
 def _yaml(text: str | None) -> str:
@@ -173,12 +197,10 @@ def _yaml(text: str | None) -> str:
 
 
 def _startup_script(project: Project) -> str:
-    is_local = project.provider == "local"
+    software = "software_local" if project.is_local else "software_cloud"
     words = {
-        "software": _filled(
-            "software_local" if is_local else "software_cloud", {"packages": _packages(project)}
-        ).rstrip(),
-        "requirements": "" if is_local else _filled("requirements", {}).rstrip(),
+        "software": _filled(software, {"packages": _packages(project)}).rstrip(),
+        "requirements": "" if project.is_local else _filled("requirements", {}).rstrip(),
         "bucket": shell_word(project.bucket.rstrip("/")),
     }
     if project.checkout is not None:

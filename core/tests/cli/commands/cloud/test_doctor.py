@@ -111,6 +111,16 @@ def test_doctor_without_a_provider_checks_this_machine() -> None:
     assert finding(answer, "provider")["remedy"] == "add --provider or --config"
 
 
+def test_doctor_notes_the_kind_that_a_provider_lacks() -> None:
+    commands = MemoryCommands()
+    queue = attrs.evolve(commands.provider.queue, name="post")
+    commands.registry.register("post", SimpleNamespace(cloud_tasks_register_queue=hookimpl(lambda: (queue,))))
+    answer = commands.call("doctor", "--provider", "post", "--json", provider=False)
+    assert answer.code == 0
+    assert finding(answer, "compute")["message"] == "not chosen, not checked"
+    assert "set compute in the configuration" in finding(answer, "compute")["remedy"]
+
+
 def test_doctor_finds_a_broken_plugin() -> None:
     commands = MemoryCommands()
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -22,10 +23,10 @@ from terminal import in_a_terminal
 import cloud_tasks
 from cloud_tasks.cli.context import make_registry
 from cloud_tasks.cli.main import main
-from cloud_tasks.cli.scaffold.project_files import provider_packages
+from cloud_tasks.cli.scaffold.project_files import worker_packages
 from cloud_tasks.cli.scaffold.source_archive import find_checkout, pack, upload
-from cloud_tasks.config import load_config
-from cloud_tasks.plugin import setting
+from cloud_tasks.config import PROVIDER_KINDS, load_config
+from cloud_tasks.plugin import hookimpl, setting
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,30 @@ class CloudSettings:
     colour: str = setting(help="Which", default="blue")
 
 
+LOCAL = dict.fromkeys(PROVIDER_KINDS, "local")
+
+
+@attrs.frozen(kw_only=True)
+class ClusterSettings:
+    project: str = setting(help="What is charged", default="none", asked=True)
+    partition: str = setting(help="Where jobs wait", default="main", asked=True)
+
+
+def init_with_cluster(*arguments: str) -> Answer:
+    """Run ``init`` with two plugins: ``memory``, and ``cluster``, which has compute and pricing only."""
+    commands = MemoryCommands(compute={"settings": CloudSettings})
+    backends = commands.provider
+    plugin = SimpleNamespace(
+        cloud_tasks_register_compute=hookimpl(
+            lambda: (attrs.evolve(backends.compute, name="cluster", settings=ClusterSettings),)
+        ),
+        cloud_tasks_register_pricing=hookimpl(lambda: (attrs.evolve(backends.pricing, name="cluster"),)),
+    )
+    commands.registry.register("cluster", plugin)
+    archive = ("--ship", "archive", "--bucket", "box")
+    return commands.call("init", "sums", *archive, *arguments, provider=False)
+
+
 def init(*arguments: str, provider: str | None = "memory") -> Answer:
     chosen = [] if provider is None else ["--provider", provider]
     return MemoryCommands(compute={"settings": CloudSettings}).call("init", *chosen, *arguments, provider=False)
@@ -77,7 +102,7 @@ def test_init_writes_worker_tasks_configuration_and_startup_script(tmp_path: Pat
 
 def test_init_shows_the_settings_to_fill_in(tmp_path: Path) -> None:
     answer = init("sums", "--ship", "archive", "--bucket", "box")
-    assert "Set in config.yml:   project" in answer.out
+    assert "Set in config.yml:   memory.project" in answer.out
     assert "# project: # required: Whose machines these are" in (tmp_path / "sums" / "config.yml").read_text()
 
 
@@ -85,6 +110,40 @@ def test_init_writes_provider_settings_into_their_section(tmp_path: Path) -> Non
     answer = init("sums", "--ship", "archive", "--bucket", "box", "--set", "project=my: project")
     assert "Set in config.yml" not in answer.out
     assert yaml.safe_load((tmp_path / "sums" / "config.yml").read_text())["memory"] == {"project": "my: project"}
+
+
+@pytest.mark.parametrize(
+    "chosen", [("--provider", "cluster", "--queue", "memory"), ("--compute", "cluster", "--queue", "memory")]
+)
+def test_init_takes_queue_and_compute_of_different_plugins(tmp_path: Path, chosen: tuple[str, ...]) -> None:
+    answer = init_with_cluster(*chosen, "--set", "partition=long", "--set", "cluster.project=physics")
+    assert answer.error is None
+    text = (tmp_path / "sums" / "config.yml").read_text()
+    found = yaml.safe_load(text)
+    assert {key: found.get(key) for key in ("provider", *PROVIDER_KINDS)} == {
+        "provider": None,
+        "queue": "memory",
+        "compute": "cluster",
+        "pricing": "cluster",
+    }
+    assert found["cluster"] == {"partition": "long", "project": "physics"}
+    assert "list-regions --provider cluster" in text
+
+
+def test_init_asks_for_the_kind_that_a_provider_lacks(tmp_path: Path) -> None:
+    for chosen in (("--provider", "cluster"), ("--compute", "cluster")):
+        error = init_with_cluster(*chosen).error
+        assert str(error) == 'no queue chosen: "cluster" has none; add --queue NAME; installed: memory'
+    assert not (tmp_path / "sums").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [("projet=p", 'did you mean "memory.project"?'), ("cluster.project=p", "cluster.project: unknown setting")],
+)
+def test_init_refuses_unknown_settings(tmp_path: Path, word: str, reason: str) -> None:
+    assert reason in str(init("sums", "--ship", "archive", "--bucket", "box", "--set", word).error)
+    assert not (tmp_path / "sums").exists()
 
 
 @pytest.mark.parametrize(
@@ -138,11 +197,13 @@ def test_init_writes_valid_bash(tmp_path: Path, provider: str, ship: tuple[str, 
     assert ("pip install" in script) == (provider == "memory")
 
 
-def test_provider_packages_have_the_installed_versions_without_controller_extras() -> None:
+def test_worker_packages_have_the_installed_versions_without_controller_extras() -> None:
     registry = make_registry()
     version = cloud_tasks.__version__
-    assert provider_packages(registry, "local") == (f"cloud-tasks=={version}", f"cloud-tasks-local=={version}")
-    assert provider_packages(MemoryCommands().registry, "memory") == (f"cloud-tasks=={version}",)
+    assert worker_packages(registry, LOCAL) == (f"cloud-tasks=={version}", f"cloud-tasks-local=={version}")
+    assert worker_packages(MemoryCommands().registry, dict.fromkeys(PROVIDER_KINDS, "memory")) == (
+        f"cloud-tasks=={version}",
+    )
 
 
 def test_init_installs_the_package_that_reads_the_bucket(tmp_path: Path) -> None:
@@ -185,7 +246,7 @@ def test_init_prompts_for_missing_options_on_a_terminal(tmp_path: Path) -> None:
 def test_init_prompts_for_region_and_common_settings_of_a_cloud(tmp_path: Path) -> None:
     session = in_a_terminal(tmp_path, "gcp\n\narchive\nus-central1\nmy-project\n\ngs://box/code", "init", "new")
     assert session.code == 0, session.err
-    assert "Google Cloud project that is billed (project_id): " in session.out
+    assert "Google Cloud project that is billed (gcp.project_id): " in session.out
     text = (tmp_path / "new" / "config.yml").read_text()
     found = yaml.safe_load(text)
     assert (found["run"]["region"], found["gcp"]) == ("us-central1", {"project_id": "my-project"})

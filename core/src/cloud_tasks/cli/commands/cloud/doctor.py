@@ -90,6 +90,10 @@ def _backends(config: JobConfig) -> Iterator[_Result]:
     known: set[tuple[str, Finding]] = set()
     for kind in _KINDS:
         if kind not in config.backends:
+            if config.backends:
+                remedy = f"a job needs one: set {kind} in the configuration, or add --set {kind}=NAME"
+                finding = Finding(ok=True, subject=kind, message="not chosen, not checked", remedy=remedy)
+                yield _Result(by="cloud-tasks", finding=finding)
             continue
         name = config.backends[kind]
         for finding in _check(config, kind, name):

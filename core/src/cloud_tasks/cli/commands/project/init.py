@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from cloud_tasks.cli.scaffold.project_files import (
     Asked,
     Project,
     asked_settings,
-    provider_packages,
-    secret_settings,
+    known_settings,
+    worker_packages,
     write_project,
 )
 from cloud_tasks.cli.scaffold.source_archive import Checkout, find_checkout
+from cloud_tasks.config import PROVIDER_KINDS, advice, choose_backends
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
 from cloud_tasks.quantities import counted
@@ -44,6 +45,9 @@ _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,23}")
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @click.option("--provider", metavar="NAME", help="Provider of queue, instances and prices (default: local).")
+@click.option("--queue", metavar="NAME", help="Plugin of the queue (default: the provider).")
+@click.option("--compute", metavar="NAME", help="Plugin of the instances (default: the provider).")
+@click.option("--pricing", metavar="NAME", help="Plugin of the prices (default: that of the instances).")
 @click.option("--job-id", metavar="NAME", help="Name of the job (default: name of the folder).")
 @click.option(
     "--ship",
@@ -55,7 +59,9 @@ _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,23}")
 @click.option("--commit", metavar="COMMIT", help="Commit to check out, for git (default: the checked-out commit).")
 @click.option("--bucket", metavar="URL", help="URL or folder of the archive.")
 @click.option("--region", metavar="NAME", help="Region of the provider.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Provider setting; repeatable.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of a plugin (KEY or PLUGIN.KEY); repeatable."
+)
 @click.option("--yes", "-y", is_flag=True, help="Skip the prompts; use options and defaults.")
 @pass_app
 def init(app: AppContext, /, folder: Path, **values: Any) -> None:
@@ -72,32 +78,55 @@ def init(app: AppContext, /, folder: Path, **values: Any) -> None:
 
 
 def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, prompts: bool) -> Project:
-    provider = _answer(values["provider"], "Provider", "local", prompts=prompts).lower()
-    asked = asked_settings(registry, provider)
+    backends = _backends(registry, values, prompts=prompts)
+    is_local = backends["compute"] == "local"
+    asked = asked_settings(registry, backends)
     job_id = _answer(values["job_id"], "Name of the job", _name_of(folder), prompts=prompts)
     if not _JOB_ID.fullmatch(job_id):
         hint = 'a lower-case letter, then at most 23 of a-z, 0-9 and "-"'
         raise InputError(f'"{job_id}" is not a valid job name', where="--job-id", hint=hint)
     found = find_checkout(folder) if folder.is_dir() else None
-    ship = _shipping(provider, values, found, prompts=prompts)
-    settings = _settings(values["settings"], secret_settings(registry, provider))
+    ship = _shipping(is_local, values, found, prompts=prompts)
+    settings = _settings(values["settings"], known_settings(registry, backends))
     region = values["region"]
     if prompts:
-        if region is None and provider != "local":
+        if region is None and not is_local:
             region = click.prompt("Region", default="", show_default=False)
         settings |= _ask_settings({name: each for name, each in asked.items() if name not in settings})
     return Project(
         folder=folder,
-        provider=provider,
+        backends=backends,
         job_id=job_id,
         ship=ship,
-        checkout=_checkout(values, found, provider, folder) if ship == "git" else None,
+        checkout=_checkout(values, found, is_local, folder) if ship == "git" else None,
         bucket=_bucket(values["bucket"], prompts=prompts) if ship == "archive" else "",
         region=region or None,
         settings=settings,
         asked=asked,
-        packages=provider_packages(registry, provider),
+        packages=worker_packages(registry, backends),
     )
+
+
+def _backends(registry: Registry, values: Mapping[str, Any], *, prompts: bool) -> dict[str, str]:
+    """Return the plugin of each kind; one that neither a name nor the provider gives is prompted for.
+
+    Raises:
+        InputError: A plugin is unknown, or a kind has none.
+    """
+    given = {key: values[key] for key in ("provider", *PROVIDER_KINDS)}
+    if given["provider"] is None and not (given["queue"] and given["compute"]):
+        default = "local" if not given["compute"] else given["compute"]
+        given["provider"] = _answer(None, "Provider", default, prompts=prompts)
+    found = choose_backends(given, registry)
+    for kind in PROVIDER_KINDS:
+        names = ", ".join(registry.names(kind))
+        if kind not in found and prompts:
+            found[kind] = str(click.prompt(f"Name of the {kind} plugin ({names})")).lower()
+        if kind not in found:
+            problem = f'no {kind} chosen: "{str(given["provider"]).lower()}" has none'
+            raise InputError(problem, hint=f"add --{kind} NAME; installed: {names}")
+        getattr(registry, kind)(found[kind])
+    return {kind: found[kind] for kind in PROVIDER_KINDS}
 
 
 def _ask_settings(asked: Mapping[str, Asked]) -> dict[str, str]:
@@ -121,8 +150,8 @@ def _name_of(folder: Path) -> str:
     return found or "job"
 
 
-def _shipping(provider: str, values: Mapping[str, Any], found: Checkout | None, *, prompts: bool) -> str:
-    default = "folder" if provider == "local" else "git" if found is not None and found.repository else "archive"
+def _shipping(is_local: bool, values: Mapping[str, Any], found: Checkout | None, *, prompts: bool) -> str:
+    default = "folder" if is_local else "git" if found is not None and found.repository else "archive"
     if values["bucket"]:
         default = "archive"
     elif values["repository"] or values["commit"]:
@@ -131,7 +160,7 @@ def _shipping(provider: str, values: Mapping[str, Any], found: Checkout | None, 
     if given is None and prompts:
         given = click.prompt("Source of the code", type=click.Choice(SHIPPING), default=default)
     ship = given or default
-    if ship == "folder" and provider != "local":
+    if ship == "folder" and not is_local:
         raise InputError("only instances of `local` share your folder", where="--ship", hint="choose git or archive")
     for option, goes_with in (("bucket", "archive"), ("repository", "git"), ("commit", "git")):
         if values[option] and ship != goes_with:
@@ -149,9 +178,9 @@ def _bucket(given: str | None, *, prompts: bool) -> str:
     return bucket if "://" in bucket else str(Path(bucket).absolute())
 
 
-def _checkout(values: Mapping[str, Any], found: Checkout | None, provider: str, folder: Path) -> Checkout:
+def _checkout(values: Mapping[str, Any], found: Checkout | None, is_local: bool, folder: Path) -> Checkout:
     repository = values["repository"] or (found.repository if found is not None else "")
-    if not repository and provider == "local" and found is not None:
+    if not repository and is_local and found is not None:
         repository = str(folder.resolve())
     commit = values["commit"] or (found.commit if found is not None else "")
     if without_credentials(repository) != repository or (found is not None and found.had_credentials):
@@ -166,7 +195,7 @@ def _checkout(values: Mapping[str, Any], found: Checkout | None, provider: str, 
     if found is not None and not values["commit"]:
         if found.changed:
             echo(f"Warning: {counted(found.changed, 'changed file')} not in commit {commit[:12]}", err=True)
-        if not found.is_pushed and provider != "local":
+        if not found.is_pushed and not is_local:
             echo(f"Warning: commit {commit[:12]} is on no remote branch; push it before the job runs", err=True)
     return Checkout(
         repository=without_credentials(repository),
@@ -177,15 +206,25 @@ def _checkout(values: Mapping[str, Any], found: Checkout | None, provider: str, 
     )
 
 
-def _settings(words: tuple[str, ...], secrets: Collection[str]) -> dict[str, str]:
+def _settings(words: tuple[str, ...], known: Mapping[str, bool]) -> dict[str, str]:
+    """Return the given settings by dotted key.
+
+    Args:
+        known: For each setting of the plugins, by dotted key, whether it is a secret.
+    """
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or not key.strip().isidentifier():
+        name = key.strip()
+        owners = [each for each in known if name in (each, each.partition(".")[2])]
+        if not equals or not name.replace(".", "", 1).isidentifier():
             raise InputError(f'expected KEY=VALUE such as project_id=my-project, got "{word}"', where="--set")
-        if key.strip() in secrets:
-            raise InputError(f"{key.strip()} is a secret", where="--set", hint="set it in the environment instead")
-        found[key.strip()] = value.strip()
+        if not owners:
+            hint = advice(name, known) or f"known settings: {', '.join(known) or 'none'}"
+            raise InputError(f"{name}: unknown setting", where="--set", hint=hint)
+        if any(known[each] for each in owners):
+            raise InputError(f"{name} is a secret", where="--set", hint="set it in the environment instead")
+        found |= dict.fromkeys(owners, value.strip())
     return found
 
 
@@ -196,7 +235,7 @@ def _next_steps(project: Project) -> str:
     lines.append("Run the tasks here:  python worker.py --task-file tasks.json")
     if missing:
         lines.append(f"Set in config.yml:   {', '.join(missing)}")
-    if project.provider != "local":
+    if not project.is_local:
         lines.append("Check the access:    cloud-tasks doctor --config config.yml")
     if project.ship == "git":
         lines.append("Commit and push the files, then set that commit in the startup script:")
