@@ -11,6 +11,7 @@ from cloud_tasks.config.sections import Key, default_of, find_sections, run_sect
 from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.trait_checks import parallel_launches
 from cloud_tasks.config.values import plain
+from cloud_tasks.config.worker_secrets import SecretDelivery, delivered_secrets, secret_deliveries
 
 __all__ = [
     "ConfigurationError",
@@ -21,7 +22,9 @@ __all__ = [
     "Override",
     "Provenance",
     "RunSettings",
+    "SecretDelivery",
     "default_of",
+    "delivered_secrets",
     "find_sections",
     "json_schema",
     "load_config",
@@ -29,5 +32,6 @@ __all__ = [
     "plain",
     "run_section",
     "script_path",
+    "secret_deliveries",
     "variable_name",
 ]
