@@ -92,13 +92,10 @@ def _undelivered(key: str, variable: str, config: JobConfig) -> InputError:
 def _text_of(value: object, kind: object, *, where: str, key: str) -> str:
     """Return the text of the variable."""
     try:
-        text = format_setting(value, kind)
+        return format_setting(value, kind)
     except ValueError:
-        text = "\0"
-    if "\0" in text:
-        reason = "cannot be the text of a variable (it is a secret and not shown)"
-        raise InputError(f"{key}: {reason}", where=where)
-    return text
+        reason = "this value cannot be passed to a worker (it is a secret and not shown)"
+        raise InputError(f"{key}: {reason}", where=where) from None
 
 
 def _sets(script: str, name: str) -> bool:
@@ -107,6 +104,6 @@ def _sets(script: str, name: str) -> bool:
     What a command substitutes, or a sourced file assigns, is not executed to find out.
     """
     commands = re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", script)
-    assigned = rf"(?<![\w$]){name}\+?=(?!(?:\"\"|'')?(?:[\s;&|)]|$))"
+    assigned = rf"(?<![\w$]){name}[+:]?=(?!(?:\"\"|'')?(?:[\s;&|)]|$))"
     declared = rf"(?<![\w$-])(?:export|declare|typeset|read|printf)\b[^\n;&|=]*?(?<![\w$\{{]){name}(?![\w=\}}])"
     return re.search(f"{assigned}|{declared}", commands) is not None
