@@ -25,6 +25,7 @@ assert _spec.loader is not None
 _sample = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_sample)
 redis_url = _sample.redis_url
+secured_redis_url = _sample.secured_redis_url
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -36,7 +36,7 @@ def test_plugins_show_lists_the_settings_of_a_sample(installed: Run, tmp_path: P
     shown = installed("cloud-tasks", "plugins", "show", "redis", cwd=tmp_path)
     assert "redis.url  (text; default redis://127.0.0.1:6379/0)" in shown.stdout
     assert "also: --redis-url, CLOUD_TASKS_REDIS_URL, REDIS_URL" in shown.stdout
-    assert "secret: never shown, stored or passed on" in shown.stdout
+    assert "secret: never shown or stored; delivered to the workers by the compute backend" in shown.stdout
 
 
 @pytest.mark.parametrize("sample", ["parameter_sources", "redis_queue"])
@@ -80,6 +80,96 @@ def test_job_runs_with_a_redis_queue_and_tasks_of_a_grid(installed: Run, redis_u
     status = installed("cloud-tasks", "status", "--db-file", "sums.db", "--json", cwd=tmp_path)
     counts = {name: count for name, count in json.loads(status.stdout)["counts"].items() if count}
     assert counts == {"completed": 200}
+
+
+PASSWORD = "SEKRET-4711"
+PROGRAM = """
+import os, subprocess, sys
+from pathlib import Path
+from cloud_tasks.worker import Worker
+
+def f(task_id, data, worker_data):
+    seen = subprocess.run(["env"], capture_output=True, check=True).stdout + Path("/proc/self/environ").read_bytes()
+    arguments = b"".join(each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline"))
+    return b"PASSWORD=" in seen, b"SEKRET" in seen + arguments
+
+if __name__ == "__main__":
+    Worker(f, args=sys.argv[1:], returns="value").run()
+"""
+
+
+def _write_job(folder: Path, url: str, script: str, password: str | None = PASSWORD) -> tuple[str, ...]:
+    """Write program, tasks and configuration of a job; return its arguments."""
+    (folder / "program.py").write_text(PROGRAM)
+    (folder / "tasks.json").write_text(json.dumps([{"task_id": f"t{n}", "data": {}} for n in range(6)]))
+    run = {
+        "job_id": "secured",
+        "max_cpu": 2,
+        "max_instances": 2,
+        "scaling_check_interval": 1,
+        "instance_termination_delay": 0,
+        "max_runtime": 30,
+        "startup_script": script,
+    }
+    redis = {"url": url, "prefix": folder.name, **({} if password is None else {"password": password})}
+    config = {"queue": "redis", "compute": "local", "pricing": "local", "redis": redis, "run": run}
+    (folder / "config.yml").touch(0o600)
+    (folder / "config.yml").write_text(json.dumps(config))
+    return ("--config", "config.yml", "--db-file", "secured.db")
+
+
+def _holders(folder: Path) -> set[str]:
+    """Return the names of the files that contain the password."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.name for path in files if b"SEKRET" in path.read_bytes()}
+
+
+ONE = 'exec python3 "$CLOUD_TASKS_SUBMIT_DIR/program.py"\n'
+TWO = 'for _ in 1 2; do python3 "$CLOUD_TASKS_SUBMIT_DIR/program.py" & done\nwait\n'
+
+
+@pytest.mark.parametrize("script", [ONE, TWO], ids=["one worker", "two workers"])
+@pytest.mark.parametrize("variable", [None, "CLOUD_TASKS_REDIS_PASSWORD", "REDIS_PASSWORD"])
+def test_job_runs_with_a_password_which_is_in_no_file_and_no_argument(
+    installed: Run, secured_redis_url: str, tmp_path: Path, script: str, variable: str | None
+) -> None:
+    arguments = _write_job(tmp_path, secured_redis_url, script, None if variable else PASSWORD)
+    environment = {variable: PASSWORD} if variable else {}
+    job = installed("cloud-tasks", "run", *arguments, "--task-file", "tasks.json", cwd=tmp_path, **environment)
+    assert job.returncode == 0, job.stderr
+    assert 'Secret redis.password: delivered by compute "local", as CLOUD_TASKS_REDIS_PASSWORD' in job.stderr
+    assert "SEKRET" not in job.stdout + job.stderr
+    events = installed("cloud-tasks", "export", "--db-file", "secured.db", "--format", "jsonl", cwd=tmp_path)
+    assert [json.loads(line)["result"] for line in events.stdout.splitlines()] == [[False, False]] * 6, events.stderr
+    assert _holders(tmp_path) == ({"program.py"} if variable else {"program.py", "config.yml"})
+
+
+def test_run_with_a_wrong_password_launches_nothing(installed: Run, secured_redis_url: str, tmp_path: Path) -> None:
+    arguments = _write_job(tmp_path, secured_redis_url, ONE, "SEKRET-wrong")
+    job = installed("cloud-tasks", "run", *arguments, "--task-file", "tasks.json", cwd=tmp_path)
+    assert job.returncode == 1
+    assert job.stderr.splitlines()[-1].endswith("check redis.username and redis.password")
+    assert "SEKRET" not in job.stdout + job.stderr
+    assert not (tmp_path / ".cloud-tasks" / "instances").exists()
+
+
+def test_resumed_run_delivers_the_changed_password(installed: Run, secured_redis_url: str, tmp_path: Path) -> None:
+    arguments = _write_job(tmp_path, secured_redis_url, ONE)
+    loaded = installed("cloud-tasks", "load-queue", *arguments, "--task-file", "tasks.json", cwd=tmp_path)
+    assert loaded.returncode == 0, loaded.stderr
+    server = (
+        "import redis, sys\n"
+        "redis.Redis.from_url(sys.argv[1], password=sys.argv[2]).config_set('requirepass', sys.argv[3])\n"
+    )
+    changed = f"{PASSWORD}-2"
+    assert installed("python", "-c", server, secured_redis_url, PASSWORD, changed, cwd=tmp_path).returncode == 0
+    try:
+        _write_job(tmp_path, secured_redis_url, ONE, changed)
+        job = installed("cloud-tasks", "run", *arguments, "--continue", cwd=tmp_path)
+    finally:
+        installed("python", "-c", server, secured_redis_url, changed, PASSWORD, cwd=tmp_path)
+    assert job.returncode == 0, job.stderr
+    assert "  Completed: 6\n" in job.stdout + job.stderr
 
 
 def test_directory_source_yields_the_files_of_a_folder(installed: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -87,12 +88,17 @@ class ConsoleCompute(MemoryCompute):
         """Return the whole output of a script."""
         return str(getattr(self._state, "consoles", {}).get(instance_id, ""))
 
+    def environment(self, request: LaunchRequest) -> dict[str, str]:
+        """Return the environment of the script."""
+        return {name: value for name, value in os.environ.items() if "CLOUD_TASKS_" not in name} | dict(request.secrets)
+
     def launch(self, request: LaunchRequest) -> Instance:
         instance = super().launch(request)
         program = request.startup_script.partition("while true")[0]
         consoles: dict[str, str] = self._state.__dict__.setdefault("consoles", {})
         if instance.instance_id not in consoles:
-            ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+            environment = self.environment(request)
+            ran = subprocess.run(["bash", "-c", program], env=environment, capture_output=True, text=True, check=False)
             consoles[instance.instance_id] = ran.stdout
         return instance
 

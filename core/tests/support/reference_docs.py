@@ -73,7 +73,7 @@ that begins with `!`, `&` or `*` needs quotes.
 A duration is a number of seconds, or text with units: `90s`, `10m`, `1h 30m`, `2d`.
 
 An unknown key is an error that suggests the closest known one. Keep secrets in the environment, or in a file that only
-you can read (others are rejected): they are never shown, logged, stored, or passed to an instance.
+you can read (others are rejected): they are never shown, logged, stored, or written into a startup script.
 """
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -195,6 +197,40 @@ class SharesFilesOverTheNetwork(MemoryCompute):
     """Declares shared files and another location."""
 
 
+# Secrets
+
+
+class DeliveringCompute(ConsoleCompute):
+    """Base of backends that declare to deliver secrets."""
+
+
+class DeliversNoSecrets(DeliveringCompute):
+    def environment(self, request: LaunchRequest) -> dict[str, str]:
+        return super().environment(attrs.evolve(request, secrets={}))
+
+
+class WritesSecretsIntoTheScript(DeliveringCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in request.secrets.items())
+        return super().launch(attrs.evolve(request, startup_script=exports + request.startup_script, secrets={}))
+
+
+class QuotesSecrets(DeliveringCompute):
+    def environment(self, request: LaunchRequest) -> dict[str, str]:
+        quoted = {name: shlex.quote(value) for name, value in request.secrets.items()}
+        return super().environment(attrs.evolve(request, secrets=quoted))
+
+
+class ShowsSecretsInTheListing(DeliveringCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        return super().launch(attrs.evolve(request, labels={**request.labels, **request.secrets}))
+
+
+class InheritsTheController(DeliveringCompute):
+    def environment(self, request: LaunchRequest) -> dict[str, str]:
+        return {**os.environ, **request.secrets}
+
+
 # Outages
 
 
@@ -226,13 +262,14 @@ def subject_of(kind: type[MemoryCompute]) -> ComputeSubject:
             kind, MemoryProvider(pending_listings=5, max_pending=1), max_pending=3
         ),
     }
-    return special.get(kind, lambda: compute_subject(kind))()
+    delivers = issubclass(kind, DeliveringCompute)
+    return special.get(kind, lambda: compute_subject(kind, delivers_secrets=delivers))()
 
 
 FAULTY = [
     kind
-    for base in (MemoryCompute, ChangedListing, ConsoleCompute)
+    for base in (MemoryCompute, ChangedListing, ConsoleCompute, DeliveringCompute)
     for kind in base.__subclasses__()
-    if kind.__module__ == __name__ and kind is not ChangedListing
+    if kind.__module__ == __name__ and kind not in (ChangedListing, DeliveringCompute)
 ]
 hold_to(globals(), ComputeContract, subject_of, FAULTY)

@@ -146,6 +146,11 @@ WRONG = {
     "ListsNothingDuringAnOutage": "unreachable_provider_raises_transient_provider_errors",
     "TerminatesNothingDuringAnOutage": "unreachable_provider_raises_transient_provider_errors",
     "RetriesRefusedKeys": "refused_credentials_raise_permanent_provider_errors",
+    "DeliversNoSecrets": "secrets_are_delivered_to_the_script_alone_if_supported",
+    "WritesSecretsIntoTheScript": "secrets_are_delivered_to_the_script_alone_if_supported",
+    "QuotesSecrets": "secrets_are_delivered_to_the_script_alone_if_supported",
+    "ShowsSecretsInTheListing": "secrets_are_delivered_to_the_script_alone_if_supported",
+    "InheritsTheController": "secrets_are_delivered_to_the_script_alone_if_supported",
     # Instance sides
     "NamesItselfOtherwise": "identity_is_that_of_the_listing",
     "NamesAnotherType": "identity_is_that_of_the_listing",

@@ -127,7 +127,7 @@ class TestMemoryComputeOfAScheduler(ComputeContract):
 class TestComputeWithConsoles(ComputeContract):
     @pytest.fixture
     def subject(self) -> ComputeSubject:
-        subject = compute_subject(ConsoleCompute, location=Reach.MACHINE)
+        subject = compute_subject(ConsoleCompute, location=Reach.MACHINE, delivers_secrets=True)
         return attrs.evolve(subject, patience=timedelta(seconds=20))
 
 

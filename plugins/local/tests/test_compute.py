@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -183,7 +183,7 @@ def test_instance_record_without_runner_is_starting_and_terminable(
     wanted = request(f"echo $$ >> {started}\n")
 
     class KilledLauncher(LocalCompute):
-        def _start_runner(self, folder: InstanceFolder) -> None:
+        def _start_runner(self, folder: InstanceFolder, secrets: Mapping[str, str]) -> None:
             """Simulate a launcher killed here."""
 
     intent = KilledLauncher(settings, ComputeContext(job_id="job")).launch(wanted)
@@ -197,7 +197,7 @@ def test_instance_record_without_runner_is_terminated_after_timeout(
     compute: LocalCompute, settings: LocalSettings
 ) -> None:
     class KilledLauncher(LocalCompute):
-        def _start_runner(self, folder: InstanceFolder) -> None:
+        def _start_runner(self, folder: InstanceFolder, secrets: Mapping[str, str]) -> None:
             """Simulate a launcher killed here a minute ago."""
             record = folder.read(folder.instance)
             assert record is not None
@@ -390,10 +390,10 @@ def test_launch_with_concurrent_terminate_never_starts_script(
     started = tmp_path / "started"
 
     class ConcurrentlyTerminated(LocalCompute):
-        def _start_runner(self, folder: InstanceFolder) -> None:
+        def _start_runner(self, folder: InstanceFolder, secrets: Mapping[str, str]) -> None:
             """Simulate a concurrent `terminate`."""
             folder.terminating.touch()
-            super()._start_runner(folder)
+            super()._start_runner(folder, secrets)
 
     instance = ConcurrentlyTerminated(settings, ComputeContext(job_id="job")).launch(request(f"echo $$ >> {started}\n"))
     assert instance.state is InstanceState.STOPPING

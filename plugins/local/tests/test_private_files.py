@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from local_requests import request
 
@@ -85,18 +86,60 @@ def test_queue_follows_no_link(tmp_path: Path) -> None:
     assert not (tmp_path / "target").exists()
 
 
+def _environment(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
 def test_tasks_see_no_secret_variable(
     settings: LocalSettings,
     monkeypatch: pytest.MonkeyPatch,
     eventually: Callable[[Callable[[], object]], None],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("CLOUD_TASKS_WEBHOOK_URL", "https://hooks.example.org/SECRET")
+    monkeypatch.setenv("WEBHOOK_URL", "https://hooks.example.org/SECRET")
+    monkeypatch.setenv("CLOUD_TASKS_NATS_TOKEN", "SECRET")
+    monkeypatch.setenv("RMS_CLOUD_TASKS_NATS_TOKEN", "SECRET")
     monkeypatch.setenv("ORDINARY", "kept")
-    context = ComputeContext(job_id="job", secret_variables=("CLOUD_TASKS_WEBHOOK_URL",))
+    context = ComputeContext(job_id="job", secret_variables=("WEBHOOK_URL",))
     compute = LocalCompute(settings, context)
     compute.launch(request(f"env > {tmp_path}/draft; mv {tmp_path}/draft {tmp_path}/env\n"))
     eventually((tmp_path / "env").exists)
-    seen = (tmp_path / "env").read_text()
-    assert "ORDINARY=kept" in seen
-    assert "SECRET" not in seen
+    seen = _environment((tmp_path / "env").read_text())
+    assert seen["ORDINARY"] == "kept"
+    assert "SECRET" not in str(seen)
+
+
+def test_script_inherits_no_variable_of_the_controller_but_gets_the_secrets_of_the_request(
+    settings: LocalSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[[Callable[[], object]], None],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("CLOUD_TASKS_DEPOT_URL", "the controller's")
+    monkeypatch.setenv("RMS_CLOUD_TASKS_JOB_ID", "the controller's")
+    monkeypatch.setenv("CLOUD_TASKS_DEPOT_TOKEN", "the controller's")
+    compute = LocalCompute(settings, ComputeContext(job_id="job"))
+    show = f"env > {tmp_path}/draft; mv {tmp_path}/draft {tmp_path}/env; while true; do sleep 1; done\n"
+    instance = compute.launch(attrs.evolve(request(show), secrets={"CLOUD_TASKS_DEPOT_TOKEN": "SEKRET ä $x '"}))
+    eventually((tmp_path / "env").exists)
+    seen = _environment((tmp_path / "env").read_text())
+    own = {"INSTANCE_ID", "SUBMIT_DIR", "LOCAL_STATE_DIR", "LOCAL_INSTANCE", "PROCESS_NAME", "BOOT_UPTIME"}
+    assert {name for name in seen if "CLOUD_TASKS_" in name} == {
+        *(f"CLOUD_TASKS_{name}" for name in own),
+        "CLOUD_TASKS_DEPOT_TOKEN",
+    }
+    assert seen["CLOUD_TASKS_DEPOT_TOKEN"] == "SEKRET ä $x '"
+    (folder,) = (settings.state_dir / "instances").glob("*/*")
+    holders = [each.parent for each in Path("/proc").glob("[0-9]*/environ") if b"SEKRET" in _read(each)]
+    assert {(each / "comm").read_text().strip() for each in holders} <= {"bash", "sleep"}
+    assert not any(b"SEKRET" in _read(each) for each in Path("/proc").glob("[0-9]*/cmdline"))
+    assert not any(b"SEKRET" in _read(each) for each in settings.state_dir.rglob("*") if each.is_file())
+    assert str(folder) == seen["CLOUD_TASKS_LOCAL_INSTANCE"]
+    compute.terminate([instance.instance_id])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

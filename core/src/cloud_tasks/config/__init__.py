@@ -19,6 +19,7 @@ from cloud_tasks.config.sections import (
 from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.trait_checks import parallel_launches
 from cloud_tasks.config.values import plain
+from cloud_tasks.config.worker_secrets import SecretDelivery, delivered_secrets, secret_deliveries
 
 __all__ = [
     "PROVIDER_KINDS",
@@ -30,9 +31,11 @@ __all__ = [
     "Override",
     "Provenance",
     "RunSettings",
+    "SecretDelivery",
     "advice",
     "choose_backends",
     "default_of",
+    "delivered_secrets",
     "find_sections",
     "json_schema",
     "load_config",
@@ -40,5 +43,6 @@ __all__ = [
     "plain",
     "run_section",
     "script_path",
+    "secret_deliveries",
     "variable_name",
 ]

@@ -146,9 +146,9 @@ class JobConfig:
     def require_startup_script(self) -> str:
         """Return the text of the startup script. Raises `InputError` if there is none, or if it is not for a shell."""
         if self.run.startup_script is not None:
-            script, where = self.run.startup_script, self._place("run.startup_script")
+            script, where = self.run.startup_script, self.place("run.startup_script")
         elif (path := self.startup_script_path()) is not None:
-            where = self._place("run.startup_script_file")
+            where = self.place("run.startup_script_file")
             script = read_script(path, where=where)
         elif self.run.command is not None:
             return COMMAND_SCRIPT
@@ -168,11 +168,12 @@ class JobConfig:
         """Return the template of the shell command that each task runs; None if tasks run a Python worker."""
         if self.run.command is None:
             return None
-        place = self._place("run.command")
+        place = self.place("run.command")
         where = f"{place}: run.command" if place else "run.command"
         return CommandTemplate(self.run.command, is_bash=self.run.shell != "sh", where=where)
 
-    def _place(self, name: str) -> str:
+    def place(self, name: str) -> str:
+        """Return where a key was written: ``file:line``, a variable or an option; the file if it was not."""
         return self.origins[name].place if name in self.origins else str(self.file or "")
 
     def worker_environment(self) -> dict[str, str]:
@@ -180,40 +181,45 @@ class JobConfig:
 
         None is exported unless it is the default, so that variables of the instance cannot replace it.
         """
-        chosen = [(kind, self.backends[kind]) for kind in ("queue", "compute") if kind in self.backends]
         variables: dict[str, str] = {}
+        for name, field, kind, value in self.worker_settings(secret=False):
+            is_default = value == default_of(field)
+            if value is None and is_default:
+                continue
+            try:
+                variables[variable_name(name, field.name)] = format_setting(value, kind)
+            except ValueError as error:
+                # Without a variable the worker has the default, which may be infinite.
+                if not is_default:
+                    key = f"{name}.{field.name}"
+                    raise InputError(f"{key}: cannot be passed to a worker: {error}", where=self.place(key)) from error
+        return variables
+
+    def worker_settings(self, *, secret: bool) -> Iterator[tuple[str, attrs.Attribute[Any], Any, Any]]:
+        """Yield section, field, type and value of the settings that workers need, secrets or others."""
+        chosen = [(kind, self.backends[kind]) for kind in ("queue", "compute") if kind in self.backends]
         for kind, name in (*chosen, *(("event_sink", sink) for sink in self.event_sinks)):
             settings = self.settings_for(kind, name)
             kinds = field_types(type(settings))
             for field in attrs.fields(type(settings)):
-                info, value = setting_info(field), getattr(settings, field.name)
-                is_default = value == default_of(field)
-                if not info.worker or info.secret or (value is None and is_default):
-                    continue
-                try:
-                    variables[variable_name(name, field.name)] = format_setting(value, kinds[field.name])
-                except ValueError as error:
-                    # Without a variable the worker has the default, which may be infinite.
-                    if not is_default:
-                        key = f"{name}.{field.name}"
-                        raise InputError(
-                            f"{key}: cannot be passed to a worker: {error}", where=self._place(key)
-                        ) from error
-        return variables
+                info = setting_info(field)
+                if info.worker and info.secret == secret:
+                    yield name, field, kinds[field.name], getattr(settings, field.name)
 
     def secret_variables(self) -> tuple[str, ...]:
         """Return the environment variables in which a secret of an installed plugin can be set.
 
-        Those of the chosen queue are not among them: workers open the queue as well.
+        General variables of the chosen queue, such as those of an SDK, are not among them unless core delivers the
+        secret: workers open the queue as well.
         """
         names: dict[str, None] = {}
         for section in self.sections.values():
-            if section.name == self.backends.get("queue"):
-                continue
+            is_queue = section.name == self.backends.get("queue")
             for key, found in section.keys.items():
                 if found.secret:
                     names[variable_name(section.name, key)] = None
-                    names |= {info.env: None for _, field in found.owners if (info := setting_info(field)).env}
+                    general = (setting_info(field) for _, field in found.owners)
+                    names |= {info.env: None for info in general if info.env and (info.worker or not is_queue)}
         return tuple(names)
 
     def override_lines(self) -> tuple[str, ...]:

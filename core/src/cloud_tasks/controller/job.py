@@ -21,7 +21,7 @@ from pathlib import Path
 import attrs
 import structlog
 
-from cloud_tasks.config import JobConfig, parallel_launches
+from cloud_tasks.config import JobConfig, parallel_launches, secret_deliveries
 from cloud_tasks.controller.autoscaler.instance_calls import MAX_ABANDONED_CALLS
 from cloud_tasks.controller.autoscaler.reconciler import MAX_ABANDONED_DEPTHS
 from cloud_tasks.controller.autoscaler.rules.budget import limit_reached
@@ -108,6 +108,8 @@ class Job:
         registry.pricing(config.pricing)
         registry.compute(config.compute)
         self._script = config.require_startup_script()
+        for secret in secret_deliveries(config):
+            log.info(secret.describe(config.compute))
         self.job_id = self._setup.job_id
         self.queue_name = self._setup.queue_name
         self._stack = contextlib.ExitStack()

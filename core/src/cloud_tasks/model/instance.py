@@ -326,6 +326,9 @@ class LaunchRequest:
     max_price_per_hour: Money | None = None
     """Maximum price per hour of a spot instance without boot disk, address and credits (`PriceBreakdown.machine`), for
     a provider that takes one: it reclaims the instance instead of charging more. None: no limit."""
+    secrets: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """Secret settings of the workers, by environment variable; only for a backend with the trait `delivers_secrets`.
+    They are not in the script, and must not be in anything that others can read."""
 
 
 @attrs.frozen(kw_only=True)

@@ -122,6 +122,9 @@ class ComputeTraits:
     provider_selects_offer: bool = False
     """Whether the provider selects among the request's offer and its alternatives. Such a backend sets
     ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>`` of the instance before its script runs."""
+    delivers_secrets: bool = False
+    """Whether `launch` delivers `LaunchRequest.secrets` to the environment of the script by a private way. Otherwise
+    the startup script must fetch them from a secret store."""
 
     @property
     def located(self) -> Reach:
@@ -158,8 +161,8 @@ class ComputeContext:
     cache_dir: Path | None = None
     """Folder for files that outlive the command; None: no files."""
     secret_variables: tuple[str, ...] = ()
-    """Environment variables of settings that are secrets, except those of the job's queue, which workers open. A
-    provider whose instances inherit the controller's environment leaves them out."""
+    """Environment variables of settings that are secrets. A provider whose instances inherit the controller's
+    environment leaves them out, and every variable whose name begins with ``CLOUD_TASKS_`` or ``RMS_CLOUD_TASKS_``."""
 
 
 @attrs.frozen(kw_only=True)

@@ -25,9 +25,10 @@ class SettingInfo:
     flag: str | None = None
     """Command-line option, e.g. ``--project-id``; None: only ``--set section.key=value``."""
     secret: bool = False
-    """Whether it is a secret: never shown, logged, stored, or passed to an instance."""
+    """Whether it is a secret: never shown, logged or stored, and never in a startup script."""
     worker: bool = False
-    """Whether workers need it; it is then exported in the startup script (never a secret)."""
+    """Whether workers need it. It is then exported in the startup script; a secret is delivered by the compute backend
+    (`ComputeTraits.delivers_secrets`) or fetched by the user's script."""
     asked: bool = False
     """Whether ``init`` prompts for it although it has a default."""
     locates: bool = False
@@ -54,8 +55,6 @@ def setting(
     A validator raises `ValueError` with a message that reads well after ``section.key: ``. The configuration check
     calls it before the settings object exists, with the section's values as attributes of its first argument.
     """
-    if secret and worker:
-        raise TypeError("a secret is never passed to a worker")
     if secret and locates:
         raise TypeError("a secret is not recorded with a job")
     info = SettingInfo(help=help, env=env, flag=flag, secret=secret, worker=worker, asked=asked, locates=locates)

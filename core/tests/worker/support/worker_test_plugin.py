@@ -38,6 +38,9 @@ from cloud_tasks.worker.common import queue_refusal
 @attrs.frozen(kw_only=True)
 class FolderSettings:
     folder: Path = setting(help="folder of all files", converter=Path)
+    token: str | None = setting(
+        help="what the queue asks for", default=None, env="FOLDER_TOKEN", secret=True, worker=True
+    )
 
 
 class FolderQueue:
@@ -177,6 +180,9 @@ def _log_lines() -> None:
 def _open_queue(settings: FolderSettings, context: QueueContext) -> Iterator[Queue]:
     if "FOLDER_LOGS" in os.environ and not context.for_events:
         _log_lines()
+    required = settings.folder / "token"
+    if required.exists() and settings.token != required.read_text():
+        raise ProviderError("the token is wrong")
     yield FolderQueue(settings.folder, context.name, context.lease)
 
 

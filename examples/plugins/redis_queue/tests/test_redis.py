@@ -12,7 +12,7 @@ import pytest
 import redis
 from cloud_tasks_redis.settings import RedisSettings
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks.plugin import QueueContext
 from cloud_tasks.registry import Registry
 
@@ -48,6 +48,18 @@ def test_create_with_wrong_password_raises_permanent_error(redis_url: str) -> No
         with pytest.raises(ProviderError) as caught:
             queue.create()
         assert not caught.value.transient
+
+
+def test_queue_of_a_server_with_a_password_needs_it(secured_redis_url: str) -> None:
+    with BACKEND.open(RedisSettings(url=secured_redis_url, password="SEKRET-4711"), CONTEXT) as queue:
+        queue.create()
+        assert queue.exists()
+        queue.delete()
+    for password in (None, "SEKRET-wrong"):
+        with BACKEND.open(RedisSettings(url=secured_redis_url, password=password), CONTEXT) as queue:
+            with pytest.raises(CredentialsError) as caught:
+                queue.create()
+            assert "SEKRET" not in str(caught.value)
 
 
 def test_send_to_missing_queue_raises_not_found(redis_url: str) -> None:

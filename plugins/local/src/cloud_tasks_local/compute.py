@@ -6,11 +6,13 @@ Invariants, each with a test:
    killed: the instance record precedes the start, and the runner process registers itself.
 2. Any process that opens the same state folder finds all instances, and never looks outside that folder.
 3. After `terminate` no process of the instance runs.
+4. The environment of a script has no variable of the controller, and the secrets of the request, which are in no file.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import resource
@@ -49,6 +51,8 @@ __all__ = ["LocalCompute"]
 
 _START_TIMEOUT = timedelta(seconds=10)
 _KILL_TIMEOUT = 2.0
+_PREFIXES = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
+"""Variables of the controller, which no instance of a cloud has either."""
 _RUNNER_PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[2])
@@ -86,7 +90,7 @@ class LocalCompute:
         try:
             self._write_intent(folder, request)
             if not folder.process.exists() and not folder.ended.exists():
-                self._start_runner(folder)
+                self._start_runner(folder, request.secrets)
         except OSError as error:
             if error.errno == errno.EMFILE:
                 limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -195,9 +199,14 @@ class LocalCompute:
         assert self._settings.spot_mean_lifetime is not None
         return random.Random(client_token).expovariate(1.0 / self._settings.spot_mean_lifetime)
 
-    def _start_runner(self, folder: InstanceFolder) -> None:
+    def _start_runner(self, folder: InstanceFolder, secrets: Mapping[str, str]) -> None:
+        """Start the runner process, which gets the secrets through a pipe and gives them to the script only."""
         package_root = str(Path(__file__).resolve().parent.parent)
-        inherited = {name: value for name, value in os.environ.items() if name not in self._secret_variables}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in self._secret_variables and not name.startswith(_PREFIXES)
+        }
         environment = inherited | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "CLOUD_TASKS_INSTANCE_ID": folder.path.name,
@@ -208,7 +217,7 @@ class LocalCompute:
         subprocess.run(
             [sys.executable, "-I", "-S", "-c", _RUNNER_PROGRAM, str(folder.path), package_root],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=json.dumps(dict(secrets)).encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C in the terminal must not reach an instance that is starting

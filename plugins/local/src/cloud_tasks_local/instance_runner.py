@@ -15,6 +15,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -36,7 +37,11 @@ _FOLDER_CHECK = 2.0
 
 
 def main(path: str) -> int:
-    """Start a detached runner process for the folder; return 0 when it, or another one, has registered itself."""
+    """Start a detached runner process for the folder; return 0 when it, or another one, has registered itself.
+
+    Standard input is a JSON object with the script's secret variables.
+    """
+    secrets: dict[str, str] = json.load(sys.stdin)
     read_end, write_end = os.pipe()
     if os.fork():
         os.close(write_end)
@@ -49,7 +54,7 @@ def main(path: str) -> int:
     while True:
         try:
             with folder.hold():
-                _run_locked(folder, write_end)
+                _run_locked(folder, write_end, secrets)
             return 0
         except InstanceLockedError:
             if folder.process.exists() or folder.ended.exists():
@@ -60,7 +65,7 @@ def main(path: str) -> int:
         time.sleep(0.01)
 
 
-def _run_locked(folder: InstanceFolder, confirmation: int) -> None:
+def _run_locked(folder: InstanceFolder, confirmation: int, secrets: dict[str, str]) -> None:
     if folder.process.exists() or folder.ended.exists() or folder.terminating.exists():
         os.write(confirmation, b"1")
         return
@@ -76,7 +81,7 @@ def _run_locked(folder: InstanceFolder, confirmation: int) -> None:
     os.write(confirmation, b"1")
     os.close(confirmation)
     try:
-        reason, exit_code = _run(folder, record)
+        reason, exit_code = _run(folder, record, secrets)
     finally:
         kill_all(folder.path, root=os.getpid())
     ended = {"at": _now().isoformat(), "reason": reason, "exit_code": exit_code}
@@ -89,13 +94,13 @@ def _run_locked(folder: InstanceFolder, confirmation: int) -> None:
             folder.write_once(folder.ended, ended)
 
 
-def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | None]:
+def _run(folder: InstanceFolder, record: dict[str, Any], secrets: dict[str, str]) -> tuple[str, int | None]:
     """Run the script until it exits or has to be stopped; return the reason, and the exit code if it exited by
     itself."""
     # The name that a worker gives its process, and the time from which it measures its lifetime.
     worker = os.environ["CLOUD_TASKS_PROCESS_NAME"] = f"ctw-{os.getpid()}"
     os.environ["CLOUD_TASKS_BOOT_UPTIME"] = f"{time.clock_gettime(time.CLOCK_BOOTTIME):.2f}"
-    script = _start(folder)
+    script = _start(folder, secrets)
     started = time.monotonic()
     lifetime, spot_lifetime = record["max_lifetime"], record["spot_lifetime"]
     ends: list[tuple[float, str]] = []
@@ -137,7 +142,7 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
             return "startup script exited", exit_code
 
 
-def _start(folder: InstanceFolder) -> int:
+def _start(folder: InstanceFolder, secrets: dict[str, str]) -> int:
     """Start the script in its own session; return its pid, which is its process group id too."""
     folder.work.mkdir(mode=0o700, exist_ok=True)
     console = os.open(folder.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -153,7 +158,7 @@ def _start(folder: InstanceFolder) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in (*_WATCHED, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        os.execvp("bash", ["bash", str(folder.script)])
+        os.execvpe("bash", ["bash", str(folder.script)], {**os.environ, **secrets})
     except BaseException as error:
         os.write(2, f"cannot start the startup script: {error}\n".encode())
     finally:

@@ -27,4 +27,5 @@ COMPUTE_TRAITS = ComputeTraits(
     shares_files=True,
     listing_lag=timedelta(0),
     watch_interval=timedelta(seconds=1),
+    delivers_secrets=True,
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, delivered_secrets
 from cloud_tasks.controller.launch.labels import ownership_labels
 from cloud_tasks.controller.launch.startup_script import compose_startup_script
 from cloud_tasks.model import LaunchRequest, Money, ProvisioningModel
@@ -43,6 +43,7 @@ class LaunchRequestBuilder:
         self._queue_name = queue_name
         self._run_id = run_id
         self._earlier_attempts = earlier_attempts
+        self._secrets = delivered_secrets(config)
 
     def compose(
         self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str, lifetime: timedelta | None
@@ -72,6 +73,7 @@ class LaunchRequestBuilder:
             max_lifetime=lifetime,
             max_price_per_hour=_max_spot_price((ranked, *others)),
             startup_timeout=seconds_of(run.keepalive_startup_timeout) or None,
+            secrets=self._secrets,
         )
 
     def _lifetimes(self, lifetime: timedelta | None) -> dict[str, str]:

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 import attrs
+import pytest
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Instance, InstanceState
@@ -29,6 +32,15 @@ __all__ = ["ComputeSafety"]
 _CONSOLE_BYTES = 64 * 1024
 _RUN = "while true; do sleep 1; done\n"
 _LONG_OUTPUT = f"#!/bin/bash\necho contract-begin\nprintf '%0100d\\n' {{1..1500}}\necho contract-end\n{_RUN}"
+_SECRET = "CLOUD_TASKS_CONTRACT_SECRET"
+_FOREIGN = ("CLOUD_TASKS_CONTRACT_FOREIGN", "RMS_CLOUD_TASKS_CONTRACT_FOREIGN")
+_SECRET_SCRIPT = f"""#!/bin/bash
+secret="${{{_SECRET}-}}"
+echo "contract-digest $(printf %s "$secret" | sha256sum)"
+echo "contract-shown $(cat /proc/$$/cmdline "$0" 2>/dev/null | grep -acF -e "${{secret%% *}}")"
+echo "contract-foreign $(env | grep -c CONTRACT_FOREIGN)"
+echo contract-end
+{_RUN}"""
 _ORDER = (InstanceState.PENDING, InstanceState.STARTING, InstanceState.RUNNING)
 
 
@@ -153,6 +165,29 @@ class ComputeSafety(ComputeFixtures):
             (tmp_path / "marker").write_text("contract-location\n")
             script = f"#!/bin/bash\ncat '{tmp_path / 'marker'}'\n{_RUN}"
             _Console(compute, subject, compute.launch(request_of(startup_script=script))).wait_for("contract-location")
+
+    # Secrets
+
+    def test_secrets_are_delivered_to_the_script_alone_if_supported(
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not subject.traits.delivers_secrets:
+            return
+        for name in _FOREIGN:
+            monkeypatch.setenv(name, "contract-foreign")
+        mark = f"contract-{uuid4().hex}"
+        secret = f'{mark} it\'s "quoted" $HOME `id` \\n ='
+        request = request_of(startup_script=_SECRET_SCRIPT, secrets={_SECRET: secret})
+        launched = compute.launch(request)
+        assert mark not in repr(request) + repr(launched) + repr(live(compute, request.job_id))
+        console = _Console(compute, subject, launched)
+        console.wait_for("contract-end")
+        if subject.runs_scripts:
+            log = compute.console_log(launched.instance_id)
+            digest = sha256(secret.encode()).hexdigest()
+            assert f"contract-digest {digest}" in log, f"the script did not get the secret unchanged: {log}"
+            assert "contract-shown 0" in log, f"the secret is in the script's text or arguments: {log}"
+            assert "contract-foreign 0" in log, f"the script got variables of the controller: {log}"
 
     # Outages
 

@@ -8,6 +8,7 @@ Invariants, each with a test:
 1. When a fork server dies, all processes that its tasks started are killed before the next fork server starts.
 2. When the supervisor dies, for whatever reason, no process of the worker is left a moment later, even if a task has
    stopped them.
+3. No task, and no program that it starts, inherits a secret of the worker's backends.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
 from cloud_tasks.worker.common.os_errors import os_error_text
 from cloud_tasks.worker.common.private_api import forget_event_loop
+from cloud_tasks.worker.common.secret_variables import take_variables
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.server import run_forkserver
 from cloud_tasks.worker.task_process.process_setup import refuse_signals, restore_mask
@@ -34,9 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["FORKSERVER_DIED", "START_FORKSERVER", "fork_zygote"]
 
 START_FORKSERVER, FORKSERVER_DIED = 21, 22
-"""Messages. The supervisor sends ``(START_FORKSERVER, bytes)`` with the maximum size of a result (None for no limit).
-The answer is ``(START_FORKSERVER, pid, pid of the zygote)`` with the fork server's socket.
-``(FORKSERVER_DIED, pid, status, reason)`` reports its end, or that it could not be started (pid 0, with the reason)."""
+"""Messages. The supervisor sends ``(START_FORKSERVER, bytes, names)`` with the maximum size of a result (None for no
+limit) and the environment variables that hold secrets, which no task inherits. The answer is ``(START_FORKSERVER, pid,
+pid of the zygote)`` with the fork server's socket. ``(FORKSERVER_DIED, pid, status, reason)`` reports its end, or that
+it could not be started (pid 0, with the reason)."""
 
 _EXIT_TIMEOUT = 5.0
 """Seconds that the fork server has to exit before it is killed."""
@@ -102,7 +105,8 @@ class _Zygote:
                         os.read(alarm_out, 1 << 12)
                         self._reap()
                         continue
-                    for _, limit in self._channel.get():
+                    for _, limit, secret_variables in self._channel.get():
+                        take_variables(secret_variables)
                         self._config.limits = (limit, self._config.limits[1])
                         self._start_forkserver((alarm_out, alarm_in))
         except ChannelClosedError:

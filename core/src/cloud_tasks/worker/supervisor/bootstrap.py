@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from cloud_tasks import exit_codes
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.secret_variables import take_variables
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
@@ -99,15 +100,21 @@ class _Bootstrap:
         self._fail: Callable[[str, str], None] = lambda reason, trace: None
         self._refused: Callable[[str], None] = lambda reason: None
         self._thread_failure = ""
+        self._secrets: Mapping[str, str] = {}
 
     def run(self, zygote: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
         data, stack, config, log = self._data, self._stack, self._config, self._log
         _name_process(log)
         log_configuration(log, data, config)
+        environ = dict(os.environ)
+        # A later worker of this program needs them, too.
+        stack.callback(lambda: os.environ.update(self._secrets))
         stack.callback(self._power_off)
         stack.enter_context(handle_thread_failures(self._on_thread_failed))
         rules = RetryRules.of(data)
-        backends = OpenBackends(config, data, environ=os.environ, registry=self._registry, stack=stack, log=log)
+        backends = OpenBackends(config, data, environ=environ, registry=self._registry, stack=stack, log=log)
+        secret_variables = backends.secret_variables()
+        self._secrets = take_variables(secret_variables)
         reporter = self._open_reporter(backends)
         logs = self._open_log_uploader(reporter)
         backend = backends.backend
@@ -128,13 +135,13 @@ class _Bootstrap:
             on_refused=lambda reason: self._refused(reason),
         )
         parts = SupervisorParts(loop, zygote, consumer, reporter, completion, self._events, self._flags, log)
-        supervisor = Supervisor(self._settings(backends.max_result_bytes), parts)
+        supervisor = Supervisor(self._settings(backends.max_result_bytes, secret_variables), parts)
         stack.callback(supervisor.close)
         self._fail = lambda reason, trace: loop.post(lambda: supervisor.fail(reason, trace))
         self._refused = lambda reason: loop.post(lambda: supervisor.on_queue_refused(reason))
         if self._thread_failure:
             self._fail(self._thread_failure, "")
-        self._watch_for_termination(backends, supervisor, loop, on_termination_notice)
+        self._watch_for_termination(backends, supervisor, loop, on_termination_notice, environ)
         reporter.start()
         if backends.leases is not None:
             backends.leases.start(lambda lease_ids: self._on_leases_lost(supervisor, loop, lease_ids))
@@ -213,12 +220,12 @@ class _Bootstrap:
         supervisor: Supervisor,
         loop: EventLoop,
         callback: Callable[[], Any] | None,
+        environ: Mapping[str, str],
     ) -> None:
         """Watch for the termination notice of this instance, real or simulated."""
         data = self._data
         simulated = data.simulate_spot_termination_after
-        is_instance = bool(backends.compute_name) and (self._config.source is None or bool(data.is_spot))
-        if not is_instance and simulated is None:
+        if not backends.is_on_instance and simulated is None:
             return
         from cloud_tasks.worker.supervisor.termination_watch import TerminationWatch
 
@@ -228,8 +235,8 @@ class _Bootstrap:
             stack=self._stack,
             log=self._log,
         )
-        if is_instance:
-            watch.start(backends.registry, backends.compute_name, data, environ=os.environ, events=self._events)
+        if backends.is_on_instance:
+            watch.start(backends.registry, backends.compute_name, data, environ=environ, events=self._events)
         if simulated is not None:
             watch.simulate(simulated, data.simulate_spot_termination_delay)
 
@@ -268,7 +275,7 @@ class _Bootstrap:
         keep = data.task_log_dir is not None
         return LogUploader(folder, data.log_store, keep=keep, on_problem=on_problem, log=self._log)
 
-    def _settings(self, max_result_bytes: int | None) -> SupervisorSettings:
+    def _settings(self, max_result_bytes: int | None, secret_variables: tuple[str, ...]) -> SupervisorSettings:
         data, config = self._data, self._config
         return SupervisorSettings(
             slots=config.slots,
@@ -282,6 +289,7 @@ class _Bootstrap:
             age=_instance_age(),
             scratch_root=config.scratch_root,
             max_result_bytes=max_result_bytes,
+            secret_variables=secret_variables,
             progress_interval=data.progress_interval,
             reuse=data.reuse_processes or 1,
             memory_gb=data.max_memory_allowed_per_task,

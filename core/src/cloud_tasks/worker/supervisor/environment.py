@@ -12,10 +12,20 @@ from cloud_tasks.plugin import setting_info
 from cloud_tasks.setting_values import field_types, is_unset, parse_setting
 from cloud_tasks.worker.options import PREFIXES
 
-__all__ = ["settings_from_environment"]
+__all__ = ["secret_variables", "settings_from_environment"]
 
 _JOB_SETTINGS = ("project_id", "region", "zone")
 """Settings that a plugin may also take from the job."""
+
+
+def secret_variables(settings: type[Any], section: str) -> tuple[str, ...]:
+    """Return the variables of a plugin's section that hold secrets; not general ones, which tasks may need."""
+    secrets = [field.name for field in attrs.fields(cast(Any, settings)) if setting_info(field).secret]
+    return tuple(variable for name in secrets for variable in _variables(section, name))
+
+
+def _variables(section: str, key: str) -> list[str]:
+    return [prefix + f"{section}_{key}".upper().replace("-", "_") for prefix in PREFIXES]
 
 
 def settings_from_environment(settings: type[Any], section: str, environ: Mapping[str, str]) -> Any:
@@ -34,8 +44,7 @@ def settings_from_environment(settings: type[Any], section: str, environ: Mappin
     for field in attrs.fields(cast(Any, settings)):
         if not field.init:
             continue
-        info, name = setting_info(field), f"{section}_{field.name}".upper().replace("-", "_")
-        sources = [prefix + name for prefix in PREFIXES]
+        info, sources = setting_info(field), _variables(section, field.name)
         if info.env is not None:
             sources.append(info.env)
         if field.name in _JOB_SETTINGS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from cloud_tasks.worker.worker_config import WorkerConfig
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from cloud_tasks.plugin import Queue, QueueBackend
+    from cloud_tasks.plugin import EventSinkBackend, Queue, QueueBackend
     from cloud_tasks.registry import Registry
     from cloud_tasks.worker.consumers.base import TaskConsumer
     from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
@@ -59,7 +59,10 @@ class OpenBackends:
         self._stack = stack
         self._log = log
         self._logs_routed = False
+        self._secret_variables: set[str] = set()
         self.compute_name = (data.compute or data.provider or "").lower()
+        self.is_on_instance = bool(self.compute_name) and (config.source is None or bool(data.is_spot))
+        """Whether this worker watches for the termination of its instance."""
         self.sinks = self._open_sinks()
         self.backend: QueueBackend | None = None
         """Backend of the task queue; None with a local source, like the next two."""
@@ -79,6 +82,18 @@ class OpenBackends:
 
         self._route_plugin_logs()
         return self._given_registry or Registry(only={self._config.queue_backend, self.compute_name} - {""})
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the variables with secrets of the backends that this worker opens."""
+        if self.is_on_instance:
+            from cloud_tasks.errors import CloudTasksError
+            from cloud_tasks.worker.supervisor.environment import secret_variables
+
+            # Without the plugin, the watch reports the problem.
+            with suppress(CloudTasksError):
+                backend = self.registry.compute(self.compute_name)
+                self._secret_variables.update(secret_variables(backend.settings, backend.name))
+        return tuple(sorted(self._secret_variables))
 
     @property
     def max_event_bytes(self) -> int | None:
@@ -184,7 +199,6 @@ class OpenBackends:
     def _open_queue(self, backend: QueueBackend, name: str, *, for_events: bool = False) -> Queue:
         from cloud_tasks.errors import InputError
         from cloud_tasks.plugin import QueueContext
-        from cloud_tasks.worker.supervisor.environment import settings_from_environment
 
         exactly_once = bool(self._data.exactly_once_queue) and not for_events
         if exactly_once and not backend.traits.exactly_once:
@@ -201,8 +215,13 @@ class OpenBackends:
             region=self._environ.get("CLOUD_TASKS_REGION"),
             for_events=for_events,
         )
-        settings = settings_from_environment(backend.settings, backend.name, self._environ)
-        return self._stack.enter_context(backend.open(settings, context))
+        return self._stack.enter_context(backend.open(self._settings_of(backend), context))
+
+    def _settings_of(self, backend: QueueBackend | EventSinkBackend) -> Any:
+        from cloud_tasks.worker.supervisor.environment import secret_variables, settings_from_environment
+
+        self._secret_variables.update(secret_variables(backend.settings, backend.name))
+        return settings_from_environment(backend.settings, backend.name, self._environ)
 
     def _open_sinks(self) -> Sequence[DurableSink]:
         sinks: list[DurableSink] = []
@@ -223,7 +242,6 @@ class OpenBackends:
         from cloud_tasks.plugin import EventSinkContext
         from cloud_tasks.registry import Registry
         from cloud_tasks.worker.reporting.sink_forwarder import SinkForwarder
-        from cloud_tasks.worker.supervisor.environment import settings_from_environment
 
         self._route_plugin_logs()
         registry = self._given_registry or Registry(builtins=[("builtin", builtin)])
@@ -231,8 +249,7 @@ class OpenBackends:
         forwarders = []
         for name in names:
             backend = registry.event_sink(name)
-            settings = settings_from_environment(backend.settings, backend.name, self._environ)
-            sink = self._stack.enter_context(backend.open(settings, context))
+            sink = self._stack.enter_context(backend.open(self._settings_of(backend), context))
             forwarders.append(SinkForwarder(name, sink, flush_period=self._data.flush_period, log=self._log))
             self._stack.callback(forwarders[-1].close)
         return forwarders

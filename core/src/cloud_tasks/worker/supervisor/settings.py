@@ -36,6 +36,8 @@ class SupervisorSettings(NamedTuple):
     memory_gb: float | None = None
     """Limit of the resident memory of one task's processes, in GB."""
     max_result_bytes: int | None = None
+    secret_variables: tuple[str, ...] = ()
+    """Variables that the processes of tasks do not inherit."""
     folders: tuple[str, ...] = ()
     """Folders of the output and the scratch files of tasks."""
     reuse: int = 1

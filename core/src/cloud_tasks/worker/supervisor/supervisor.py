@@ -95,6 +95,7 @@ class Supervisor:
             parts.zygote,
             parts.loop,
             max_result_bytes=settings.max_result_bytes,
+            secret_variables=settings.secret_variables,
             on_message=self._on_message,
             on_forkserver_died=self._on_forkserver_died,
             on_zygote_died=lambda: parts.log.warning("The zygote died: the fork server cannot be restarted any more"),

@@ -16,7 +16,7 @@ from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, mea
 from cloud_tasks.cli.options.listing import output_width
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, secret_deliveries
 from cloud_tasks.controller import (
     AccountError,
     ask_headroom,
@@ -79,6 +79,7 @@ def plan(registry: Registry) -> click.Command:
 def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"], allow_empty=values["allow_empty"])
     task_time = mean_task_time(given=values["task_time"], sample=values["sample_db"])
+    secrets = secret_deliveries(config)
     for line in trait_warnings(config):
         echo(f"Warning: {line}", err=True)
     job_id = config.run.job_id or ""
@@ -99,6 +100,10 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
         facts = plan_dict(
             ranking, found, command=config.run.command, tasks=tasks, task_time=task_time, now=now, headrooms=headrooms
         )
+        facts["secrets"] = [
+            {"setting": each.key, "variable": each.variable, "set_by_startup_script": each.by_script}
+            for each in secrets
+        ]
         echo(json.dumps(facts, indent=2))
         require_offer(ranking, config)
         if problem is not None:
@@ -123,6 +128,8 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
         echo(f"{counted(len(ranking.rejected), 'other offer')} rejected; --rejected shows the reasons\n")
     require_offer(ranking, config)
     assert found is not None
+    for secret in secrets:
+        echo(secret.describe(config.compute))
     text = render_forecast(found, tasks=tasks, task_time=task_time, max_total_cost=limits.max_total_cost)
     echo(text)
     if quotas := render_headroom(ranking.offers, headrooms, wanted=found.instances):

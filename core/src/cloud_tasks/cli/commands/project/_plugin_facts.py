@@ -119,10 +119,13 @@ def _setting_lines(setting: Mapping[str, Any]) -> list[str]:
     else:
         default = "no default" if setting["default"] is None else f"default {setting['default']}"
     places = [*([setting["flag"]] if setting["flag"] else []), *setting["environment"]]
-    notes = [
-        *(["secret: never shown, stored or passed on"] if setting["secret"] else []),
-        *(["passed to the workers"] if setting["worker"] else []),
-    ]
+    secret = "secret: never shown or stored"
+    notes = {
+        (True, True): [f"{secret}; delivered to the workers by the compute backend, or set by the startup script"],
+        (True, False): [f"{secret}, never passed on"],
+        (False, True): ["passed to the workers"],
+        (False, False): [],
+    }[setting["secret"], setting["worker"]]
     return [
         f"    {setting['key']}  ({setting['type']}; {default})",
         *([f"      {setting['help']}"] if setting["help"] else []),

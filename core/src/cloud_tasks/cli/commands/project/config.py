@@ -13,7 +13,8 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
-from cloud_tasks.config import Entry, json_schema
+from cloud_tasks.config import ConfigurationError, Entry, JobConfig, json_schema, secret_deliveries
+from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.registry import Registry
 from cloud_tasks.tables import Column
 
@@ -56,8 +57,9 @@ def config(registry: Registry) -> click.Group:
             echo(f"Warning: {line}", err=True)
         if values["as_json"]:
             echo(json.dumps(loaded.as_dict(with_origins=True), indent=2))
-            return
-        echo_table(tuple(loaded.entries()), (*_COLUMNS, _EXPLANATION) if values["explain"] else _COLUMNS)
+        else:
+            echo_table(tuple(loaded.entries()), (*_COLUMNS, _EXPLANATION) if values["explain"] else _COLUMNS)
+        _check_secrets(loaded)
 
     @group.command("schema", epilog=examples("cloud-tasks config schema > cloud-tasks.schema.json"))
     @pass_app
@@ -67,6 +69,17 @@ def config(registry: Registry) -> click.Group:
         echo(json.dumps(json_schema(app.registry), indent=2))
 
     return group
+
+
+def _check_secrets(config: JobConfig) -> None:
+    """Raise the problem of a secret that would not reach the workers."""
+    try:
+        secret_deliveries(config)
+    except ConfigurationError:
+        raise
+    except CloudTasksError:
+        # A backend that is missing or incomplete is an error of the commands that open it.
+        pass
 
 
 def _text(value: Any) -> str | None:

@@ -52,6 +52,7 @@ class ForkserverClient:
     Args:
         zygote: Socket of the zygote, a child of this process.
         max_result_bytes: Maximum size of a result; None for no limit.
+        secret_variables: Environment variables that the fork server and its tasks do not inherit.
         on_message: Called with each message of the fork server.
         on_forkserver_died: Called once a dead fork server and all its descendants are gone, and when none can be
             started, with what happened.
@@ -65,6 +66,7 @@ class ForkserverClient:
         loop: EventLoop,
         *,
         max_result_bytes: int | None,
+        secret_variables: tuple[str, ...],
         on_message: Callable[[Any], None],
         on_forkserver_died: Callable[[str], None],
         on_zygote_died: Callable[[], None],
@@ -72,6 +74,7 @@ class ForkserverClient:
     ) -> None:
         self._loop = loop
         self._max_result_bytes = max_result_bytes
+        self._secret_variables = secret_variables
         self._on_message = on_message
         self._on_forkserver_died = on_forkserver_died
         self._on_zygote_died = on_zygote_died
@@ -97,7 +100,7 @@ class ForkserverClient:
     def start_forkserver(self) -> None:
         """Ask the zygote for a fork server; the first message of that is `Ready`."""
         if self._zygote is not None:
-            self._zygote.put((START_FORKSERVER, self._max_result_bytes))
+            self._zygote.put((START_FORKSERVER, self._max_result_bytes, self._secret_variables))
             # The loop notices a zygote that has died.
             with contextlib.suppress(ChannelClosedError):
                 self._zygote.flush()

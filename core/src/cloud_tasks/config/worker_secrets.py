@@ -1,0 +1,109 @@
+"""Secret settings that workers need, and how each reaches them.
+
+Invariants, each with a test:
+
+1. A secret is in no script that core composes: the compute backend delivers it (`ComputeTraits.delivers_secrets`), or
+   the user's startup script sets its variable.
+2. No value is in a text of this module: an error names the setting and its variable.
+"""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from cloud_tasks.config.job_config import JobConfig
+from cloud_tasks.config.load import ConfigurationError
+from cloud_tasks.config.sections import default_of, variable_name
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import setting_info
+from cloud_tasks.setting_values import format_setting
+
+__all__ = ["SecretDelivery", "delivered_secrets", "secret_deliveries"]
+
+_ALIAS = "RMS_"
+
+
+@attrs.frozen(kw_only=True)
+class SecretDelivery:
+    """A secret with a value, which workers need, and the way by which they get it."""
+
+    key: str
+    """Dotted: ``redis.password``."""
+    variable: str
+    """Environment variable of the workers."""
+    by_script: bool
+    """Whether the startup script sets the variable; otherwise the compute backend delivers it."""
+    value: str | None = attrs.field(default=None, repr=False)
+    """Text of the variable, for a compute backend that delivers it."""
+
+    def describe(self, compute: str) -> str:
+        """Return the way in one line."""
+        way = "set by the startup script" if self.by_script else f'delivered by compute "{compute}"'
+        return f"Secret {self.key}: {way}, as {self.variable}"
+
+
+def delivered_secrets(config: JobConfig) -> dict[str, str]:
+    """Return the secrets for launch requests, by variable; none for a compute backend that does not deliver them."""
+    return {found.variable: found.value for found in secret_deliveries(config) if found.value is not None}
+
+
+def secret_deliveries(config: JobConfig) -> tuple[SecretDelivery, ...]:
+    """Return how the workers get each secret that they need and that has a value.
+
+    Without a startup script, only those that the compute backend delivers are returned.
+
+    Raises:
+        ConfigurationError: A secret would not reach the workers.
+    """
+    run, found, problems = config.run, dict[str, SecretDelivery](), list[InputError]()
+    has_script = any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
+    for section, field, kind, value in config.worker_settings(secret=True):
+        if value is None or value == default_of(field):
+            continue
+        key, variable = f"{section}.{field.name}", variable_name(section, field.name)
+        general = setting_info(field).env
+        names = (variable, f"{_ALIAS}{variable}", *([general] if general else []))
+        script = config.require_startup_script() if has_script else ""
+        by_script = any(_sets(script, name) for name in names)
+        if config.registry.compute(config.compute).traits.delivers_secrets:
+            text = _text_of(value, kind, where=config.place(key), key=key)
+            found[variable] = SecretDelivery(key=key, variable=variable, by_script=by_script, value=text)
+        elif by_script:
+            found[variable] = SecretDelivery(key=key, variable=variable, by_script=True)
+        elif has_script:
+            problems.append(_undelivered(key, variable, config))
+    if problems:
+        raise ConfigurationError(problems)
+    return tuple(found.values())
+
+
+def _undelivered(key: str, variable: str, config: JobConfig) -> InputError:
+    return InputError(
+        f'{key}: the workers need it, compute "{config.compute}" cannot deliver secrets, and the startup script '
+        f"does not set {variable}",
+        where=config.place(key),
+        hint="add a line to the startup script that reads it from a secret store, such as: "
+        f'export {variable}="$(COMMAND)"',
+    )
+
+
+def _text_of(value: object, kind: object, *, where: str, key: str) -> str:
+    """Return the text of the variable."""
+    try:
+        return format_setting(value, kind)
+    except ValueError:
+        reason = "this value cannot be passed to a worker (it is a secret and not shown)"
+        raise InputError(f"{key}: {reason}", where=where) from None
+
+
+def _sets(script: str, name: str) -> bool:
+    """Return whether a script sets a variable: a command assigns a value to it, exports it or reads it.
+
+    What a command substitutes, or a sourced file assigns, is not executed to find out.
+    """
+    commands = re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", script)
+    assigned = rf"(?<![\w$]){name}[+:]?=(?!(?:\"\"|'')?(?:[\s;&|)]|$))"
+    declared = rf"(?<![\w$-])(?:export|declare|typeset|read|printf)\b[^\n;&|=]*?(?<![\w$\{{]){name}(?![\w=\}}])"
+    return re.search(f"{assigned}|{declared}", commands) is not None

@@ -1,0 +1,229 @@
+"""Secrets that workers need: each reaches them, by the compute backend or by the startup script, or is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cloud_tasks.builtin
+from cloud_tasks.config import ConfigurationError, JobConfig, delivered_secrets, load_config, secret_deliveries
+from cloud_tasks.config.worker_secrets import _sets
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import EventSinkBackend, QueueBackend, hookimpl, setting
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing import MemoryProvider
+from cloud_tasks.worker.supervisor.environment import settings_from_environment
+
+VARIABLE = "CLOUD_TASKS_DEPOT_TOKEN"
+SECRET = "SEKRET-4711"
+FETCH = f'export {VARIABLE}="$(vault read token)"'
+
+
+@attrs.frozen(kw_only=True)
+class DepotSettings:
+    token: str | None = setting(help="Token", default=None, env="DEPOT_TOKEN", secret=True, worker=True)
+    admin_token: str | None = setting(help="For the controller", default=None, env="DEPOT_ADMIN", secret=True)
+    keys: tuple[str, ...] = setting(help="Keys", default=(), secret=True, worker=True)
+    rate: float = setting(help="Rate", default=1.0, secret=True, worker=True)
+    url: str = setting(help="Address", default="here", worker=True)
+
+
+Make = Callable[..., JobConfig]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Return a function that loads a configuration with the queue ``depot``."""
+
+    def load(
+        script: str | None = "#!/bin/bash\nwork\n",
+        *,
+        delivers: bool = False,
+        depot: dict[str, Any] | None = None,
+        environ: dict[str, str] | None = None,
+        **top: Any,
+    ) -> JobConfig:
+        provider = MemoryProvider()
+        compute = attrs.evolve(
+            provider.compute, traits=attrs.evolve(provider.compute.traits, delivers_secrets=delivers)
+        )
+        queue: QueueBackend = attrs.evolve(provider.queue, name="depot", settings=DepotSettings)
+        sink = EventSinkBackend(name="pager", summary="pager", settings=DepotSettings, open=lambda *_: None)  # type: ignore[arg-type,return-value]
+        registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
+        registry.register(
+            "memory",
+            SimpleNamespace(
+                cloud_tasks_register_queue=hookimpl(lambda: (queue,)),
+                cloud_tasks_register_compute=hookimpl(lambda: (compute,)),
+                cloud_tasks_register_event_sink=hookimpl(lambda: (sink,)),
+            ),
+        )
+        content: dict[str, Any] = {"queue": "depot", "compute": "memory", **top}
+        content["depot"] = {"token": SECRET} if depot is None else depot
+        content["run"] = {} if script is None else {"startup_script": script}
+        file = tmp_path / "config.yml"
+        file.write_text(json.dumps(content))
+        file.chmod(0o600)
+        return load_config(registry, file=file, options={}, environ=environ or {})
+
+    return load
+
+
+def test_setting_may_be_a_secret_that_workers_need() -> None:
+    assert SECRET not in repr(DepotSettings(token=SECRET))
+
+
+def test_secret_without_delivery_is_refused_with_the_line_that_is_missing(make: Make) -> None:
+    config = make()
+    with pytest.raises(ConfigurationError) as refused:
+        secret_deliveries(config)
+    assert str(refused.value) == (
+        f'{config.file}:1: depot.token: the workers need it, compute "memory" cannot deliver secrets, and the startup '
+        f"script does not set {VARIABLE}; add a line to the startup script that reads it from a secret store, such as: "
+        f'export {VARIABLE}="$(COMMAND)"'
+    )
+
+
+def test_each_secret_without_delivery_is_a_line(make: Make) -> None:
+    config = make(depot={"token": SECRET, "keys": ["a"]}, event_sinks=["pager"], pager={"token": "x"})
+    with pytest.raises(ConfigurationError) as refused:
+        secret_deliveries(config)
+    keys = [line.split(": ")[1] for line in str(refused.value).splitlines()]
+    assert keys == ["depot.token", "depot.keys", "pager.token"]
+
+
+def test_secret_of_the_environment_is_refused_likewise(make: Make) -> None:
+    with pytest.raises(ConfigurationError, match=r"DEPOT_TOKEN: depot\.token: the workers need it") as refused:
+        secret_deliveries(make(depot={}, environ={"DEPOT_TOKEN": SECRET}))
+    assert SECRET not in str(refused.value)
+
+
+def test_secret_is_delivered_by_a_backend_that_can(make: Make) -> None:
+    config = make(delivers=True, depot={"token": SECRET, "admin_token": "mine", "keys": ["a b", ""]})
+    secrets = delivered_secrets(config)
+    assert set(secrets) == {VARIABLE, "CLOUD_TASKS_DEPOT_KEYS"}
+    read = settings_from_environment(DepotSettings, "depot", secrets)
+    assert (read.token, read.keys, read.admin_token) == (SECRET, ("a b", ""), None)
+    assert SECRET not in repr(secret_deliveries(config)) + "".join(
+        each.describe("memory") for each in secret_deliveries(config)
+    )
+    assert VARIABLE not in config.worker_environment()
+
+
+@pytest.mark.parametrize("text", ["it's", 'a "b" $HOME `x`', "a\\nb", "line\nline", "ä", " ", "null", '"', "[1]"])
+def test_secret_reads_back_as_the_same_text(make: Make, text: str) -> None:
+    secrets = delivered_secrets(make(delivers=True, depot={"token": text}))
+    assert settings_from_environment(DepotSettings, "depot", secrets).token == text
+
+
+def test_secret_that_no_variable_can_hold_is_refused(make: Make) -> None:
+    config = attrs.evolve(make(delivers=True), values={"depot": {"rate": float("inf"), "keys": (SECRET,)}})
+    with pytest.raises(InputError, match=r"depot\.rate: .*not shown") as refused:
+        secret_deliveries(config)
+    assert "inf" not in str(refused.value)
+
+
+@pytest.mark.parametrize("delivers", [False, True])
+def test_secret_without_a_value_needs_no_delivery(make: Make, delivers: bool) -> None:
+    assert secret_deliveries(make(depot={"admin_token": SECRET}, delivers=delivers)) == ()
+
+
+def test_secret_of_a_configuration_without_a_script_is_not_checked(make: Make) -> None:
+    assert secret_deliveries(make(None)) == ()
+
+
+def test_secret_set_by_the_script_is_not_delivered_as_well(make: Make) -> None:
+    config = make(f"#!/bin/bash\n{FETCH}\nwork\n")
+    (found,) = secret_deliveries(config)
+    assert (found.key, found.variable, found.by_script, found.value) == ("depot.token", VARIABLE, True, None)
+    assert delivered_secrets(config) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        FETCH,
+        f"  {FETCH}",
+        f"if true; then {FETCH}; fi",
+        f"{VARIABLE}=$(vault read) exec worker",
+        f"TOKEN=x {VARIABLE}=$TOKEN worker",
+        f"{VARIABLE}=`vault read`\nexport {VARIABLE}",
+        f". /etc/secrets.env; export {VARIABLE}",
+        f"export OTHER {VARIABLE}",
+        f"declare -x {VARIABLE}=y",
+        f"read -r {VARIABLE} < /run/secret\nexport {VARIABLE}",
+        f"printf -v {VARIABLE} %s x",
+        f'docker run -e {VARIABLE}="$(vault read)" image',
+        f'docker run --env={VARIABLE}="$(vault read)" image',
+        f"env {VARIABLE}=x worker # a comment",
+        f"export {VARIABLE}='x # y'",
+        f": ${{{VARIABLE}:=$(vault read)}}",
+        f"RMS_{VARIABLE}=x worker",
+        "export DEPOT_TOKEN=$(vault read)",
+        f"export \\\n  {VARIABLE}=x",
+    ],
+)
+def test_script_sets_a_variable(make: Make, line: str) -> None:
+    (found,) = secret_deliveries(make(f"#!/bin/bash\n{line}\nwork\n"))
+    assert found.by_script
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "work",
+        f"# {FETCH}",
+        f"work  # {FETCH}",
+        f"export MY_{VARIABLE}=x",
+        f"export {VARIABLE}_FILE=x",
+        f"echo ${VARIABLE}",
+        f'export OTHER="${VARIABLE}"',
+        f"export OTHER=${{{VARIABLE}}}",
+        f"unset {VARIABLE}",
+        f"export {VARIABLE}=",
+        f'export {VARIABLE}=""',
+        f"{VARIABLE}='' worker",
+        f'test -n "${VARIABLE}"',
+        f'[ "${VARIABLE}" == x ]',
+    ],
+)
+def test_script_does_not_set_a_variable(make: Make, line: str) -> None:
+    with pytest.raises(ConfigurationError):
+        secret_deliveries(make(f"#!/bin/bash\n{line}\nwork\n"))
+
+
+@given(st.lists(st.sampled_from(["export", " ", "\n", "#", VARIABLE, "=", "$", "{", "}", '"', "'", ";", "x", "read"])))
+def test_script_of_any_text_is_searched(parts: Sequence[str]) -> None:
+    script = "".join(parts)
+    if VARIABLE not in script:
+        assert not _sets(script, VARIABLE)
+    assert _sets(f"{script}\n{FETCH}\n", VARIABLE)
+
+
+def test_secret_variables_are_all_but_general_ones_of_the_queue_whose_secrets_core_does_not_deliver(make: Make) -> None:
+    names = set(make().secret_variables())
+    assert names == {
+        VARIABLE,
+        "DEPOT_TOKEN",
+        "CLOUD_TASKS_DEPOT_KEYS",
+        "CLOUD_TASKS_DEPOT_ADMIN_TOKEN",
+        "CLOUD_TASKS_DEPOT_RATE",
+    } | {
+        name.replace("DEPOT", "PAGER", 1) if name.startswith("CLOUD") else name
+        for name in (
+            VARIABLE,
+            "DEPOT_TOKEN",
+            "CLOUD_TASKS_DEPOT_KEYS",
+            "CLOUD_TASKS_DEPOT_ADMIN_TOKEN",
+            "CLOUD_TASKS_DEPOT_RATE",
+            "DEPOT_ADMIN",
+        )
+    }
