@@ -129,18 +129,21 @@ class NotFoundError(ProviderError):
 
 
 class RefusalScope(enum.Enum):
-    """The scope of a refused launch: the launches that would be refused for the same reason."""
+    """The scope of a refused launch: the launches that would be refused for the same reason.
+
+    Attributes:
+        OFFER: The instance type in the zone, with the provisioning model (spot or on-demand).
+        ZONE: Every launch in the zone, with the provisioning model of the refused one.
+        REGION: Every launch in the region, with the provisioning model of the refused one.
+        INSTANCE_TYPE: The instance type in every zone, with the provisioning model of the refused launch.
+        ACCOUNT: Every launch: missing permission, billing problem, global quota or rate limit.
+    """
 
     OFFER = "offer"
-    """The instance type in the zone, with the provisioning model (spot or on-demand)."""
     ZONE = "zone"
-    """Every launch in the zone, with the provisioning model of the refused one."""
     REGION = "region"
-    """Every launch in the region, with the provisioning model of the refused one."""
     INSTANCE_TYPE = "instance_type"
-    """The instance type in every zone, with the provisioning model of the refused launch."""
     ACCOUNT = "account"
-    """Every launch: missing permission, billing problem, global quota or rate limit."""
 
 
 _LONG_REFUSAL = 600.0

@@ -1,4 +1,6 @@
-"""Generate ``docs/cli.md`` and ``docs/configuration.md`` from the code; run after a change of options or keys.
+"""Generate ``docs/cli.md``, ``docs/configuration.md`` and ``docs/plugins/reference.md`` from the code.
+
+Run it after a change of options, keys or docstrings of the plugin API.
 
 A test compares the pages with the output.
 """
@@ -6,12 +8,13 @@ A test compares the pages with the output.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
+from plugin_reference import plugin_reference
 
 import cloud_tasks.builtin
 from cloud_tasks.booleans import parse_boolean
@@ -239,7 +242,11 @@ def _cell(text: str) -> str:
     return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 
 
-PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_reference,
+    "configuration.md": configuration_reference,
+    "plugins/reference.md": lambda: plugin_reference(COMMAND),
+}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cloud_tasks.attribute_docs import show_attributes
 from cloud_tasks.model.bounds import Above, AtLeast
 from cloud_tasks.model.constraints import (
     ConstraintInfo,
@@ -77,6 +78,10 @@ __all__ = [
     "constraint_info",
     "pairs",
 ]
+
+for _name in __all__:
+    show_attributes(globals()[_name])
+del _name
 
 
 def __getattr__(name: str) -> Any:

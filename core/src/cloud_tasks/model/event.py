@@ -13,34 +13,38 @@ __all__ = ["TASK_FINAL_EVENTS", "Event", "EventType"]
 
 
 class EventType(enum.Enum):
-    """The type of an event; the values are those on the wire."""
+    """The type of an event; the values are those on the wire.
+
+    Attributes:
+        TASK_STARTED: An attempt started.
+        TASK_COMPLETED: An attempt returned; with ``retry`` true, the task requested another attempt.
+        TASK_EXCEPTION: An attempt raised an exception.
+        TASK_TIMED_OUT: An attempt exceeded its time limit (``max_runtime``).
+        TASK_EXITED: The process of an attempt exited before its function returned.
+        TASK_RELEASED: The worker returned an unfinished task to the queue (shutdown, interruption notice): an
+            interrupted attempt.
+        TASK_DEAD: The attempts or interruptions of a task reached their limit.
+        WORKER_STARTED: The supervisor of an instance started.
+        WORKER_STOPPED: The supervisor stopped.
+        SPOT_TERMINATION: A spot interruption notice arrived: the provider will reclaim the instance.
+        KEEP_ALIVE: A heartbeat without other events.
+        NON_FATAL_EXCEPTION: An error in the worker, which continues.
+        FATAL_EXCEPTION: An error that stops the worker.
+    """
 
     TASK_STARTED = "task_started"
-    """An attempt started."""
     TASK_COMPLETED = "task_completed"
-    """An attempt returned; with ``retry`` true, the task requested another attempt."""
     TASK_EXCEPTION = "task_exception"
-    """An attempt raised an exception."""
     TASK_TIMED_OUT = "task_timed_out"
-    """An attempt exceeded its time limit (``max_runtime``)."""
     TASK_EXITED = "task_exited"
-    """The process of an attempt exited before its function returned."""
     TASK_RELEASED = "task_released"
-    """The worker returned an unfinished task to the queue (shutdown, interruption notice): an interrupted attempt."""
     TASK_DEAD = "task_dead"
-    """The attempts or interruptions of a task reached their limit."""
     WORKER_STARTED = "worker_started"
-    """The supervisor of an instance started."""
     WORKER_STOPPED = "worker_stopped"
-    """The supervisor stopped."""
     SPOT_TERMINATION = "spot_termination"
-    """A spot interruption notice arrived: the provider will reclaim the instance."""
     KEEP_ALIVE = "keep_alive"
-    """A heartbeat without other events."""
     NON_FATAL_EXCEPTION = "non_fatal_exception"
-    """An error in the worker, which continues."""
     FATAL_EXCEPTION = "fatal_exception"
-    """An error that stops the worker."""
 
 
 TASK_FINAL_EVENTS = frozenset(

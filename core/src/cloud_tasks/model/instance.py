@@ -32,21 +32,27 @@ __all__ = [
 
 
 class Architecture(enum.Enum):
-    """The CPU architecture of an instance type or image."""
+    """The CPU architecture of an instance type or image.
+
+    Attributes:
+        X86_64: 64-bit Intel or AMD.
+        ARM64: 64-bit ARM.
+    """
 
     X86_64 = "x86_64"
-    """64-bit Intel or AMD."""
     ARM64 = "arm64"
-    """64-bit ARM."""
 
 
 class ProvisioningModel(enum.Enum):
-    """The provisioning model of an instance."""
+    """The provisioning model of an instance.
+
+    Attributes:
+        ON_DEMAND: Runs until it is terminated, at the regular price.
+        SPOT: Cheaper; the provider may reclaim it at short notice.
+    """
 
     ON_DEMAND = "on-demand"
-    """Runs until it is terminated, at the regular price."""
     SPOT = "spot"
-    """Cheaper; the provider may reclaim it at short notice."""
 
 
 @attrs.frozen(kw_only=True)
@@ -240,21 +246,24 @@ class Headroom:
 
 
 class InstanceState(enum.Enum):
-    """The state of an instance, as the provider lists it."""
+    """The state of an instance, as the provider lists it.
+
+    Attributes:
+        PENDING: Accepted; the provider decides when it starts. Costs nothing yet, sends no heartbeat, keeps its place;
+            counts towards the limits. A started instance is never pending again.
+        STARTING: Booting; billed.
+        RUNNING: Booted, or booting for a provider that does not distinguish; billed.
+        STOPPING: Shutting down.
+        STOPPED: Shut down but not deleted, possibly billed (disks): ``terminate`` deletes it.
+        TERMINATED: Deleted, or canceled while pending; listed for a while by some providers.
+    """
 
     PENDING = "pending"
-    """Accepted; the provider decides when it starts. Costs nothing yet, sends no heartbeat, keeps its place; counts
-    towards the limits. A started instance is never pending again."""
     STARTING = "starting"
-    """Booting; billed."""
     RUNNING = "running"
-    """Booted, or booting for a provider that does not distinguish; billed."""
     STOPPING = "stopping"
-    """Shutting down."""
     STOPPED = "stopped"
-    """Shut down but not deleted, possibly billed (disks): ``terminate`` deletes it."""
     TERMINATED = "terminated"
-    """Deleted, or canceled while pending; listed for a while by some providers."""
 
 
 @deprecated_fields(purchase=Renamed("provisioning_model"))

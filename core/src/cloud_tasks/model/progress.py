@@ -15,18 +15,21 @@ __all__ = ["JobPhase", "JobProgress"]
 
 
 class JobPhase(enum.Enum):
-    """The phase of a run."""
+    """The phase of a run.
+
+    Attributes:
+        RUNNING: In progress.
+        COMPLETE: Every task is in a terminal state.
+        ABORTED: Stopped by an error that continuing cannot fix; the job can be resumed.
+        STOPPED: Stopped by the user.
+        LEFT: Stopped by the user, with its instances left running.
+    """
 
     RUNNING = "running"
-    """In progress."""
     COMPLETE = "complete"
-    """Every task is in a terminal state."""
     ABORTED = "aborted"
-    """Stopped by an error that continuing cannot fix; the job can be resumed."""
     STOPPED = "stopped"
-    """Stopped by the user."""
     LEFT = "left"
-    """Stopped by the user, with its instances left running."""
 
 
 @attrs.frozen(kw_only=True)

@@ -15,24 +15,27 @@ MAX_ATTEMPT = 1_000_000
 
 
 class TaskStatus(enum.Enum):
-    """The status of a task. A terminal state is never overwritten by a later event."""
+    """The status of a task. A terminal state is never overwritten by a later event.
+
+    Attributes:
+        PENDING: In the database, not in the queue as far as known.
+        QUEUED: In the queue, waiting for a worker or for the end of its backoff.
+        RUNNING: An attempt started on a worker and has not ended.
+        COMPLETED: Terminal: an attempt returned without requesting a retry.
+        FAILED: Terminal: raised an exception, exceeded its memory limit or returned an invalid result.
+        TIMED_OUT: Terminal: exceeded its time limit (``max_runtime``).
+        EXITED: Terminal: its process exited before its function returned.
+        DEAD: Terminal: its attempts or interruptions reached their limit.
+    """
 
     PENDING = "pending"
-    """In the database, not in the queue as far as known."""
     QUEUED = "queued"
-    """In the queue, waiting for a worker or for the end of its backoff."""
     RUNNING = "running"
-    """An attempt started on a worker and has not ended."""
     COMPLETED = "completed"
-    """Terminal: an attempt returned without requesting a retry."""
     FAILED = "failed"
-    """Terminal: raised an exception, exceeded its memory limit or returned an invalid result."""
     TIMED_OUT = "timed_out"
-    """Terminal: exceeded its time limit (``max_runtime``)."""
     EXITED = "exited"
-    """Terminal: its process exited before its function returned."""
     DEAD = "dead"
-    """Terminal: its attempts or interruptions reached their limit."""
 
 
 FINAL_STATUSES = frozenset(
@@ -42,20 +45,23 @@ FINAL_STATUSES = frozenset(
 
 
 class AttemptOutcome(enum.Enum):
-    """The outcome of an attempt."""
+    """The outcome of an attempt.
+
+    Attributes:
+        COMPLETED: Returned without requesting a retry.
+        RETRY_REQUESTED: Returned, or raised `Retry`, to request another attempt.
+        EXCEPTION: Raised an exception.
+        TIMED_OUT: Exceeded its time limit.
+        EXITED: Its process exited before its function returned.
+        LOST: Interrupted: preempted, instance failed or worker crashed; counted separately from failures.
+    """
 
     COMPLETED = "completed"
-    """Returned without requesting a retry."""
     RETRY_REQUESTED = "retry_requested"
-    """Returned, or raised `Retry`, to request another attempt."""
     EXCEPTION = "exception"
-    """Raised an exception."""
     TIMED_OUT = "timed_out"
-    """Exceeded its time limit."""
     EXITED = "exited"
-    """Its process exited before its function returned."""
     LOST = "lost"
-    """Interrupted: preempted, instance failed or worker crashed; counted separately from failures."""
 
 
 @attrs.frozen(kw_only=True)

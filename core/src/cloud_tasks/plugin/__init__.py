@@ -5,6 +5,7 @@ Plugins import from here, `cloud_tasks.plugin.kit`, `cloud_tasks.model` and `clo
 
 from __future__ import annotations
 
+from cloud_tasks.attribute_docs import show_attributes
 from cloud_tasks.folders import check_folder
 from cloud_tasks.plugin.boot_guard import OWN_END
 from cloud_tasks.plugin.boot_script import boot_script
@@ -95,3 +96,7 @@ __all__ = [
     "setting",
     "setting_info",
 ]
+
+for _name in __all__:
+    show_attributes(globals()[_name])
+del _name

@@ -16,8 +16,11 @@ class CheckContext:
     """Parameters of a check, which belongs to no job and changes nothing."""
 
     region: str | None = None
+    """The region, if configured."""
     zone: str | None = None
+    """The zone, if configured."""
     cache_dir: Path | None = None
+    """Folder for files that outlive the command; None: no files."""
     queue: str = ""
     """Name of the queue backend that the workers use; empty if none is chosen."""
     launch: LaunchRequest | None = None
@@ -29,6 +32,7 @@ class Finding:
     """Result of one check. A failed check is a finding too, not an exception."""
 
     ok: bool
+    """Whether the check passed."""
     subject: str
     """Subject of the check in a few words: ``credentials``, ``Pub/Sub API``."""
     message: str

@@ -44,14 +44,17 @@ __all__ = [
 
 
 class Reach(enum.Enum):
-    """Which machines a queue can be used from, and where instances are: each member includes the former ones."""
+    """Which machines a queue can be used from, and where instances are: each member includes the former ones.
+
+    Attributes:
+        MACHINE: The controller's machine.
+        SHARED_FILES: Machines that share files with the controller's, such as the nodes of a cluster.
+        NETWORK: Any machine that the network reaches.
+    """
 
     MACHINE = "machine"
-    """The controller's machine."""
     SHARED_FILES = "shared files"
-    """Machines that share files with the controller's, such as the nodes of a cluster."""
     NETWORK = "network"
-    """Any machine that the network reaches."""
 
     def includes(self, other: Reach) -> bool:
         """Return whether everything in ``other`` is in this one."""
@@ -137,6 +140,7 @@ class QueueContext:
     """Parameters of opening a queue."""
 
     job_id: str
+    """The job."""
     name: str
     """Name of the queue, unique to the job and its kind."""
     lease: timedelta
@@ -144,6 +148,7 @@ class QueueContext:
     exactly_once: bool = False
     """Whether exactly-once delivery is requested."""
     region: str | None = None
+    """The region, for providers that have regions; None: the provider's default."""
     for_events: bool = False
     """Whether the queue carries events, not tasks."""
 
@@ -153,9 +158,11 @@ class ComputeContext:
     """Parameters of opening a compute backend."""
 
     job_id: str
-    """Empty for commands without a job."""
+    """The job; empty for commands without a job."""
     region: str | None = None
+    """The region; None: the provider's default."""
     zone: str | None = None
+    """The zone, if configured."""
     submit_dir: Path = attrs.field(factory=Path.cwd)
     """Base of relative paths of the configuration."""
     cache_dir: Path | None = None
@@ -170,7 +177,9 @@ class LocationContext:
     """Parameters of locating a backend."""
 
     region: str | None = None
+    """The region, if configured."""
     zone: str | None = None
+    """The zone, if configured."""
 
 
 @attrs.frozen(kw_only=True)
@@ -178,6 +187,7 @@ class InstanceContext:
     """Parameters of opening the instance side, where only the worker's environment is known."""
 
     job_id: str
+    """The job of the worker."""
 
 
 @attrs.frozen(kw_only=True)
@@ -185,8 +195,11 @@ class PricingContext:
     """Parameters of opening a pricing backend."""
 
     region: str | None = None
+    """The region; None: the provider's default."""
     zone: str | None = None
+    """The zone, if configured."""
     cache_dir: Path | None = None
+    """Folder for prices that outlive the command; None: no files."""
 
 
 @attrs.frozen(kw_only=True)
@@ -194,6 +207,7 @@ class EventSinkContext:
     """Parameters of opening an event sink."""
 
     job_id: str
+    """The job."""
     output_file: Path | None = None
     """File of ``--output-file`` or ``--event-log-file``, for sinks that write a file."""
 
@@ -225,7 +239,10 @@ class QueueBackend(Backend):
     """Descriptor of a queue."""
 
     traits: QueueTraits
+    """Capabilities and limits."""
     open: Callable[[Any, QueueContext], AbstractContextManager[Queue]] = attrs.field(converter=imported_open)
+    """Open a queue, on the controller and in each worker: an import string, or a function that returns a context
+    manager."""
     check: Callable[[Any, CheckContext], Iterable[Finding]] | None = attrs.field(default=None, converter=imported)
     """Check access, permissions and services for ``cloud-tasks doctor``."""
     locate: Callable[[Any, LocationContext], Mapping[str, str]] | None = attrs.field(default=None, converter=imported)
@@ -241,7 +258,9 @@ class ComputeBackend(Backend):
     """Descriptor of a compute backend."""
 
     traits: ComputeTraits
+    """Capabilities and limits."""
     open: Callable[[Any, ComputeContext], AbstractContextManager[Compute]] = attrs.field(converter=imported_open)
+    """Open the controller's side, as `QueueBackend.open`."""
     open_instance: Callable[[Any, InstanceContext], AbstractContextManager[InstanceSide]] = attrs.field(
         converter=imported_open
     )
@@ -264,6 +283,7 @@ class PricingBackend(Backend):
     """Descriptor of a pricing backend."""
 
     open: Callable[[Any, PricingContext], AbstractContextManager[Pricing]] = attrs.field(converter=imported_open)
+    """Open the prices of a region, as `QueueBackend.open`."""
     max_age: Callable[[Any, ProvisioningModel], timedelta] | None = attrs.field(default=None, converter=imported)
     """Return the age at which prices of a provisioning model are fetched again. The controller requests them at a
     quarter of it while a job runs, and selects by the answers. None: prices never change during a job."""
@@ -277,6 +297,7 @@ class EventSinkBackend(Backend):
     """Descriptor of an event sink."""
 
     open: Callable[[Any, EventSinkContext], AbstractContextManager[EventSink]] = attrs.field(converter=imported_open)
+    """Open the sink, as `QueueBackend.open`."""
     idempotent: bool = False
     """Whether an event that is written again, even after reopening the sink, is kept once. A resumed run then writes
     the job's latest events again, since a killed controller may not have written the last ones."""
@@ -287,6 +308,7 @@ class TaskSourceBackend(Backend):
     """Descriptor of a task source."""
 
     open: Callable[[Any, TaskSourceContext], AbstractContextManager[TaskSource]] = attrs.field(converter=imported_open)
+    """Open a source of tasks, as `QueueBackend.open`."""
     suffixes: tuple[str, ...] = ()
     """Suffixes of files that this source reads."""
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cloud_tasks.attribute_docs import show_attributes
+
 if TYPE_CHECKING:
     from cloud_tasks.testing.contracts.compute import ComputeContract, ComputeSubject, Refusal
     from cloud_tasks.testing.contracts.contract import Contract, eventually
@@ -69,5 +71,5 @@ def __getattr__(name: str) -> Any:
     """Import the module of an exported name on first use."""
     for module, names in _MODULES.items():
         if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            return show_attributes(getattr(importlib.import_module(f"{__name__}.{module}"), name))
     raise AttributeError(f'module "{__name__}" has no attribute "{name}"')

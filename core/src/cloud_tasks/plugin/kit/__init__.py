@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cloud_tasks.attribute_docs import show_attributes
+
 if TYPE_CHECKING:
     from cloud_tasks.plugin.boot_script import boot_script, insert_lines
     from cloud_tasks.plugin.kit.async_bridge import AsyncBridge
@@ -151,5 +153,5 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    value = globals()[name] = show_attributes(getattr(importlib.import_module(_MODULE_OF[name]), name))
     return value

@@ -46,6 +46,7 @@ class RequestLimits:
     send: int
     """Maximum number of messages."""
     receive: int
+    """Maximum number of messages of a receiving request."""
     settle: int
     """Maximum number of leases of a request that acks or extends."""
     send_bytes: int | None = None
@@ -59,6 +60,7 @@ class Received(Generic[P]):
     """One received message."""
 
     body: bytes
+    """The message, as it was sent."""
     payload: P
     """What `BatchedQueue._ack` and `_change` need: a receipt, for example."""
     key: str | None = None
@@ -72,8 +74,10 @@ class BatchedQueue(ABC, Generic[P]):
 
     Args:
         traits: Traits of the backend.
+        limits: Limits of a request.
         lease: Lease of a received message, from the context.
         threads: Maximum number of parallel requests.
+        name: Start of the names of the threads.
         clock: Monotonic time in seconds, by which leases end.
     """
 

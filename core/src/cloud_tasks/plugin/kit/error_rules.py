@@ -34,20 +34,23 @@ _MAX_MESSAGE = 1000
 
 
 class ErrorKind(enum.Enum):
-    """Meaning of an error."""
+    """Meaning of an error.
+
+    Attributes:
+        TRANSIENT: The same call may succeed later; for a launch, the outcome is unknown.
+        PERMANENT: The same call fails again.
+        NOT_FOUND: The queue, instance or object does not exist.
+        CREDENTIALS: A person has to renew the credentials; nothing was done.
+        REFUSED: A launch was refused within a scope; nothing was started.
+        FAILED: A launch failed, and no other offer helps; nothing was started.
+    """
 
     TRANSIENT = "transient"
-    """The same call may succeed later; for a launch, the outcome is unknown."""
     PERMANENT = "permanent"
-    """The same call fails again."""
     NOT_FOUND = "not found"
-    """The queue, instance or object does not exist."""
     CREDENTIALS = "credentials"
-    """A person has to renew the credentials; nothing was done."""
     REFUSED = "refused"
-    """A launch was refused within a scope; nothing was started."""
     FAILED = "failed"
-    """A launch failed, and no other offer helps; nothing was started."""
 
 
 def _one_line(text: str) -> str:
@@ -84,6 +87,7 @@ class ErrorRule:
     """Errors of a service that mean the same. See `refused` for those of launches."""
 
     kind: ErrorKind
+    """What the errors mean."""
     code: str = ".*"
     """Regular expression that matches the whole code."""
     message: str = ""

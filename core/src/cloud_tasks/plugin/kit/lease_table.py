@@ -46,13 +46,17 @@ class Held(Generic[P]):
     """One lease."""
 
     lease_id: str
+    """Id of the delivery."""
     payload: P
     """What the service needs to end or extend the lease, such as its receipt. May be replaced."""
     key: str | None
+    """Id of the message; None if the table was given none."""
     received_at: float
+    """Start of the lease, in seconds of the table's clock."""
     ends_at: float
-    """Seconds of the table's clock."""
+    """End of the lease, in seconds of the table's clock."""
     warned: bool = False
+    """Whether the approaching end of the total lease was logged."""
 
 
 class LeaseTable(Generic[P]):

@@ -78,23 +78,29 @@ class OversizeQueue:
         self._fan_out = FanOut(threads, "cloud-tasks-bodies")
 
     def create(self) -> None:
+        """Implement `Queue.create`."""
         self._inner.create()
 
     def exists(self) -> bool:
+        """Implement `Queue.exists`."""
         return self._inner.exists()
 
     def depth(self) -> Depth:
+        """Implement `Queue.depth`."""
         return self._inner.depth()
 
     def close(self) -> None:
+        """Implement `Queue.close`."""
         self._fan_out.close()
         self._inner.close()
 
     def delete(self) -> None:
+        """Implement `Queue.delete`."""
         self._inner.delete()
         self._remove_all(self._names())
 
     def purge(self) -> None:
+        """Implement `Queue.purge`."""
         # Listed first: a message that is sent after the purge may already have its body.
         names = self._names()
         self._inner.purge()
@@ -132,9 +138,11 @@ class OversizeQueue:
         return lost
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
+        """Implement `Queue.release`."""
         return self._settled(lambda inner: self._inner.release(inner, delay=delay), lease_ids)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
+        """Implement `Queue.extend`."""
         return self._settled(lambda inner: self._inner.extend(inner, lease=lease), lease_ids)
 
     def _settled(self, call: Callable[[Sequence[str]], Sequence[str]], lease_ids: Sequence[str]) -> list[str]:

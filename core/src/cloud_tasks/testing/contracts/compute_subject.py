@@ -41,6 +41,7 @@ class Refusal:
     request: Callable[[LaunchRequest], LaunchRequest]
     """Return the request, given an acceptable one; may also prepare the backend."""
     scope: RefusalScope
+    """Scope of the refusal."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,10 +49,13 @@ class ComputeSubject:
     """A compute backend under test. All objects opened from one subject share their instances."""
 
     backend: ComputeBackend
+    """Descriptor of the backend, found like an installed plugin: ``Registry(only=[\'name\'])``."""
     offer: Offer
     """A small offer that can be launched."""
     settings: Any = attrs.field(factory=NoSettings)
+    """Settings of the backend."""
     region: str | None = None
+    """Region in which the backend is opened."""
     script: str = "#!/bin/bash\necho contract-marker\nwhile true; do sleep 1; done\n"
     """Script that prints ``contract-marker`` and runs until it is terminated."""
     runs_scripts: bool = True
@@ -63,6 +67,7 @@ class ComputeSubject:
     end_foreign: Callable[[str], None] | None = None
     """End an unmanaged instance, after the test."""
     refusals: tuple[Refusal, ...] = ()
+    """Launches that the backend must refuse, where they can be provoked."""
     advance: Callable[[timedelta], None] = sleep
     """Let time pass for the backend."""
     lifetime: timedelta = timedelta(seconds=1)
@@ -76,6 +81,7 @@ class ComputeSubject:
 
     @property
     def traits(self) -> ComputeTraits:
+        """Traits of the backend."""
         return self.backend.traits
 
     def open(self, job_id: str) -> AbstractContextManager[Compute]:

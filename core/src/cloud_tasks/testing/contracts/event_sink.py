@@ -23,14 +23,18 @@ class EventSinkSubject:
     """An event sink under test, empty at first."""
 
     backend: EventSinkBackend
+    """Descriptor of the backend, found like an installed plugin: ``Registry(only=[\'name\'])``."""
     read_back: Callable[[], Sequence[Mapping[str, Any]]]
     """Return the events that arrived, as flat JSON objects, in order."""
     settings: Any = attrs.field(factory=NoSettings)
+    """Settings of the backend."""
     context: EventSinkContext = attrs.field(factory=lambda: EventSinkContext(job_id="contract"))
+    """Context in which the backend is opened."""
     keeps_no_events: str = ""
     """Why events cannot be read back, e.g. "sends a message"; skips the tests that read events, and ``read_back``."""
 
     def open(self) -> AbstractContextManager[EventSink]:
+        """Open the backend."""
         return self.backend.open(self.settings, self.context)
 
     def arrived(self) -> list[Mapping[str, Any]]:

@@ -26,10 +26,13 @@ class InstanceSideSubject:
     a metadata service."""
 
     backend: ComputeBackend
+    """Descriptor of the backend, found like an installed plugin: ``Registry(only=[\'name\'])``."""
     identity: InstanceIdentity
     """Identity of the instance, as in the listing."""
     settings: Any = attrs.field(factory=NoSettings)
+    """Settings of the backend."""
     job_id: str = "contract"
+    """Job of the worker."""
     give_notice: Callable[[], None] | None = None
     """Make the provider give a termination notice; None: it gives none."""
     leave: Callable[[], None] | None = None

@@ -23,14 +23,18 @@ class PricingSubject:
     """A pricing backend under test."""
 
     backend: PricingBackend
+    """Descriptor of the backend, found like an installed plugin: ``Registry(only=[\'name\'])``."""
     requests: Sequence[OfferRequest]
     """At least two different requests with prices."""
     unpriced: OfferRequest | None = None
     """A request without a price, if the provider has any."""
     settings: Any = attrs.field(factory=NoSettings)
+    """Settings of the backend."""
     context: PricingContext = attrs.field(factory=PricingContext)
+    """Context in which the backend is opened."""
 
     def open(self) -> AbstractContextManager[Pricing]:
+        """Open the backend."""
         return self.backend.open(self.settings, self.context)
 
 

@@ -27,7 +27,9 @@ class QueueSubject:
     """A queue backend under test. Objects opened from one subject with one name share a queue."""
 
     backend: QueueBackend
+    """Descriptor of the backend, found like an installed plugin: ``Registry(only=[\'name\'])``."""
     settings: Any = attrs.field(factory=NoSettings)
+    """Settings of the backend."""
     lease: timedelta = timedelta(seconds=1)
     """A short lease that the backend supports; tests wait for its expiry."""
     advance: Callable[[timedelta], None] = sleep
@@ -35,6 +37,7 @@ class QueueSubject:
     patience: timedelta = timedelta(seconds=20)
     """Time limit for receiving an available message."""
     region: str | None = None
+    """Region in which the backend is opened."""
     many: int = 1500
     """Number of messages that are leased at the same time: one for each running task of a large job."""
     restart: Callable[[], None] | None = None
@@ -46,6 +49,7 @@ class QueueSubject:
 
     @property
     def traits(self) -> QueueTraits:
+        """Traits of the backend."""
         return self.backend.traits
 
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:

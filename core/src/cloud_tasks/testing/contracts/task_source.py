@@ -23,6 +23,7 @@ class TaskSourceSubject:
     """A task source under test."""
 
     backend: TaskSourceBackend
+    """Descriptor of the backend, found like an installed plugin: ``Registry(only=[\'name\'])``."""
     context: TaskSourceContext
     """Location of its tasks."""
     expected: Sequence[Task]
@@ -30,8 +31,10 @@ class TaskSourceSubject:
     broken: Sequence[TaskSourceContext] = ()
     """Locations of invalid tasks: reading each to its end raises `InputError`."""
     settings: Any = attrs.field(factory=NoSettings)
+    """Settings of the backend."""
 
     def open(self, context: TaskSourceContext | None = None) -> AbstractContextManager[TaskSource]:
+        """Open the backend."""
         return self.backend.open(self.settings, context or self.context)
 
 

@@ -18,12 +18,15 @@ _T = TypeVar("_T")
 
 
 class When(enum.Enum):
-    """Whether a fault occurs before or after the real call."""
+    """Whether a fault occurs before or after the real call.
+
+    Attributes:
+        BEFORE: The call has no effect: throttling, a refused connection.
+        AFTER: The call takes effect and its answer is lost, as in a time-out.
+    """
 
     BEFORE = "before"
-    """The call has no effect: throttling, a refused connection."""
     AFTER = "after"
-    """The call takes effect and its answer is lost, as in a time-out."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,9 +34,11 @@ class Fault:
     """Calls of one method that fail."""
 
     method: str
+    """Name of the method."""
     calls: frozenset[int] | None = None
     """Numbers of the calls, from 1; None: all."""
     when: When = When.BEFORE
+    """Whether the failing calls take effect."""
     error: Callable[[], Exception] = lambda: ProviderError("injected fault", transient=True)
     """Return the exception to raise."""
 
