@@ -1,4 +1,4 @@
-"""A Redis server for the test run, on a free port of this machine."""
+"""A real Redis server for the test run, which a test can kill and start again with its data."""
 
 from __future__ import annotations
 
@@ -13,35 +13,80 @@ from pathlib import Path
 import pytest
 
 
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(7) == b"+PONG\r\n"
-    except OSError:
-        return False
+def _free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """A server on a port of its own, which writes each change to disk before it answers."""
+
+    username, password = "worker", "right"
+    """An account with a password; the default account has none."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._port = _free_port()
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._log = folder / "server.log"
+        place = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        durability = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        account = ["--user", self.username, "on", f">{self.password}", "~*", "&*", "+@all"]
+        self._command = [program, *place, *durability, *account]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server, and return when it answers."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+        deadline = time.monotonic() + 20
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"redis-server did not start:\n{self._log.read_text()}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill the server, as a power failure does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def restart(self) -> None:
+        """Kill the server and start it with its data."""
+        self.kill()
+        self.start()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     program = shutil.which("redis-server")
     if program is None:
         reason = "redis-server is not installed; get it with: apt-get install redis-server"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    folder: Path = tmp_path_factory.mktemp("redis")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
-    log = folder / "server.log"
-    with log.open("wb") as output, subprocess.Popen([program, *arguments], stdout=output, stderr=output) as server:
-        try:
-            deadline = time.monotonic() + 20
-            while not _answers(port):
-                if server.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"redis-server did not start:\n{log.read_text()}")
-                time.sleep(0.02)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            server.terminate()
+    server = RedisServer(program, tmp_path_factory.mktemp("redis"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port on which nothing listens."""
+    return _free_port()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
