@@ -57,8 +57,12 @@ class Subject(QueueSubject):
         return open_queue(self.settings, context, min_poll=timedelta(0), clock=self.sqs.now)
 
 
+NOWHERE = AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=f"http://127.0.0.1:{free_port()}")
+
+
 class TestSqs(QueueContract):
     exactly_once = False
+    unreachable: AwsSettings | None = NOWHERE
 
     @pytest.fixture
     def subject(self, sqs: ClockedSqs, refusing_sqs: str) -> QueueSubject:
@@ -70,9 +74,7 @@ class TestSqs(QueueContract):
             lease=timedelta(seconds=60),
             advance=sqs.advance,
             region="us-east-1",
-            unreachable=AwsSettings(
-                access_key="stand", secret_key="in", sqs_endpoint=f"http://127.0.0.1:{free_port()}"
-            ),
+            unreachable=self.unreachable,
             refused=AwsSettings(access_key="stand", secret_key="wrong", sqs_endpoint=refusing_sqs),
             exactly_once=self.exactly_once,
         )
@@ -80,6 +82,7 @@ class TestSqs(QueueContract):
 
 class TestFifo(TestSqs):
     exactly_once = True
+    unreachable = None  # the same client, whose attempts take a while
 
     @pytest.mark.xfail(reason="FIFO queues have no delay of single messages; the message's not_before delays the task")
     def test_send_with_a_delay_is_not_early_if_supported(
