@@ -140,6 +140,7 @@ def compute_subject(kind: type[MemoryCompute], provider: MemoryProvider | None =
         end_foreign=end_foreign,
         refusals=(Refusal(request=elsewhere, scope=RefusalScope.ZONE),),
         advance=provider.clock.advance,
+        now=provider.clock,
         patience=timedelta(seconds=0.1),
         unreachable=_UNREACHABLE,
         refused=_REFUSED,

@@ -132,6 +132,18 @@ class StartsBeforeItsCreation(ChangedListing):
         return attrs.evolve(instance, started_at=instance.created_at - timedelta(hours=2))
 
 
+class StartsBeforeItsRequest(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        early = instance.created_at - timedelta(hours=1)
+        return attrs.evolve(instance, created_at=early, started_at=early)
+
+
+class StartsInTheFuture(ChangedListing):
+    def change(self, instance: Instance) -> Instance:
+        is_running = instance.state is InstanceState.RUNNING
+        return attrs.evolve(instance, started_at=instance.created_at + timedelta(hours=1)) if is_running else instance
+
+
 class EndsBeforeItsStart(ChangedListing):
     def change(self, instance: Instance) -> Instance:
         is_ended = instance.state is InstanceState.TERMINATED

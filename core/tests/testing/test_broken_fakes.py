@@ -129,6 +129,8 @@ WRONG = {
     "CreatedWithEachListing": "states_and_times_of_a_starting_instance_are_consistent"
     " times_of_a_terminated_instance_are_consistent",
     "StartsBeforeItsCreation": "launch_is_listed_as_requested",
+    "StartsBeforeItsRequest": "start_is_not_before_its_request_nor_in_the_future",
+    "StartsInTheFuture": "start_is_not_before_its_request_nor_in_the_future",
     "EndsBeforeItsStart": "times_of_a_terminated_instance_are_consistent",
     "EndsWhileItRuns": "launch_is_listed_as_requested",
     "ForgetsItsStart": "times_of_a_terminated_instance_are_consistent",

@@ -108,6 +108,7 @@ class TestMemoryCompute(ComputeContract):
             foreign=provider.instances.start_unmanaged,
             refusals=(Refusal(request=exhausted, scope=RefusalScope.ZONE),),
             advance=provider.clock.advance,
+            now=provider.clock,
         )
 
 

@@ -87,6 +87,7 @@ class TestEc2(ComputeContract):
             region="us-east-1",
             offer=offer("t3.medium", "us-east-1a"),
             foreign=foreign,
+            end_foreign=lambda instance_id: other_user.terminate_instances(InstanceIds=[instance_id]),
             refusals=tuple(Refusal(request=change, scope=scope) for change, scope in refusals.items()),
             lifetime=timedelta(seconds=1),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import attrs
 import pytest
+from cloud_servers import free_port
+from fake_server import Answer, FakeServer
 from sqs_clock import ClockedSqs
 from sqs_emulator import clocked_sqs
 
@@ -24,6 +27,16 @@ REGISTRY = Registry(only=["aws"])
 def sqs() -> Iterator[ClockedSqs]:
     with clocked_sqs() as sqs:
         yield sqs
+
+
+@pytest.fixture(scope="module")
+def refusing_sqs() -> Iterator[str]:
+    """A service that refuses every signature; the emulator accepts any."""
+    body = {"__type": "com.amazon.coral.service#InvalidSignatureException", "message": "the signature does not match"}
+    headers = {"Content-Type": "application/x-amz-json-1.0"}
+    with FakeServer().serving() as server:
+        server.route("POST", ".*", lambda request: Answer(status=403, body=json.dumps(body), headers=headers))
+        yield server.url
 
 
 @attrs.frozen(kw_only=True)
@@ -44,11 +57,15 @@ class Subject(QueueSubject):
         return open_queue(self.settings, context, min_poll=timedelta(0), clock=self.sqs.now)
 
 
+NOWHERE = AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=f"http://127.0.0.1:{free_port()}")
+
+
 class TestSqs(QueueContract):
     exactly_once = False
+    unreachable: AwsSettings | None = NOWHERE
 
     @pytest.fixture
-    def subject(self, sqs: ClockedSqs) -> QueueSubject:
+    def subject(self, sqs: ClockedSqs, refusing_sqs: str) -> QueueSubject:
         return Subject(
             sqs=sqs,
             backend=REGISTRY.queue("aws"),
@@ -57,12 +74,15 @@ class TestSqs(QueueContract):
             lease=timedelta(seconds=60),
             advance=sqs.advance,
             region="us-east-1",
+            unreachable=self.unreachable,
+            refused=AwsSettings(access_key="stand", secret_key="wrong", sqs_endpoint=refusing_sqs),
             exactly_once=self.exactly_once,
         )
 
 
 class TestFifo(TestSqs):
     exactly_once = True
+    unreachable = None  # the same client, whose attempts take a while
 
     @pytest.mark.xfail(reason="FIFO queues have no delay of single messages; the message's not_before delays the task")
     def test_send_with_a_delay_is_not_early_if_supported(

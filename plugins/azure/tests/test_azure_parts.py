@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ from cloud_tasks_azure.compute.compute_errors import ApiProblem, refusal, transl
 from cloud_tasks_azure.compute.cpu import cpu_of, gpu_of
 from cloud_tasks_azure.compute.disks import disk_gb, disk_problem, tier_of
 from cloud_tasks_azure.compute.startup_script import MAX_BYTES, compose_script, encode_script
-from cloud_tasks_azure.compute.to_model import to_instance
+from cloud_tasks_azure.compute.to_model import VmStatus, status_of, to_instance
 from cloud_tasks_azure.compute.zones import location_name, location_of, zone_name, zone_number
 from cloud_tasks_azure.credentials import client_options, credential, credential_error, is_emulator, subscription_id
 from cloud_tasks_azure.settings import AzureSettings
@@ -156,7 +156,7 @@ def test_to_instance_never_reports_a_billed_vm_as_terminated(provisioning: str, 
         provisioning_state=provisioning, hardware_profile=None, priority=None, time_created=None
     )
     vm = SimpleNamespace(name="m", tags=None, properties=properties, zones=None, location="eastus")
-    assert to_instance(vm, power).state is not InstanceState.TERMINATED
+    assert to_instance(vm, VmStatus(power=power)).state is not InstanceState.TERMINATED
 
 
 # Startup scripts
@@ -314,3 +314,49 @@ def test_translated_message_contains_no_url() -> None:
     with pytest.raises(ProviderError) as caught, translate_errors("do it"):
         raise error_of(400, body)
     assert "sig=" not in str(caught.value)
+
+
+def status(code: str, time: datetime | None = None, *, level: str = "Info", message: str = "") -> SimpleNamespace:
+    return SimpleNamespace(code=code, time=time, level=level, message=message)
+
+
+def vm_with(*statuses: SimpleNamespace, provisioning: str = "Succeeded") -> SimpleNamespace:
+    view = SimpleNamespace(statuses=list(statuses))
+    properties = SimpleNamespace(
+        provisioning_state=provisioning, hardware_profile=None, priority=None, time_created=CREATED, instance_view=view
+    )
+    return SimpleNamespace(name="m", tags=None, properties=properties, zones=None, location="eastus")
+
+
+CREATED = datetime(2026, 1, 1, 12, tzinfo=UTC)
+PROVISIONED, POWERED = CREATED + timedelta(seconds=30), CREATED + timedelta(seconds=40)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "started_at"),
+    [
+        ((status("ProvisioningState/succeeded", PROVISIONED), status("PowerState/running")), PROVISIONED),
+        ((status("ProvisioningState/succeeded", PROVISIONED), status("PowerState/running", POWERED)), POWERED),
+        (
+            (status("ProvisioningState/succeeded", CREATED - timedelta(seconds=1)), status("PowerState/running")),
+            CREATED,
+        ),
+        ((status("ProvisioningState/updating", PROVISIONED), status("PowerState/running")), None),
+        ((status("ProvisioningState/creating", PROVISIONED), status("PowerState/starting")), None),
+        ((status("ProvisioningState/succeeded", PROVISIONED), status("PowerState/deallocated", POWERED)), None),
+        ((), None),
+    ],
+)
+def test_to_instance_starts_at_the_time_of_the_statuses(
+    statuses: tuple[SimpleNamespace, ...], started_at: datetime | None
+) -> None:
+    vm = vm_with(*statuses)
+    assert to_instance(vm, status_of(vm)).started_at == started_at
+
+
+def test_to_instance_has_the_reason_of_a_failed_vm() -> None:
+    failed = status("ProvisioningState/failed/OSProvisioningTimedOut", level="Error", message="OS did not\nfinish")
+    vm = vm_with(failed, provisioning="Failed")
+    assert to_instance(vm, status_of(vm)).reason == "ProvisioningState/failed/OSProvisioningTimedOut: OS did not finish"
+    alive = vm_with(status("PowerState/running"), status("VmAgent/x", level="Error", message="no agent"))
+    assert to_instance(alive, status_of(alive)).reason == ""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from datetime import timedelta
 
+import attrs
 import pytest
 from azurite import Azurite, azurite_server
+from cloud_servers import free_port
 
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
 from cloud_tasks_azure.settings import AzureSettings
+
+WRONG_KEY = base64.b64encode(b"the key of another account").decode()
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +27,12 @@ def azurite() -> Iterator[Azurite]:
 class TestStorageQueue(QueueContract):
     @pytest.fixture
     def subject(self, azurite: Azurite) -> QueueSubject:
+        nowhere = attrs.evolve(azurite, queue_endpoint=f"http://127.0.0.1:{free_port()}/{azurite.account}")
         return QueueSubject(
             backend=Registry(only=["azure"]).queue("azure"),
             settings=AzureSettings(connection_string=azurite.connection_string, queue_poll_seconds=0.2),
+            unreachable=AzureSettings(connection_string=nowhere.connection_string),
+            refused=AzureSettings(connection_string=azurite.connection_string.replace(azurite.key, WRONG_KEY)),
             # Long enough for a slow vm: tests advance the clock instead of waiting.
             lease=timedelta(seconds=60),
             advance=azurite.advance,

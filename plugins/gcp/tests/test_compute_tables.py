@@ -206,6 +206,15 @@ def test_to_instance_has_job_token_and_utc_time() -> None:
     assert converted.created_at == datetime(2025, 6, 11, 15, 0, 51, 905000, tzinfo=UTC)
 
 
+def test_to_instance_has_the_start_and_the_reason_of_a_stop() -> None:
+    started, why = "2025-06-11T08:00:59.000-07:00", "Instance was\npreempted"
+    stopped = to_instance(instance("TERMINATED", last_start_timestamp=started, status_message=why))
+    assert stopped.started_at == datetime(2025, 6, 11, 15, 0, 59, tzinfo=UTC)
+    assert (stopped.ended_at, stopped.reason) == (None, "Instance was preempted")
+    assert to_instance(instance("STAGING")).started_at is None
+    assert to_instance(instance("RUNNING", status_message="fine")).reason == ""
+
+
 def test_to_instance_of_unmanaged_instance_keeps_labels() -> None:
     converted = to_instance(instance(labels={"team": "others"}))
     assert (converted.job_id, converted.labels) == ("", {"team": "others"})

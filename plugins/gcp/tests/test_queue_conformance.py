@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import attrs
 import pytest
+from cloud_servers import free_port
 
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.registry import Registry
@@ -33,4 +34,5 @@ class TestPubSub(QueueContract):
             backend=REGISTRY.queue("gcp"),
             settings=GcpSettings(project_id="contract", pubsub_endpoint=emulator),
             lease=timedelta(seconds=1),
+            unreachable=GcpSettings(project_id="contract", pubsub_endpoint=f"127.0.0.1:{free_port()}"),
         )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -71,6 +71,25 @@ def test_instance_terminates_with_script_and_logs_exit_code(compute: LocalComput
     eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
     assert list(compute.instances("job")) == []
     assert "exit code 3" in compute.console_log(instance.instance_id)
+
+
+def test_instance_has_its_start_end_and_reason(
+    compute: LocalCompute, settings: LocalSettings, eventually: Eventually
+) -> None:
+    before = datetime.now(UTC)
+    launched = compute.launch(request("exit 3\n"))
+    eventually(lambda: state_of(compute, launched.instance_id) is InstanceState.TERMINATED)
+    (ended,) = compute.instances("job", include_terminated=True)
+    assert ended.started_at is not None
+    assert ended.ended_at is not None
+    assert before <= ended.created_at <= ended.started_at <= ended.ended_at <= datetime.now(UTC)
+    assert ended.reason == "startup script exited"
+    # A record of an earlier version, and a clock that was set back.
+    folder = folder_of(settings, ended)
+    folder.write(folder.process, {"pid": 1, "started": 1})
+    folder.write(folder.ended, {"at": "2020-01-01T00:00:00+00:00", "reason": "terminated", "exit_code": None})
+    (old,) = compute.instances("job", include_terminated=True)
+    assert old.started_at == old.ended_at == old.created_at
 
 
 def test_instance_kills_background_processes_after_script(

@@ -35,13 +35,16 @@ class TestVirtualMachines(ComputeContract):
             cloud.stock_outs = [StockOut(size="Standard_F4s_v2"), StockOut(size="Standard_F8s_v2", at_once=True)]
             cloud.quotas["eastus"]["standardDASv5Family"] = 1
 
+            group = f"/subscriptions/{cloud.subscription}/resourceGroups/others"
+
+            def vm_id(name: str) -> str:
+                return f"{group}/providers/Microsoft.Compute/virtualMachines/{name}"
+
             def foreign() -> str:
-                group = f"/subscriptions/{cloud.subscription}/resourceGroups/others"
                 cloud.put_group("others", {"location": "eastus"})
                 network = f"{group}/providers/Microsoft.Network/virtualNetworks/net"
                 cloud.put(network, "Microsoft.Network/virtualNetworks", {"properties": {"subnets": [{"name": "s"}]}})
-                vm = f"{group}/providers/Microsoft.Compute/virtualMachines/unmanaged-vm"
-                cloud.create(vm, unmanaged_vm_body(f"{network}/subnets/s"), must_be_new=False)
+                cloud.create(vm_id("unmanaged-vm"), unmanaged_vm_body(f"{network}/subnets/s"), must_be_new=False)
                 return "unmanaged-vm"
 
             yield ComputeSubject(
@@ -50,6 +53,7 @@ class TestVirtualMachines(ComputeContract):
                 settings=settings_for(fake),
                 region="eastus",
                 foreign=foreign,
+                end_foreign=lambda name: cloud.delete_machine(vm_id(name), forced=True),
                 refusals=(
                     Refusal(request=lambda r: in_zone(r, "eastus-7"), scope=RefusalScope.ZONE),
                     Refusal(request=lambda r: in_zone(r, "moon"), scope=RefusalScope.REGION),

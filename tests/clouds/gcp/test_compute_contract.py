@@ -69,7 +69,7 @@ class TestComputeEngine(ComputeContract):
                     "networkInterfaces": [{"network": "global/networks/default"}],
                     "labels": {"team": "others"},
                 }
-                operation = cloud.insert("us-central1-a", body, "")
+                operation = cloud.insert(ZONE, body, "")
                 cloud.wait(operation.name, 20)
                 return "unmanaged"
 
@@ -79,6 +79,7 @@ class TestComputeEngine(ComputeContract):
                 settings=GcpSettings(project_id="fake-project", compute_endpoint=fake.url),
                 region="us-central1",
                 foreign=unmanaged,
+                end_foreign=lambda name: cloud.wait(cloud.delete_instance(ZONE, name, "").name, 20),
                 refusals=(
                     Refusal(request=unknown_zone, scope=RefusalScope.ZONE),
                     Refusal(request=lambda request: of_type(request, "e9-standard-2"), scope=RefusalScope.OFFER),
@@ -92,4 +93,5 @@ class TestComputeEngine(ComputeContract):
             )
 
 
+ZONE = "us-central1-a"
 IMAGE = "projects/debian-cloud/global/images/family/debian-12"

@@ -248,10 +248,13 @@ class LocalCompute:
             if record is None:
                 return None
             created_at = datetime.fromisoformat(record["created_at"])
+            state = _state(folder, created_at)
+            started_at = _started_at(folder, created_at)
+            ended = folder.read(folder.ended) if state is InstanceState.TERMINATED else None
             return Instance(
                 instance_id=record["instance_id"],
                 job_id=record["job_id"],
-                state=_state(folder, created_at),
+                state=state,
                 instance_type=record["instance_type"],
                 zone=record["zone"],
                 provisioning_model=ProvisioningModel(record["purchase"]),
@@ -260,6 +263,10 @@ class LocalCompute:
                 boot_disk_type=record["boot_disk_type"],
                 labels=record["labels"],
                 address="localhost",
+                started_at=started_at,
+                # This machine's clock may have been set back.
+                ended_at=max(datetime.fromisoformat(ended["at"]), started_at or created_at) if ended else None,
+                reason=ended["reason"] if ended else "",
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ProviderError(f"cannot read the instance record {folder.instance}: {error}") from error
@@ -287,6 +294,15 @@ def _state(folder: InstanceFolder, created_at: datetime) -> InstanceState:
         return InstanceState.STOPPED
     _record_end(folder, "runner process killed" if folder.process.exists() else "never started")
     return InstanceState.RUNNING if folder.is_held() and not folder.ended.exists() else InstanceState.TERMINATED
+
+
+def _started_at(folder: InstanceFolder, created_at: datetime) -> datetime | None:
+    """Return when the runner process registered itself; None before."""
+    process = folder.read(folder.process)
+    if process is None:
+        return None
+    # Records of earlier versions have no time.
+    return max(datetime.fromisoformat(process["at"]), created_at) if "at" in process else created_at
 
 
 def _signal_runner(folder: InstanceFolder, number: signal.Signals) -> None:

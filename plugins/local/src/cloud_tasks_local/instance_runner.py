@@ -77,7 +77,8 @@ def _run_locked(folder: InstanceFolder, confirmation: int, secrets: dict[str, st
         # The launcher may ignore some signals, as nohup does, and ignored signals never arrive.
         signal.signal(number, signal.SIG_DFL)
     _adopt_orphans()
-    folder.write(folder.process, {"pid": os.getpid(), "started": start_time(os.getpid())})
+    process = {"pid": os.getpid(), "started": start_time(os.getpid()), "at": _now().isoformat()}
+    folder.write(folder.process, process)
     os.write(confirmation, b"1")
     os.close(confirmation)
     try:

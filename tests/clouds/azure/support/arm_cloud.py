@@ -227,7 +227,7 @@ class Cloud(CloudState[Times, StockOut]):
                 power_off=lambda: self._powered_off(vm),
                 approve=lambda: self._approved(vm),
             )
-            vm.state = "Succeeded"
+            vm.state, vm.provisioned = "Succeeded", self.timeline.now()
             self._finish(operation)
 
     def delete_machine(self, resource_id: str, *, forced: bool) -> Operation | None:

@@ -18,7 +18,7 @@ from arm_admin import evict, state_of
 from arm_catalog import LOCATIONS, SIZES
 from arm_checks import usage
 from arm_cloud import Cloud
-from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine
+from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine, api_time
 from fake_cloud import FakeCloud
 from fake_server import Answer, Request
 
@@ -306,7 +306,9 @@ def _public_view(vm: VirtualMachine) -> dict[str, Any]:
 
 
 def _status(vm: VirtualMachine) -> dict[str, Any]:
-    statuses = [{"code": f"ProvisioningState/{vm.state.lower()}", "level": "Info"}]
+    statuses: list[dict[str, str]] = [{"code": f"ProvisioningState/{vm.state.lower()}", "level": "Info"}]
+    if vm.provisioned is not None:
+        statuses[0]["time"] = api_time(vm.provisioned)
     if vm.power and vm.power != "creating":
         statuses.append({"code": f"PowerState/{vm.power}", "level": "Info"})
     keys = ("id", "name", "type", "location")

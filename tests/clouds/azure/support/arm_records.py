@@ -76,6 +76,7 @@ class VirtualMachine:
     family: str
     vcpus: int
     created: float
+    provisioned: float | None = None
     power: str = "creating"
     guest: Guest | None = None
     metadata: MetadataServer | None = None

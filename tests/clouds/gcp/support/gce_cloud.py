@@ -123,6 +123,7 @@ class Cloud(CloudState[Times, StockOut]):
                 self._forget(instance, all_disks=True)
                 self._finish(operation, [problem], 503 if "EXHAUSTED" in problem["code"] else 403)
                 return
+            instance.started = self.timeline.now()
             self._guests.boot(instance, self.guest_environment, power_off=lambda: self._powered_off(instance))
             record.ended, record.outcome = self.timeline.now(), "running"
             self._finish(operation)

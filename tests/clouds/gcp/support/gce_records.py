@@ -103,6 +103,8 @@ class Instance:
     created: float
     machine_type: str
     vcpus: int
+    started: float | None = None
+    """Time at which its guest was booted."""
     status: str = "PROVISIONING"
     disks: list[Disk] = attrs.field(factory=list)
     guest: Guest | None = None
@@ -144,6 +146,7 @@ class Instance:
             "machineType": f"{place}/machineTypes/{self.machine_type}",
             "status": self.status,
             "creationTimestamp": api_time(self.created),
+            **({} if self.started is None else {"lastStartTimestamp": api_time(self.started)}),
             "selfLink": f"{place}/instances/{self.name}",
             "networkInterfaces": [interface],
             "disks": [

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -29,6 +30,7 @@ from cloud_tasks.testing.contracts.contract import eventually, require_provider_
 
 __all__ = ["ComputeSafety"]
 
+_CLOCK_PRECISION = timedelta(seconds=2)
 _CONSOLE_BYTES = 64 * 1024
 _RUN = "while true; do sleep 1; done\n"
 _LONG_OUTPUT = f"#!/bin/bash\necho contract-begin\nprintf '%0100d\\n' {{1..1500}}\necho contract-end\n{_RUN}"
@@ -111,6 +113,22 @@ class ComputeSafety(ComputeFixtures):
         assert len({instance.created_at for instance in seen}) == 1, f"created_at changed: {seen}"
         starts = [instance.started_at for instance in seen if instance.started_at is not None]
         assert len(set(starts)) <= 1, f"started_at changed: {starts}"
+
+    def test_start_is_not_before_its_request_nor_in_the_future(
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory
+    ) -> None:
+        earliest = subject.now() - _CLOCK_PRECISION
+        compute.launch(request_of())
+        found = eventually(
+            lambda: live(compute, job),
+            lambda found: any(each.state is InstanceState.RUNNING for each in found),
+            patience=subject.traits.listing_lag + subject.patience,
+            show=described,
+        )
+        latest = subject.now() + _CLOCK_PRECISION
+        for instance in found:
+            # A provider may not know it.
+            assert instance.started_at is None or earliest <= instance.started_at <= latest, instance
 
     def test_times_of_a_terminated_instance_are_consistent(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -70,6 +70,8 @@ class ComputeSubject:
     """Launches that the backend must refuse, where they can be provoked."""
     advance: Callable[[timedelta], None] = sleep
     """Let time pass for the backend."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """Return the time by the clock of the backend, UTC."""
     lifetime: timedelta = timedelta(seconds=1)
     """Maximum lifetime that the backend enforces, if it enforces any."""
     patience: timedelta = timedelta(seconds=20)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -77,8 +78,13 @@ def sleep(duration: timedelta) -> None:
 
 
 def require_provider_errors(calls: Mapping[str, Callable[[], object]], *, transient: bool) -> None:
-    """Assert that each call raises a `ProviderError`, transient or with a hint. Report all calls that do not."""
-    problems = [f"{name}: {problem}" for name, call in calls.items() if (problem := _problem(call, transient))]
+    """Assert that each call raises a `ProviderError`, transient or with a hint. Report all calls that do not.
+
+    The calls are made in parallel, since each may try again for a while.
+    """
+    with ThreadPoolExecutor(len(calls)) as threads:
+        found = list(threads.map(lambda call: _problem(call, transient), calls.values()))
+    problems = [f"{name}: {problem}" for name, problem in zip(calls, found, strict=True) if problem]
     assert not problems, "\n".join(problems)
 
 

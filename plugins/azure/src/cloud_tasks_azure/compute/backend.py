@@ -40,14 +40,14 @@ from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
 from cloud_tasks_azure.compute.image_resolver import DEFAULT_IMAGE, ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
-from cloud_tasks_azure.compute.listing import list_vms, power_states
+from cloud_tasks_azure.compute.listing import list_vms, vm_statuses
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
 from cloud_tasks_azure.compute.quotas import headroom
 from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
 from cloud_tasks_azure.compute.tags import instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
-from cloud_tasks_azure.compute.to_model import group_of, to_instance
+from cloud_tasks_azure.compute.to_model import VmStatus, group_of, to_instance
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -267,10 +267,10 @@ class AzureCompute:
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
         found = list_vms(self._clients, job_id, foreign=foreign)
-        states = power_states(self._clients) if found else {}
+        statuses = vm_statuses(self._clients) if found else {}
         with self._lock:
             self._group_of.update((str(each.name), group_of(each.id)) for each in found)
-        return tuple(to_instance(each, states.get(str(each.id).lower(), "")) for each in found)
+        return tuple(to_instance(each, statuses.get(str(each.id).lower(), VmStatus())) for each in found)
 
     # -- termination and console --
 

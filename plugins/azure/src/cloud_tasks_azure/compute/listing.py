@@ -10,9 +10,9 @@ from typing import Any
 from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.tags import JOB_TAG
-from cloud_tasks_azure.compute.to_model import power_state
+from cloud_tasks_azure.compute.to_model import VmStatus, status_of
 
-__all__ = ["list_vms", "power_states", "tagged_resources"]
+__all__ = ["list_vms", "tagged_resources", "vm_statuses"]
 
 
 def list_vms(clients: Clients, job_id: str | None, *, foreign: bool = False) -> tuple[Any, ...]:
@@ -27,11 +27,11 @@ def list_vms(clients: Clients, job_id: str | None, *, foreign: bool = False) -> 
     return tuple(each for each in found if _is_of(job_id, each.tags or {}))
 
 
-def power_states(clients: Clients) -> dict[str, str]:
-    """Return power states by resource id in lower case, for all VMs of the subscription."""
+def vm_statuses(clients: Clients) -> dict[str, VmStatus]:
+    """Return statuses by resource id in lower case, for all VMs of the subscription."""
     with translate_errors("list power states"):
         found = tuple(clients.compute.virtual_machines.list_all(status_only="true"))
-    return {str(each.id).lower(): power_state(each) for each in found}
+    return {str(each.id).lower(): status_of(each) for each in found}
 
 
 def tagged_resources(clients: Clients, job_id: str | None = None) -> tuple[Any, ...]:

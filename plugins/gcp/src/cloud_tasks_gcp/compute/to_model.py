@@ -39,6 +39,7 @@ _STATES: Mapping[str, InstanceState] = {
     "STOPPED": InstanceState.STOPPED,
     "TERMINATED": InstanceState.STOPPED,
 }
+_ENDING = (InstanceState.STOPPING, InstanceState.STOPPED)
 
 
 def last_part(url: str) -> str:
@@ -91,10 +92,11 @@ def to_instance(instance: sdk.Instance) -> Instance:
     labels = dict(instance.labels)
     job_id = labels.get(JOB_LABEL, "")
     spot = instance.scheduling.provisioning_model == "SPOT" or instance.scheduling.preemptible
+    state = _STATES.get(instance.status, InstanceState.RUNNING)
     return Instance(
         instance_id=instance.name,
         job_id=job_id,
-        state=_STATES.get(instance.status, InstanceState.RUNNING),
+        state=state,
         instance_type=last_part(instance.machine_type),
         zone=last_part(instance.zone),
         provisioning_model=ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND,
@@ -103,6 +105,9 @@ def to_instance(instance: sdk.Instance) -> Instance:
         boot_disk_type=labels.get(DISK_LABEL, ""),
         labels=own_labels(labels) if job_id else labels,
         address=_address(instance),
+        # A deleted instance is not listed, so that none has an end.
+        started_at=_parse_time(instance.last_start_timestamp),
+        reason=" ".join(instance.status_message.split()) if state in _ENDING else "",
     )
 
 
