@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import attrs
 import pytest
@@ -118,9 +119,9 @@ def test_script_inherits_no_variable_of_the_controller_but_gets_the_secrets_of_t
     monkeypatch.setenv("CLOUD_TASKS_DEPOT_URL", "the controller's")
     monkeypatch.setenv("RMS_CLOUD_TASKS_JOB_ID", "the controller's")
     monkeypatch.setenv("CLOUD_TASKS_DEPOT_TOKEN", "the controller's")
-    compute = LocalCompute(settings, ComputeContext(job_id="job"))
+    compute, mark = LocalCompute(settings, ComputeContext(job_id="job")), uuid4().hex
     show = f"env > {tmp_path}/draft; mv {tmp_path}/draft {tmp_path}/env; while true; do sleep 1; done\n"
-    instance = compute.launch(attrs.evolve(request(show), secrets={"CLOUD_TASKS_DEPOT_TOKEN": "SEKRET ä $x '"}))
+    instance = compute.launch(attrs.evolve(request(show), secrets={"CLOUD_TASKS_DEPOT_TOKEN": f"{mark} ä $x '"}))
     eventually((tmp_path / "env").exists)
     seen = _environment((tmp_path / "env").read_text())
     own = {"INSTANCE_ID", "SUBMIT_DIR", "LOCAL_STATE_DIR", "LOCAL_INSTANCE", "PROCESS_NAME", "BOOT_UPTIME"}
@@ -128,12 +129,12 @@ def test_script_inherits_no_variable_of_the_controller_but_gets_the_secrets_of_t
         *(f"CLOUD_TASKS_{name}" for name in own),
         "CLOUD_TASKS_DEPOT_TOKEN",
     }
-    assert seen["CLOUD_TASKS_DEPOT_TOKEN"] == "SEKRET ä $x '"
+    assert seen["CLOUD_TASKS_DEPOT_TOKEN"] == f"{mark} ä $x '"
     (folder,) = (settings.state_dir / "instances").glob("*/*")
-    holders = [each.parent for each in Path("/proc").glob("[0-9]*/environ") if b"SEKRET" in _read(each)]
+    holders = [each.parent for each in Path("/proc").glob("[0-9]*/environ") if mark.encode() in _read(each)]
     assert {(each / "comm").read_text().strip() for each in holders} <= {"bash", "sleep"}
-    assert not any(b"SEKRET" in _read(each) for each in Path("/proc").glob("[0-9]*/cmdline"))
-    assert not any(b"SEKRET" in _read(each) for each in settings.state_dir.rglob("*") if each.is_file())
+    assert not any(mark.encode() in _read(each) for each in Path("/proc").glob("[0-9]*/cmdline"))
+    assert not any(mark.encode() in _read(each) for each in settings.state_dir.rglob("*") if each.is_file())
     assert str(folder) == seen["CLOUD_TASKS_LOCAL_INSTANCE"]
     compute.terminate([instance.instance_id])
 
