@@ -60,7 +60,7 @@ class ComputeSubject:
     """Number of instances of a long listing: more than one page if the provider has pages."""
     foreign: Callable[[], str] | None = None
     """Start an unmanaged instance and return its id."""
-    end_foreign: Callable[[str], None] | None = None
+    end_foreign: Callable[[str], object] | None = None
     """End an unmanaged instance, after the test."""
     refusals: tuple[Refusal, ...] = ()
     advance: Callable[[timedelta], None] = sleep
