@@ -24,6 +24,7 @@ from cloud_tasks.testing.contracts.compute_subject import (
     require_consistent_times,
 )
 from cloud_tasks.testing.contracts.contract import eventually, require_provider_errors
+from cloud_tasks.testing.second_process import SecondProcess, is_installed
 
 __all__ = ["ComputeSafety"]
 
@@ -31,6 +32,11 @@ _CLOCK_PRECISION = timedelta(seconds=2)
 _CONSOLE_BYTES = 64 * 1024
 _RUN = "while true; do sleep 1; done\n"
 _LONG_OUTPUT = f"#!/bin/bash\necho contract-begin\nprintf '%0100d\\n' {{1..1500}}\necho contract-end\n{_RUN}"
+_ENVIRONMENT_SCRIPT = f"""#!/bin/bash -f
+case $- in *f*) echo "contract-options set";; esac
+echo "contract-folder '${{CLOUD_TASKS_SUBMIT_DIR-}}'"
+echo contract-end
+{_RUN}"""
 _ORDER = (InstanceState.PENDING, InstanceState.STARTING, InstanceState.RUNNING)
 
 
@@ -78,6 +84,17 @@ class ComputeSafety(ComputeFixtures):
             ids = set(threads.map(launch, processes))
         assert {instance.instance_id for instance in listed(1)} == ids
         assert len(ids) == 1
+
+    def test_launch_by_another_process_with_one_token_starts_no_other_instance_if_installed(
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
+    ) -> None:
+        if not is_installed("compute", subject.backend):
+            return
+        request = request_of()
+        launched = compute.launch(request).instance_id
+        process = SecondProcess(backend=subject.backend, settings=subject.settings, context=subject.context(job))
+        assert process.launch(request) == {"id": launched}
+        assert [instance.instance_id for instance in listed(1)] == [launched]
 
     # States and times
 
@@ -138,6 +155,19 @@ class ComputeSafety(ComputeFixtures):
             assert instance.created_at == running.created_at
             assert running.started_at in (None, instance.started_at)
             require_consistent_times(instance)
+
+    # Scripts
+
+    def test_script_runs_with_its_first_line_and_the_documented_variables(
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory
+    ) -> None:
+        launched = compute.launch(request_of(startup_script=_ENVIRONMENT_SCRIPT))
+        _Console(compute, subject, launched).wait_for("contract-end")
+        if subject.runs_scripts:
+            log = compute.console_log(launched.instance_id)
+            assert "contract-options set" in log, f"the options of the #! line are not set: {log}"
+            folder = str(subject.context(job).submit_dir) if subject.traits.shares_files else ""
+            assert f"contract-folder '{folder}'" in log, f"CLOUD_TASKS_SUBMIT_DIR is not {folder!r}: {log}"
 
     # Consoles
 

@@ -80,9 +80,13 @@ class ComputeSubject:
     def traits(self) -> ComputeTraits:
         return self.backend.traits
 
+    def context(self, job_id: str) -> ComputeContext:
+        """Return the parameters of opening the backend for a job."""
+        return ComputeContext(job_id=job_id, region=self.region, zone=self.offer.zone)
+
     def open(self, job_id: str) -> AbstractContextManager[Compute]:
         """Open the backend as a controller of this job does."""
-        return self.backend.open(self.settings, ComputeContext(job_id=job_id, region=self.region, zone=self.offer.zone))
+        return self.backend.open(self.settings, self.context(job_id))
 
 
 def described(instances: Sequence[Instance]) -> str:
