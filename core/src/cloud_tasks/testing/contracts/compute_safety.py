@@ -196,6 +196,7 @@ class ComputeSafety(ComputeFixtures):
         self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, tmp_path: Path
     ) -> None:
         traits = subject.traits
+        assert isinstance(traits.located, Reach)
         assert traits.located is Reach.MACHINE or not traits.shares_files
         if traits.located is Reach.MACHINE:
             (tmp_path / "marker").write_text("contract-location\n")

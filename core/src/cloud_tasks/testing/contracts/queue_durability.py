@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.plugin import Queue
+from cloud_tasks.plugin import Queue, Reach
 from cloud_tasks.testing.contracts.contract import require_provider_errors
 from cloud_tasks.testing.contracts.queue_subject import (
     AT_ONCE,
@@ -111,6 +111,10 @@ class QueueDurability(QueueFixtures):
             assert list(holder.ack([second.lease_id])) == []
         assert one().body == b"third"
         assert list(queue.receive(1, wait=AT_ONCE)) == []
+
+    def test_reach_is_of_the_documented_values(self, subject: QueueSubject) -> None:
+        # `run` refuses compute elsewhere by it.
+        assert isinstance(subject.traits.reach, Reach)
 
     # Large jobs
 
