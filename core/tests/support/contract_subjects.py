@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,12 @@ def queue_subject(kind: type[MemoryQueue]) -> QueueSubject:
     )
 
 
+def _by_first_line(script: str) -> str:
+    """Return a script that another one runs by its ``#!`` line."""
+    first = script.partition("\n")[0]
+    return f"exec {first[2:]} -c {shlex.quote(script)}" if first.startswith("#!") else script
+
+
 class ConsoleCompute(MemoryCompute):
     """A correct compute backend with consoles: those of scripts that print and then wait."""
 
@@ -94,7 +101,7 @@ class ConsoleCompute(MemoryCompute):
 
     def launch(self, request: LaunchRequest) -> Instance:
         instance = super().launch(request)
-        program = request.startup_script.partition("while true")[0]
+        program = _by_first_line(request.startup_script.partition("while true")[0])
         consoles: dict[str, str] = self._state.__dict__.setdefault("consoles", {})
         if instance.instance_id not in consoles:
             environment = self.environment(request)

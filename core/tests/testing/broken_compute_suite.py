@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import attrs
+import process_plugin
 from contract_subjects import Answers, ConsoleCompute, compute_subject, hold_to
 
 from cloud_tasks.errors import ProviderError
@@ -95,6 +96,23 @@ class LaunchesOncePerObject(MemoryCompute):
             record = self._state.records[instance.instance_id]
             self._state.records[instance.instance_id] = attrs.evolve(record, instance=named)
             return named
+
+
+class LaunchesOncePerProcess(MemoryCompute):
+    """An installed backend whose instances no other process finds."""
+
+
+# Scripts
+
+
+class RunsEveryScriptWithTheShell(ConsoleCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        _, _, rest = request.startup_script.partition("\n")
+        return super().launch(attrs.evolve(request, startup_script=rest))
+
+
+class LosesTheSubmitFolder(ConsoleCompute):
+    """Declares shared files and sets no CLOUD_TASKS_SUBMIT_DIR."""
 
 
 # States and times
@@ -269,6 +287,13 @@ class RetriesRefusedKeys(MemoryCompute):
 def subject_of(kind: type[MemoryCompute]) -> ComputeSubject:
     special: dict[type[MemoryCompute], Callable[[], ComputeSubject]] = {
         RunsElsewhere: lambda: compute_subject(kind, location=Reach.MACHINE),
+        LaunchesOncePerProcess: lambda: attrs.evolve(
+            compute_subject(kind, process_plugin.PROVIDER),
+            backend=process_plugin.cloud_tasks_register_compute()[0],
+            unreachable=None,
+            refused=None,
+        ),
+        LosesTheSubmitFolder: lambda: compute_subject(kind, shares_files=True, location=Reach.MACHINE),
         SharesFilesOverTheNetwork: lambda: compute_subject(kind, shares_files=True, location=Reach.NETWORK),
         RefusesPendingInstances: lambda: compute_subject(
             kind, MemoryProvider(pending_listings=5, max_pending=1), max_pending=3
@@ -278,6 +303,7 @@ def subject_of(kind: type[MemoryCompute]) -> ComputeSubject:
     return special.get(kind, lambda: compute_subject(kind, delivers_secrets=delivers))()
 
 
+process_plugin.install()
 FAULTY = [
     kind
     for base in (MemoryCompute, ChangedListing, ConsoleCompute, DeliveringCompute)

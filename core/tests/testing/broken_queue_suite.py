@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import attrs
+import process_plugin
 from contract_subjects import Answers, hold_to, queue_subject
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
-from cloud_tasks.testing import QueueContract
+from cloud_tasks.testing import QueueContract, QueueSubject
 from cloud_tasks.testing.fakes.memory_queue import MemoryQueue, MemoryQueues, _Message
 
 
@@ -216,6 +217,14 @@ class RefusesWithoutAHint(MemoryQueue):
     refused = staticmethod(lambda: Answers(lambda: ProviderError("401")))
 
 
+class IsReachedByAWord(MemoryQueue):
+    """Declares where it can be used in other words."""
+
+
+class KeepsMessagesInItsProcess(MemoryQueue):
+    """An installed queue whose messages no other process finds."""
+
+
 # Depth
 
 
@@ -248,5 +257,20 @@ class CountsLeasesOfItsOwn(MemoryQueue):
         return depth if self._has_leased else attrs.evolve(depth, visible=total, in_flight=0)
 
 
+def subject_of(kind: type[MemoryQueue]) -> QueueSubject:
+    subject = queue_subject(kind)
+    if kind is IsReachedByAWord:
+        traits = attrs.evolve(subject.traits, reach="this host")
+        return attrs.evolve(subject, backend=attrs.evolve(subject.backend, traits=traits))
+    if kind is KeepsMessagesInItsProcess:
+        (backend,) = process_plugin.cloud_tasks_register_queue()
+        clock = process_plugin.PROVIDER.clock
+        return attrs.evolve(
+            subject, backend=backend, advance=clock.advance, restart=None, unreachable=None, refused=None
+        )
+    return subject
+
+
+process_plugin.install()
 FAULTY = [kind for kind in MemoryQueue.__subclasses__() if kind.__module__ == __name__] + [LeasesAThousandMessages]
-hold_to(globals(), QueueContract, queue_subject, FAULTY)
+hold_to(globals(), QueueContract, subject_of, FAULTY)

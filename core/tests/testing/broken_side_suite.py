@@ -6,12 +6,13 @@ import itertools
 from datetime import datetime, timedelta
 
 import attrs
+import process_plugin
 from contract_subjects import hold_to
 from file_side import FileSide, side_subject
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
-from cloud_tasks.testing import InstanceSideContract
+from cloud_tasks.testing import InstanceSideContract, InstanceSideSubject
 
 
 class NamesItselfOtherwise(FileSide):
@@ -88,5 +89,17 @@ class AsksAllTheTime(FileSide):
         return timedelta(0)
 
 
+class ImportsTheSdk(FileSide):
+    """An installed instance side that imports the SDK of the controller."""
+
+
+def subject_of(kind: type[FileSide]) -> InstanceSideSubject:
+    if kind is not ImportsTheSdk:
+        return side_subject(kind)
+    (backend,) = process_plugin.cloud_tasks_register_compute()
+    return InstanceSideSubject(backend=backend, identity=process_plugin.IDENTITY, forbidden=(process_plugin.SDK,))
+
+
+process_plugin.install()
 FAULTY = [kind for kind in FileSide.__subclasses__() if kind.__module__ == __name__]
-hold_to(globals(), InstanceSideContract, side_subject, FAULTY)
+hold_to(globals(), InstanceSideContract, subject_of, FAULTY)

@@ -113,6 +113,8 @@ WRONG = {
     "IsNotFoundDuringAnOutage": "unreachable_server_raises_transient_provider_errors",
     "RetriesRefusedCredentials": "refused_credentials_raise_permanent_provider_errors",
     "RefusesWithoutAHint": "refused_credentials_raise_permanent_provider_errors",
+    "IsReachedByAWord": "reach_is_of_the_documented_values",
+    "KeepsMessagesInItsProcess": "messages_are_exchanged_with_another_process_if_installed",
     "CountsReleasedMessagesAsLeased": "depth_follows_messages_if_exact",
     "CountsExpiredLeasesAsLeased": "depth_follows_messages_if_exact",
     "CountsLeasesOfItsOwn": "depth_follows_messages_if_exact",
@@ -123,6 +125,9 @@ WRONG = {
     "ListsImagesTwice": "images_have_unique_names",
     "TerminatesUnmanagedInstances": "terminate_never_ends_an_unmanaged_instance",
     "LaunchesOncePerObject": "launch_by_two_processes_with_one_token_starts_one_instance",
+    "LaunchesOncePerProcess": "launch_by_another_process_with_one_token_starts_no_other_instance_if_installed",
+    "RunsEveryScriptWithTheShell": "script_runs_with_its_first_line_and_the_documented_variables",
+    "LosesTheSubmitFolder": "script_runs_with_its_first_line_and_the_documented_variables",
     "PendingAgain": "states_and_times_of_a_starting_instance_are_consistent",
     "PendingWithAStart": "launch_is_listed_as_requested",
     "StartsWithEachListing": "states_and_times_of_a_starting_instance_are_consistent",
@@ -165,6 +170,7 @@ WRONG = {
     "GivesNoticeOnce": "termination_notice_is_returned_and_kept",
     "GivesNoticeWithoutAReason": "termination_notice_is_returned_and_kept",
     "GivesNoticeWithoutAZone": "termination_notice_is_returned_and_kept",
+    "ImportsTheSdk": "open_instance_imports_no_module_of_the_controller_if_installed",
     "AsksAllTheTime": "notice_interval_is_a_positive_time_or_none",
 }
 """Faulty backends with the tests that must fail for each."""

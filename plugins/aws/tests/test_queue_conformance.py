@@ -46,14 +46,11 @@ class Subject(QueueSubject):
     sqs: ClockedSqs
     exactly_once: bool = False
 
+    def context(self, name: str, *, lease: timedelta | None = None) -> QueueContext:
+        return attrs.evolve(super().context(name, lease=lease), exactly_once=self.exactly_once)
+
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
-        context = QueueContext(
-            job_id="contract",
-            name=name,
-            lease=lease or self.lease,
-            region=self.region,
-            exactly_once=self.exactly_once,
-        )
+        context = self.context(name, lease=lease)
         return open_queue(self.settings, context, min_poll=timedelta(0), clock=self.sqs.now)
 
 

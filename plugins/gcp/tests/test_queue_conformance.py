@@ -9,7 +9,7 @@ import attrs
 import pytest
 from cloud_servers import free_port
 
-from cloud_tasks.plugin import Queue, QueueContext
+from cloud_tasks.plugin import Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
 from cloud_tasks_gcp.queue.factory import open_queue
@@ -23,8 +23,7 @@ class Subject(QueueSubject):
     """Queues with a short minimum poll, as the emulator is on this machine."""
 
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
-        context = QueueContext(job_id="contract", name=name, lease=lease or self.lease)
-        return open_queue(self.settings, context, min_poll=0.2)
+        return open_queue(self.settings, self.context(name, lease=lease), min_poll=0.2)
 
 
 class TestPubSub(QueueContract):

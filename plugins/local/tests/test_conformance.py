@@ -109,6 +109,7 @@ class TestLocalInstanceSide(InstanceSideContract):
             ),
             give_notice=give_notice,
             leave=leave,
+            forbidden=("cloud_tasks_local.compute", "cloud_tasks_local.queue", "sqlite3"),
         )
         compute.terminate([listed.instance_id])
 

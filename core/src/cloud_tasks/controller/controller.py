@@ -111,8 +111,9 @@ class Controller:
         self._on_events = on_events
         self._on_error = on_error
         self._writes = writes or DeferredWrites(loop, store)
-        self._enqueuer = make_enqueuer(self._abort_unsendable)
+        self._enqueuer = make_enqueuer(self._abort_for_queue)
         self._collector = make_collector(self._events_committed)
+        self._collector.on_refused = self._abort_for_queue
         self._fleet = make_fleet(lambda: self._reconciler.launch_refused())
         self._states = StateBuilder(
             loop,
@@ -177,7 +178,7 @@ class Controller:
             last_answers=lambda: (self._enqueuer.last_accepted, self._collector.last_answer),
             on_requeued=self._requeued,
             on_usable=self._resume_sending,
-            on_broken=self._abort_unsendable,
+            on_broken=self._abort_for_queue,
         )
         self._collector.on_gone = self._enqueuer.on_gone = recovery.request
 
@@ -253,6 +254,7 @@ class Controller:
         arrived, read_since = self._loop.now(), self._collector.events_read_since
         is_current = read_since is not None and arrived - read_since > _BACKLOG
         self._states.heartbeats.note(events, arrived, is_current=is_current)
+        self._states.note_tasks(events)
         self._on_events(events)
         self._warn_of_worker_errors(events)
         self._compare_instances(events)
@@ -293,7 +295,7 @@ class Controller:
         if not self._enqueuer.done:
             self._enqueuer.start()
 
-    def _abort_unsendable(self, reason: str) -> None:
+    def _abort_for_queue(self, reason: str) -> None:
         self._abort(Abort(reason=reason, show_console=False))
 
     def _abort(self, abort: Abort) -> None:

@@ -249,17 +249,19 @@ def test_result_that_exceeds_the_event_queue_limit_fails_its_task(worker) -> Non
     assert history(worker, "task-2")[-1] == ("task_exception", 1, False)
 
 
-@pytest.mark.parametrize("call", ["receive", "ack"])
+@pytest.mark.parametrize("call", ["receive", "ack", "send"])
 def test_worker_ends_if_the_task_queue_refuses_it(worker, call) -> None:
-    worker.load({"do": "nothing"})
+    worker.load({"do": "nothing"} if call != "send" else {"do": "raise", "message": "for a retry"})
     (worker.folder / f"job.{call}.refuses").touch()
-    finished = worker.run_on_queue("--flush-period", "2")
+    finished = worker.run_on_queue("--flush-period", "2", "--retry-on-exception")
     assert finished.code == 1
     reason = f"the task queue refuses this worker: {call}: authorization violation"
     assert f"Fatal: {reason}" in finished.log
-    if call == "receive":
-        assert [event["exception"] for event in worker.queued_events("fatal_exception")] == [reason]
-        assert worker.queued_events("worker_stopped")[-1]["exit_code"] == 1
+    assert [event["exception"] for event in worker.queued_events("fatal_exception")] == [reason]
+    assert worker.queued_events("worker_stopped")[-1]["exit_code"] == 1
+    if call != "receive":
+        assert [event["task_id"] for event in worker.queued_events("task_completed")] == ["task-0"] * (call != "send")
+        assert depth(worker) != (0, 0), "the queue delivers the task again"
 
 
 def test_worker_ends_if_the_event_queue_refuses_it(worker) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks import queue_refusal
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
 from cloud_tasks.plugin import (
@@ -32,7 +33,6 @@ from cloud_tasks.plugin import (
     hookimpl,
     setting,
 )
-from cloud_tasks.worker.common import queue_refusal
 
 
 @attrs.frozen(kw_only=True)

@@ -159,11 +159,20 @@ def _start(folder: InstanceFolder, secrets: dict[str, str]) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in (*_WATCHED, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        os.execvpe("bash", ["bash", str(folder.script)], {**os.environ, **secrets})
+        command = _command(folder.script)
+        os.execvpe(command[0], command, {**os.environ, **secrets})
     except BaseException as error:
         os.write(2, f"cannot start the startup script: {error}\n".encode())
     finally:
         os._exit(127)
+
+
+def _command(script: Path) -> list[str]:
+    """Return the command of a script by its ``#!`` line, as the system reads it; bash, if it has none."""
+    with script.open("rb") as file:
+        first = file.readline(4096)
+    interpreter = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
+    return [*(interpreter or ["bash"]), str(script)]
 
 
 def _stop(script: int, grace: float) -> None:

@@ -28,8 +28,9 @@ from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.heartbeats import Heartbeats
 from cloud_tasks.escape import terminal_line
-from cloud_tasks.model import Instance, InstanceState, Money, ProvisioningModel
+from cloud_tasks.model import Event, Instance, InstanceState, Money, ProvisioningModel
 from cloud_tasks.plugin import Depth
+from cloud_tasks.queue_refusal import QueueRefusal
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import InstanceRecord, Store, by_job_clock
 
@@ -85,6 +86,8 @@ class StateBuilder:
         """Errors that ended the worker of an instance of this run, by instance."""
         self.draining = False
         """Whether queued tasks have been withdrawn."""
+        self.depth_refusal = QueueRefusal("task queue", user="the controller", clock=lambda: loop.now().timestamp())
+        """Permanent errors of the depth of the task queue, since it was read or served a worker."""
 
     @property
     def has_failing_instance(self) -> bool:
@@ -99,6 +102,13 @@ class StateBuilder:
     def listing_requested(self) -> None:
         """Note the time of a listing: instances that are launched later need not be in it."""
         self._listing_requested_at = self._loop.now()
+
+    def note_tasks(self, events: Sequence[Event]) -> None:
+        """Note that the task queue serves workers: events of tasks, or heartbeats of instances that run some."""
+        if self.depth_refusal.has_answered and any(
+            each.task_id is not None or each.details.get("running_tasks") for each in events
+        ):
+            self.depth_refusal.answered()
 
     def requeued(self) -> None:
         """Restart the times after which tasks count as missing from the queue."""
@@ -123,6 +133,7 @@ class StateBuilder:
             self._note_empty(depth, now)
         # A resumed run judges its startup script by its own instances.
         current = [record for record in records if record.intended_at >= self._started or record.ended_at is None]
+        refusals = (self._collector.refusal, self._enqueuer.refusal, self.depth_refusal)
         return Observation(
             now=now,
             policy=self._policy,
@@ -162,6 +173,7 @@ class StateBuilder:
             surplus_since=self._surplus_since,
             records_current=not self._writes.blocked,
             draining=self.draining,
+            queue_problem=next((each.problem for each in refusals if each.problem), ""),
         )
 
     def record_listing(self, listing: Sequence[Instance]) -> None:

@@ -168,12 +168,17 @@ class Reconciler:
 
     async def _depth(self) -> Depth | None:
         try:
-            return await self._depths.call(self._queue.depth)
+            depth = await self._depths.call(self._queue.depth)
         except Exception as error:
             log.debug(f"Depth of the task queue unknown: {error}")
             if isinstance(error, NotFoundError):
                 self._on_queue_gone()
+            # A depth that was never read may lack a permission that no task needs.
+            elif self._states.depth_refusal.has_answered and (reason := self._states.depth_refusal.failed(error)):
+                self._on_abort(Abort(reason=reason, show_console=False))
             return None
+        self._states.depth_refusal.answered()
+        return depth
 
     def launch_refused(self) -> None:
         """Decide again from the last listing: only the block of the refused launch is new.

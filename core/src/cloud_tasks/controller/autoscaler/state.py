@@ -243,3 +243,5 @@ class Observation:
     """Whether the records hold what has been observed; False while the store cannot be written."""
     draining: bool = False
     """Whether no more tasks are started and no instances launched: the rest of the budget is for running tasks."""
+    queue_problem: str = ""
+    """What a queue refuses this controller permanently; empty if it does not."""

@@ -5,9 +5,9 @@ Invariants, each with a test:
 1. A task is marked as queued only after the queue accepted it: a crash between the two sends it twice, never not at
    all.
 2. A message that the queue did not accept is sent again; one that can never be sent (too large) aborts the run.
-3. An error that may pass does not abort it: credentials that expired, any error once a message was accepted (a
-   permission that is being changed), and that of a new queue which is not found yet. Final are a first error that the
-   provider does not mark as transient, and invalid input.
+3. An error that may pass does not abort it: credentials that expired, any error for some minutes after a message was
+   accepted (a permission that is being changed), and that of a new queue which is not found yet. Final are a first
+   error that the provider does not mark as transient, one that lasts, and invalid input.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cloud_tasks.errors import CredentialsError, InputError, NotFoundError, Prov
 from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import Queue, SendFailure
 from cloud_tasks.quantities import format_span
+from cloud_tasks.queue_refusal import QueueRefusal
 from cloud_tasks.store import Store
 
 __all__ = ["MAX_PARALLEL_SENDS", "TaskEnqueuer"]
@@ -64,6 +65,7 @@ class TaskEnqueuer:
         self._writes = writes or DeferredWrites(loop, store)
         self.on_gone: Callable[[], None] | None = None
         """Called when the queue does not exist; sending then pauses until `start`. None: no task can be sent."""
+        self.refusal = QueueRefusal("task queue", user="the controller", clock=lambda: loop.now().timestamp())
         self._queue = queue
         self._on_broken = on_broken
         at_a_time = max(operations * send_batch, 1)
@@ -129,6 +131,7 @@ class TaskEnqueuer:
         self._missing_since = None
         if len(failures) < len(task_ids):
             self.last_accepted = self._loop.now()
+            self.refusal.answered()
         unsent = {failure.index for failure in failures}
         sent = [task_id for index, task_id in enumerate(task_ids) if index not in unsent]
         self._writes.submit(lambda: self._store.mark_queued(sent), lambda _: self._marked(task_ids, failures))
@@ -158,7 +161,9 @@ class TaskEnqueuer:
             return now - self._missing_since < _NEW_QUEUE
         if isinstance(error, CredentialsError) or (isinstance(error, ProviderError) and error.transient):
             return True
-        return self.last_accepted is not None and not isinstance(error, InputError)
+        if self.last_accepted is None or isinstance(error, InputError):
+            return False
+        return not self.refusal.failed(error)
 
     def _after_batch(self) -> None:
         """After the last open batch, send the next ones, now or after a pause, or report an unsendable task."""

@@ -7,6 +7,7 @@ Invariants, each with a test:
    stops the controller nor blocks the others, and is not delivered again. Only a failure of the database stops it.
 3. Time in which the event queue was not read does not count as time without heartbeat
    (`EventCollector.events_read_since`).
+4. An event queue that refuses the controller permanently is reported after a time: instances must not run unobserved.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Delivery, Queue
 from cloud_tasks.quantities import format_span
+from cloud_tasks.queue_refusal import QueueRefusal
 from cloud_tasks.store import Store
 
 __all__ = ["EventCollector"]
@@ -91,6 +93,9 @@ class EventCollector:
         self._writes = writes or DeferredWrites(loop, store)
         self.on_gone: Callable[[], None] = lambda: None
         """Called when the queue does not exist, before the next attempt to read it."""
+        self.on_refused: Callable[[str], None] = lambda reason: None
+        """Called with the reason when the queue has refused this controller for too long; again after each attempt."""
+        self.refusal = QueueRefusal("event queue", user="the controller", clock=lambda: loop.now().timestamp())
         self._queue = queue
         self._on_events = on_events
         self._wait = wait
@@ -150,6 +155,7 @@ class EventCollector:
             self._reading_since = now
         self._behind = len(messages) >= _BATCH
         self._last_answer = now
+        self.refusal.answered()
         self._backoff = _MIN_BACKOFF
         if messages or not is_last:
             self._receive()
@@ -228,6 +234,8 @@ class EventCollector:
             return
         if isinstance(error, NotFoundError):
             self.on_gone()
+        elif reason := self.refusal.failed(error):
+            self.on_refused(reason)
         log.warning(f"The event queue could not be read; next attempt in {format_span(self._backoff)}: {error}")
         self._loop.later(self._backoff, self._receive)
         self._backoff = min(self._backoff * 2, _MAX_BACKOFF)

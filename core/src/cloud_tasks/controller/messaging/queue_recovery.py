@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Tasks are pending in the store before their queue exists: a run that is killed in between, and resumed, sends them.
 2. A run whose queues are deleted again and again, or cannot exist any more, ends, with its instances.
+   So does one whose provider refuses permanently, for some minutes, to create them.
 3. A queue that was created a moment ago and is not found yet was not deleted: it is waited for.
 """
 
@@ -19,6 +20,7 @@ from cloud_tasks.controller.event_loop import Loop, Pause, call, sleep, start
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import Queue
 from cloud_tasks.quantities import counted, format_span
+from cloud_tasks.queue_refusal import QueueRefusal
 from cloud_tasks.store import Store
 
 __all__ = ["QueueRecovery"]
@@ -85,6 +87,12 @@ class QueueRecovery:
 
     async def _recover(self) -> None:
         backoff, may_create = _MIN_BACKOFF, False
+        refusal = QueueRefusal(
+            "provider of the queues",
+            user="to create them",
+            has_answered=True,
+            clock=lambda: self._loop.now().timestamp(),
+        )
         while self._is_running():
             try:
                 missing = await call(self._loop, self._missing_queues)
@@ -99,6 +107,9 @@ class QueueRecovery:
                 self._on_broken(str(error))
                 break
             except Exception as error:
+                if reason := refusal.failed(error):
+                    self._on_broken(reason)
+                    break
                 log.warning(f"The queue could not be created; next attempt in {format_span(backoff)}: {error}")
                 await sleep(self._loop, backoff)
                 backoff = min(backoff * 2, _MAX_BACKOFF)

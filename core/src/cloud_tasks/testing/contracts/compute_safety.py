@@ -27,6 +27,7 @@ from cloud_tasks.testing.contracts.compute_subject import (
     require_consistent_times,
 )
 from cloud_tasks.testing.contracts.contract import eventually, require_provider_errors
+from cloud_tasks.testing.second_process import SecondProcess, is_installed
 
 __all__ = ["ComputeSafety"]
 
@@ -41,6 +42,11 @@ secret="${{{_SECRET}-}}"
 echo "contract-digest $(printf %s "$secret" | sha256sum)"
 echo "contract-shown $(cat /proc/$$/cmdline "$0" 2>/dev/null | grep -acF -e "${{secret%% *}}")"
 echo "contract-foreign $(env | grep -c CONTRACT_FOREIGN)"
+echo contract-end
+{_RUN}"""
+_ENVIRONMENT_SCRIPT = f"""#!/bin/bash -f
+case $- in *f*) echo "contract-options set";; esac
+echo "contract-folder '${{CLOUD_TASKS_SUBMIT_DIR-}}'"
 echo contract-end
 {_RUN}"""
 _ORDER = (InstanceState.PENDING, InstanceState.STARTING, InstanceState.RUNNING)
@@ -90,6 +96,17 @@ class ComputeSafety(ComputeFixtures):
             ids = set(threads.map(launch, processes))
         assert {instance.instance_id for instance in listed(1)} == ids
         assert len(ids) == 1
+
+    def test_launch_by_another_process_with_one_token_starts_no_other_instance_if_installed(
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory, listed: InstanceWaiter
+    ) -> None:
+        if not is_installed("compute", subject.backend):
+            return
+        request = request_of()
+        launched = compute.launch(request).instance_id
+        process = SecondProcess(backend=subject.backend, settings=subject.settings, context=subject.context(job))
+        assert process.launch(request) == {"id": launched}
+        assert [instance.instance_id for instance in listed(1)] == [launched]
 
     # States and times
 
@@ -151,6 +168,19 @@ class ComputeSafety(ComputeFixtures):
             assert running.started_at in (None, instance.started_at)
             require_consistent_times(instance)
 
+    # Scripts
+
+    def test_script_runs_with_its_first_line_and_the_documented_variables(
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory
+    ) -> None:
+        launched = compute.launch(request_of(startup_script=_ENVIRONMENT_SCRIPT))
+        _Console(compute, subject, launched).wait_for("contract-end")
+        if subject.runs_scripts:
+            log = compute.console_log(launched.instance_id)
+            assert "contract-options set" in log, f"the options of the #! line are not set: {log}"
+            folder = str(subject.context(job).submit_dir) if subject.traits.shares_files else ""
+            assert f"contract-folder '{folder}'" in log, f"CLOUD_TASKS_SUBMIT_DIR is not {folder!r}: {log}"
+
     # Consoles
 
     def test_console_log_has_the_output_of_the_script(
@@ -178,6 +208,7 @@ class ComputeSafety(ComputeFixtures):
         self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, tmp_path: Path
     ) -> None:
         traits = subject.traits
+        assert isinstance(traits.located, Reach)
         assert traits.located is Reach.MACHINE or not traits.shares_files
         if traits.located is Reach.MACHINE:
             (tmp_path / "marker").write_text("contract-location\n")

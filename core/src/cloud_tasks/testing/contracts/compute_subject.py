@@ -64,7 +64,7 @@ class ComputeSubject:
     """Number of instances of a long listing: more than one page if the provider has pages."""
     foreign: Callable[[], str] | None = None
     """Start an unmanaged instance and return its id."""
-    end_foreign: Callable[[str], None] | None = None
+    end_foreign: Callable[[str], object] | None = None
     """End an unmanaged instance, after the test."""
     refusals: tuple[Refusal, ...] = ()
     """Launches that the backend must refuse, where they can be provoked."""
@@ -86,9 +86,13 @@ class ComputeSubject:
         """Traits of the backend."""
         return self.backend.traits
 
+    def context(self, job_id: str) -> ComputeContext:
+        """Return the parameters of opening the backend for a job."""
+        return ComputeContext(job_id=job_id, region=self.region, zone=self.offer.zone)
+
     def open(self, job_id: str) -> AbstractContextManager[Compute]:
         """Open the backend as a controller of this job does."""
-        return self.backend.open(self.settings, ComputeContext(job_id=job_id, region=self.region, zone=self.offer.zone))
+        return self.backend.open(self.settings, self.context(job_id))
 
 
 def described(instances: Sequence[Instance]) -> str:

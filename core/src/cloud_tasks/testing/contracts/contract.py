@@ -80,7 +80,7 @@ def sleep(duration: timedelta) -> None:
 def require_provider_errors(calls: Mapping[str, Callable[[], object]], *, transient: bool) -> None:
     """Assert that each call raises a `ProviderError`, transient or with a hint. Report all calls that do not.
 
-    The calls are made in parallel, since each may try again for a while.
+    The calls are made in parallel, since each may retry for a while.
     """
     with ThreadPoolExecutor(len(calls)) as threads:
         found = list(threads.map(lambda call: _problem(call, transient), calls.values()))

@@ -16,8 +16,11 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
 from cloud_tasks.plugin import ComputeBackend, InstanceContext, InstanceSide, NoSettings, NoticeTiming
 from cloud_tasks.testing.contracts.contract import Contract, eventually
+from cloud_tasks.testing.second_process import SecondProcess, is_installed
 
 __all__ = ["InstanceSideContract", "InstanceSideSubject"]
+
+_CONTROLLER = tuple(f"cloud_tasks.{name}" for name in ("cli", "config", "controller", "report", "store"))
 
 
 @attrs.frozen(kw_only=True)
@@ -37,12 +40,19 @@ class InstanceSideSubject:
     """Make the provider give a termination notice; None: it gives none."""
     leave: Callable[[], None] | None = None
     """Remove what `identity` is read from, as on a machine that is not an instance; None: it is always known."""
+    forbidden: tuple[str, ...] = ()
+    """Names of modules that no instance has or should load, such as the SDK of the controller."""
     patience: timedelta = timedelta(seconds=20)
     """Time limit for a notice to be seen."""
 
+    @property
+    def context(self) -> InstanceContext:
+        """Parameters of opening the instance side."""
+        return InstanceContext(job_id=self.job_id)
+
     def open(self) -> AbstractContextManager[InstanceSide]:
         """Open the instance side as a worker does."""
-        return self.backend.open_instance(self.settings, InstanceContext(job_id=self.job_id))
+        return self.backend.open_instance(self.settings, self.context)
 
 
 class InstanceSideContract(Contract):
@@ -96,6 +106,18 @@ class InstanceSideContract(Contract):
         assert side.termination_notice() == notice
         with subject.open() as restarted:
             eventually(restarted.termination_notice, patience=subject.patience)
+
+    def test_open_instance_imports_no_module_of_the_controller_if_installed(self, subject: InstanceSideSubject) -> None:
+        if not is_installed("compute", subject.backend):
+            return
+        process = SecondProcess(backend=subject.backend, settings=subject.settings, context=subject.context)
+        forbidden = (*_CONTROLLER, *subject.forbidden)
+        loaded = [
+            module
+            for module in process.open_instance()["modules"]
+            if any(module == name or module.startswith(f"{name}.") for name in forbidden)
+        ]
+        assert loaded == [], f"imported on an instance: {', '.join(loaded)}"
 
     def test_notice_interval_is_a_positive_time_or_none(self, side: InstanceSide) -> None:
         if not isinstance(side, NoticeTiming) or side.notice_interval is None:

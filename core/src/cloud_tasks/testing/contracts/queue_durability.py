@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.plugin import Queue
+from cloud_tasks.plugin import Queue, Reach
 from cloud_tasks.testing.contracts.contract import require_provider_errors
 from cloud_tasks.testing.contracts.queue_subject import (
     AT_ONCE,
@@ -20,6 +20,7 @@ from cloud_tasks.testing.contracts.queue_subject import (
     Receive,
     receive_all,
 )
+from cloud_tasks.testing.second_process import SecondProcess, is_installed
 
 __all__ = ["QueueDurability"]
 
@@ -90,6 +91,30 @@ class QueueDurability(QueueFixtures):
         assert list(slow.release([lost])) == [lost]
         assert list(queue.receive(1, wait=AT_ONCE)) == []
         assert list(fast.ack([held])) == []
+
+    def test_messages_are_exchanged_with_another_process_if_installed(
+        self, queue: Queue, subject: QueueSubject, name: str, one: Receive
+    ) -> None:
+        if not is_installed("queue", subject.backend):
+            return
+        lease = min(subject.lease * 60, subject.traits.max_lease)
+        process = SecondProcess(
+            backend=subject.backend, settings=subject.settings, context=subject.context(name, lease=lease)
+        )
+        assert list(queue.send([b"first"])) == []
+        answer = process.exchange(subject.patience, b"second")
+        assert answer == {"received": ["first"], "lost": [], "failures": []}
+        with subject.open(name, lease=lease) as holder:
+            (second,) = receive_all(holder, 1, subject.patience)
+            assert second.body == b"second"
+            assert process.exchange(AT_ONCE, b"third")["received"] == []
+            assert list(holder.ack([second.lease_id])) == []
+        assert one().body == b"third"
+        assert list(queue.receive(1, wait=AT_ONCE)) == []
+
+    def test_reach_is_of_the_documented_values(self, subject: QueueSubject) -> None:
+        # `run` refuses compute elsewhere by it.
+        assert isinstance(subject.traits.reach, Reach)
 
     # Large jobs
 

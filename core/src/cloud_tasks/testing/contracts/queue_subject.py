@@ -52,10 +52,13 @@ class QueueSubject:
         """Traits of the backend."""
         return self.backend.traits
 
+    def context(self, name: str, *, lease: timedelta | None = None) -> QueueContext:
+        """Return the parameters of opening the queue of this name, with the short lease by default."""
+        return QueueContext(job_id="contract", name=name, lease=lease or self.lease, region=self.region)
+
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
-        """Open the queue of this name, with the short lease by default."""
-        context = QueueContext(job_id="contract", name=name, lease=lease or self.lease, region=self.region)
-        return self.backend.open(self.settings, context)
+        """Open the queue of this name."""
+        return self.backend.open(self.settings, self.context(name, lease=lease))
 
 
 def receive_up_to(queue: Queue, count: int, patience: timedelta) -> list[Delivery]:

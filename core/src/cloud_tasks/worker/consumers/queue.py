@@ -17,8 +17,8 @@ from datetime import timedelta
 from cloud_tasks.convert import MalformedMessageError, decode_task_message
 from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import Delivery, Queue, QueueTraits
+from cloud_tasks.queue_refusal import QueueRefusal
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.common.queue_refusal import QueueRefusal
 from cloud_tasks.worker.consumers.attempt_types import LONG_BODY, PendingAttempt
 from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 from cloud_tasks.worker.consumers.task_buffer import TaskBuffer, prefetch_target

@@ -7,7 +7,8 @@ under the event log, therefore delays reports without losing any.
 Invariants, each with a test:
 
 1. No task is acked, and no retry is sent, before its events are in every durable sink; the spool is not one.
-2. A failed step is repeated; events may be sent twice, with the same ids, but are never omitted.
+2. A failed step is repeated; events may be sent twice, with the same ids, but are never omitted. Retries and acks that
+   the task queue has refused for too long are given up: it delivers the tasks again, and later events are not stuck.
 3. Reports in memory and their leases are counted, so that the supervisor can stop submitting attempts.
 4. Reports are delivered in the order in which they were put.
 5. No message is sent for a task whose lease has expired: the queue delivers that task again, and both would run.
@@ -22,9 +23,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.queue_refusal import QueueRefusal
 from cloud_tasks.worker.common.formatting import counted, format_bytes
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.common.queue_refusal import QueueRefusal
 from cloud_tasks.worker.reporting.durable_sinks import DurableSink
 from cloud_tasks.worker.reporting.report import Report
 from cloud_tasks.worker.reporting.spool import Spool
@@ -186,6 +187,9 @@ class Reporter:
                 self.problem = text
                 if reason := self._refusals[name].failed(error):
                     self._on_refused(reason)
+                    if name != "events":
+                        self._give_up([report for report in batch if name == "acks" or report.next_body is not None])
+                        return
                 if name == "events" and not self._spool:
                     self._spooled = self._spool.put(batch)
                 self._wait(backoff)
@@ -198,6 +202,15 @@ class Reporter:
                 if is_call:
                     self._refusals[name].answered()
                 return
+
+    def _give_up(self, reports: Sequence[Report]) -> None:
+        """Discard retries and acks: the queue delivers the tasks again when their leases expire."""
+        leases = [report.lease_id for report in reports if report.lease_id is not None]
+        self._log.warning(f"{self.problem}; {counted(len(leases), 'task')} will be delivered again")
+        self._drop_leases(leases)
+        for report in reports:
+            report.lease_id = report.next_body = None
+        self.problem = ""
 
     def _wait(self, seconds: float) -> None:
         """Wait; move the reports that arrive meanwhile to the spool."""

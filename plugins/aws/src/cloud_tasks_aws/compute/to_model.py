@@ -36,7 +36,7 @@ def to_instance(description: Mapping[str, Any]) -> Instance:
     """Return the `Instance` of EC2's description; ``job_id`` is empty if it is unmanaged."""
     tags = {pair["Key"]: pair["Value"] for pair in description.get("Tags", ())}
     state = STATES.get(description["State"]["Name"], InstanceState.RUNNING)
-    # The time of the last launch: the only one, unless somebody stopped the instance and started it again.
+    # The time of the last launch: the only one, unless a user stopped and started the instance.
     launched_at = description["LaunchTime"]
     launched_at = launched_at if launched_at.tzinfo is not None else launched_at.replace(tzinfo=UTC)
     return Instance(

@@ -94,7 +94,8 @@ def status_of(vm: Any) -> VmStatus:
     """Return the status of a VM; an empty one if the VM was read without its instance view."""
     properties = vm.properties
     view = properties.instance_view if properties is not None else None
-    power, problem, times = "", "", {}
+    power, problem = "", ""
+    times: dict[str, datetime | None] = {}
     for status in (view.statuses if view is not None else None) or ():
         code = str(status.code or "")
         kind, _, value = code.partition("/")

@@ -10,7 +10,8 @@ Invariants, each with a test:
 5. After several instances in a row that achieved nothing, launches pause, for longer each time.
 6. Instances are not replaced without end: not after several of their workers, and more than work, ended with an error.
 7. No more instances are requested than the provider lets wait at a time (`ComputeTraits.max_pending`).
-8. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
+8. Nothing is launched while a queue refuses the controller permanently.
+9. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
     count = min(count, _room_to_wait(view))
     if count <= 0:
         return ()
+    if seen.queue_problem:
+        return [Warn(key="queue-refused", message=f"No more instances are launched: {seen.queue_problem}")]
     if _workers_keep_failing(seen):
         return _without_replacement(view)
     others = _alternatives(view, offers[0], count) if seen.policy.provider_chooses else ()

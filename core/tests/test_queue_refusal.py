@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
-from cloud_tasks.worker.common.queue_refusal import QueueRefusal
+from cloud_tasks.queue_refusal import QueueRefusal
 
 DENIED = ProviderError("authorization violation")
 GONE = NotFoundError("no such queue")

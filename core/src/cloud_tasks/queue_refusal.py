@@ -1,9 +1,9 @@
-"""Errors of a queue that no retry can fix: how long a worker waits before it ends because of them.
+"""Errors of a queue that no retry can fix: how long a worker, or a controller, waits before it ends because of them.
 
 Invariants, each with a test:
 
 1. Transient errors, and errors of another class than `ProviderError`, are waited for without end.
-2. Permanent errors end the worker after a time, since permissions and new queues take a while to become effective; a
+2. Permanent errors end the program after a time, since permissions and new queues take a while to become effective; a
    longer time if the queue has answered before.
 3. Credentials that the queue has accepted before may be renewed: they are waited for without end.
 """
@@ -29,12 +29,24 @@ class QueueRefusal:
 
     Args:
         name: ``task queue`` or ``event queue``.
+        user: The program that uses the queue.
+        has_answered: Whether the queue has answered before.
+        clock: Time in seconds.
     """
 
-    def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        user: str = "this worker",
+        has_answered: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
+        self._user = user
         self._clock = clock
-        self._has_answered = False
+        self._has_answered = has_answered
+        self._error: Exception | None = None
         self._is_missing = False
         self._since: float | None = None
         """Time of the first permanent error since the last answer."""
@@ -44,22 +56,35 @@ class QueueRefusal:
         """Whether the last permanent error, since the last answer, was another than a missing queue."""
         return self._since is not None and not self._is_missing
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the queue has answered."""
+        return self._has_answered
+
+    @property
+    def problem(self) -> str:
+        """What the queue refuses, with the last permanent error; empty unless `is_refused`."""
+        return self._text() if self.is_refused else ""
+
     def answered(self) -> None:
         """Note an answer."""
         self._has_answered, self._since = True, None
 
     def failed(self, error: Exception) -> str:
-        """Note an error; return why the worker has to end because of it, empty if it does not."""
+        """Note an error; return why the program has to end because of it, empty if it does not."""
         limit = self._limit(error)
         if limit is None:
             return ""
-        now, self._is_missing = self._clock(), isinstance(error, NotFoundError)
+        now, self._is_missing, self._error = self._clock(), isinstance(error, NotFoundError), error
         if self._since is None:
             self._since = now
         if now - self._since < limit:
             return ""
-        problem = "does not exist" if self._is_missing else "refuses this worker"
-        return f"the {self._name} {problem}: {error}"
+        return self._text()
+
+    def _text(self) -> str:
+        problem = "does not exist" if self._is_missing else f"refuses {self._user}"
+        return f"the {self._name} {problem}: {self._error}"
 
     def _limit(self, error: Exception) -> float | None:
         if isinstance(error, NotFoundError):
