@@ -52,7 +52,11 @@ def _entry(name: str, value: Any) -> str:
     else:
         # A set has no order.
         members = sorted(map(str, value)) if isinstance(value, frozenset) else [repr(value)]
-        parts.append(", ".join(f"`{each}`" for each in members) + "\n" if len(str(value)) < 1000 else "A value.\n")
+        parts.append(
+            ", ".join(f"`{each}`" for each in members) + "\n"
+            if " at 0x" not in str(value)
+            else f"An object of the class `{type(value).__name__}`.\n"
+        )
     return "\n".join(parts)
 
 
