@@ -8,6 +8,7 @@ import inspect
 import pydoc
 import subprocess
 import sys
+from types import FunctionType
 from typing import Any
 
 import attrs
@@ -49,7 +50,7 @@ def parts_of(cls: type[Any]) -> dict[str, Any]:
         name: part
         for base in bases
         for name, part in vars(base).items()
-        if not name.startswith("_") and isinstance(part, (property, classmethod, staticmethod, type(documented_in)))
+        if not name.startswith("_") and isinstance(part, (property, classmethod, staticmethod, FunctionType))
     }
 
 
@@ -141,3 +142,11 @@ def test_help_shows_the_lines(name: str, line: str) -> None:
     module, _, cls = name.rpartition(".")
     text = pydoc.plain(pydoc.render_doc(getattr(importlib.import_module(f"cloud_tasks.{module}"), cls)))
     assert f" |      {line}" in text
+
+
+@pytest.mark.parametrize("front", ["model", "plugin.kit", "testing"])
+def test_help_of_a_front_shows_its_names(front: str) -> None:
+    module = importlib.import_module(f"cloud_tasks.{front}")
+    text = pydoc.plain(pydoc.render_doc(module))
+    names = [name for name in module.__all__ if isinstance(getattr(module, name), (type, FunctionType))]
+    assert [name for name in names if name not in text.partition("\nDATA\n")[0]] == []

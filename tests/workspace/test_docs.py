@@ -66,6 +66,7 @@ RUN = ("docs/quickstart.md",)
 ELSEWHERE = {
     "docs/event_sinks.md": "core/tests/builtin/sinks/test_sinks_page.py",
     "docs/first_hour.md": "tests/e2e/test_first_hour.py",
+    "docs/plugins/tutorial_provider.md": "tests/plugins/test_tutorial_provider.py",
 }
 """Pages whose blocks are run by a separate test; shell blocks are parsed here as well."""
 PRELUDES = {"docs/plugins/index.md": "import attrs\nfrom cloud_tasks.plugin import setting\n"}

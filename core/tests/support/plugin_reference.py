@@ -50,7 +50,13 @@ def _entry(name: str, value: Any) -> str:
     elif inspect.isfunction(value):
         parts += [f"`{signature_of(value)}`\n", *_prose(inspect.getdoc(value) or "")]
     else:
-        parts.append(f"`{value!r}`\n" if isinstance(value, str | int | frozenset | tuple) else "A value.\n")
+        # A set has no order.
+        members = sorted(map(str, value)) if isinstance(value, frozenset) else [repr(value)]
+        parts.append(
+            ", ".join(f"`{each}`" for each in members) + "\n"
+            if " at 0x" not in str(value)
+            else f"An object of the class `{type(value).__name__}`.\n"
+        )
     return "\n".join(parts)
 
 

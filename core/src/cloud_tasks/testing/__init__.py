@@ -67,6 +67,11 @@ _MODULES = {
 }
 
 
+def __dir__() -> list[str]:
+    """Return the exported names, which ``help()`` shows."""
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import the module of an exported name on first use."""
     for module, names in _MODULES.items():

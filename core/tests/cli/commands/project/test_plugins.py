@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -34,7 +35,7 @@ from cloud_tasks.plugin import (
     hookimpl,
     setting,
 )
-from cloud_tasks.registry import BACKEND_KINDS, Registry
+from cloud_tasks.registry import BACKEND_KINDS, Plugin, Registry
 
 
 @attrs.frozen(kw_only=True)
@@ -221,46 +222,115 @@ def installed(tmp_path: Path) -> Callable[[Path, str], dict[str, str]]:
     return install
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_skeleton_tests_fail_only_for_methods_to_implement(
-    call: Call, installed: Callable[[Path, str], dict[str, str]], tmp_path: Path, kind: str
-) -> None:
-    folder = tmp_path / "made"
-    assert call("new", "my-depot", "--kind", kind, "--directory", str(folder)).exit_code == 0
-    environment = installed(folder, "my-depot")
+COMBINATIONS = [*((kind,) for kind in KINDS), ("provider",), ("provider", "queue"), ("task-source", "event-sink")]
+
+
+def kinds_of(combination: Sequence[str]) -> list[str]:
+    """Return the kinds of backends of a combination, as in the code."""
+    chosen = [kind for each in combination for kind in (("compute", "pricing") if each == "provider" else (each,))]
+    return [kind.replace("-", "_") for kind in chosen]
+
+
+def arguments_for(combination: Sequence[str], folder: Path, name: str = "my-depot") -> list[str]:
+    return ["new", name, *(part for kind in combination for part in ("--kind", kind)), "--directory", str(folder)]
+
+
+def causes_of(folder: Path, environment: dict[str, str], report: Path) -> dict[str, list[str]]:
+    """Return the messages of the failures of each test of a skeleton."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
-    report = tmp_path / "report.xml"
     answer = subprocess.run(
         [*command, f"--junitxml={report}", "tests"], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert answer.returncode == 1, answer.stdout
     tests = ElementTree.parse(report).getroot().iter("testcase")
-    causes = {
-        str(test.get("name")): [each.get("message", "") for each in test if each.tag != "skipped"] for test in tests
+    return {
+        f"{test.get('classname')}::{test.get('name')}": [
+            each.get("message", "") for each in test if "message" in each.attrib
+        ]
+        for test in tests
     }
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=" ".join)
+def test_skeleton_tests_fail_only_for_methods_to_implement(
+    call: Call, installed: Callable[[Path, str], dict[str, str]], tmp_path: Path, combination: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "made"
+    assert call(*arguments_for(combination, folder)).exit_code == 0
+    causes = causes_of(folder, installed(folder, "my-depot"), tmp_path / "report.xml")
     failed = [cause for found in causes.values() for cause in found]
     assert len(failed) >= len(causes) / 2
-    assert [cause for cause in failed if " is not implemented; " not in cause] == []
-    passed = {name for name, found in causes.items() if not found}
-    assert {"test_plugin_is_installed_without_problems", "test_settings_have_defaults"} <= passed
+    assert [cause for cause in failed if " is not implemented" not in cause] == []
+    # No test of the skeleton's own module has to be deleted.
+    assert [name for name, found in causes.items() if "test_plugin" in name and found] == []
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=" ".join)
+def test_skeleton_satisfies_type_checker_and_linter(
+    call: Call, installed: Callable[[Path, str], dict[str, str]], tmp_path: Path, combination: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "made"
+    call(*arguments_for(combination, folder))
+    environment = installed(folder, "my-depot")
+    cache = ["--cache-dir", str(Path(__file__).parents[5] / ".mypy_cache" / "skeletons")]
+    for command in (
+        ["ruff", "check", "--no-cache", "."],
+        ["ruff", "format", "--no-cache", "--check", "."],
+        ["mypy", *cache],
+    ):
+        answer = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            env=environment | {"MYPYPATH": str(folder / "src")},
+            capture_output=True,
+            text=True,
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_skeleton_of_a_plugin_with_a_required_setting_keeps_its_tests(
+    call: Call, installed: Callable[[Path, str], dict[str, str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    call(*arguments_for(["pricing"], folder))
+    settings = folder / "src" / "cloud_tasks_my_depot" / "settings.py"
+    (label,) = re.findall(r"    label: .*\n", settings.read_text())
+    settings.write_text(settings.read_text().replace(label, '    url: str = setting(help="Address of the depot")\n'))
+    fixture = folder / "tests" / "conftest.py"
+    fixture.write_text(fixture.read_text().replace("MyDepotSettings()", 'MyDepotSettings(url="depot.example")'))
+    causes = causes_of(folder, installed(folder, "my-depot"), tmp_path / "report.xml")
+    assert [cause for found in causes.values() for cause in found if " is not implemented" not in cause] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_skeleton_has_every_method_of_the_contract(call: Call, tmp_path: Path, kind: str) -> None:
+def test_skeleton_has_every_method_of_the_contract(
+    call: Call, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import cloud_tasks.plugin
 
-    call("new", "depot", "--kind", kind, "--directory", str(tmp_path / "made"))
-    kind = kind.replace("-", "_")
-    written = (tmp_path / "made" / "src" / "cloud_tasks_depot" / f"{kind}.py").read_text()
-    protocol = getattr(cloud_tasks.plugin, BACKEND_KINDS[kind].__name__.removesuffix("Backend"))
-    # Named by the class itself: what every Protocol has starts with an underscore, but for the iteration.
-    methods = {name for name in vars(protocol) if name == "__iter__" or not name.startswith("_")}
-    assert methods
-    assert {name for name in methods if not re.search(rf"    def {name}\(\s*self", written)} == set()
+    name = f"depot-{kind}"
+    call(*arguments_for([kind], tmp_path / "made", name))
+    monkeypatch.syspath_prepend(tmp_path / "made" / "src")
+    backend_kind = kind.replace("-", "_")
+    plugin = importlib.import_module(f"cloud_tasks_{name.replace('-', '_')}.plugin")
+    (backend,) = getattr(plugin, f"cloud_tasks_register_{backend_kind}")()
+    stem = BACKEND_KINDS[backend_kind].__name__.removesuffix("Backend")
+    for target, protocol in (
+        (backend.open.target, stem),
+        *([(backend.open_instance.target, "InstanceSide")] if kind == "compute" else []),
+    ):
+        module, _, attribute = target.partition(":")
+        written = getattr(importlib.import_module(module), attribute)
+        # Named by the class itself: what every Protocol has starts with an underscore, but for the iteration.
+        declared = vars(getattr(cloud_tasks.plugin, protocol))
+        methods = {name for name in declared if name == "__iter__" or not name.startswith("_")}
+        assert methods
+        assert {name for name in methods if not callable(getattr(written, name, None))} == set()
+        assert not getattr(written, "__abstractmethods__", None)
 
 
 def test_skeleton_is_a_complete_distribution(call: Call, tmp_path: Path) -> None:
-    answer = call("new", "my-depot", "--kind", "queue", "--directory", str(tmp_path / "made"))
+    answer = call(*arguments_for(["queue"], tmp_path / "made"))
     files = sorted(
         str(file.relative_to(tmp_path / "made")) for file in (tmp_path / "made").rglob("*") if file.is_file()
     )
@@ -271,22 +341,131 @@ def test_skeleton_is_a_complete_distribution(call: Call, tmp_path: Path) -> None
         "src/cloud_tasks_my_depot/plugin.py",
         "src/cloud_tasks_my_depot/py.typed",
         "src/cloud_tasks_my_depot/queue.py",
+        "src/cloud_tasks_my_depot/service.py",
         "src/cloud_tasks_my_depot/settings.py",
-        "tests/test_conformance.py",
+        "src/cloud_tasks_my_depot/todo.py",
+        "src/cloud_tasks_my_depot/traits.py",
+        "tests/conftest.py",
         "tests/test_plugin.py",
+        "tests/test_queue_conformance.py",
     ]
     assert all(f"Wrote {tmp_path / 'made' / file}" in answer.stdout for file in files)
 
 
+@pytest.mark.parametrize(
+    ("version", "bound"), [("0.1.0", "<0.2"), ("0.9.3", "<0.10"), ("1.4.2", "<2"), ("12.0.0", "<13")]
+)
+def test_skeleton_depends_on_compatible_releases(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, bound: str
+) -> None:
+    monkeypatch.setattr("cloud_tasks.__version__", version)
+    call(*arguments_for(["pricing"], tmp_path / "made"))
+    project = tomllib.loads((tmp_path / "made" / "pyproject.toml").read_text())["project"]
+    assert f"cloud-tasks>={version},{bound}" in project["dependencies"]
+
+
+@pytest.mark.parametrize(("kind", "passed_on"), [("queue", True), ("provider", True), ("task-source", False)])
+def test_skeleton_passes_a_setting_to_workers_that_need_it(
+    call: Call, tmp_path: Path, kind: str, passed_on: bool
+) -> None:
+    call(*arguments_for([kind], tmp_path / "made"))
+    settings = (tmp_path / "made" / "src" / "cloud_tasks_my_depot" / "settings.py").read_text()
+    assert ("worker=True" in settings) == passed_on
+
+
+def test_skeleton_doctor_shows_the_check_to_implement(
+    call: Call, installed: Callable[[Path, str], dict[str, str]], tmp_path: Path
+) -> None:
+    call(*arguments_for(["provider", "queue"], tmp_path / "made"))
+    environment = installed(tmp_path / "made", "my-depot")
+    program = "from cloud_tasks.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "doctor", "--provider", "my-depot"]
+    answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert answer.returncode == 1
+    text = " ".join(answer.stdout.split())
+    assert "checks._account is not implemented" in text
+    assert "make a call that needs credentials" in text
+    assert "Traceback" not in answer.stdout + answer.stderr
+
+
+# Adding kinds
+
+
+def test_skeleton_gets_a_further_kind(
+    call: Call, installed: Callable[[Path, str], dict[str, str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    call(*arguments_for(["pricing"], folder))
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    answer = call(*arguments_for(["queue", "event-sink"], folder))
+    assert answer.exit_code == 0
+    assert {file: file.read_bytes() for file in before} == before
+    added = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file not in before}
+    package = "src/cloud_tasks_my_depot"
+    assert added == {
+        *(f"{package}/{name}.py" for name in ("queue", "traits", "service", "event_sink")),
+        "tests/test_queue_conformance.py",
+        "tests/test_event_sink_conformance.py",
+    }
+    message, _, code = answer.stderr.partition("plugin.py:\n")
+    assert f"Next: add this to {folder / package}" in message
+    # The existing module with the code from the message.
+    module = folder / package / "plugin.py"
+    head, mark, rest = module.read_text().partition("from collections.abc import Sequence\n")
+    module.write_text(f"{head}{mark}{code}\n{rest}")
+    causes = causes_of(folder, installed(folder, "my-depot"), tmp_path / "report.xml")
+    assert len(causes) > 20
+    assert [cause for found in causes.values() for cause in found if " is not implemented" not in cause] == []
+
+
+def test_skeleton_keeps_a_kind_that_exists(call: Call, tmp_path: Path) -> None:
+    call(*arguments_for(["provider"], tmp_path))
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    error = call(*arguments_for(["queue", "pricing"], tmp_path)).exception
+    assert isinstance(error, InputError)
+    assert str(error) == f"{tmp_path}/src/cloud_tasks_my_depot/pricing.py: exists; each kind can be added once"
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+def test_skeleton_is_not_added_to_another_plugin(call: Call, tmp_path: Path) -> None:
+    call(*arguments_for(["queue"], tmp_path, "other"))
+    error = call(*arguments_for(["pricing"], tmp_path)).exception
+    assert isinstance(error, InputError)
+    assert "exists and is not empty" in str(error)
+
+
+def test_skeleton_can_be_extended_while_it_is_installed(call: Call, registry: Registry, tmp_path: Path) -> None:
+    call(*arguments_for(["pricing"], tmp_path / "made"))
+    installed = Plugin(name="my-depot", distribution="cloud-tasks-my-depot", version="0.1.0")
+    registry._plugins = (*registry.plugins(), installed)
+    assert call(*arguments_for(["queue"], tmp_path / "made")).exit_code == 0
+    error = call(*arguments_for(["queue"], tmp_path / "elsewhere")).exception
+    assert str(error) == 'plugin name "my-depot" is taken by cloud-tasks-my-depot; choose another'
+
+
+@pytest.mark.parametrize("name", ["json", "jsonl", "warehouse", "depot", "shelf", "sweep-up", "gcp"])
+def test_skeleton_rejects_a_name_that_is_taken(call: Call, tmp_path: Path, name: str) -> None:
+    error = call(*arguments_for(["task-source"], tmp_path / "made", name)).exception
+    assert isinstance(error, InputError)
+    assert f'plugin name "{name}" is taken' in str(error)
+    assert not (tmp_path / "made").exists()
+
+
+def test_skeleton_needs_a_kind(call: Call, tmp_path: Path) -> None:
+    answer = call(*arguments_for([], tmp_path / "made"))
+    assert answer.exit_code == 2
+    assert "--kind" in answer.stderr
+
+
 def test_skeleton_folder_defaults_to_the_name(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    call("new", "depot", "--kind", "queue")
-    assert (tmp_path / "cloud-tasks-depot" / "pyproject.toml").is_file()
+    call("new", "my-depot", "--kind", "queue")
+    assert (tmp_path / "cloud-tasks-my-depot" / "pyproject.toml").is_file()
 
 
 def test_skeleton_never_overwrites_files(call: Call, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
-    error = call("new", "depot", "--kind", "queue", "--directory", str(tmp_path)).exception
+    error = call(*arguments_for(["queue"], tmp_path)).exception
     assert isinstance(error, InputError)
     assert "exists and is not empty" in str(error)
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]

@@ -18,13 +18,15 @@ from cloud_tasks.tables import Column
 __all__ = ["plugins"]
 
 KINDS = ("queue", "compute", "pricing", "event-sink", "task-source")
+PROVIDER = "provider"
+"""Kinds that a provider needs at least: compute and pricing."""
 
 
 @click.group(
     "plugins",
     invoke_without_command=True,
     epilog=examples(
-        "cloud-tasks plugins", "cloud-tasks plugins show gcp", "cloud-tasks plugins new redis --kind queue"
+        "cloud-tasks plugins", "cloud-tasks plugins show gcp", "cloud-tasks plugins new depot --kind provider"
     ),
 )
 @json_option
@@ -66,16 +68,32 @@ def show_plugin(app: AppContext, name: str, as_json: bool) -> None:
     echo(json.dumps(facts, indent=2) if as_json else render_plugin(facts))
 
 
-@plugins.command("new", epilog=examples("cloud-tasks plugins new redis --kind queue --directory cloud-tasks-redis"))
+@plugins.command(
+    "new",
+    epilog=examples(
+        "cloud-tasks plugins new depot --kind provider",
+        "cloud-tasks plugins new depot --kind provider --kind queue",
+        "cloud-tasks plugins new redis --kind queue --directory cloud-tasks-redis",
+    ),
+)
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="Kind of backend that the plugin provides.")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice((*KINDS, PROVIDER)),
+    multiple=True,
+    required=True,
+    help='Kind of backend that the plugin provides; may be repeated. "provider": compute, with instance side and '
+    "checks, and pricing.",
+)
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Folder to create it in (default: cloud-tasks-NAME).",
+    help="Folder to create it in (default: cloud-tasks-NAME). A skeleton that is there gets the new kinds.",
 )
-def new_plugin(name: str, kind: str, directory: Path | None) -> None:
+@pass_app
+def new_plugin(app: AppContext, name: str, kinds: tuple[str, ...], directory: Path | None) -> None:
     """Create a plugin skeleton: a distribution whose tests show what is left to implement.
 
     NAME is the name that users will configure, for example in "queue: NAME".
@@ -83,9 +101,22 @@ def new_plugin(name: str, kind: str, directory: Path | None) -> None:
     from cloud_tasks.cli.scaffold.plugin_skeleton import write_skeleton
 
     folder = directory if directory is not None else Path(f"cloud-tasks-{name}")
-    for file in write_skeleton(name, kind.replace("-", "_"), folder):
+    chosen = {kind.replace("-", "_") for kind in kinds if kind != PROVIDER}
+    chosen |= {"compute", "pricing"} if PROVIDER in kinds else set()
+    written = write_skeleton(name, chosen, folder, taken=_taken_names(app))
+    for file in written.files:
         echo(f"Wrote {folder / file}")
-    echo(f"\nNext: cd {folder} && pip install -e '.[test]' && pytest", err=True)
+    if written.hooks_file is not None:
+        echo(f"\nNext: add this to {folder / written.hooks_file}:\n\n{written.hooks}", err=True)
+    else:
+        echo(f"\nNext: cd {folder} && pip install -e '.[test]' && pytest", err=True)
+
+
+def _taken_names(app: AppContext) -> dict[str, str]:
+    """Return the names of installed plugins and of their backends, each with its distribution."""
+    found = app.registry.plugins()
+    backends = {item.name: plugin.distribution for plugin in found for _, item in plugin.registered}
+    return backends | {plugin.name: plugin.distribution for plugin in found}
 
 
 def _identity(plugin: Plugin) -> dict[str, Any]:
