@@ -83,6 +83,7 @@ def make_controller(
         request_prices: RequestPrices | None = None,
         price_interval: timedelta | None = None,
         own_end: timedelta | None = None,
+        max_parallel: int = 10,
         **policy: object,
     ) -> Controller:
         writes = DeferredWrites(loop, store)
@@ -98,7 +99,7 @@ def make_controller(
                 compute,
                 job_id="job",
                 compose=compose,
-                max_parallel=10,
+                max_parallel=max_parallel,
                 on_refused=on_refused,
                 own_end=own_end,
                 writes=writes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from datetime import timedelta
 
 import pytest
 
-from cloud_tasks.controller.event_loop import Pause, ThreadedLoop, call, sleep, start
+from cloud_tasks.controller.event_loop import Pause, ThreadedLoop, call, gather, sleep, start
 from cloud_tasks.store import JobClock
 
 
@@ -129,6 +130,25 @@ def test_error_that_a_coroutine_does_not_catch_ends_the_loop(real_loop: Threaded
     start(flow())
     with pytest.raises(ZeroDivisionError):
         loop.run(lambda: False)
+
+
+def test_gather_leaves_no_coroutine_open_if_the_loop_fails_to_make_a_call() -> None:
+    class Stopped(BaseException):
+        pass
+
+    def fail(*_: object) -> None:
+        raise Stopped
+
+    async def make_call() -> int:
+        return await Pause[int](fail)
+
+    async def flow() -> None:
+        await gather(coroutines)
+
+    coroutines = [make_call(), make_call(), make_call()]
+    with pytest.raises(Stopped):
+        start(flow())
+    assert [inspect.getcoroutinestate(each) for each in coroutines[1:]] == [inspect.CORO_CLOSED] * 2
 
 
 def test_call_that_never_returns_does_not_keep_the_process_from_ending() -> None:

@@ -17,6 +17,7 @@ from simulated_cloud.catalogue import make_prices
 from simulated_cloud.cloud import EndCause, SimulatedCloud
 from simulated_cloud.dials.dial import Window
 from simulated_cloud.dials.money import MoneyFaults
+from simulated_cloud.scenario import Scenario
 from virtual_loop import VirtualLoop
 
 from cloud_tasks.controller.autoscaler import reconciler
@@ -60,9 +61,16 @@ def test_drawn_scenario_has_no_dial_that_is_off_except_by_name():
 
 def detect(name: str, folder: Path, parts: Parts | None = None, *, seeds: int = 12) -> str:
     """Return the violation that a defect causes in the scenarios of a dial, at the first seed that shows it."""
+    return violation_of(lambda seed: dial_scenario(name, seed, tasks=100), folder, parts, seeds=seeds)
+
+
+def violation_of(
+    scenarios: Callable[[int], Scenario], folder: Path, parts: Parts | None = None, *, seeds: int = 12
+) -> str:
+    """Return the violation that a defect causes in these scenarios, at the first seed that shows it."""
     for seed in range(seeds):
         try:
-            Simulation(dial_scenario(name, seed, tasks=100), folder, parts=parts).run()
+            Simulation(scenarios(seed), folder, parts=parts).run()
         except InvariantViolation as violation:
             return str(violation)
     raise AssertionError(f"defect not detected in {seeds} seeds")
@@ -109,6 +117,33 @@ def test_monitor_detects_silence_that_is_the_difference_of_two_clocks(name, tmp_
     assert detect(name, tmp_path).startswith(("6:", "3:"))
 
 
+def with_lost_answers(seed: int) -> Scenario:
+    """Return a scenario in which the answers of many calls are lost, so that the queue hides what was in them."""
+    scenario = dial_scenario("worker clocks", seed, tasks=100)
+    return attrs.evolve(scenario, faults=attrs.evolve(scenario.faults, call_times_out=0.2, delayed=0.2))
+
+
+def test_monitor_detects_silence_of_instances_whose_events_were_applied(tmp_path, monkeypatch):
+    judge_by_an_earlier_heartbeat(monkeypatch, HOUR)
+    assert violation_of(with_lost_answers, tmp_path).startswith("6:")
+
+
+class ReadsNothing(EventCollector):
+    """Event collector that stops to receive after a while, and takes the queue for read."""
+
+    def _receive_now(self) -> None:
+        self._rounds = getattr(self, "_rounds", 0) + 1
+        if self._rounds < 20:
+            super()._receive_now()
+        else:
+            self._last_answer = self._loop.now()
+            self._loop.later(timedelta(seconds=20), self._receive_now)
+
+
+def test_monitor_detects_silence_of_instances_whose_events_wait_in_the_queue(tmp_path):
+    assert violation_of(with_lost_answers, tmp_path, Parts(collector=ReadsNothing)).startswith("6:")
+
+
 class BooksByTheCloudsClock(Fleet):
     """Fleet that subtracts the difference of the cloud's clock from the time of an end."""
 
@@ -144,6 +179,13 @@ class WaitsForItsCalls(LaunchesForEver):
 def test_monitor_detects_a_budget_that_waits_for_a_slow_call(tmp_path, monkeypatch):
     replace_decision(monkeypatch, decide_nothing_without_a_listing)
     assert detect("slow call", tmp_path, Parts(fleet=WaitsForItsCalls)).startswith("3:")
+
+
+@pytest.mark.parametrize("name", ["slow call", "listing outage"])
+def test_monitor_detects_an_abort_for_a_cost_that_nothing_explains(name, tmp_path, monkeypatch):
+    original = Store.spending
+    monkeypatch.setattr(Store, "spending", lambda self, now: original(self, now) * 4)
+    assert detect(name, tmp_path).startswith("8: the run was aborted without a cause: cost limit reached")
 
 
 class GivesUpAtOnce(TaskEnqueuer):
@@ -309,6 +351,24 @@ def test_monitor_detects_a_budget_for_disks_of_the_configured_size(tmp_path, mon
 
 def test_monitor_detects_instances_that_outlive_their_controller(tmp_path):
     assert detect("dead controller", tmp_path, Parts(fleet=LaunchesForEver)).startswith(("10:", "3:"))
+
+
+def with_pending_instances(seed: int) -> Scenario:
+    """Return a scenario whose controller dies while instances are pending that the provider shows as such."""
+    scenario = dial_scenario("dead controller", seed, tasks=100)
+    pending = attrs.evolve(scenario.faults.launches, pending=1.0, shows_pending=True)
+    limits = attrs.evolve(scenario.limits, max_total_cost=None)
+    return attrs.evolve(scenario, limits=limits, faults=attrs.evolve(scenario.faults, launches=pending))
+
+
+def test_instances_that_are_pending_when_their_controller_dies_end_after_their_lifetime(tmp_path):
+    for seed in range(4):
+        Simulation(with_pending_instances(seed), tmp_path).run()
+
+
+def test_monitor_detects_pending_instances_that_outlive_their_controller(tmp_path):
+    parts = Parts(fleet=LaunchesForEver)
+    assert violation_of(with_pending_instances, tmp_path, parts).startswith("10: sim-")
 
 
 def test_monitor_detects_lifetimes_that_ignore_the_budget(tmp_path, monkeypatch):

@@ -68,6 +68,20 @@ def test_simulation_holds_all_invariants_under_all_faults(seed, tmp_path):
     assert result.outcomes[-1] is JobPhase.COMPLETE
 
 
+# Seeds at which the controller once launched from a listing of the time before a sleep, and seeds that show what no
+# controller can know: ends and heartbeats that no answer contains, and instances that start after their controller.
+@pytest.mark.parametrize("seed", [531, 717, 1923, 2126, 2708, 3237, 3489])
+def test_simulation_holds_all_invariants_at_rare_coincidences(seed, tmp_path):
+    result = Simulation(draw_scenario(seed, min_tasks=20, max_tasks=100), tmp_path).run()
+    assert result.outcomes[-1] in (JobPhase.COMPLETE, JobPhase.LEFT)
+
+
+def test_monitor_detects_a_launch_that_follows_from_a_listing_of_the_time_before_a_sleep(tmp_path, monkeypatch):
+    monkeypatch.setattr("cloud_tasks.controller.autoscaler.reconciler._MAX_AGE", timedelta(days=1))
+    with pytest.raises(InvariantViolation, match=r"^9: launched "):
+        Simulation(draw_scenario(2708, min_tasks=20, max_tasks=100), tmp_path).run()
+
+
 def test_simulation_without_faults_completes_in_one_run(tmp_path):
     simulation = Simulation(make_scenario(), tmp_path)
     result = simulation.run()

@@ -56,6 +56,19 @@ def test_simulated_queue_redelivers_an_unacked_message_after_its_lease(world):
     assert queue.receive(10, wait=NO_WAIT) == []
 
 
+def test_simulated_queue_names_since_when_a_message_can_be_received(world):
+    queue = a_queue(world)
+    queue.send([b"a"])
+    sent_at = world.now()
+    world.run_for(LEASE / 2)
+    assert (queue.readable_since(b"a"), queue.readable_since(b"b")) == (sent_at, None)
+    queue.receive(1, wait=NO_WAIT)
+    received_at = world.now()
+    assert queue.readable_since(b"a") is None
+    world.run_for(LEASE * 2)
+    assert queue.readable_since(b"a") == received_at + LEASE
+
+
 def test_simulated_queue_extends_leases_and_redelivers_released_messages(world):
     queue = a_queue(world)
     queue.send([b"a"])

@@ -70,6 +70,12 @@ class VirtualLoop:
     def _at(self, delay: timedelta, callback: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self._now + delay, next(self._sequence), callback))
 
+    def sleep(self, span: timedelta) -> None:
+        """Let time pass as on a machine that is asleep: callbacks that are due meanwhile run afterwards, in order."""
+        self._now = wake = self._now + span
+        events = sorted(self._events, key=lambda event: event[:2])
+        self._events = [(max(due, wake), next(self._sequence), callback) for due, _, callback in events]
+
     def step(self) -> bool:
         """Run the next callback; return False if there is none."""
         if not self._events:

@@ -18,6 +18,7 @@ import itertools
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
@@ -93,7 +94,10 @@ def start(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 def gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> Pause[list[_T]]:
-    """Return an awaitable of the results of coroutines that run together: at least one, and none may raise."""
+    """Return an awaitable of the results of coroutines that run together: at least one, and none may raise.
+
+    An error of the loop itself, which its caller gets, closes those that have not begun.
+    """
     results: dict[int, _T] = {}
 
     def begin(then: Callable[[list[_T]], None], _: Callable[[Exception], None]) -> None:
@@ -102,8 +106,13 @@ def gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> Pause[list[_T]]:
             if len(results) == len(coroutines):
                 then([results[each] for each in range(len(coroutines))])
 
-        for number, coroutine in enumerate(coroutines):
-            start(run(number, coroutine))
+        waiting = deque(enumerate(coroutines))
+        try:
+            while waiting:
+                start(run(*waiting.popleft()))
+        finally:
+            for _number, coroutine in waiting:
+                coroutine.close()
 
     return Pause(begin)
 

@@ -8,6 +8,8 @@ Invariants, each with a test:
 3. A refusal blocks its scope (`RefusedScopes`), and withdraws waiting launches in that scope. Credentials that are
    refused block all launches, never an instance type or a zone.
 4. An intent counts at the price of the most expensive offer that the provider may select, until the launch is answered.
+5. A launch is called only for a while after a decision: this machine may have been asleep since, and another controller
+   have started instances. It then waits for the next decision, which counts it.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ _MAX_ATTEMPTS = 3
 _BACKOFF = timedelta(seconds=2)
 _CREDENTIALS_DELAY = timedelta(minutes=1)
 _REPORTED_SKEW = timedelta(seconds=30)
+_MAX_AGE = timedelta(minutes=10)
+"""Time after a decision in which launches are called."""
 
 
 class Fleet(InstanceCalls):
@@ -80,6 +84,8 @@ class Fleet(InstanceCalls):
         self._on_refused = on_refused
         self._waiting: dict[str, LaunchOrder] = {}
         """By client token, in the order of the requests."""
+        self._decided_at = loop.now()
+        """Time of the last decision that counted the waiting launches."""
         self._launching: dict[str, LaunchOrder] = {}
         self._unknown: dict[str, tuple[LaunchOrder, Exception]] = {}
         """Launches of unknown outcome, with their error."""
@@ -127,13 +133,22 @@ class Fleet(InstanceCalls):
         if not self.busy:
             self._wave = LaunchWave()
         self._wave.requested += count
+        self._decided_at = now
         self._waiting.update(
             (request.client_token, LaunchOrder(ranked=ranked, request=request, ordered_at=now)) for request in requests
         )
         self._dispatch()
 
+    def confirm(self) -> None:
+        """Note that a decision from a listing has counted the waiting launches, and call what it held up."""
+        self._decided_at = self._loop.now()
+        self._dispatch()
+
+    def _is_outdated(self) -> bool:
+        return self._loop.now() - self._decided_at > _MAX_AGE
+
     def _dispatch(self) -> None:
-        while self._waiting and len(self._launching) < self._max_parallel:
+        while self._waiting and len(self._launching) < self._max_parallel and not self._is_outdated():
             token = next(iter(self._waiting))
             order = attrs.evolve(self._waiting.pop(token), called_at=self._loop.now())
             self._launching[token] = order
@@ -157,6 +172,8 @@ class Fleet(InstanceCalls):
                 if attempt >= _MAX_ATTEMPTS or not _is_transient(error):
                     return self._unanswered(order, error)
                 await sleep(self._loop, _BACKOFF * attempt)
+                if self._is_outdated():
+                    return self._unanswered(order, error)
             else:
                 if attempt == 1:
                     self._note_clock(order, instance)

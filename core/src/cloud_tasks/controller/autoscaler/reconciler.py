@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. Passes do not overlap; a pass requested meanwhile follows the current one. While a pass waits for the provider,
    limits are decided by the records at every interval.
 2. A refused launch leads to another decision from the last listing, without a new one.
-3. A warning is logged once for as long as its cause lasts.
+3. No decision, and no launch, follows from a listing that was requested long ago: this machine was asleep since.
+4. A warning is logged once for as long as its cause lasts.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ log = structlog.get_logger()
 _DEPTH_TIMEOUT = timedelta(minutes=1)
 MAX_ABANDONED_DEPTHS = 2
 """Maximum number of threads that calls without an answer occupy."""
+_MAX_AGE = timedelta(minutes=10)
+"""Age from which a listing does not show the present. The time limits of the calls of one pass are shorter together."""
 _SHOWN_CONSOLES = 3
 """Instances without a heartbeat whose last output is logged; that of others is most likely the same."""
 
@@ -101,6 +104,8 @@ class Reconciler:
         self._requested = False
         self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
         """Listing and depth of the task queue of the last pass."""
+        self._listed_at = loop.now()
+        """Time at which the listing of the last pass was requested."""
         self._warned: set[str] = set()
 
     def request(self) -> None:
@@ -128,10 +133,14 @@ class Reconciler:
     async def _reconcile(self) -> None:
         """Run one pass."""
         self._states.listing_requested()
+        self._listed_at = self._loop.now()
         log.debug("Checking if scaling is needed...")
         listing = await self._list()
         depth = await self._depth()
         if not self._is_running():
+            return
+        if self._is_outdated():
+            self._requested = True
             return
         is_first, self._last = self._last is None, (listing, depth)
         try:
@@ -139,6 +148,9 @@ class Reconciler:
         except StoreUnavailableError as error:
             # The next pass decides again.
             self._writes.block(error)
+
+    def _is_outdated(self) -> bool:
+        return self._loop.now() - self._listed_at > _MAX_AGE
 
     async def _list(self) -> Sequence[Instance] | None:
         """Return the complete listing, with the ended instances that the provider still shows; None if it failed."""
@@ -163,6 +175,8 @@ class Reconciler:
             self._act(action)
             if not self._is_running():
                 return
+        if listing is not None:
+            self._fleet.confirm()
         self._forget_warnings(actions)
         self._on_progress(Progress.read(self._store, observation.now, depth=depth))
 
@@ -186,6 +200,9 @@ class Reconciler:
         During a pass, the decision that follows the listing has the block.
         """
         if self._last is None or self._active or not self._is_running():
+            return
+        if self._is_outdated():
+            self.request()
             return
         listing, depth = self._last
         actions = decide(self._states.observe(listing, depth, is_new=False))

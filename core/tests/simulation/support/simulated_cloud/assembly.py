@@ -102,7 +102,8 @@ def make_controller(
             on_refused=on_refused,
             writes=writes,
         )
-        return cast(Fleet, WatchedFleet(fleet, world.monitor))
+        watched = WatchedFleet(fleet, world.monitor, now=world.loop.now, is_locked=world.is_database_locked)
+        return cast(Fleet, watched)
 
     writes = DeferredWrites(loop, store)
     return Controller(

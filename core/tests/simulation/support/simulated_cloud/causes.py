@@ -10,6 +10,7 @@ from cloud_tasks.model import Money
 from simulated_cloud.cloud import CloudInstance, EndCause, SimulatedCloud
 from simulated_cloud.dials import OFF
 from simulated_cloud.scenario import Scenario
+from simulated_cloud.worker import slowness
 
 __all__ = ["has_cause"]
 
@@ -29,10 +30,14 @@ class _Causes:
 
     Args:
         limit: Limit on the total cost.
+        unseen: Time in which ends of instances could not be seen.
     """
 
-    def __init__(self, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None, *, is_shared: bool) -> None:
+    def __init__(
+        self, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None, *, is_shared: bool, unseen: timedelta
+    ) -> None:
         self._is_shared = is_shared
+        self._unseen = unseen
         self._scenario = scenario
         self._cloud = cloud
         self._limit = limit
@@ -40,19 +45,18 @@ class _Causes:
     def of_budget(self) -> bool:
         if self._limit is None:
             return False
-        span = _COMMITMENT + self._scenario.mean_task_time * _TASKS + self._unseen()
-        dearest = max((float(i.offer.price_per_hour.usd) for i in self._cloud.all_instances.values()), default=1.0)
+        instances = self._cloud.all_instances.values()
+        slowest = max((slowness(self._scenario, i.offer.instance_type, i.slots) for i in instances), default=1.0)
+        span = _COMMITMENT + self._scenario.mean_task_time * slowest * _TASKS + self._booked_unseen()
+        dearest = max((float(i.offer.price_per_hour.usd) for i in instances), default=1.0)
         rest = max(dearest, self._cloud.bill.peak) * (span / timedelta(hours=1))
         return float((self._limit - self._cloud.bill.total()).usd) <= rest
 
-    def _unseen(self) -> timedelta:
+    def _booked_unseen(self) -> timedelta:
         """Return the time that may have been booked although nothing was charged, since no controller could see it."""
-        faults = self._scenario.faults
-        hours: float = faults.sleeps + 3 * bool(faults.calls.slow_call or faults.calls.slow_listing)
-        hours += 24 * bool(faults.calls.listing_outage or faults.calls.silence) + 3 * faults.calls.credentials_expire
+        launches = self._scenario.faults.launches
         # Waiting is booked if the provider does not show it.
-        hours += 24 * bool(faults.launches.pending and not faults.launches.shows_pending)
-        return timedelta(hours=hours, minutes=20 * faults.database_locks + 11 * faults.crashes)
+        return self._unseen + timedelta(hours=24 * bool(launches.pending and not launches.shows_pending))
 
     def of_failed_starts(self) -> bool:
         return self._silent_channel() or any(self._is_failed_start(i) for i in self._cloud.all_instances.values())
@@ -109,11 +113,20 @@ _REASONS: tuple[tuple[re.Pattern[str], Callable[[_Causes], bool]], ...] = (
 )
 
 
-def has_cause(reason: str, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None, *, is_shared: bool) -> bool:
+def has_cause(
+    reason: str,
+    scenario: Scenario,
+    cloud: SimulatedCloud,
+    limit: Money | None,
+    *,
+    is_shared: bool,
+    unseen: timedelta,
+) -> bool:
     """Return whether the world gave cause for an abort with this reason; False for a reason that no fault explains.
 
     Args:
         is_shared: Whether a second controller may have received heartbeats.
+        unseen: Time in which no controller could see and record the end of an instance.
     """
-    causes = _Causes(scenario, cloud, limit, is_shared=is_shared)
+    causes = _Causes(scenario, cloud, limit, is_shared=is_shared, unseen=unseen)
     return any(pattern.search(reason) and is_true(causes) for pattern, is_true in _REASONS)

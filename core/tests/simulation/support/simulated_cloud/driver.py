@@ -36,6 +36,7 @@ from simulated_cloud.scenario import Scenario
 from simulated_cloud.second import SecondController
 from simulated_cloud.unreliable import Unreliable
 from simulated_cloud.watched import WatchedStore
+from simulated_cloud.worker import MEAN_OF_TASKS, slowness
 from simulated_cloud.world import World
 
 __all__ = ["Simulation", "SimulationResult"]
@@ -46,6 +47,8 @@ _PLACE = {"compute region": "sim"}
 _FAULTY_TIME = timedelta(hours=12)
 """Time after which all faults stop, so that the job can complete."""
 _END = timedelta(days=7)
+_STEP = timedelta(minutes=1)
+"""Time between two looks at the instances that a controller has left for ever."""
 _RUNS = 12
 """Maximum number of runs of a job; the last is without faults and limit on the total cost."""
 
@@ -137,7 +140,14 @@ class Simulation:
         """Stop all faults."""
         self._world.calm()
         self._points.left = self._errors.left = 0
-        self._deadline = self._world.loop.now() + _END
+        self._deadline = self._world.loop.now() + self._time_to_end
+
+    @property
+    def _time_to_end(self) -> timedelta:
+        """Time in which a job ends without faults: at the worst, all its tasks run one after another, twice."""
+        scenario = self._scenario
+        slowest = max(slowness(scenario, each.offer.instance_type, each.slots) for each in self._offers)
+        return max(_END, scenario.mean_task_time * MEAN_OF_TASKS * scenario.tasks * slowest * 2)
 
     def run(self) -> SimulationResult:
         """Run the job to its end, and check the result.
@@ -290,10 +300,11 @@ class Simulation:
         self.monitor.restarted(clock.now)
         self.monitor.limit_cost(self._limits.max_total_cost)
         with Store.open(self._path, job_id=JOB_ID, durable=False) as store:
-            self._controller_runs = True
             try:
                 watched = cast(Store, WatchedStore(store, self.monitor, self._points, self._world.is_database_locked))
                 self._resume(watched)
+                # Before, the queue may hold tasks of an earlier job, whose instances have all been terminated.
+                self._controller_runs = True
                 clock.resume(store)
                 self._controller = controller = make_controller(
                     loop,
@@ -334,12 +345,11 @@ class Simulation:
         return None
 
     def _outlive(self) -> None:
-        """Let time pass without a controller until its instances are gone, or should be."""
-        world, span = self._world, self.monitor.time_to_outlive
-        until = world.loop.now() + span
-        while world.cloud.ours() and world.loop.now() < until:
-            world.loop.run_for(span / 100)
-        self.monitor.outlived()
+        """Let time pass without a controller until its instances are gone, or one should be."""
+        died_at = self._world.loop.now()
+        while self._world.cloud.ours():
+            self._world.loop.run_for(_STEP)
+            self.monitor.check_outlived(died_at)
 
     def _resume(self, store: Store) -> None:
         """Resume the queues as a run does; the user repeats it after a failed call."""
@@ -360,7 +370,7 @@ class Simulation:
                 phase = controller.phase if controller.is_over else controller.run()
             except WorldEnded:
                 if self._world.faults is CALM:
-                    raise InvariantViolation(f"1: the job did not end within {_END}") from None
+                    raise InvariantViolation(f"1: the job did not end within {self._time_to_end}") from None
                 self._calm()
                 raise SimulatedCrash("restarted without faults") from None
             except ValueError as error:

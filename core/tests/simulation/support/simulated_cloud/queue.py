@@ -128,6 +128,15 @@ class SimulatedQueue:
         message = self._messages.get(int(number))
         return message if message is not None and message.count == int(count) else None
 
+    def readable_since(self, body: bytes) -> datetime | None:
+        """Return since when the next receive call would get this message; None while it would not.
+
+        A message is hidden while it is late, and for a lease after each receive call, one without an answer too.
+        """
+        now = self._loop.now()
+        times = [each.visible_at for each in self._messages.values() if each.body == body]
+        return min((time for time in times if time <= now), default=None)
+
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
         stale: list[str] = []
         for lease_id in lease_ids:

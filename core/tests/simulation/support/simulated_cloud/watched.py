@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.errors import LaunchRefusedError, StoreBusyError
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.store import Store
 from simulated_cloud.monitor import Monitor
 from simulated_cloud.unreliable import Unreliable
@@ -107,14 +107,30 @@ class WatchedTasks:
 
 
 class WatchedFleet:
-    """Fleet proxy that reports terminations to the monitor."""
+    """Fleet proxy that reports terminations and listings to the monitor.
 
-    def __init__(self, fleet: Fleet, monitor: Monitor) -> None:
+    Args:
+        now: Return the true time.
+        is_locked: Return whether no write to the store is possible.
+    """
+
+    def __init__(
+        self, fleet: Fleet, monitor: Monitor, *, now: Callable[[], datetime], is_locked: Callable[[], bool]
+    ) -> None:
         self._fleet = fleet
         self._monitor = monitor
+        self._now = now
+        self._is_locked = is_locked
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._fleet, name)
+
+    async def list(self) -> Sequence[Instance] | None:
+        requested_at = self._now()
+        listing = await self._fleet.list()
+        if listing is not None and not self._is_locked():
+            self._monitor.listed(requested_at)
+        return listing
 
     def terminate(self, instance_id: str, reason: str, **options: Any) -> None:
         self._monitor.terminating(instance_id, reason)

@@ -8,7 +8,9 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import math
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,21 +19,31 @@ from virtual_loop import VirtualLoop
 
 from cloud_tasks.convert import decode_task_message, encode_events, encode_task_message
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.model import Event, EventType, TaskMessage
+from cloud_tasks.model import Event, EventType, InstanceType, TaskMessage
 from cloud_tasks.plugin import Delivery, Queue
 from simulated_cloud.cloud import CloudInstance
 from simulated_cloud.faults import Faults
 from simulated_cloud.scenario import Scenario
 
-__all__ = ["SimulatedWorker"]
+__all__ = ["MEAN_OF_TASKS", "SimulatedWorker", "slowness"]
 
 _POLL = timedelta(seconds=5)
 _MAX_POLL = timedelta(seconds=20)
 _FLUSH = timedelta(seconds=2)
 _MIN_BACKOFF = timedelta(seconds=5)
 _MAX_BACKOFF = timedelta(seconds=60)
+_RECENT = 1000
+_SIGMA = 0.7
+MEAN_OF_TASKS = math.exp(_SIGMA**2 / 2)
+"""Mean duration of a task as a multiple of the median, `Scenario.mean_task_time`."""
 _BROKEN_SPAN = timedelta(milliseconds=10)
 """Duration of a task on a broken instance."""
+
+
+def slowness(scenario: Scenario, kind: InstanceType, slots: int) -> float:
+    """Return by how much the tasks of an instance slow each other down that sustains a share of its CPUs."""
+    sustained = kind.vcpus * scenario.faults.money.sustained(kind.name)
+    return max(1.0, slots * scenario.constraints.cpus_per_task / sustained)
 
 
 class SimulatedWorker:
@@ -90,6 +102,8 @@ class SimulatedWorker:
         """Time of the last accepted event message."""
         self.first_sent: datetime | None = None
         """Time of the first accepted event message; None before."""
+        self.recent: deque[tuple[datetime, bytes]] = deque(maxlen=_RECENT)
+        """The last messages to the event queue, with their times; it need not have accepted all."""
         self.may_have_sent = False
         """Whether the queue may have accepted a message: a call that fails may have taken effect."""
 
@@ -190,8 +204,9 @@ class SimulatedWorker:
             return
         self._on_start(message)
         self._running[delivery.lease_id] = message
-        mean = self._scenario.mean_task_time.total_seconds() * self._slowness()
-        span = timedelta(seconds=self._rng.lognormvariate(0, 0.7) * mean)
+        kind, slots = self._instance.offer.instance_type, self._instance.slots
+        median = self._scenario.mean_task_time.total_seconds() * slowness(self._scenario, kind, slots)
+        span = timedelta(seconds=self._rng.lognormvariate(0, _SIGMA) * median)
         if self._is_broken:
             span = _BROKEN_SPAN
         lease = span + self._scenario.lease
@@ -200,12 +215,6 @@ class SimulatedWorker:
         self._tasks.extend([delivery.lease_id], lease=lease)
         self._send_soon(self._event(EventType.TASK_STARTED, message))
         self._loop.later(span, lambda: self._end(delivery.lease_id, span))
-
-    def _slowness(self) -> float:
-        """Return by how much the tasks of an instance slow each other down that sustains a share of its CPUs."""
-        kind = self._instance.offer.instance_type
-        sustained = kind.vcpus * self._scenario.faults.money.sustained(kind.name)
-        return max(1.0, self._instance.slots * self._scenario.constraints.cpus_per_task / sustained)
 
     def _end(self, lease_id: str, span: timedelta) -> None:
         if not self._alive or lease_id not in self._running:
@@ -340,6 +349,7 @@ class SimulatedWorker:
         self._on_sending(self._new_events, body, [event_id for event_id, _ in self._unsent])
         self._new_events = []
         self.may_have_sent = True
+        self.recent.append((self._loop.now(), body))
         try:
             if self._events.send([body]):
                 return False

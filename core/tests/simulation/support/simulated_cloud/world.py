@@ -109,7 +109,7 @@ class World:
             is_open=self._obstacles.is_open,
             skew=faults.clocks.cloud,
         )
-        monitor.cloud = self.cloud
+        monitor.cloud, monitor.readable_since = self.cloud, self.events.readable_since
         self.prices = make_prices(lambda: self.cloud.faults.money, self._elapsed)
         """Prices requests at the present, as `cloud_tasks.plugin.Pricing.price` does."""
         self._check_silent_instances()
