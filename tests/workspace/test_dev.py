@@ -143,7 +143,7 @@ def test_test_job_compiles_the_sources_before_the_tests(dev: ModuleType) -> None
     dev.__dict__["run"] = run
     assert dev.test(["-k", "worker"]) == 2
     (_, _, module, _, *folders), tests = called
-    assert (module, folders[0], len(folders)) == ("compileall", "core/src", 8)
+    assert (module, folders[0], len(folders)) == ("compileall", "core/src", 9)
     assert tests[2] == "pytest"
     assert tests[-2:] == ("-k", "worker")
 

@@ -25,7 +25,7 @@ def project(folder: Path) -> dict[str, Any]:
 
 def test_plugin_folders_are_distributions_of_the_same_name() -> None:
     folders = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/pyproject.toml"))
-    assert folders == ["aws", "azure", "dashboard", "gcp", "local", "notify", "otel"]
+    assert folders == ["aws", "azure", "dashboard", "gcp", "local", "notify", "otel", "slurm"]
     names = {project(folder)["name"] for folder in MEMBERS}
     assert names == {"cloud-tasks"} | {f"cloud-tasks-{folder}" for folder in folders}
 

@@ -56,7 +56,7 @@ def call(environment: Path, folder: Path, *arguments: str) -> subprocess.Complet
 def test_build_creates_a_wheel_of_each_distribution(wheels: Path) -> None:
     names = sorted(file.name.split("-")[0] for file in wheels.glob("*.whl"))
     assert names == ["cloud_tasks"] + [
-        f"cloud_tasks_{name}" for name in ("aws", "azure", "dashboard", "gcp", "local", "notify", "otel")
+        f"cloud_tasks_{name}" for name in ("aws", "azure", "dashboard", "gcp", "local", "notify", "otel", "slurm")
     ]
 
 

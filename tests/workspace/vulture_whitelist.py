@@ -46,7 +46,6 @@ _.received_termination_notice  # `WorkerData`
 _.received_shutdown_request
 
 # Called by plugins.
-_.of_exception  # `Problem` of the provider kit
 
 # Read under a computed name.
 _.result_type  # `TaskRecord`, by the name of the column of an export, as are the next three

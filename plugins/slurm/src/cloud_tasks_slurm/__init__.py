@@ -1,0 +1,1 @@
+"""Slurm as a provider of cloud-tasks: instances are batch jobs."""
