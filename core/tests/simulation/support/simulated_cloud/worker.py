@@ -42,7 +42,6 @@ class SimulatedWorker:
         events: Event queue.
         on_sending: Called before each message to the event queue, with the events in it that were not sent before, the
             body, and the ids of all its events.
-        on_start: Called with each message whose task starts.
         power_off: Terminates the instance when the worker exits.
         skew: Difference of its clock from the true time.
     """
@@ -58,7 +57,6 @@ class SimulatedWorker:
         tasks: Queue,
         events: Queue,
         on_sending: Callable[[Sequence[Event], bytes, Sequence[str]], None],
-        on_start: Callable[[TaskMessage], None],
         power_off: Callable[[], None],
         skew: timedelta = timedelta(0),
     ) -> None:
@@ -70,7 +68,6 @@ class SimulatedWorker:
         self._tasks = tasks
         self._events = events
         self._on_sending = on_sending
-        self._on_start = on_start
         self._power_off = power_off
         self._skew = skew
         self._alive = False
@@ -188,7 +185,6 @@ class SimulatedWorker:
             event = self._event(EventType.TASK_DEAD, message, retry=False, cause="interrupted too often")
             self._conclude(delivery.lease_id, [event], None)
             return
-        self._on_start(message)
         self._running[delivery.lease_id] = message
         mean = self._scenario.mean_task_time.total_seconds() * self._slowness()
         span = timedelta(seconds=self._rng.lognormvariate(0, 0.7) * mean)

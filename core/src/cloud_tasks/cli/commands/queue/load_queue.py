@@ -78,8 +78,9 @@ def load_queue(registry: Registry) -> click.Command:
             limit=values["limit"],
             allow_empty=values["allow_empty"],
         )
-        with JobSetup(app.registry, config, given, starts_instances=False) as setup:
-            (_continue if values["resume"] else _load)(setup, config, given.db_file, values)
+        resume = values["resume"]
+        with JobSetup(app.registry, config, given, starts_instances=False, resume=resume) as setup:
+            (_continue if resume else _load)(setup, config, given.db_file, values)
 
     return command
 
@@ -105,7 +106,13 @@ def _load(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[st
 
 
 def _facts(setup: JobSetup, database: Path, total: int) -> dict[str, Any]:
-    return {"job_id": setup.job_id, "queue": setup.queue_name, "database": str(database), "tasks": total}
+    return {
+        "job_id": setup.job_id,
+        "queue": setup.queue_name,
+        "event_queue": setup.event_queue_name,
+        "database": str(database),
+        "tasks": total,
+    }
 
 
 def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[str, Any]) -> None:
