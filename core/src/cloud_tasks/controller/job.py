@@ -123,6 +123,11 @@ class Job:
         """Full name of the task queue."""
         return self._setup.queue_name
 
+    @property
+    def event_queue_name(self) -> str:
+        """Full name of the event queue."""
+        return self._setup.event_queue_name
+
     def __enter__(self) -> Job:
         return self
 

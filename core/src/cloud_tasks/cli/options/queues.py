@@ -16,7 +16,7 @@ from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import Depth, OwnedQueue, Queue
 from cloud_tasks.store import JobRecord, writer_of
 
-__all__ = ["JobQueues", "NamedQueue", "choice_options", "depth_of", "job_of", "job_queues", "users_of"]
+__all__ = ["JobQueues", "NamedQueue", "choice_options", "depth_of", "job_of", "job_queues", "queue_text", "users_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -76,6 +76,11 @@ def job_queues(config: JobConfig, *, tasks_only: bool = False, events_only: bool
     events_name = f"{name}-events" if job is None else job.event_queue_name
     events = NamedQueue(kind="event", name=events_name, job_id=job_id)
     return JobQueues(chosen=(tasks,) if tasks_only else (events,) if events_only else (tasks, events), job=job)
+
+
+def queue_text(task_queue: str, event_queue: str) -> str:
+    """Return what a worker that is started by hand needs: the task queue, and an event queue of another number."""
+    return task_queue if event_queue == f"{task_queue}-events" else f"{task_queue}, with event queue {event_queue}"
 
 
 def job_of(config: JobConfig) -> JobRecord | None:

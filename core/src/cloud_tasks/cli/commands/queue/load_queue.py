@@ -20,6 +20,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, force_option, job_input_options, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.queues import queue_text
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
@@ -101,7 +102,8 @@ def _load(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[st
     resources = setup.create()
     _send(resources.store, resources.tasks, config)
     facts = _facts(setup, database, total)
-    text = f"Loaded {counted(total, 'task')} into queue {setup.queue_name}; database {database}"
+    queue = queue_text(setup.queue_name, setup.event_queue_name)
+    text = f"Loaded {counted(total, 'task')} into queue {queue}; database {database}"
     echo(json.dumps(facts, indent=2) if values["as_json"] else text)
 
 
@@ -126,6 +128,7 @@ def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mappin
     setup.check_resumable()
     resources = setup.resume()
     store = resources.store
+    log.info(f"Queue: {queue_text(setup.queue_name, setup.event_queue_name)}")
     if _are_missing(resources):
         store.reset_for_requeue()
     _send(store, resources.tasks, config)
