@@ -103,7 +103,10 @@ def test_run_whose_database_is_replaced_ends_with_its_instances_and_keeps_a_copy
     assert project.completed(copy) >= 4
     assert project.database.read_bytes() == b"something else"
     # The queues have what the database has not.
-    assert '"exists": true' in project.shell.run("show-queue", "-c", "config.yml", "--json").out
+    shown = project.shell.run("show-queue", "-c", "config.yml", "--db-file", copy.name, "--json")
+    assert '"exists": true' in shown.out
+    unnamed = project.shell.run("show-queue", "-c", "config.yml")
+    assert (unnamed.code, "the job database, which names the queues, cannot be read; " in unnamed.err) == (2, True)
     resumed = run_printed(project, last, f"cloud-tasks run --continue --config config.yml --db-file {copy.name}")
     assert "JOB COMPLETE" in resumed.out, resumed.err
     assert project.completed(copy) == TASKS
