@@ -94,9 +94,11 @@ def _unnamed(config: JobConfig) -> InputError:
     if not (config.run.job_id or config.run.db_file):
         return InputError("no queue given", hint="add --job-id, --queue-name or --config")
     path = database_of(config)
-    problem = f"{'not readable' if path.exists() else 'not found'}, and names the queues of the job"
+    problem = "cannot be read" if path.exists() else "was not found"
     return InputError(
-        f"job database {problem}", where=str(path), hint="check --db-file, or give the full name with --queue-name"
+        f"the job database, which names the queues, {problem}",
+        where=str(path),
+        hint="check --db-file, or give the full name with --queue-name",
     )
 
 
