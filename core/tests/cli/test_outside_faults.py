@@ -103,7 +103,10 @@ def test_run_whose_database_is_replaced_ends_with_its_instances_and_keeps_a_copy
     assert project.completed(copy) >= 4
     assert project.database.read_bytes() == b"something else"
     # The queues have what the database has not.
-    assert '"exists": true' in project.shell.run("show-queue", "-c", "config.yml", "--json").out
+    shown = project.shell.run("show-queue", "-c", "config.yml", "--db-file", copy.name, "--json")
+    assert '"exists": true' in shown.out
+    unnamed = project.shell.run("show-queue", "-c", "config.yml")
+    assert (unnamed.code, "the job database, which names the queues, cannot be read; " in unnamed.err) == (2, True)
     resumed = run_printed(project, last, f"cloud-tasks run --continue --config config.yml --db-file {copy.name}")
     assert "JOB COMPLETE" in resumed.out, resumed.err
     assert project.completed(copy) == TASKS
@@ -247,12 +250,13 @@ def test_second_database_of_a_running_job_is_refused(project: Project) -> None:
     assert (process.returncode, project.completed()) == (0, TASKS)
 
 
-def test_queue_of_another_job_is_named(project: Project) -> None:
-    loaded = project.shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json")
-    assert loaded.code == 0, loaded.err
-    refused = project.shell.run(*RUN, "--job-id", "other", "--queue-name", "job")
-    assert refused.code == 2
-    assert "the task queue of job job with 12 messages" in refused.err
+def test_jobs_with_one_start_of_the_queue_names_have_queues_of_their_own(project: Project) -> None:
+    load = ("load-queue", "-c", "config.yml", "--task-file", "tasks.json")
+    for options in ((), ("--job-id", "other", "--queue-name", "job")):
+        loaded = project.shell.run(*load, *options)
+        assert loaded.code == 0, loaded.err
+        shown = json.loads(project.shell.run("show-queue", "-c", "config.yml", "--json", *options).out)
+        assert [(row["queue"].startswith("job-"), row["visible"]) for row in shown] == [(True, 12), (True, 0)]
 
 
 def test_killed_load_leaves_nothing_after_the_next(project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ from cloud_tasks.plugin import (
     hookimpl,
 )
 from cloud_tasks.registry import Registry
+from cloud_tasks.store import Store
 from cloud_tasks.testing.fakes.memory import MemoryProvider
 
 
@@ -86,6 +88,11 @@ class MemoryCommands:
     def queue(self, name: str) -> Queue:
         context = QueueContext(job_id="job", name=name, lease=self.provider.queue.traits.max_lease)
         return self.provider.queue.open(None, context).__enter__()
+
+    def job_queue(self, kind: str = "task", *, database: Path = Path("job.db")) -> Queue:
+        """Return the queue that the database of a job names."""
+        with Store.open(database, read_only=True) as store:
+            return self.queue(store.job.queue_name if kind == "task" else store.job.event_queue_name)
 
     def launch(self, token: str, *, job_id: str = "job", vcpus: int = 2, zone: str = "memory-a") -> Instance:
         compute = self.provider.compute.open(None, ComputeContext(job_id=job_id)).__enter__()

@@ -136,7 +136,7 @@ def test_command_is_refused_before_the_first_task(worker, command: str, problem:
 
 def test_command_is_refused_before_the_first_task_of_a_queue_and_no_task_is_lost(worker) -> None:
     worker.load({"name": "x"}, {"name": "y"})
-    names = {"CLOUD_TASKS_PROVIDER": "FOLDER", "CLOUD_TASKS_JOB_ID": "job", "CLOUD_TASKS_IDLE_LIMIT": "0.5"}
+    names = {"CLOUD_TASKS_PROVIDER": "FOLDER", "CLOUD_TASKS_QUEUE_NAME": "job", "CLOUD_TASKS_IDLE_LIMIT": "0.5"}
     finished = run(worker, CLOUD_TASKS_COMMAND="cat {nam}", **names)
     assert finished.code == 2
     assert "CLOUD_TASKS_COMMAND: the task's data has no field for {nam}; did you mean {name}?" in finished.log

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import count
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqs_lagging import LaggingSqs
 
-from cloud_tasks.errors import InputError, NotFoundError, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_aws.queue.generations import RETIRED_TAG, Generations, QueueSpec
 from cloud_tasks_aws.queue.names import generations, list_prefix, physical_name
 
@@ -259,7 +262,22 @@ def test_generations_ignores_other_names(other: str) -> None:
     assert [each.url for each in generations([f"http://sqs/0/{other}", own], "ct-", "job")] == [own]
 
 
-@pytest.mark.parametrize("name", ["", "a_b", "a b", "a.fifo", "x" * 41])
-def test_list_prefix_rejects_invalid_names(name: str) -> None:
-    with pytest.raises(InputError):
-        list_prefix("ct-", name)
+NAMES = st.text(max_size=100) | st.from_regex(r"[a-z][-a-z0-9]{0,62}-[0-9a-f]{16}-[0-9]{1,3}(-events)?", fullmatch=True)
+
+
+@given(NAMES)
+def test_physical_name_is_valid_for_every_name(name: str) -> None:
+    for prefix in ("", "cloud-tasks-", "x" * 20):
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,75}\.fifo", physical_name(prefix, name, 2**31, fifo=True))
+
+
+@given(NAMES, NAMES)
+def test_list_prefix_of_different_names_differs(first: str, second: str) -> None:
+    assert (list_prefix("ct-", first) == list_prefix("ct-", second)) == (first == second)
+
+
+def test_list_prefix_keeps_valid_names() -> None:
+    name = f"{'j' * 24}-{'0' * 16}-99-events"
+    assert list_prefix("cloud-tasks-", name) == f"cloud-tasks-{name}_"
+    shortened = list_prefix("ct-", "x" * 90).removeprefix("ct-").removesuffix("_")
+    assert list_prefix("ct-", shortened) != list_prefix("ct-", "x" * 90)

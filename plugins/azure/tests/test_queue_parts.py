@@ -30,6 +30,16 @@ def test_base_name_is_valid_for_every_name(name: str) -> None:
         assert VALID.fullmatch(physical_name(base_name(prefix, name), 999))
 
 
+NAMES = st.text(max_size=100) | st.from_regex(r"[a-z][-a-z0-9]{0,62}-[0-9a-f]{16}-[0-9]{1,3}(-events)?", fullmatch=True)
+
+
+@given(NAMES, NAMES)
+def test_base_name_belongs_to_one_name(first: str, second: str) -> None:
+    assert (base_name("ct-", first) == base_name("ct-", second)) == (first == second)
+    shortened = base_name("", "x" * 90)
+    assert base_name("", shortened) != shortened
+
+
 @pytest.mark.parametrize(("first", "second"), [("Job", "job"), ("a_b", "a-b"), ("x" * 90, "x" * 91), ("λ", "木")])
 def test_base_name_of_different_names_differs(first: str, second: str) -> None:
     assert base_name("p-", first) != base_name("p-", second)

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloud_tasks_gcp.queue.delays import delay_attributes, split_due
 from cloud_tasks_gcp.queue.names import label_value, names
@@ -34,6 +36,15 @@ def test_names_keep_plain_name_after_prefix() -> None:
 @pytest.mark.parametrize("name", ["a", "Straße", "a/b", "x" * 300, "goog", "", "50%"])
 def test_names_are_valid_for_any_queue_name(name: str) -> None:
     assert ALLOWED.fullmatch(names("p", "ct-", name).subscription_id)
+
+
+FULL_NAMES = st.from_regex(r"[a-z][-a-z0-9]{0,62}-[0-9a-f]{16}-[0-9]{1,3}(-events)?", fullmatch=True)
+
+
+@given(FULL_NAMES, FULL_NAMES)
+def test_names_of_different_runs_differ_and_are_the_full_names(first: str, second: str) -> None:
+    found = [names("p", "cloud-tasks-", name).subscription_id for name in (first, second)]
+    assert found == [f"cloud-tasks-{first}", f"cloud-tasks-{second}"]
 
 
 def test_names_differ_for_different_queues() -> None:

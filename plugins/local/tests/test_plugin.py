@@ -118,7 +118,7 @@ def test_plugin_imports_only_the_promised_packages_of_core() -> None:
 
 def _list_instances(folder: Path, state_dir: str) -> subprocess.CompletedProcess[str]:
     program = "from cloud_tasks.cli.main import main; main()"
-    arguments = ["show-queue", "--provider", "local", "--job-id", "job", "--local-state-dir", state_dir]
+    arguments = ["show-queue", "--provider", "local", "--queue-name", "job", "--local-state-dir", state_dir]
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )

@@ -440,7 +440,8 @@ def test_claim_of_a_killed_process_is_released(tmp_path: Path) -> None:
 
 
 def test_queue_names_of_any_length_have_files_of_their_own(tmp_path: Path) -> None:
-    names = ["x" * 300, "x" * 299 + "y", "é" * 200, "a/b", "a%2Fb"]
+    full_names = [f"{'j' * 63}-{'0' * 16}-{number}{end}" for number in (1, 2) for end in ("", "-events")]
+    names = ["x" * 300, "x" * 299 + "y", "é" * 200, "a/b", "a%2Fb", *full_names]
     assert len({queue_file(tmp_path, name) for name in names}) == len(names)
     for name in names:
         queue = SqliteQueue(queue_file(tmp_path, name), lease=timedelta(seconds=60))

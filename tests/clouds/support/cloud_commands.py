@@ -219,7 +219,7 @@ class CommandsOfAProvider:
         plan = call(*arguments, "--json").data
         assert site.instance_type in json.dumps(plan)
         assert call("list-running-instances", "--json").data == []
-        assert {row["exists"] for row in call("show-queue", "--json").data} == {False}
+        assert "job database" in call("show-queue", code=2).err
 
     def test_doctor(self, call: Call, site: Site) -> None:
         assert re.search("^  ok +Python", call("doctor").out, re.MULTILINE)

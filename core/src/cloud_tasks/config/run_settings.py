@@ -19,6 +19,7 @@ from cloud_tasks.setting_values import CountOrShare, SecondsOrUnlimited
 __all__ = ["RunSettings"]
 
 _NAME = NameLike("^[a-z][-a-z0-9]{0,23}$", 'a lower-case letter, then at most 23 of a-z, 0-9 and "-"')
+_QUEUE_NAME = NameLike("^[a-z][-a-z0-9]{0,62}$", 'a lower-case letter, then at most 62 of a-z, 0-9 and "-"')
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -27,9 +28,10 @@ class _JobSettings:
 
     job_id: str | None = setting(help="Name of the job", default=None, validator=_NAME)
     queue_name: str | None = setting(
-        help="Name of the task queue; the event queue is <name>-events (default: the job id)",
+        help="Start of the names of the queues, followed by run id and number (default: the job id); without a job "
+        "database, the full name of a task queue",
         default=None,
-        validator=_NAME,
+        validator=_QUEUE_NAME,
     )
     exactly_once_queue: bool = setting(help="Request a queue with exactly-once delivery", default=False)
     db_file: str | None = setting(help="Path of the job's database (default: <job id>.db)", default=None)

@@ -21,23 +21,31 @@ from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS, TaskEn
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
-from cloud_tasks.controller.setup.job_setup import JobInput, JobResources, JobSetup
+from cloud_tasks.controller.setup.job_setup import JobInput, JobResources, JobSetup, recorded_job
 from cloud_tasks.controller.setup.lifetime_check import check_max_runtime
 from cloud_tasks.controller.setup.offers import ask_headroom, rank_offers, require_offer
 from cloud_tasks.controller.setup.open_backends import (
     cache_dir,
     open_compute,
+    open_named_queue,
     open_pricing,
     open_queue,
     open_regions,
 )
-from cloud_tasks.controller.setup.place import check_recorded_place, place_of
+from cloud_tasks.controller.setup.place import check_place, check_recorded_place, place_of
 from cloud_tasks.controller.setup.provider_checks import (
     AccountError,
     check_account,
     check_backend,
     check_context,
     explained_by_checks,
+)
+from cloud_tasks.controller.setup.queue_names import (
+    base_name,
+    delete_former_queues,
+    first_queue_name,
+    may_rename_queues,
+    with_new_names,
 )
 
 __all__ = [
@@ -70,18 +78,24 @@ __all__ = [
     "Terminate",
     "ThreadedLoop",
     "ask_headroom",
+    "base_name",
     "cache_dir",
     "check_account",
     "check_backend",
     "check_context",
     "check_launch",
     "check_max_runtime",
+    "check_place",
     "check_recorded_place",
     "decide",
+    "delete_former_queues",
     "expiry",
     "explained_by_checks",
+    "first_queue_name",
+    "may_rename_queues",
     "note_zones",
     "open_compute",
+    "open_named_queue",
     "open_pricing",
     "open_queue",
     "open_regions",
@@ -90,7 +104,9 @@ __all__ = [
     "policy_of",
     "rank_offers",
     "read_launches",
+    "recorded_job",
     "remaining_instances",
     "require_offer",
     "terminate_instances",
+    "with_new_names",
 ]

@@ -103,7 +103,7 @@ class Job:
         self._registry = registry
         self._config = config
         self._request = request
-        self._setup = JobSetup(registry, config, request, starts_instances=True)
+        self._setup = JobSetup(registry, config, request, starts_instances=True, resume=request.resume)
         registry.queue(config.queue)
         registry.pricing(config.pricing)
         registry.compute(config.compute)
@@ -111,7 +111,6 @@ class Job:
         for secret in secret_deliveries(config):
             log.info(secret.describe(config.compute))
         self.job_id = self._setup.job_id
-        self.queue_name = self._setup.queue_name
         self._stack = contextlib.ExitStack()
         self._sinks: Mapping[str, EventSink] = {}
         self._running: tuple[Controller, ThreadedLoop] | None = None
@@ -120,6 +119,16 @@ class Job:
         self._is_started = False
         """Whether the database of this run is in its place."""
         self._is_failing = False
+
+    @property
+    def queue_name(self) -> str:
+        """Full name of the task queue."""
+        return self._setup.queue_name
+
+    @property
+    def event_queue_name(self) -> str:
+        """Full name of the event queue."""
+        return self._setup.event_queue_name
 
     def __enter__(self) -> Job:
         return self
@@ -264,6 +273,7 @@ class Job:
                 log.info(f"Job {'finished' if store.summary().failed else 'complete'}, deleting queues")
                 tasks.delete()
                 events.delete()
+                self._setup.delete_former_queues(store, is_last=True)
                 wait_for_store(lambda: store.set_state(JobState.FINISHED, clock.now()))
             elapsed = timedelta(seconds=time.monotonic() - started)
             return attrs.evolve(result, statistics=store.statistics(clock.now()), elapsed=elapsed)
@@ -323,7 +333,8 @@ class Job:
             self._config,
             self._script,
             job_id=self.job_id,
-            queue_name=self.queue_name,
+            queue_name=store.job.queue_name,
+            event_queue_name=store.job.event_queue_name,
             run_id=store.job.run_id,
             earlier_attempts=store.earlier_attempts(),
         )

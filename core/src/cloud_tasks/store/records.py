@@ -53,7 +53,7 @@ class JobRecord:
 
     job_id: str
     queue_name: str
-    """Name of its task queue at the provider."""
+    """Full name of its task queue."""
     run_id: str
     """Unique for each new job; a resumed run keeps it."""
     created_at: datetime
@@ -73,6 +73,14 @@ class JobRecord:
     state: JobState = JobState.LOADING
     finished_at: datetime | None = None
     """None unless ``state`` is ``FINISHED``."""
+    event_queue_name: str = attrs.field()
+    """Full name of its event queue."""
+    former_queues: tuple[str, ...] = ()
+    """Full names of queues that it or an earlier job replaced, and that may still exist."""
+
+    @event_queue_name.default
+    def _default_event_queue_name(self) -> str:
+        return f"{self.queue_name}-events"
 
 
 @attrs.frozen(kw_only=True)

@@ -90,15 +90,20 @@ class WorkerConfig:
         """
         config = cls(data)
         config.queue_backend = (data.queue or data.provider or "").lower()
-        data.queue_name = data.queue_name or data.job_id
         queue_is_named = bool(config.queue_backend and data.queue_name)
         if data.task_file is not None:
             config.source = data.task_file
         elif not queue_is_named:
+            if config.queue_backend and data.job_id:
+                raise InputError(
+                    f"no queue given: each run of job {data.job_id} has queues with names of their own",
+                    where="--queue-name",
+                    hint=f"give the full name, which `cloud-tasks status --job-id {data.job_id}` shows",
+                )
             config.source = task_source
             if task_source is None:
                 raise InputError(
-                    "no task source given", hint="add --task-file FILE, or --provider and --job-id for a queue"
+                    "no task source given", hint="add --task-file FILE, or --provider and --queue-name for a queue"
                 )
         config._check(data)
         try:
@@ -113,9 +118,10 @@ class WorkerConfig:
             data.event_log_to_queue = not local
         if data.event_log_to_queue and not queue_is_named:
             raise InputError(
-                "no queue to send events to", where="--event-log-to-queue", hint="add --provider and --job-id"
+                "no queue to send events to", where="--event-log-to-queue", hint="add --provider and --queue-name"
             )
-        data.event_log_queue_name = f"{data.queue_name}-events" if data.event_log_to_queue else None
+        events_name = data.event_log_queue_name or f"{data.queue_name}-events"
+        data.event_log_queue_name = events_name if data.event_log_to_queue else None
         config.events_to_file, config.events_to_queue = data.event_log_to_file, data.event_log_to_queue
         data.slots_were_given = data.num_simultaneous_tasks is not None
         config.slots = data.num_simultaneous_tasks or data.num_cpus or 1

@@ -106,7 +106,7 @@ def alter(statement: str) -> None:
 
 
 def test_job_of_an_older_database_has_its_backends_only(commands) -> None:
-    alter("UPDATE job SET place = '{}', queue = 'other'")
+    alter("UPDATE job SET place = '{}', queue = 'other', queue_name = 'job'")
     refused = commands.call(*RESUME)
     assert isinstance(refused.error, InputError)
     assert 'queue: the job was started with "other", and now has "memory"' in refused.error.message

@@ -19,9 +19,9 @@ from cloud_tasks.plugin import ComputeContext, QueueContext
 from cloud_tasks.store import JobState, Store
 
 OLD, NEW = {"a": "OLD", "b": "OLD"}, {"a": "NEW", "c": "NEW"}
-QUEUE_STEPS = ["job delete", "job-events delete", "job-events create", "job create"]
+QUEUE_STEPS = ["new-1-events create", "new-1 create", "old-1 delete", "old-1-events delete"]
 STEPS = {
-    "load-queue": [*QUEUE_STEPS, "job send"],
+    "load-queue": [*QUEUE_STEPS, "new-1 send"],
     "run": ["terminate", *QUEUE_STEPS],
 }
 """Steps of each command: the database is published before the queues change."""
@@ -39,6 +39,7 @@ class World(MemoryCommands):
         super().__init__(queue={"open": self._open_queue}, compute={"open": self._open_compute})
         self.kill_after: int | None = None
         self.journal: list[str] = []
+        self.old_run = ""
 
     def note(self, step: str) -> None:
         if self.kill_after is not None and len(self.journal) >= self.kill_after:
@@ -48,7 +49,12 @@ class World(MemoryCommands):
     @contextmanager
     def _open_queue(self, settings: Any, context: QueueContext) -> Iterator[Any]:
         with self.provider.queue.open(settings, context) as queue:
-            yield Noting(queue, self, f"{context.name} ", ("create", "delete", "purge", "send"))
+            yield Noting(queue, self, f"{self._shown(context.name)} ", ("create", "delete", "purge", "send"))
+
+    def _shown(self, name: str) -> str:
+        """Return the name of a queue with the run in place of its id."""
+        run_id, rest = name.removeprefix("job-").split("-", 1)
+        return f"{'old' if run_id == self.old_run else 'new'}-{rest}"
 
     @contextmanager
     def _open_compute(self, settings: Any, context: ComputeContext) -> Iterator[Any]:
@@ -63,7 +69,7 @@ class World(MemoryCommands):
         self.kill_after = None
 
     def tasks_in_queue(self) -> list[tuple[str, Any]]:
-        found = self.queue("job").receive(10, wait=timedelta(0))
+        found = self.job_queue().receive(10, wait=timedelta(0))
         messages = [decode_task_message(delivery.body) for delivery in found]
         return sorted((message.task_id, message.data["x"]) for message in messages)
 
@@ -88,6 +94,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         (tmp_path / name).write_text(json.dumps([{"id": key, "data": {"x": value}} for key, value in tasks.items()]))
     found = World()
     assert found.call("load-queue", "--job-id", "job", "--task-file", "old.json").error is None
+    with Store.open(Path("job.db"), read_only=True) as store:
+        found.old_run = store.job.run_id
     return found
 
 
@@ -121,20 +129,23 @@ def test_setup_killed_at_any_step_leaves_one_intact_job_that_resumes(world: Worl
     whole = OLD if command == "run" and after == 0 else NEW
     assert tasks_in_database() == sorted(whole.items())
     assert world.tasks_in_queue() == sorted(whole.items())
-    assert world.queue("job-events").depth().visible == 0
+    assert world.job_queue("event").depth().visible == 0
     with Store.open(Path("job.db"), read_only=True) as store:
+        assert set(world.provider.queues.messages) == {store.job.queue_name, store.job.event_queue_name}
         assert store.job.state is JobState.RUNNING
         assert store.counts()[TaskStatus.QUEUED] == 2
 
 
-def test_setup_deletes_the_events_of_the_earlier_job_after_its_database(world: World) -> None:
-    world.queue("job-events").send([b"a report of the earlier job"])
+def test_setup_gives_the_new_job_no_event_of_the_earlier_one(world: World) -> None:
+    earlier = world.job_queue("event")
+    earlier.send([b"a report of the earlier job"])
     world.kill(*command_line("load-queue"), after=0)
-    assert world.queue("job-events").depth().visible == 1
+    assert earlier.depth().visible == 1
     refused = world.call("monitor", "--job-id", "job")
-    assert "setup of this job was interrupted" in str(refused.error)
+    assert "-1-events" in str(refused.error)
     assert world.call("load-queue", "--job-id", "job", "--continue").error is None
-    assert world.queue("job-events").depth().visible == 0
+    assert not earlier.exists()
+    assert world.job_queue("event").depth().visible == 0
 
 
 def test_setup_removes_nothing_while_another_process_uses_the_job(world: World) -> None:

@@ -271,7 +271,8 @@ def _as_version_2(path: Path) -> None:
         connection.executescript(
             "ALTER TABLE instances ADD COLUMN last_seen REAL; ALTER TABLE instances DROP COLUMN rebate; "
             "ALTER TABLE instances DROP COLUMN deadline; "
-            "ALTER TABLE job DROP COLUMN place; DROP TABLE consoles; PRAGMA user_version = 2;"
+            "ALTER TABLE job DROP COLUMN place; ALTER TABLE job DROP COLUMN event_queue_name; "
+            "ALTER TABLE job DROP COLUMN former_queues; DROP TABLE consoles; PRAGMA user_version = 2;"
         )
 
 

@@ -50,9 +50,30 @@ def test_worker_rejects_exactly_once_for_a_queue_without_the_trait(worker) -> No
     assert '--exactly-once-queue: queue "folder" does not support exactly-once delivery; remove it' in finished.log
 
 
+def test_worker_without_the_name_of_a_queue_names_the_remedy(worker) -> None:
+    worker.load({"do": "nothing"})
+    finished = worker.run_on_queue(CLOUD_TASKS_QUEUE_NAME="", CLOUD_TASKS_JOB_ID="job")
+    assert finished.code == 2
+    expected = (
+        "--queue-name: no queue given: each run of job job has queues with names of their own; give the full name"
+    )
+    assert expected in finished.log
+    assert "`cloud-tasks status --job-id job`" in finished.log
+    assert depth(worker) == (1, 0)
+
+
+def test_worker_sends_events_to_a_queue_of_another_name(worker) -> None:
+    worker.load({"do": "nothing"})
+    other = worker.queue("other-events")
+    finished = worker.run_on_queue("--event-log-queue-name", "other-events")
+    assert finished.code == 0, finished.log
+    assert other.depth().visible > 0
+    assert worker.queued_events() == []
+
+
 def test_exactly_once_is_ignored_for_the_event_queue(worker) -> None:
     worker.load()
-    environment = {"CLOUD_TASKS_PROVIDER": "folder", "CLOUD_TASKS_JOB_ID": "job"}
+    environment = {"CLOUD_TASKS_PROVIDER": "folder", "CLOUD_TASKS_QUEUE_NAME": "job"}
     finished = worker.run_tasks({"do": "nothing"}, args=("--exactly-once-queue", "--event-log-to-queue"), **environment)
     assert finished.code == 0, finished.log
     assert len(worker.queued_events("task_completed")) == 1

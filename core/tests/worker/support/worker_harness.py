@@ -139,6 +139,7 @@ class Harness:
 
     def start_on_queue(self, *args: str, **environment: str) -> subprocess.Popen[str]:
         names = {"CLOUD_TASKS_PROVIDER": "FOLDER", "CLOUD_TASKS_JOB_ID": "job", "CLOUD_TASKS_IDLE_LIMIT": "0.5"}
+        names["CLOUD_TASKS_QUEUE_NAME"] = "job"
         return self.start(*args, **(names | environment))
 
     def run_on_queue(self, *args: str, **environment: str) -> Finished:

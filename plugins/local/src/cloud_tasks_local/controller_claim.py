@@ -18,10 +18,12 @@ class ControllerClaim:
     Args:
         queue: File of the queue.
         state: Folder of the queues' folder.
+        job_id: Job of the controller; empty if it is unknown.
     """
 
-    def __init__(self, queue: Path, state: StateFolder) -> None:
+    def __init__(self, queue: Path, state: StateFolder, job_id: str = "") -> None:
         self._state = state
+        self._job_id = job_id
         self._path = queue.with_name(queue.name + ".controller")
         self._descriptor = -1
 
@@ -45,23 +47,24 @@ class ControllerClaim:
             # The last holder removed the file between open and lock.
             os.close(descriptor)
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        os.write(descriptor, f"{os.getpid()} {self._job_id}".encode())
         self._descriptor = descriptor
         return True
 
-    def holder(self) -> str:
-        """Return the holder as ``PID <number>``; empty if no process has the claim."""
+    def holder(self) -> tuple[str, str]:
+        """Return the holder as ``PID <number>``, and its job; empty if no process has the claim."""
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
-            return ""
+            return "", ""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return f"PID {os.read(descriptor, 32).decode('ascii', 'replace')}"
+            number, _, job_id = os.read(descriptor, 256).decode("utf-8", "replace").partition(" ")
+            return f"PID {number}", job_id
         finally:
             os.close(descriptor)
-        return ""
+        return "", ""
 
     def release(self) -> None:
         """Release the claim; idempotent."""

@@ -93,7 +93,7 @@ class SqliteQueue:
         self._path = path
         self._job_id = job_id
         self._state = StateFolder(path.parent.parent)
-        self._claim = ControllerClaim(path, self._state)
+        self._claim = ControllerClaim(path, self._state, job_id)
         self._lease = min(lease, TRAITS.max_lease).total_seconds()
         self._clock = clock
         self._pool = ConnectionPool(path, timeout.total_seconds())
@@ -187,7 +187,8 @@ class SqliteQueue:
         with suppress(NotFoundError), self._pool.connection() as connection:
             found = connection.execute("SELECT job_id FROM owner").fetchone()
             job_id = found[0] if found is not None else ""
-        controller = self._claim.holder()
+        controller, job_of_controller = self._claim.holder()
+        job_id = job_id or job_of_controller
         return QueueOwner(job_id=job_id, controller=controller) if job_id or controller else None
 
     def claim(self) -> None:

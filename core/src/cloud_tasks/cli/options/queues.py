@@ -10,13 +10,13 @@ import attrs
 import click
 
 from cloud_tasks.cli.options.database import database_of
-from cloud_tasks.config import JobConfig
-from cloud_tasks.controller import open_queue
+from cloud_tasks.config import JobConfig, Layer
+from cloud_tasks.controller import base_name, check_place, open_queue, recorded_job
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import Depth, OwnedQueue, Queue
-from cloud_tasks.store import writer_of
+from cloud_tasks.store import JobRecord, writer_of
 
-__all__ = ["NamedQueue", "choice_options", "chosen_queues", "depth_of", "users_of"]
+__all__ = ["JobQueues", "NamedQueue", "choice_options", "depth_of", "job_of", "job_queues", "queue_text", "users_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -40,22 +40,66 @@ def choice_options(function: _F) -> _F:
     return click.option("--task-queue-only", is_flag=True, help="Skip the event queue.")(function)
 
 
-def _queue_name(config: JobConfig) -> str:
-    """Return the name of the task queue. Raises `InputError` where neither a queue nor a job is given."""
-    name = config.run.queue_name or config.run.job_id
-    if not name:
-        raise InputError("no queue given", hint="add --job-id, --queue-name or --config")
-    return name
+@attrs.frozen(kw_only=True)
+class JobQueues:
+    """The queues that a command applies to."""
+
+    chosen: tuple[NamedQueue, ...]
+    job: JobRecord | None
+    """The job whose database names them; None if the user named them."""
 
 
-def chosen_queues(config: JobConfig, *, tasks_only: bool = False, events_only: bool = False) -> tuple[NamedQueue, ...]:
-    """Return the queues that a command applies to; both where neither option is given."""
+def job_queues(config: JobConfig, *, tasks_only: bool = False, events_only: bool = False) -> JobQueues:
+    """Return the queues of a job, by its database, or those of a full name; both where neither option is given.
+
+    ``--queue-name`` is a full name, unless it is what the names of the job's queues start with, as in a file.
+
+    Raises:
+        InputError: Neither the database nor an option names the queues.
+        PlaceError: The configuration file has another start of the names than the database.
+    """
     if tasks_only and events_only:
         raise InputError("--task-queue-only and --event-queue-only exclude each other", hint="give one of them")
-    name, job_id = _queue_name(config), config.run.job_id or ""
+    job = job_of(config)
+    given, job_id = config.run.queue_name, config.run.job_id or ""
+    origin = config.origins.get("run.queue_name")
+    is_full_name = origin is not None and origin.layer is Layer.COMMAND_LINE
+    if job is not None and given is not None:
+        if not is_full_name:
+            check_place(job, {"queue_name": given}, where=str(database_of(config)))
+        elif given not in (base_name(job), job.queue_name):
+            job = None
+    name = job.queue_name if job is not None else given if is_full_name else None
+    if name is None:
+        raise _unnamed(config)
     tasks = NamedQueue(kind="task", name=name, job_id=job_id)
-    events = NamedQueue(kind="event", name=f"{name}-events", job_id=job_id)
-    return (tasks,) if tasks_only else (events,) if events_only else (tasks, events)
+    events_name = f"{name}-events" if job is None else job.event_queue_name
+    events = NamedQueue(kind="event", name=events_name, job_id=job_id)
+    return JobQueues(chosen=(tasks,) if tasks_only else (events,) if events_only else (tasks, events), job=job)
+
+
+def queue_text(task_queue: str, event_queue: str) -> str:
+    """Return what a worker that is started by hand needs: the task queue, and an event queue of another number."""
+    return task_queue if event_queue == f"{task_queue}-events" else f"{task_queue}, with event queue {event_queue}"
+
+
+def job_of(config: JobConfig) -> JobRecord | None:
+    """Return the job of the configuration in its database; None if there is none."""
+    if not (config.run.job_id or config.run.db_file):
+        return None
+    return recorded_job(database_of(config), config.run.job_id)
+
+
+def _unnamed(config: JobConfig) -> InputError:
+    if not (config.run.job_id or config.run.db_file):
+        return InputError("no queue given", hint="add --job-id, --queue-name or --config")
+    path = database_of(config)
+    problem = "cannot be read" if path.exists() else "was not found"
+    return InputError(
+        f"the job database, which names the queues, {problem}",
+        where=str(path),
+        hint="check --db-file, or give the full name with --queue-name",
+    )
 
 
 def depth_of(queue: Queue) -> Depth | None:
@@ -70,6 +114,6 @@ def users_of(queue: Queue, config: JobConfig) -> str:
     """Return the controller that uses a queue, as far as the queue or the job database shows; empty if none does."""
     owner = queue.owner() if isinstance(queue, OwnedQueue) else None
     if owner is not None and owner.controller:
-        return f"the controller of job {owner.job_id} ({owner.controller})"
+        return f"the controller of job {owner.job_id or config.run.job_id} ({owner.controller})"
     pid = writer_of(database_of(config)) if config.run.job_id else None
     return "" if pid is None else f"the controller of job {config.run.job_id} (PID {pid})"

@@ -31,16 +31,27 @@ class LaunchRequestBuilder:
 
     Args:
         script: The user's startup script.
+        event_queue_name: None for the name of the task queue with ``-events``.
         earlier_attempts: Attempt numbers used by earlier passes, which do not count against the limit.
     """
 
     def __init__(
-        self, config: JobConfig, script: str, *, job_id: str, queue_name: str, run_id: str, earlier_attempts: int
+        self,
+        config: JobConfig,
+        script: str,
+        *,
+        job_id: str,
+        queue_name: str,
+        event_queue_name: str | None = None,
+        run_id: str,
+        earlier_attempts: int,
     ) -> None:
         self._config = config
         self._script = script
         self._job_id = job_id
         self._queue_name = queue_name
+        # Workers derive the name unless it differs.
+        self._event_queue_name = None if event_queue_name == f"{queue_name}-events" else event_queue_name
         self._run_id = run_id
         self._earlier_attempts = earlier_attempts
         self._secrets = delivered_secrets(config)
@@ -103,6 +114,7 @@ class LaunchRequestBuilder:
             "JOB_ID": self._job_id,
             "RUN_ID": self._run_id,
             "QUEUE_NAME": self._queue_name,
+            "EVENT_LOG_QUEUE_NAME": self._event_queue_name,
             "EXACTLY_ONCE_QUEUE": run.exactly_once_queue,
             "EVENT_LOG_TO_QUEUE": True,
             "EVENT_LOG_TO_FILE": False,

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
+import structlog
 
 import cloud_tasks
 from cloud_tasks.builtin import check_length, open_task_source
@@ -28,8 +29,9 @@ from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.failed_run import read_known_runs
 from cloud_tasks.controller.launch.labels import belongs_to_other_run, describe_owner, owner_label
 from cloud_tasks.controller.launch.terminate import remaining_instances
-from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
-from cloud_tasks.controller.setup.place import check_recorded_place, place_of
+from cloud_tasks.controller.setup.open_backends import open_compute, open_named_queue, open_queue
+from cloud_tasks.controller.setup.place import check_recorded_place, has_queues_elsewhere, place_of
+from cloud_tasks.controller.setup.queue_names import base_name, delete_former_queues, first_queue_name
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, StoreError
 from cloud_tasks.escape import without_credentials
@@ -39,7 +41,9 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.sanitize import clean_text
 from cloud_tasks.store import JobRecord, Store, iterate_tasks, writer_of
 
-__all__ = ["JobInput", "JobResources", "JobSetup", "records_instances"]
+__all__ = ["JobInput", "JobResources", "JobSetup", "recorded_job", "records_instances"]
+
+log = structlog.get_logger()
 
 _SCRATCH = ".cloud-tasks-load-"
 """Start of the names of folders in which databases are loaded."""
@@ -78,13 +82,21 @@ class JobSetup:
 
     Args:
         starts_instances: Whether instances may exist that no database records; False for tasks that are only queued.
+        resume: Whether the job in the database is resumed.
     """
 
-    def __init__(self, registry: Registry, config: JobConfig, given: JobInput, *, starts_instances: bool) -> None:
+    def __init__(
+        self, registry: Registry, config: JobConfig, given: JobInput, *, starts_instances: bool, resume: bool = False
+    ) -> None:
         if not config.run.job_id:
             raise InputError("no job given", hint="add --job-id or --config")
         self.job_id: str = config.run.job_id
-        self.queue_name: str = config.run.queue_name or self.job_id
+        self._run_id = secrets.token_hex(8)
+        recorded = recorded_job(given.db_file, self.job_id) if resume else None
+        first = first_queue_name(config.run.queue_name or self.job_id, self._run_id)
+        self.queue_name: str = first if recorded is None else recorded.queue_name
+        """Full name of the task queue; `resume` may change it, and the next."""
+        self.event_queue_name: str = f"{first}-events" if recorded is None else recorded.event_queue_name
         self._registry = registry
         self._config = config
         self._given = given
@@ -94,7 +106,7 @@ class JobSetup:
         self._scratch = contextlib.ExitStack()
         self._loaded: Store | None = None
         self._compute: Compute | None = None
-        self._queues: tuple[Queue, Queue] | None = None
+        self._claimed: set[str] = set()
 
     def __enter__(self) -> JobSetup:
         return self
@@ -173,7 +185,7 @@ class JobSetup:
             self._command.check(self._command.values(task.task_id, task.data))
 
     def obstacles(self) -> tuple[str, ...]:
-        """Describe what `create` would overwrite: a database, messages in the queues, instances.
+        """Describe what `create` would overwrite: a database, messages in its queues, instances.
 
         Raises:
             InputError: The earlier job has instances in another place, where `create` would not terminate them.
@@ -181,12 +193,15 @@ class JobSetup:
         if records_instances(self._given.db_file):
             check_recorded_place(self._given.db_file, self._config)
         found = [_describe(self._given.db_file)] if self._given.db_file.exists() else []
-        for kind, queue in zip(("task", "event"), self._open_queues(), strict=True):
+        earlier = recorded_job(self._given.db_file, self.job_id)
+        if earlier is not None and self._is_elsewhere(earlier):
+            earlier = None
+        for kind, queue in zip(("task", "event"), () if earlier is None else self._open_queues(earlier), strict=False):
             with contextlib.suppress(NotFoundError):
                 depth = queue.depth()
                 held = (depth.visible or 0) + (depth.in_flight or 0)
                 if held:
-                    found.append(f"the {kind} queue{self._of_other_job(queue)} with {_count(held, 'message')}")
+                    found.append(f"the {kind} queue with {_count(held, 'message')}")
         if self._may_have_instances():
             running = [i for i in remaining_instances(self.compute, self.job_id) if i.is_alive]
             self._check_owner(running)
@@ -206,18 +221,20 @@ class JobSetup:
                 )
 
     def create(self) -> JobResources:
-        """Publish the loaded database, and create new queues. Call after `load`.
+        """Publish the loaded database, create its queues, and delete those of the earlier job. Call after `load`.
 
         Raises:
             StoreError: Another process uses the existing database; nothing was removed.
         """
         assert self._loaded is not None
-        store, (tasks, events) = self._loaded, self._open_queues()
-        _claim(tasks)
+        store = self._loaded
+        tasks, events = self._open_claimed(store.job)
+        self._note_former_queues(store)
         compute = self.compute if self._may_have_instances() else None
         store.note_earlier_runs(read_known_runs(self._given.db_file))
         create_resources(store, self._given.db_file, job_id=self.job_id, compute=compute, tasks=tasks, events=events)
         self._scratch.close()
+        self.delete_former_queues(store)
         return JobResources(store=store, tasks=tasks, events=events)
 
     def resume(self) -> JobResources:
@@ -232,23 +249,29 @@ class JobSetup:
             raise InputError(
                 f"job database {path} not found", hint="check --db-file, or start the job without --continue"
             )
-        tasks, events = self._open_queues()
         try:
             store = self._stack.enter_context(wait_for_store(lambda: Store.open(path, job_id=self.job_id)))
         except StoreError as error:
             if writer_of(path) is not None:
                 raise
             raise InputError(error.message, hint=error.hint) from error
-        _claim(tasks)
-        wait_for_store(lambda: resume_resources(store, tasks=tasks, events=events))
+        tasks, events = wait_for_store(lambda: resume_resources(store, self._open_claimed))
+        if store.job.queue_name != self.queue_name:
+            log.info(f"The task queue {self.queue_name} does not exist; the new one is {store.job.queue_name}")
+        self.queue_name, self.event_queue_name = store.job.queue_name, store.job.event_queue_name
+        self.delete_former_queues(store)
         return JobResources(store=store, tasks=tasks, events=events)
+
+    def delete_former_queues(self, store: Store, *, is_last: bool = False) -> None:
+        """Delete the queues that the job's replaced (`queue_names.delete_former_queues`)."""
+        delete_former_queues(store, lambda name: open_named_queue(self._config, self.job_id, name), is_last=is_last)
 
     def _record(self, spec: str) -> JobRecord:
         backends = self._config.backends
         return JobRecord(
             job_id=self.job_id,
             queue_name=self.queue_name,
-            run_id=secrets.token_hex(8),
+            run_id=self._run_id,
             created_at=datetime.now(UTC),
             provider=self._config.provider or "",
             queue=self._config.queue,
@@ -260,28 +283,51 @@ class JobSetup:
             config=self._config.as_dict(),
         )
 
-    def _open_queues(self) -> tuple[Queue, Queue]:
-        """Return the task queue and the event queue; they need not exist yet."""
-        if self._queues is None:
-            tasks = open_queue(self._config, self.job_id, self.queue_name)
-            events = open_queue(self._config, self.job_id, f"{self.queue_name}-events", for_events=True)
-            self._queues = self._stack.enter_context(tasks), self._stack.enter_context(events)
-        return self._queues
+    def _is_elsewhere(self, earlier: JobRecord) -> bool:
+        """Return whether the queues of an earlier run are in another place. Call after `load`."""
+        assert self._loaded is not None
+        return has_queues_elsewhere(earlier, self._loaded.job.place)
 
-    def _of_other_job(self, queue: Queue) -> str:
-        owner = queue.owner() if isinstance(queue, OwnedQueue) else None
-        is_other = owner is not None and owner.job_id and owner.job_id != self.job_id
-        return f" of job {owner.job_id}" if owner is not None and is_other else ""
+    def _note_former_queues(self, store: Store) -> None:
+        """Record the queues of the job that the loaded database replaces, to be deleted."""
+        earlier = recorded_job(self._given.db_file, self.job_id)
+        if earlier is None:
+            return
+        names = dict.fromkeys((*earlier.former_queues, earlier.queue_name, earlier.event_queue_name))
+        if self._is_elsewhere(earlier):
+            log.warning(
+                f"The queues of the earlier run ({', '.join(names)}) are in another place and stay there; delete them "
+                f"with the configuration of that run and `cloud-tasks delete-queue --queue-name {earlier.queue_name}`"
+            )
+        else:
+            store.update_job(attrs.evolve(store.job, former_queues=tuple(names)))
+
+    def _open_queues(self, job: JobRecord) -> tuple[Queue, Queue]:
+        """Return the task queue and the event queue; they need not exist yet."""
+        tasks = open_queue(self._config, self.job_id, job.queue_name)
+        events = open_queue(self._config, self.job_id, job.event_queue_name, for_events=True)
+        return self._stack.enter_context(tasks), self._stack.enter_context(events)
+
+    def _open_claimed(self, job: JobRecord) -> tuple[Queue, Queue]:
+        """Open the queues, and claim them and their base for this process, where the backend supports it.
+
+        Raises:
+            ProviderError: Another controller uses the queue, or is at work for this job with another database.
+        """
+        tasks, events = self._open_queues(job)
+        if isinstance(tasks, OwnedQueue):
+            base = base_name(job)
+            if base not in self._claimed | {job.queue_name}:
+                of_base = self._stack.enter_context(open_queue(self._config, self.job_id, base))
+                assert isinstance(of_base, OwnedQueue)
+                of_base.claim()
+            tasks.claim()
+            self._claimed |= {base, job.queue_name}
+        return tasks, events
 
     def _may_have_instances(self) -> bool:
         """Return whether to list instances; loading a queue needs no permission for that."""
         return self._starts_instances or records_instances(self._given.db_file)
-
-
-def _claim(tasks: Queue) -> None:
-    """Claim the job's queues for this process. Raises `ProviderError` while another controller uses them."""
-    if isinstance(tasks, OwnedQueue):
-        tasks.claim()
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -301,6 +347,15 @@ def _describe(database: Path) -> str:
         return error.message
     finished = f"{summary.finished_tasks:,} of {_count(summary.total, 'task')} finished"
     return f"job {summary.job.job_id} ({database}): {finished}"
+
+
+def recorded_job(database: Path, job_id: str | None) -> JobRecord | None:
+    """Return the job in a database; None if it cannot be read, or has another one."""
+    try:
+        with Store.open(database, job_id=job_id, read_only=True) as store:
+            return store.job
+    except StoreError:
+        return None
 
 
 def records_instances(database: Path) -> bool:

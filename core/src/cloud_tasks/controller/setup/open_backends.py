@@ -17,7 +17,7 @@ import structlog
 from cloud_tasks.config import JobConfig
 from cloud_tasks.plugin import Compute, ComputeContext, Pricing, PricingContext, Queue, QueueContext
 
-__all__ = ["cache_dir", "open_compute", "open_pricing", "open_queue", "open_regions"]
+__all__ = ["cache_dir", "open_compute", "open_named_queue", "open_pricing", "open_queue", "open_regions"]
 
 log = structlog.get_logger()
 
@@ -114,3 +114,8 @@ def open_queue(config: JobConfig, job_id: str, name: str, *, for_events: bool = 
         for_events=for_events,
     )
     return backend.open(config.settings_for("queue", config.queue), context)
+
+
+def open_named_queue(config: JobConfig, job_id: str, name: str) -> AbstractContextManager[Queue]:
+    """Open the queue of a full name, whose kind its end shows."""
+    return open_queue(config, job_id, name, for_events=name.endswith("-events"))

@@ -24,7 +24,7 @@ from cloud_tasks.escape import without_credentials
 from cloud_tasks.plugin import LocationContext, setting_info
 from cloud_tasks.store import JobRecord, Store
 
-__all__ = ["check_place", "check_recorded_place", "place_of"]
+__all__ = ["check_place", "check_recorded_place", "has_queues_elsewhere", "place_of"]
 
 log = structlog.get_logger()
 
@@ -104,6 +104,9 @@ def check_place(record: JobRecord, now: Mapping[str, str], *, where: str) -> Non
     # A job of an older database has no place but its backends.
     known = {"queue": record.queue, "compute": record.compute, "queue_name": record.queue_name, **record.place}
     for key, value in known.items():
+        if key == "queue_name" and now.get(key) == record.queue_name:
+            # The full name, as it is shown, in place of its base.
+            continue
         if key in now and now[key] != value and (value or key in record.place):
             raise PlaceError(
                 f"{key}: the job was started with {_shown(value)}, and now has {_shown(now[key])}; its queues and "
@@ -111,6 +114,13 @@ def check_place(record: JobRecord, now: Mapping[str, str], *, where: str) -> Non
                 where=where,
                 hint="use the recorded value, or another job id for a new job",
             )
+
+
+def has_queues_elsewhere(record: JobRecord, now: Mapping[str, str]) -> bool:
+    """Return whether the queues of a job are in another place than this one."""
+    known = {"queue": record.queue, **record.place}
+    relevant = [key for key in known if key == "queue" or key.startswith((f"{record.queue}.", "queue "))]
+    return any(key in now and now[key] != known[key] for key in relevant if known[key] or key in record.place)
 
 
 def _shown(value: str) -> str:

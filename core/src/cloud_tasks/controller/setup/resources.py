@@ -4,8 +4,8 @@ Invariants, each with a test:
 
 1. The database is published before anything of the earlier job is deleted: killed at any step, either the earlier job
    is intact, with its queues, or the new one is, and ``--continue`` resumes it.
-2. No message of the earlier job reaches the new one: until both queues are new its state is ``LOADING``, and a job in
-   this state is resumed by creating its queues again.
+2. No message of the earlier job reaches the new one: its queues have names of their own (`queue_names`).
+3. A queue that is missing when a job is resumed was deleted, and gets a new name, unless instances know the old one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 import structlog
 
 from cloud_tasks.controller.launch.terminate import own_instances, terminate_instances
+from cloud_tasks.controller.setup.queue_names import may_rename_queues, with_new_names
 from cloud_tasks.plugin import Compute, Queue
-from cloud_tasks.store import JobState, Store
+from cloud_tasks.store import JobRecord, JobState, Store
 
 __all__ = ["create_resources", "resume_resources"]
 
@@ -55,20 +56,30 @@ def create_resources(
         _terminate_instances(compute, job_id, loaded.known_runs(), clock=clock, sleep=sleep)
     if (kept := loaded.publish(path)) is not None:
         log.info(f"The earlier database was kept as {kept}")
-    _recreate_queues(loaded, tasks=tasks, events=events)
+    events.create()
+    tasks.create()
+    loaded.set_state(JobState.RUNNING, datetime.now(UTC))
 
 
-def resume_resources(store: Store, *, tasks: Queue, events: Queue) -> None:
-    """Complete an interrupted setup; otherwise create missing queues, and make the tasks that they held pending."""
-    if store.job.state is JobState.LOADING:
-        store.reset_for_requeue()
-        _recreate_queues(store, tasks=tasks, events=events)
-        return
+def resume_resources(store: Store, open_queues: Callable[[JobRecord], tuple[Queue, Queue]]) -> tuple[Queue, Queue]:
+    """Create missing queues, and make the tasks that they held pending; return the task queue and the event queue.
+
+    Args:
+        open_queues: Open the queues that a record of the job names.
+    """
+    tasks, events = open_queues(store.job)
+    has_tasks, has_events = tasks.exists(), events.exists()
+    if not (has_tasks and has_events) and may_rename_queues(store):
+        store.update_job(with_new_names(store.job, tasks=not has_tasks, events=not has_events))
+        tasks, events = open_queues(store.job)
     events.create()
     # Tasks become pending before the queue exists: killed in between, the next resume finds no queue either.
-    if store.withdrawn() or not tasks.exists():
+    if store.withdrawn() or not has_tasks:
         store.reset_for_requeue()
         tasks.create()
+    if store.job.state is JobState.LOADING:
+        store.set_state(JobState.RUNNING, datetime.now(UTC))
+    return tasks, events
 
 
 def _terminate_instances(
@@ -90,14 +101,6 @@ def _terminate_instances(
     )
     if ended:
         log.info(f"Terminated {_count(len(ended))} of an earlier run")
-
-
-def _recreate_queues(store: Store, *, tasks: Queue, events: Queue) -> None:
-    tasks.delete()
-    events.delete()
-    events.create()
-    tasks.create()
-    store.set_state(JobState.RUNNING, datetime.now(UTC))
 
 
 def _count(instances: int) -> str:

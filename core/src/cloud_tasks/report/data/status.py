@@ -56,6 +56,8 @@ def status_dict(
     return {
         "job_id": summary.job.job_id,
         "run_id": summary.job.run_id,
+        "queue": summary.job.queue_name,
+        "event_queue": summary.job.event_queue_name,
         "state": summary.job.state.value if activity is None else activity.state.value,
         "since": None if activity is None or activity.since is None else activity.since.isoformat(),
         "controller_pid": None if activity is None else activity.pid,

@@ -178,7 +178,14 @@ ALTER TABLE instances ADD COLUMN started_at REAL;
 ALTER TABLE instances ADD COLUMN state_reason TEXT NOT NULL DEFAULT '';
 """
 
-_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+# event_queue_name: empty for the name of the task queue with "-events".
+# former_queues: `JobRecord.former_queues`, a JSON list.
+_VERSION_7 = """
+ALTER TABLE job ADD COLUMN event_queue_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE job ADD COLUMN former_queues TEXT NOT NULL DEFAULT '[]';
+"""
+
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7)
 """The script at index i migrates version i to version i + 1."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)

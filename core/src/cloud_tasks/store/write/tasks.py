@@ -64,6 +64,7 @@ _FAILED = (TaskStatus.FAILED, TaskStatus.TIMED_OUT, TaskStatus.EXITED)
 _LOST = OUTCOME_TO_CODE[AttemptOutcome.LOST]
 _FINAL_COUNTERS = tuple(f"status:{code}" for code in sorted(FINAL_CODES))
 _TEXTS = ("job_id", "queue_name", "run_id", "provider", "queue", "compute", "pricing", "task_source", "tool_version")
+_EVENT_QUEUE = "event_queue_name"
 
 
 def write_job(connection: sqlite3.Connection, job: JobRecord) -> None:
@@ -73,6 +74,8 @@ def write_job(connection: sqlite3.Connection, job: JobRecord) -> None:
     values["created_at"] = to_unix(job.created_at)
     values["config"] = json.dumps(dict(job.config))
     values["place"] = json.dumps(dict(job.place))
+    values[_EVENT_QUEUE] = job.event_queue_name
+    values["former_queues"] = json.dumps(job.former_queues)
     values["state"] = job.state.value
     values["finished_at"] = None if job.finished_at is None else to_unix(job.finished_at)
     connection.execute(
@@ -87,14 +90,27 @@ def read_job(connection: sqlite3.Connection) -> JobRecord | None:
     if row is None:
         return None
     values = dict(zip((column[0] for column in cursor.description), row, strict=True))
+    texts = {name: str(values[name]) for name in _TEXTS}
+    if values.get(_EVENT_QUEUE):
+        texts[_EVENT_QUEUE] = str(values[_EVENT_QUEUE])
     return JobRecord(
-        **{name: str(values[name]) for name in _TEXTS},
+        **texts,
+        former_queues=_decode_names(values.get("former_queues")),
         created_at=from_unix(values["created_at"]),
         config=decode_object(values["config"]),
         place={key: str(value) for key, value in decode_object(values.get("place") or "{}").items()},
         state=next((state for state in JobState if state.value == values["state"]), JobState.RUNNING),
         finished_at=from_unix_or_none(values["finished_at"]),
     )
+
+
+def _decode_names(text: Any) -> tuple[str, ...]:
+    """Return a list of names; empty if the value is no JSON list."""
+    try:
+        names = json.loads(text or "[]")
+    except (TypeError, ValueError):
+        return ()
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
 def read_pending(connection: sqlite3.Connection, first: int, limit: int) -> tuple[list[TaskMessage], int]:

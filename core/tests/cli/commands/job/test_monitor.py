@@ -30,7 +30,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryCommands:
 
 def report(commands: MemoryCommands, *events: Event) -> None:
     """Send events as workers do."""
-    commands.queue("job-events").send([encode_events(events)])
+    commands.job_queue("event").send([encode_events(events)])
 
 
 def monitor(commands: MemoryCommands, *arguments: str) -> Answer:
@@ -55,8 +55,8 @@ def test_monitor_exits_with_the_report_when_all_tasks_are_finished(commands: Mem
 def test_monitor_keeps_the_queues(commands: MemoryCommands) -> None:
     report(commands, completed("a"), completed("b"))
     monitor(commands)
-    assert commands.queue("job").exists()
-    assert commands.queue("job-events").depth().visible == 0
+    assert commands.job_queue().exists()
+    assert commands.job_queue("event").depth().visible == 0
 
 
 def test_monitor_of_a_finished_job_exits_at_once(commands: MemoryCommands) -> None:
@@ -87,7 +87,7 @@ def test_monitor_is_accepted_by_its_older_name(commands: MemoryCommands) -> None
 @pytest.mark.parametrize(
     ("prepare", "reason"),
     [
-        ("delete-queue", 'event queue "job-events" not found'),
+        ("delete-queue", '-1-events" not found'),
         ("remove the database", " not found"),
     ],
 )
@@ -107,7 +107,9 @@ def test_monitor_loses_nothing_when_interrupted(shell: CommandLine, options: tup
     (shell.folder / "tasks.json").write_text(json.dumps([{"id": name, "data": {}} for name in ("a", "b")]))
     assert shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json").code == 0
     backend = Registry().queue("local")
-    context = QueueContext(job_id="job", name="job-events", lease=backend.traits.max_lease)
+    with Store.open(shell.folder / "job.db", read_only=True) as store:
+        name = store.job.event_queue_name
+    context = QueueContext(job_id="job", name=name, lease=backend.traits.max_lease)
     events = [completed("a"), completed("b")] if options else [completed("a")]
     with backend.open(backend.settings(state_dir=shell.folder / ".cloud-tasks"), context) as queue:
         queue.send([encode_events(events)])
@@ -130,7 +132,9 @@ def test_monitor_shows_the_live_view_on_a_terminal(shell: CommandLine) -> None:
     (shell.folder / "tasks.json").write_text(json.dumps([{"id": name, "data": {}} for name in ("a", "b")]))
     assert shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json").code == 0
     backend = Registry().queue("local")
-    context = QueueContext(job_id="job", name="job-events", lease=backend.traits.max_lease)
+    with Store.open(shell.folder / "job.db", read_only=True) as store:
+        name = store.job.event_queue_name
+    context = QueueContext(job_id="job", name=name, lease=backend.traits.max_lease)
     with (
         backend.open(backend.settings(state_dir=shell.folder / ".cloud-tasks"), context) as queue,
         Screen(shell.folder, "monitor", "-c", "config.yml") as screen,

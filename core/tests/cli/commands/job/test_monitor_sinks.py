@@ -48,7 +48,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryCommands:
 
 def test_monitor_feeds_every_event_sink_and_reports_the_end(commands: MemoryCommands, tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text("event_sinks: [sqlite, pager]\nrun: {scaling_check_interval: 0.05}\n")
-    commands.queue("job-events").send([encode_events([completed("a"), failed("b")])])
+    commands.job_queue("event").send([encode_events([completed("a"), failed("b")])])
     pager = Pager()
     backend = EventSinkBackend(name="pager", summary="Pager", open=lambda *_: nullcontext(pager))
     hook = hookimpl(lambda: (backend,))

@@ -37,8 +37,9 @@ def fill(commands: MemoryCommands, *, tasks: int = 3, events: int = 1) -> None:
         queue.send([json.dumps({"task_id": f"t{number}"}).encode() for number in range(count)])
 
 
-def depths(commands: MemoryCommands) -> list[int | None]:
-    rows = commands.call("show-queue", "--job-id", "job", "--json").data
+def depths(commands: MemoryCommands, option: str = "--job-id") -> list[int | None]:
+    """Return the number of messages in each queue of the job; with ``--queue-name``, in the queues ``job``."""
+    rows = commands.call("show-queue", option, "job", "--json").data
     return [row["visible"] for row in rows]
 
 
@@ -47,7 +48,7 @@ def depths(commands: MemoryCommands) -> list[int | None]:
 
 def test_show_queue_shows_both_queues(commands: MemoryCommands) -> None:
     fill(commands)
-    lines = commands.call("show-queue", "--job-id", "job").out.splitlines()
+    lines = commands.call("show-queue", "--queue-name", "job").out.splitlines()
     assert [line.split()[:5] for line in lines[2:]] == [
         ["job", "tasks", "yes", "3", "0"],
         ["job-events", "events", "yes", "1", "0"],
@@ -55,7 +56,7 @@ def test_show_queue_shows_both_queues(commands: MemoryCommands) -> None:
 
 
 def test_show_queue_shows_a_missing_queue(commands: MemoryCommands) -> None:
-    rows = commands.call("show-queue", "--job-id", "job", "--json").data
+    rows = commands.call("show-queue", "--queue-name", "job", "--json").data
     assert [(row["queue"], row["exists"], row["visible"]) for row in rows] == [
         ("job", False, None),
         ("job-events", False, None),
@@ -70,19 +71,19 @@ def test_show_queue_selects_one_queue(commands: MemoryCommands) -> None:
 
 def test_show_queue_shows_a_sample_that_stays_in_the_queue(commands: MemoryCommands) -> None:
     fill(commands, tasks=1, events=0)
-    tasks, events = commands.call("show-queue", "--job-id", "job", "--detail", "--json").data
+    tasks, events = commands.call("show-queue", "--queue-name", "job", "--detail", "--json").data
     assert (tasks["sample"], events["sample"]) == ({"task_id": "t0"}, None)
-    text = commands.call("show-queue", "--job-id", "job", "--detail").out
+    text = commands.call("show-queue", "--queue-name", "job", "--detail").out
     assert '"task_id": "t0"' in text
     assert "job-events: no sample message" in text
-    assert depths(commands) == [1, 0]
+    assert depths(commands, "--queue-name") == [1, 0]
 
 
 def test_show_queue_shows_a_sample_that_is_not_json_as_text(commands: MemoryCommands) -> None:
     queue = commands.queue("job")
     queue.create()
     queue.send([b"\xffhello"])
-    answer = commands.call("show-queue", "--job-id", "job", "--task-queue-only", "--detail", "--json")
+    answer = commands.call("show-queue", "--queue-name", "job", "--task-queue-only", "--detail", "--json")
     assert answer.data[0]["sample"] == "\N{REPLACEMENT CHARACTER}hello"
 
 
@@ -94,8 +95,8 @@ def test_show_queue_shows_a_sample_that_is_not_json_as_text(commands: MemoryComm
 )
 def test_purge_queue_removes_the_messages(commands: MemoryCommands, options: list[str], left: list[int]) -> None:
     fill(commands)
-    assert commands.call("purge-queue", "--job-id", "job", "--force", *options).code == 0
-    assert depths(commands) == left
+    assert commands.call("purge-queue", "--queue-name", "job", "--force", *options).code == 0
+    assert depths(commands, "--queue-name") == left
 
 
 @pytest.mark.parametrize(
@@ -103,13 +104,13 @@ def test_purge_queue_removes_the_messages(commands: MemoryCommands, options: lis
 )
 def test_delete_queue_removes_the_queue(commands: MemoryCommands, options: list[str], left: list[int | None]) -> None:
     fill(commands)
-    assert commands.call("delete-queue", "--job-id", "job", "-f", *options).code == 0
-    assert depths(commands) == left
+    assert commands.call("delete-queue", "--queue-name", "job", "-f", *options).code == 0
+    assert depths(commands, "--queue-name") == left
 
 
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
 def test_removal_of_a_missing_queue_is_no_error(commands: MemoryCommands, command: str) -> None:
-    answer = commands.call(command, "--job-id", "job", "--force")
+    answer = commands.call(command, "--queue-name", "job", "--force")
     assert answer.code == 0
     assert answer.out == "No task queue job found\nNo event queue job-events found\n"
 
@@ -117,20 +118,21 @@ def test_removal_of_a_missing_queue_is_no_error(commands: MemoryCommands, comman
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
 def test_removal_as_json(commands: MemoryCommands, command: str) -> None:
     commands.queue("job").create()
-    assert commands.call(command, "--job-id", "job", "--force", "--json").data == [
-        {"queue": "job", "kind": "tasks", "existed": True},
-        {"queue": "job-events", "kind": "events", "existed": False},
+    extra = {"new_queue": None} if command == "purge-queue" else {}
+    assert commands.call(command, "--queue-name", "job", "--force", "--json").data == [
+        {"queue": "job", "kind": "tasks", "existed": True, **extra},
+        {"queue": "job-events", "kind": "events", "existed": False, **extra},
     ]
 
 
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
 def test_removal_without_a_terminal_requires_force(commands: MemoryCommands, command: str) -> None:
     fill(commands)
-    error = commands.call(command, "--job-id", "job").error
+    error = commands.call(command, "--queue-name", "job").error
     assert isinstance(error, InputError)
     assert "3 messages" in str(error)
     assert "--force" in str(error)
-    assert depths(commands) == [3, 1]
+    assert depths(commands, "--queue-name") == [3, 1]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,9 @@ def test_removal_requires_the_exact_confirmation(
     with backend.open(backend.settings(state_dir=shell.folder / ".cloud-tasks"), context) as queue:
         queue.create()
         queue.send([b"{}"])
-        session = in_a_terminal(shell.folder, answer, command, "--config", "config.yml", "--task-queue-only")
+        session = in_a_terminal(
+            shell.folder, answer, command, "--config", "config.yml", "--queue-name", "job", "--task-queue-only"
+        )
         assert (session.code, said in session.err) == (code, True)
         assert queue.exists() == (command != "delete-queue" or code != 0)
         if queue.exists():
@@ -159,6 +163,11 @@ def test_removal_requires_the_exact_confirmation(
 
 
 # load-queue
+
+
+def name_of_queue() -> str:
+    with Store.open(Path("job.db"), read_only=True) as store:
+        return store.job.queue_name
 
 
 def load(commands: MemoryCommands, *arguments: str) -> str | None:
@@ -179,27 +188,44 @@ def test_load_queue_fills_database_and_queue_and_creates_the_event_queue(
 
 def test_load_queue_as_json(commands: MemoryCommands) -> None:
     loaded = commands.call("load-queue", "--job-id", "job", "--task-file", "tasks.json", "--json").data
-    assert loaded == {"job_id": "job", "queue": "job", "database": "job.db", "tasks": 7}
+    queue = name_of_queue()
+    assert loaded == {
+        "job_id": "job",
+        "queue": queue,
+        "event_queue": f"{queue}-events",
+        "database": "job.db",
+        "tasks": 7,
+    }
     assert commands.call("load-queue", "--job-id", "job", "--continue", "--json").data["counts"]["queued"] == 7
 
 
 def test_load_queue_counts_the_start_task_from_one(commands: MemoryCommands) -> None:
     assert load(commands, "--task-file", "tasks.json", "--start-task", "2", "--limit", "2") is None
-    bodies = [each.body for each in commands.queue("job").receive(10, wait=NO_WAIT)]
+    bodies = [each.body for each in commands.job_queue().receive(10, wait=NO_WAIT)]
     assert [decode_task_message(body).task_id for body in bodies] == ["t2", "t3"]
 
 
 def test_load_queue_dry_run_changes_nothing(commands: MemoryCommands, tmp_path: Path) -> None:
     assert load(commands, "--task-file", "tasks.json", "--dry-run") is None
     assert [path.name for path in tmp_path.iterdir()] == ["tasks.json"]
-    assert depths(commands) == [None, None]
+    assert commands.provider.queues.messages == {}
 
 
 def test_load_queue_dry_run_prints_its_result_as_json(commands: MemoryCommands) -> None:
-    facts = {"job_id": "job", "queue": "job", "database": "job.db", "tasks": 7}
     arguments = ("load-queue", "--job-id", "job", "--task-file", "tasks.json", "--json")
-    assert json.loads(commands.call(*arguments, "--dry-run").out) == {**facts, "dry_run": True, "obstacles": []}
-    assert json.loads(commands.call(*arguments).out) == facts
+    planned = json.loads(commands.call(*arguments, "--dry-run").out)
+    facts = json.loads(commands.call(*arguments).out)
+    # The name of the queue has the id of its run, which a dry run does not have.
+    assert {**planned, "queue": ""} == {
+        "job_id": "job",
+        "queue": "",
+        "event_queue": planned["queue"] + "-events",
+        "database": "job.db",
+        "tasks": 7,
+        "dry_run": True,
+        "obstacles": [],
+    }
+    assert facts["queue"] == name_of_queue()
     found = json.loads(commands.call(*arguments, "--dry-run").out)
     assert len(found["obstacles"]) == 2
     commands.call("delete-queue", "--job-id", "job", "--force")
@@ -212,7 +238,7 @@ def test_load_queue_of_an_invalid_file_changes_nothing(commands: MemoryCommands,
     (tmp_path / "tasks.json").write_text('[{"id": "a", "data": {}}, {"id": "a", "data": {}}]')
     assert "a" in (load(commands, "--task-file", "tasks.json", "--force") or "")
     assert [path.name for path in tmp_path.iterdir()] == ["tasks.json"]
-    assert depths(commands) == [3, 1]
+    assert depths(commands, "--queue-name") == [3, 1]
 
 
 def test_load_queue_overwrites_a_job_only_with_confirmation(commands: MemoryCommands) -> None:
@@ -240,12 +266,12 @@ def test_load_queue_continue_sends_purged_tasks_but_none_that_a_worker_or_event_
     commands: MemoryCommands,
 ) -> None:
     load(commands, "--task-file", "tasks.json")
-    queue = commands.queue("job")
+    queue = commands.job_queue()
     leased = queue.receive(10, wait=NO_WAIT)
     assert load(commands, "--continue") is None
     assert queue.depth().visible == 0
     queue.ack([delivery.lease_id for delivery in leased])
-    commands.queue("job-events").send([b"[]"])
+    commands.job_queue("event").send([b"[]"])
     assert load(commands, "--continue") is None
     assert depths(commands) == [0, 1]
     commands.call("purge-queue", "--job-id", "job", "--force")

@@ -14,9 +14,8 @@ from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.launch.terminate import note_zones
 from cloud_tasks.controller.setup.place import check_place
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
-from cloud_tasks.convert import encode_task_message
 from cloud_tasks.errors import LaunchRefusedError, PlaceError, ProviderError, StoreBusyError
-from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task, TaskMessage
+from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import JobRecord, Store
@@ -199,12 +198,7 @@ class Simulation:
         )
 
     def _leave_an_earlier_run(self) -> None:
-        """Create queues with messages, and an instance, of an earlier job of the same name."""
-        self._world.tasks.create()
-        self._world.events.create()
-        self._world.loop.run_for(self._scenario.faults.calls.queue_delay)
-        earlier = [TaskMessage(task_id=f"task-{n:07}", data={"earlier": n}) for n in range(self._scenario.tasks // 2)]
-        self._world.tasks.send([encode_task_message(message) for message in earlier])
+        """Create an instance of an earlier job of the same name. That job's queues have other names."""
         self._world.cloud.add_unmanaged(self._offers[0].offer)
         self._world.loop.run_for(self._scenario.faults.listing_lag)
 
@@ -357,7 +351,7 @@ class Simulation:
         tasks, events = (Pointed(each, self._points, lambda: None) for each in calls)
         while True:
             try:
-                resume_resources(store, tasks=cast(Queue, tasks), events=cast(Queue, events))
+                resume_resources(store, lambda job: (cast(Queue, tasks), cast(Queue, events)))
                 self.monitor.is_set_up = True
             except (ProviderError, StoreBusyError):
                 self._world.loop.run_for(timedelta(seconds=30))

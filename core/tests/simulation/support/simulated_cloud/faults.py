@@ -76,7 +76,7 @@ class Faults(CloudModel):
     interrupts: int = 0
     """Number of Ctrl-C interrupts, answered by terminate, leave or continue."""
     earlier_run: bool = False
-    """Whether an earlier run of the job left messages in the queues, and an instance."""
+    """Whether an earlier run of the job left an instance."""
     crashes: int = 0
     """Number of crashes of the controller, each followed by ``--continue``."""
 

@@ -22,7 +22,6 @@ from cloud_tasks.model import (
     EventType,
     LaunchRequest,
     Money,
-    TaskMessage,
     TaskStatus,
 )
 from cloud_tasks.store import InstanceRecord, Store, booked_since
@@ -221,11 +220,6 @@ class Monitor:
         if not self._committed.issuperset(ids):
             missing = min(set(ids) - self._committed)
             raise InvariantViolation(f"1: event {missing} was acked before it was committed")
-
-    def begun(self, message: TaskMessage) -> None:
-        """1: check that a started task is not one of an earlier job of the same name."""
-        if self.is_set_up and "earlier" in message.data:
-            raise InvariantViolation(f"1: {message.task_id} of an earlier run was started")
 
     def took_tasks(self, bodies: Sequence[bytes], failed: Collection[int]) -> None:
         """Note the tasks that the queue accepted."""

@@ -54,7 +54,6 @@ class SimulatedWorker:
         events: Event queue.
         on_sending: Called before each message to the event queue, with the events in it that were not sent before, the
             body, and the ids of all its events.
-        on_start: Called with each message whose task starts.
         power_off: Terminates the instance when the worker exits.
         skew: Difference of its clock from the true time.
     """
@@ -70,7 +69,6 @@ class SimulatedWorker:
         tasks: Queue,
         events: Queue,
         on_sending: Callable[[Sequence[Event], bytes, Sequence[str]], None],
-        on_start: Callable[[TaskMessage], None],
         power_off: Callable[[], None],
         skew: timedelta = timedelta(0),
     ) -> None:
@@ -82,7 +80,6 @@ class SimulatedWorker:
         self._tasks = tasks
         self._events = events
         self._on_sending = on_sending
-        self._on_start = on_start
         self._power_off = power_off
         self._skew = skew
         self._alive = False
@@ -202,7 +199,6 @@ class SimulatedWorker:
             event = self._event(EventType.TASK_DEAD, message, retry=False, cause="interrupted too often")
             self._conclude(delivery.lease_id, [event], None)
             return
-        self._on_start(message)
         self._running[delivery.lease_id] = message
         kind, slots = self._instance.offer.instance_type, self._instance.slots
         median = self._scenario.mean_task_time.total_seconds() * slowness(self._scenario, kind, slots)

@@ -188,7 +188,6 @@ class World:
             tasks=cast(Queue, tasks),
             events=cast(Queue, events),
             on_sending=self._sending,
-            on_start=self.monitor.begun,
             power_off=lambda: self.cloud.end(instance, EndCause.POWERED_OFF),
             skew=self._scenario.faults.clocks.of_worker(own),
         )

@@ -3,6 +3,12 @@
 SQS refuses the name of a deleted queue for a minute ("DeleteQueue", Amazon SQS API Reference), so each recreated queue
 has a new name. The generation is the minute of its creation, or the next number if that is taken: the newest is the
 highest, and two processes that create the queue at the same time create the same one.
+
+Invariants, each with a test:
+
+1. A name in SQS is valid ("Amazon SQS quotas", Developer Guide: 80 letters, digits, hyphens and underscores), for any
+   queue name.
+2. Two queue names never have one name in SQS, nor one list prefix.
 """
 
 from __future__ import annotations
@@ -12,11 +18,11 @@ from collections.abc import Iterable
 
 import attrs
 
-from cloud_tasks.errors import InputError
+from cloud_tasks.plugin.kit import safe_name
 
 __all__ = ["Generation", "generations", "list_prefix", "physical_name"]
 
-_NAME = re.compile(r"[A-Za-z0-9-]{1,40}")
+_MAX_LENGTH = 80
 _DIGITS = 8
 """Hexadecimal digits of the minutes since 1970."""
 _FIFO = ".fifo"
@@ -41,14 +47,9 @@ def is_fifo(url: str) -> bool:
 
 
 def list_prefix(prefix: str, name: str) -> str:
-    """Return the common prefix of the names of all generations of a queue.
-
-    Raises:
-        InputError: The name is not valid in SQS.
-    """
-    if not _NAME.fullmatch(name):
-        raise InputError(f'"{name}" is not a valid SQS queue name; use at most 40 letters, digits and hyphens')
-    return f"{prefix}{name}_"
+    """Return the common prefix of the names of all generations of a queue."""
+    longest = _MAX_LENGTH - len(prefix) - len("_") - _DIGITS - len(_FIFO)
+    return f"{prefix}{safe_name(name, allowed='A-Za-z0-9-', longest=longest)}_"
 
 
 def physical_name(prefix: str, name: str, number: int, *, fifo: bool) -> str:

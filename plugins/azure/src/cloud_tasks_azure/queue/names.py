@@ -2,7 +2,12 @@
 
 A storage queue name has 3 to 63 lower-case letters, digits and hyphens, without leading, trailing or consecutive
 hyphens ("Naming queues and metadata" in the Azure documentation). Other names are shortened and made unique by a hash.
-The queue's metadata contains the full name.
+The queue's metadata contains the full name. Service Bus queues have the same names.
+
+Invariants, each with a test:
+
+1. A name is valid for Azure, for any queue name.
+2. Two queue names never have one base name: a valid name with the form of a shortened one gets a hash as well.
 """
 
 from __future__ import annotations
@@ -19,16 +24,17 @@ NAME_KEY = "cloud_tasks_queue"
 _JOB_KEY = "cloud_tasks_job"
 _SUFFIX = 4
 """Maximum length of a generation suffix: ``-999``."""
-_HASH = 8
+_HASH = 16
+_SHORTENED = re.compile(rf"-[0-9a-f]{{{_HASH}}}\Z")
 
 
 def base_name(prefix: str, name: str) -> str:
     """Return the name of the first generation."""
     full_name = f"{prefix}{name}"
     valid = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9-]", "-", full_name.lower())).strip("-")
-    if valid == full_name and 3 <= len(valid) <= MAX_LENGTH - _SUFFIX:
+    if valid == full_name and 3 <= len(valid) <= MAX_LENGTH - _SUFFIX and not _SHORTENED.search(valid):
         return valid
-    digest = hashlib.sha256(full_name.encode()).hexdigest()[:_HASH]
+    digest = hashlib.sha256(full_name.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
     kept = valid[: MAX_LENGTH - _SUFFIX - _HASH - 1].rstrip("-")
     return f"{kept}-{digest}" if kept else f"q-{digest}"
 

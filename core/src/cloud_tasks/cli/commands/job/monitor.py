@@ -26,7 +26,7 @@ from cloud_tasks.cli.options.common import examples, json_option, output_option,
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job
-from cloud_tasks.cli.options.queues import chosen_queues
+from cloud_tasks.cli.options.queues import job_queues
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.live import LiveView
@@ -88,7 +88,7 @@ def monitor(registry: Registry) -> click.Command:
         if not database.exists():
             hint = "check --db-file, or load the tasks with `cloud-tasks load-queue`"
             raise InputError(f"job database {database} not found", hint=hint)
-        events = chosen_queues(config, events_only=True)[0]
+        events = job_queues(config, events_only=True).chosen[0]
         with (
             Store.open(database, job_id=config.run.job_id) as store,
             events.open(config) as queue,
@@ -99,7 +99,7 @@ def monitor(registry: Registry) -> click.Command:
                 raise InputError(f'event queue "{events.name}" not found', hint=hint)
             if store.job.state is JobState.LOADING:
                 raise InputError(
-                    "the setup of this job was interrupted; its queues may hold messages of an earlier job",
+                    "the setup of this job was interrupted",
                     where=str(database),
                     hint="complete it with `cloud-tasks load-queue --continue`",
                 )

@@ -24,6 +24,7 @@ from cloud_tasks.controller import (
     check_launch,
     check_max_runtime,
     explained_by_checks,
+    first_queue_name,
     rank_offers,
     require_offer,
 )
@@ -85,7 +86,8 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     job_id = config.run.job_id or ""
     with explained_by_checks(config):
         ranking = rank_offers(config, job_id)
-    launch = check_launch(config, ranking.offers, job_id=job_id, queue_name=config.run.queue_name or job_id)
+    name = first_queue_name(config.run.queue_name or job_id, "0" * 16)
+    launch = check_launch(config, ranking.offers, job_id=job_id, queue_name=name)
     problem = _check_account(config, launch)
     if warning := check_max_runtime(config, ranking.offers):
         echo(f"Warning: {warning}", err=True)

@@ -19,6 +19,7 @@ from cloud_tasks.cli.options.common import examples, force_option, job_input_opt
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job, next_commands
+from cloud_tasks.cli.options.queues import queue_text
 from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
@@ -240,7 +241,7 @@ def _describe(config: JobConfig, job: Job) -> None:
         region=run.region,
         zone=run.zone,
         job_id=job.job_id,
-        queue_name=job.queue_name,
+        queue_name=queue_text(job.queue_name, job.event_queue_name),
         constraints=config.constraints(),
         limits=config.limits(),
         scaling_check_interval=run.scaling_check_interval,

@@ -12,6 +12,7 @@ from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import command_line
+from cloud_tasks.cli.options.queues import queue_text
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.controller import check_recorded_place
@@ -65,6 +66,8 @@ def status(registry: Registry) -> click.Command:
             resume = command_line("run", config, options=("--continue",))
             echo(render_activity(activity, statistics.summary, resume=resume))
             echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost, price_per_hour=price))
+            job = statistics.summary.job
+            echo(f"  Queue: {queue_text(job.queue_name, job.event_queue_name)}")
             if waiting := render_pending(instances):
                 echo(f"  {waiting}")
 

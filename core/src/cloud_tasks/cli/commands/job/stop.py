@@ -17,14 +17,16 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.missing_record import note_missing_record
-from cloud_tasks.cli.options.queues import users_of
+from cloud_tasks.cli.options.queues import NamedQueue, job_queues, users_of
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import (
     check_recorded_place,
+    delete_former_queues,
     note_zones,
     open_compute,
+    open_named_queue,
     open_queue,
     owner_label,
     read_launches,
@@ -75,6 +77,8 @@ def stop(registry: Registry) -> click.Command:
 def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
     database = database_of(config)
     check_recorded_place(database, config)
+    # Without a name for the queue, nothing is changed.
+    tasks = job_queues(config, tasks_only=True).chosen[0] if values["purge_queue"] else None
     # With --json, standard output is JSON only.
     as_json: bool = values["as_json"]
     if not database.exists() and not values["force"]:
@@ -107,11 +111,12 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
         echo(f"{result} {job_id}", err=as_json)
         if not terminated:
             note_missing_record(config)
-        purged = values["purge_queue"] and _remove_queue(config, job_id)
-        if values["purge_queue"]:
+        purged = tasks is not None and _remove_queue(tasks, config)
+        records.delete_former_queues(config)
+        if tasks is not None:
             echo("Removed the queued tasks" if purged else "The job has no task queue", err=as_json)
         if as_json:
-            facts = {"job_id": job_id, "terminated": list(terminated), "queue_removed": bool(purged)}
+            facts = {"job_id": job_id, "terminated": list(terminated), "queue_removed": purged}
             echo(json.dumps(facts, indent=2))
         records.update(listed, started)
 
@@ -208,6 +213,14 @@ class _Records:
             hint = f"{self._problem.hint}; the database still shows the instances" if self._problem.hint else ""
             raise StoreError(self._problem.message, hint=hint) from self._problem
 
+    def delete_former_queues(self, config: JobConfig) -> None:
+        """Delete queues that the job's replaced, where the database can be updated."""
+        if self._store is not None:
+            with contextlib.suppress(StoreError):
+                delete_former_queues(
+                    self._store, lambda name: open_named_queue(config, self._job_id, name), is_last=True
+                )
+
 
 def _has_job(database: Path, job_id: str) -> bool:
     """Return whether a database that cannot be opened for writing is that of the job, as far as it can be read."""
@@ -229,12 +242,12 @@ def _record_terminated(store: Store) -> None:
             store.record_ended(record.instance_id, now, "job stopped", is_canceled=True)
 
 
-def _remove_queue(config: JobConfig, job_id: str) -> bool:
-    """Delete the task queue; return whether it existed. `run --continue` creates it again and sends unfinished tasks.
+def _remove_queue(tasks: NamedQueue, config: JobConfig) -> bool:
+    """Delete the task queue; return whether it existed. `run --continue` creates another and sends unfinished tasks.
 
     The event queue stays, since it may hold results that are not collected yet.
     """
-    with open_queue(config, job_id, config.run.queue_name or job_id) as queue:
+    with tasks.open(config) as queue:
         existed = queue.exists()
         queue.delete()
     return existed

@@ -20,6 +20,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, force_option, job_input_options, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.queues import queue_text
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
@@ -78,8 +79,9 @@ def load_queue(registry: Registry) -> click.Command:
             limit=values["limit"],
             allow_empty=values["allow_empty"],
         )
-        with JobSetup(app.registry, config, given, starts_instances=False) as setup:
-            (_continue if values["resume"] else _load)(setup, config, given.db_file, values)
+        resume = values["resume"]
+        with JobSetup(app.registry, config, given, starts_instances=False, resume=resume) as setup:
+            (_continue if resume else _load)(setup, config, given.db_file, values)
 
     return command
 
@@ -100,12 +102,19 @@ def _load(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[st
     resources = setup.create()
     _send(resources.store, resources.tasks, config)
     facts = _facts(setup, database, total)
-    text = f"Loaded {counted(total, 'task')} into queue {setup.queue_name}; database {database}"
+    queue = queue_text(setup.queue_name, setup.event_queue_name)
+    text = f"Loaded {counted(total, 'task')} into queue {queue}; database {database}"
     echo(json.dumps(facts, indent=2) if values["as_json"] else text)
 
 
 def _facts(setup: JobSetup, database: Path, total: int) -> dict[str, Any]:
-    return {"job_id": setup.job_id, "queue": setup.queue_name, "database": str(database), "tasks": total}
+    return {
+        "job_id": setup.job_id,
+        "queue": setup.queue_name,
+        "event_queue": setup.event_queue_name,
+        "database": str(database),
+        "tasks": total,
+    }
 
 
 def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[str, Any]) -> None:
@@ -119,6 +128,7 @@ def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mappin
     setup.check_resumable()
     resources = setup.resume()
     store = resources.store
+    log.info(f"Queue: {queue_text(setup.queue_name, setup.event_queue_name)}")
     if _are_missing(resources):
         store.reset_for_requeue()
     _send(store, resources.tasks, config)

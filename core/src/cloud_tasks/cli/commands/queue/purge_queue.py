@@ -5,13 +5,15 @@ Invariants, each with a test:
 1. Nothing is removed without the exact confirmation or ``--force``.
 2. The job database marks its tasks as not sent before they are removed: after a crash in between, ``--continue`` sends
    all of them.
+3. A purged queue of a job that nothing uses is replaced: another is created under the next name, then it is deleted.
+   After a crash in between, it is still recorded, and the next command deletes it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -21,13 +23,14 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, force_option, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
-from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of, users_of
+from cloud_tasks.cli.options.queues import JobQueues, NamedQueue, choice_options, depth_of, job_queues, users_of
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
+from cloud_tasks.controller import delete_former_queues, may_rename_queues, open_named_queue, with_new_names
 from cloud_tasks.errors import NotFoundError, StoreError
-from cloud_tasks.plugin import Depth, Queue
+from cloud_tasks.plugin import Depth
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 from cloud_tasks.store import Store
@@ -46,17 +49,19 @@ class _Removal:
     answer: str
     """First word of the confirmation; the queue's name follows."""
     done: str
-    act: Callable[[Queue], None]
+    keeps_queue: bool
+    """Whether the job has the queue afterwards, without messages."""
 
 
 _PURGE = _Removal(
     command="purge-queue",
-    summary="Remove all messages from a job's task queue and event queue; keep the queues.\n\nUnfinished tasks are "
-    "sent again by `load-queue --continue`, or after some minutes by a `run` in progress.",
+    summary="Remove all messages from a job's task queue and event queue.\n\nThe queues get new names, unless a `run` "
+    "is in progress or instances are left. Unfinished tasks are sent again by `load-queue --continue`, or after some "
+    "minutes by a `run` in progress.",
     consequence="remove {content} from {queue}",
     answer="EMPTY",
     done="Emptied",
-    act=lambda queue: queue.purge(),
+    keeps_queue=True,
 )
 _DELETE = _Removal(
     command="delete-queue",
@@ -64,7 +69,7 @@ _DELETE = _Removal(
     consequence="delete {queue} with {content}",
     answer="DELETE",
     done="Deleted",
-    act=lambda queue: queue.delete(),
+    keeps_queue=False,
 )
 
 
@@ -97,27 +102,45 @@ def _make(registry: Registry, removal: _Removal) -> click.Command:
     def command(app: AppContext, /, **values: Any) -> None:
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
+        queues = job_queues(config, tasks_only=values["task_queue_only"], events_only=values["event_queue_only"])
         found: list[dict[str, Any]] = []
-        for named in chosen_queues(
-            config, tasks_only=values["task_queue_only"], events_only=values["event_queue_only"]
-        ):
-            existed = _remove(named, config, removal, force=values["force"])
-            found.append({"queue": named.name, "kind": f"{named.kind}s", "existed": existed})
+        for named in queues.chosen:
+            removed = _remove(named, queues, config, removal, force=values["force"])
+            facts = {"queue": named.name, "kind": f"{named.kind}s", "existed": removed.existed}
+            found.append({**facts, "new_queue": removed.new_name} if removal.keeps_queue else facts)
             if not values["as_json"]:
-                shown = f"{named.kind} queue {named.name}"
-                echo(f"{removal.done} {shown}" if existed else f"No {shown} found")
+                echo(_described(named, removed, removal))
+        if queues.job is not None:
+            with _writable(config) as store:
+                if store is not None:
+                    _delete_former(store, config)
         if values["as_json"]:
             echo(json.dumps(found, indent=2))
 
     return command
 
 
-def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: bool) -> bool:
-    """Confirm and remove; return whether the queue existed."""
+@attrs.frozen(kw_only=True)
+class _Removed:
+    existed: bool
+    new_name: str | None = None
+    """Name of the queue that replaced it."""
+
+
+def _described(named: NamedQueue, removed: _Removed, removal: _Removal) -> str:
+    shown = f"{named.kind} queue {named.name}"
+    if not removed.existed:
+        return f"No {shown} found"
+    replaced = f"; the new one is {removed.new_name}" if removed.new_name else ""
+    return f"{removal.done} {shown}{replaced}"
+
+
+def _remove(named: NamedQueue, queues: JobQueues, config: JobConfig, removal: _Removal, *, force: bool) -> _Removed:
+    """Confirm and remove."""
     with named.open(config) as queue:
         depth = depth_of(queue)
         if depth is None:
-            return False
+            return _Removed(existed=False)
         users = users_of(queue, config)
         if users and force:
             echo(f"Warning: {named.kind} queue {named.name} is in use by {users}", err=True)
@@ -128,24 +151,49 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
             answer=f"{removal.answer} {named.name}",
             instead="show the messages with `cloud-tasks show-queue --detail`",
         )
-        if named.kind == "task" and named.job_id:
-            _record_removal(database_of(config), named.job_id)
-        try:
-            removal.act(queue)
-        except NotFoundError:
-            return False
-    return True
+        new_name = None
+        with _writable(config, warns=True) if queues.job is not None else contextlib.nullcontext() as store:
+            if store is not None and named.kind == "task":
+                store.withdraw()
+            try:
+                if store is not None and removal.keeps_queue and may_rename_queues(store):
+                    new_name = _replace(named, store, config)
+                elif removal.keeps_queue:
+                    queue.purge()
+                else:
+                    queue.delete()
+            except NotFoundError:
+                return _Removed(existed=False)
+    return _Removed(existed=True, new_name=new_name)
 
 
-def _record_removal(database: Path, job_id: str) -> None:
-    """Mark the tasks of the queue as not sent, where the job database exists and no controller has it open."""
-    if not database.exists():
-        return
+def _replace(named: NamedQueue, store: Store, config: JobConfig) -> str:
+    """Create the queue with the next name, then delete this one; return the name."""
+    is_task = named.kind == "task"
+    store.update_job(with_new_names(store.job, tasks=is_task, events=not is_task))
+    new = attrs.evolve(named, name=store.job.queue_name if is_task else store.job.event_queue_name)
+    with new.open(config) as queue:
+        queue.create()
+    _delete_former(store, config)
+    return new.name
+
+
+def _delete_former(store: Store, config: JobConfig) -> None:
+    delete_former_queues(store, lambda name: open_named_queue(config, store.job.job_id, name), is_last=True)
+
+
+@contextlib.contextmanager
+def _writable(config: JobConfig, *, warns: bool = False) -> Iterator[Store | None]:
+    """Open the job database; None where a controller has it open, or it cannot be written."""
     try:
-        with Store.open(database, job_id=job_id) as store:
-            store.withdraw()
+        store = Store.open(database_of(config), job_id=config.run.job_id)
     except StoreError as error:
-        echo(f"Warning: {error.message}; the database does not record that the queue was emptied", err=True)
+        if warns:
+            echo(f"Warning: {error.message}; the database does not record that the queue was emptied", err=True)
+        yield None
+        return
+    with store:
+        yield store
 
 
 def _messages(depth: Depth) -> str:

@@ -13,7 +13,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import echo_table
-from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
+from cloud_tasks.cli.options.queues import NamedQueue, choice_options, depth_of, job_queues
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.config import JobConfig
@@ -69,8 +69,8 @@ def show_queue(registry: Registry) -> click.Command:
         """Show the number of messages in a job's task queue and event queue."""
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
-        queues = chosen_queues(config, tasks_only=values["task_queue_only"], events_only=values["event_queue_only"])
-        contents = [_read(queue, config, sample=values["detail"]) for queue in queues]
+        queues = job_queues(config, tasks_only=values["task_queue_only"], events_only=values["event_queue_only"])
+        contents = [_read(queue, config, sample=values["detail"]) for queue in queues.chosen]
         if values["as_json"]:
             echo(json.dumps(_facts(contents, detail=values["detail"]), indent=2))
             return
