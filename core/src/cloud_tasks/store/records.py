@@ -47,6 +47,10 @@ class JobState(enum.Enum):
     """Every task is in a terminal state and every instance is terminated."""
 
 
+def _name_of_event_queue(job: JobRecord) -> str:
+    return f"{job.queue_name}-events"
+
+
 @attrs.frozen(kw_only=True)
 class JobRecord:
     """The identity of a job and the configuration of its latest run, without secrets."""
@@ -73,14 +77,10 @@ class JobRecord:
     state: JobState = JobState.LOADING
     finished_at: datetime | None = None
     """None unless ``state`` is ``FINISHED``."""
-    event_queue_name: str = attrs.field()
+    event_queue_name: str = attrs.Factory(_name_of_event_queue, takes_self=True)
     """Full name of its event queue."""
     former_queues: tuple[str, ...] = ()
     """Full names of queues that it or an earlier job replaced, and that may still exist."""
-
-    @event_queue_name.default
-    def _default_event_queue_name(self) -> str:
-        return f"{self.queue_name}-events"
 
 
 @attrs.frozen(kw_only=True)

@@ -53,7 +53,7 @@ def open_compute(settings, context):
 @contextmanager
 def open_queue(settings, context):
     with commands.provider.queue.open(settings, context) as queue:
-        yield Slow(queue) if context.name == "job-events" else queue
+        yield Slow(queue) if context.name.endswith("-events") else queue
 
 commands = MemoryCommands(compute={{"open": open_compute}}, queue={{"open": open_queue}})
 words = "run --provider memory --job-id job --command true --no-dump-tasks --max-instances 1".split()

@@ -1,4 +1,4 @@
-"""Launch requests: the maximum price of spot instances."""
+"""Launch requests: the maximum price of spot instances, and the names of the queues."""
 
 from __future__ import annotations
 
@@ -19,15 +19,30 @@ from cloud_tasks.selection import RankedOffer
 
 
 @functools.cache
-def builder() -> LaunchRequestBuilder:
+def builder(event_queue_name: str | None = None) -> LaunchRequestBuilder:
     registry = MemoryCommands().registry
     options: dict[str, Any] = {"provider": "memory"}
     config = load_config(registry, file=None, options=options, environ={})
-    return LaunchRequestBuilder(config, "true", job_id="job", queue_name="job", run_id="run", earlier_attempts=0)
+    return LaunchRequestBuilder(
+        config,
+        "true",
+        job_id="job",
+        queue_name="job",
+        event_queue_name=event_queue_name,
+        run_id="run",
+        earlier_attempts=0,
+    )
 
 
 def compose(*offers: RankedOffer) -> LaunchRequest:
     return builder().compose(offers[0], offers[1:], "token", None)
+
+
+def test_compose_names_the_event_queue_where_a_worker_cannot_derive_its_name() -> None:
+    for name, is_named in ((None, False), ("job-events", False), ("job-2-events", True)):
+        script = builder(name).compose(ranked(), (), "token", None).startup_script
+        assert "CLOUD_TASKS_QUEUE_NAME=job\n" in script
+        assert ("CLOUD_TASKS_EVENT_LOG_QUEUE_NAME=job-2-events\n" in script) is is_named
 
 
 def test_compose_limits_the_price_of_a_spot_instance_with_a_margin() -> None:

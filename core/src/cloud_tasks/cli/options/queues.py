@@ -61,7 +61,8 @@ def job_queues(config: JobConfig, *, tasks_only: bool = False, events_only: bool
     if tasks_only and events_only:
         raise InputError("--task-queue-only and --event-queue-only exclude each other", hint="give one of them")
     job = job_of(config)
-    given, job_id = config.run.queue_name, config.run.job_id or ""
+    given = config.run.queue_name
+    job_id = config.run.job_id or ("" if job is None else job.job_id)
     origin = config.origins.get("run.queue_name")
     is_full_name = origin is not None and origin.layer is Layer.COMMAND_LINE
     if job is not None and given is not None:

@@ -105,7 +105,7 @@ def read_job(connection: sqlite3.Connection) -> JobRecord | None:
 
 
 def _decode_names(text: Any) -> tuple[str, ...]:
-    """Return a list of names; empty if the value is no JSON list."""
+    """Return a list of names; empty if the value is not a JSON list."""
     try:
         names = json.loads(text or "[]")
     except (TypeError, ValueError):

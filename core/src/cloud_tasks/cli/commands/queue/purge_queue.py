@@ -156,7 +156,7 @@ def _remove(named: NamedQueue, queues: JobQueues, config: JobConfig, removal: _R
             if store is not None and named.kind == "task":
                 store.withdraw()
             try:
-                if store is not None and removal.keeps_queue and may_rename_queues(store):
+                if store is not None and removal.keeps_queue and _may_replace(named, store):
                     new_name = _replace(named, store, config)
                 elif removal.keeps_queue:
                     queue.purge()
@@ -165,6 +165,11 @@ def _remove(named: NamedQueue, queues: JobQueues, config: JobConfig, removal: _R
             except NotFoundError:
                 return _Removed(existed=False)
     return _Removed(existed=True, new_name=new_name)
+
+
+def _may_replace(named: NamedQueue, store: Store) -> bool:
+    is_current = named.name in (store.job.queue_name, store.job.event_queue_name)
+    return is_current and may_rename_queues(store)
 
 
 def _replace(named: NamedQueue, store: Store, config: JobConfig) -> str:
