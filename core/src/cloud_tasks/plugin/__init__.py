@@ -47,6 +47,7 @@ from cloud_tasks.plugin.protocols import (
     TaskSource,
 )
 from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
+from cloud_tasks.plugin.task_files import open_binary, open_text
 from cloud_tasks.setting_values import Seconds
 
 __all__ = [
@@ -92,6 +93,8 @@ __all__ = [
     "boot_script",
     "check_folder",
     "hookimpl",
+    "open_binary",
+    "open_text",
     "setting",
     "setting_info",
 ]
