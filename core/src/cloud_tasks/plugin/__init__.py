@@ -48,6 +48,7 @@ from cloud_tasks.plugin.protocols import (
     TaskSource,
 )
 from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
+from cloud_tasks.plugin.task_files import open_binary, open_text
 from cloud_tasks.setting_values import Seconds
 
 __all__ = [
@@ -93,6 +94,8 @@ __all__ = [
     "boot_script",
     "check_folder",
     "hookimpl",
+    "open_binary",
+    "open_text",
     "setting",
     "setting_info",
 ]

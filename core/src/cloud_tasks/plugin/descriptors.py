@@ -219,7 +219,7 @@ class TaskSourceContext:
     location: str
     """Text after the source's name: a path, a URL, ``module:function``."""
     base_dir: Path = attrs.field(factory=Path.cwd)
-    """Base of relative paths."""
+    """Base of relative paths: the folder of the configuration file that names the source, or the current one."""
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 from pathlib import Path
 
@@ -45,3 +46,12 @@ def test_settings_refuse_invalid_values() -> None:
         GridSettings(max_tasks=0)
     with pytest.raises(ValueError, match="empty"):
         DirectorySettings(pattern="")
+
+
+@pytest.mark.parametrize("is_url", [False, True])
+def test_grid_file_may_be_compressed_and_a_url(tmp_path: Path, is_url: bool) -> None:
+    (tmp_path / "g.toml.gz").write_bytes(gzip.compress(b"[parameters]\na = [1, 2]\n"))
+    location = f"file://{tmp_path}/g.toml.gz" if is_url else "g.toml.gz"
+    context = TaskSourceContext(location=location, base_dir=tmp_path)
+    with REGISTRY.task_source("toml-grid").open(GridSettings(), context) as source:
+        assert [task.data for task in source] == [{"a": 1}, {"a": 2}]

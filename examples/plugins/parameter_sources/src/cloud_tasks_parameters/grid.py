@@ -7,11 +7,11 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
-from pathlib import Path
 from typing import Any
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
+from cloud_tasks.plugin import TaskSourceContext, open_text
 from cloud_tasks_parameters.settings import GridSettings
 
 __all__ = ["GridSource"]
@@ -28,10 +28,10 @@ class GridSource:
         InputError: On opening: the file is missing, not valid TOML, or not a valid grid.
     """
 
-    def __init__(self, file: Path, settings: GridSettings) -> None:
-        self._where = str(file)
+    def __init__(self, context: TaskSourceContext, settings: GridSettings) -> None:
+        self._where = context.location
         self._prefix = settings.id_prefix
-        parameters = self._read(file)
+        parameters = self._read(context)
         self._names = tuple(parameters)
         self._values = tuple(self._values_of(name, given) for name, given in parameters.items())
         self._length = math.prod(len(values) for values in self._values)
@@ -57,12 +57,13 @@ class GridSource:
     def expected_length(self) -> int | None:
         return self._length
 
-    def _read(self, file: Path) -> Mapping[str, Any]:
+    def _read(self, context: TaskSourceContext) -> Mapping[str, Any]:
+        # A path, a URL or standard input, compressed or not; a problem is an InputError with the place.
+        with open_text(context, encoding="utf-8-sig") as file:
+            text = file.read()
         try:
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot read: {error.strerror}", where=self._where) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
             raise InputError(f"invalid TOML: {error}", where=self._where) from error
         parameters = content.pop("parameters", None)
         if content:

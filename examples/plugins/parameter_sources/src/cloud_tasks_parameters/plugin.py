@@ -35,7 +35,7 @@ def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
 def _open_grid(settings: GridSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
     from cloud_tasks_parameters.grid import GridSource
 
-    yield GridSource(_path(context), settings)
+    yield GridSource(context, settings)
 
 
 @contextmanager
