@@ -18,7 +18,7 @@ from memory_commands import Answer, MemoryCommands
 from store_facts import launch_request
 
 from cloud_tasks.controller.setup.queue_names import first_queue_name, with_new_names
-from cloud_tasks.errors import PlaceError, ProviderError
+from cloud_tasks.errors import InputError, PlaceError, ProviderError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.plugin import QueueContext
 from cloud_tasks.store import JobRecord, Store
@@ -233,6 +233,40 @@ def test_database_of_a_former_version_names_its_queues(world: World) -> None:
     assert world.call("purge-queue", *JOB, "--force").error is None
     assert world.existing == names_of(job_record())
     assert job_record().queue_name.endswith("-1")
+
+
+@pytest.mark.parametrize(
+    "words", [("show-queue",), ("purge-queue", "-f"), ("delete-queue", "-f"), ("stop", "--purge-queue")]
+)
+def test_commands_without_a_database_need_the_full_name(world: World, words: tuple[str, ...], tmp_path: Path) -> None:
+    world.call(*LOAD)
+    name, before = job_record().queue_name, world.existing
+    (tmp_path / "job.db").rename(tmp_path / "moved.db")
+    world.launch("token")
+    (tmp_path / "config.yml").write_text("run: {job_id: job, queue_name: job}\n")
+    for options in (JOB, ("--config", "config.yml")):
+        answer = world.call(*words, *options)
+        assert isinstance(answer.error, InputError)
+        assert str(answer.error) == (
+            "job.db: the job database, which names the queues, was not found; "
+            "check --db-file, or give the full name with --queue-name"
+        )
+    assert world.existing == before
+    assert len(world.call("list-running-instances", *JOB, "--json").data) == 1
+    assert world.call(*words, *JOB, "--queue-name", name).error is None
+
+
+def test_full_names_are_shown_where_workers_are_started(world: World) -> None:
+    loaded = world.call(*LOAD)
+    name = job_record().queue_name
+    assert f"Loaded 3 tasks into queue {name}; database job.db\n" in loaded.out
+    assert f"  Queue: {name}\n" in world.call("status", *JOB).out
+    world.call("purge-queue", *JOB, "--force", "--task-queue-only")
+    job = job_record()
+    assert f"  Queue: {job.queue_name}, with event queue {name}-events\n" in world.call("status", *JOB).out
+    facts = world.call("status", *JOB, "--json").data
+    assert (facts["queue"], facts["event_queue"]) == (job.queue_name, f"{name}-events")
+    assert f"Queue: {job.queue_name}, with event queue {name}-events" in world.call(*CONTINUE).err
 
 
 def test_another_start_of_the_names_is_refused(world: World, tmp_path: Path) -> None:
