@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +17,14 @@ from hypothesis import strategies as st
 from memory_commands import Answer, MemoryCommands
 from store_facts import launch_request
 
+from cloud_tasks.cli.context import make_registry
+from cloud_tasks.config import load_config
+from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
 from cloud_tasks.controller.setup.queue_names import first_queue_name, with_new_names
-from cloud_tasks.errors import PlaceError, ProviderError
+from cloud_tasks.controller.setup.resources import resume_resources
+from cloud_tasks.errors import InputError, PlaceError, ProviderError
 from cloud_tasks.model import TaskStatus
-from cloud_tasks.plugin import QueueContext
+from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.store import JobRecord, Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -235,6 +239,40 @@ def test_database_of_a_former_version_names_its_queues(world: World) -> None:
     assert job_record().queue_name.endswith("-1")
 
 
+@pytest.mark.parametrize(
+    "words", [("show-queue",), ("purge-queue", "-f"), ("delete-queue", "-f"), ("stop", "--purge-queue")]
+)
+def test_commands_without_a_database_need_the_full_name(world: World, words: tuple[str, ...], tmp_path: Path) -> None:
+    world.call(*LOAD)
+    name, before = job_record().queue_name, world.existing
+    (tmp_path / "job.db").rename(tmp_path / "moved.db")
+    world.launch("token")
+    (tmp_path / "config.yml").write_text("run: {job_id: job, queue_name: job}\n")
+    for options in (JOB, ("--config", "config.yml")):
+        answer = world.call(*words, *options)
+        assert isinstance(answer.error, InputError)
+        assert str(answer.error) == (
+            "job.db: the job database, which names the queues, was not found; "
+            "check --db-file, or give the full name with --queue-name"
+        )
+    assert world.existing == before
+    assert len(world.call("list-running-instances", *JOB, "--json").data) == 1
+    assert world.call(*words, *JOB, "--queue-name", name).error is None
+
+
+def test_full_names_are_shown_where_workers_are_started(world: World) -> None:
+    loaded = world.call(*LOAD)
+    name = job_record().queue_name
+    assert f"Loaded 3 tasks into queue {name}; database job.db\n" in loaded.out
+    assert f"  Queue: {name}\n" in world.call("status", *JOB).out
+    world.call("purge-queue", *JOB, "--force", "--task-queue-only")
+    job = job_record()
+    assert f"  Queue: {job.queue_name}, with event queue {name}-events\n" in world.call("status", *JOB).out
+    facts = world.call("status", *JOB, "--json").data
+    assert (facts["queue"], facts["event_queue"]) == (job.queue_name, f"{name}-events")
+    assert f"Queue: {job.queue_name}, with event queue {name}-events" in world.call(*CONTINUE).err
+
+
 def test_another_start_of_the_names_is_refused(world: World, tmp_path: Path) -> None:
     world.call(*LOAD)
     (tmp_path / "config.yml").write_text("run: {job_id: job, queue_name: other}\n")
@@ -260,3 +298,28 @@ def test_queues_of_an_earlier_run_in_another_place_are_named(world: World) -> No
     assert job_record().former_queues == ()
     for name in before:
         assert name in answer.err
+
+
+def test_claims_of_one_process_do_not_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks.json").write_text('[{"id": "a", "data": {}}]')
+    registry = make_registry()
+    config = load_config(registry, file=None, options={"provider": "local", "run.job_id": "job"}, environ={})
+    given_input = JobInput(db_file=tmp_path / "job.db", task_file="tasks.json")
+    with JobSetup(registry, config, given_input, starts_instances=False) as setup:
+        setup.load()
+        setup.create()
+
+    def repeated(store: Store, open_queues: Callable[[JobRecord], tuple[Queue, Queue]]) -> tuple[Queue, Queue]:
+        """Resume as after a database that could not be used at first."""
+        resume_resources(store, open_queues)
+        return resume_resources(store, open_queues)
+
+    monkeypatch.setattr("cloud_tasks.controller.setup.job_setup.resume_resources", repeated)
+    with JobSetup(registry, config, given_input, starts_instances=False, resume=True) as setup:
+        assert setup.resume().tasks.exists()
+        elsewhere = attrs.evolve(given_input, db_file=tmp_path / "two.db")
+        with JobSetup(registry, config, elsewhere, starts_instances=False) as two:
+            two.load()
+            with pytest.raises(ProviderError, match="in use by the controller of job job"):
+                two.create()

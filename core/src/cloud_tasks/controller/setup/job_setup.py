@@ -229,6 +229,8 @@ class JobSetup:
         assert self._loaded is not None
         store = self._loaded
         tasks, events = self._open_claimed(store.job)
+        # Locked, so that no other command replaces the queues of the earlier run from here on.
+        store.claim(self._given.db_file)
         self._note_former_queues(store)
         compute = self.compute if self._may_have_instances() else None
         store.note_earlier_runs(read_known_runs(self._given.db_file))
@@ -316,13 +318,12 @@ class JobSetup:
         """
         tasks, events = self._open_queues(job)
         if isinstance(tasks, OwnedQueue):
-            base = base_name(job)
-            if base not in self._claimed | {job.queue_name}:
-                of_base = self._stack.enter_context(open_queue(self._config, self.job_id, base))
-                assert isinstance(of_base, OwnedQueue)
-                of_base.claim()
-            tasks.claim()
-            self._claimed |= {base, job.queue_name}
+            of_base = self._stack.enter_context(open_queue(self._config, self.job_id, base_name(job)))
+            for name, queue in ((job.queue_name, tasks), (base_name(job), of_base)):
+                # The claim of another object of this process would be refused.
+                if name not in self._claimed and isinstance(queue, OwnedQueue):
+                    queue.claim()
+                    self._claimed.add(name)
         return tasks, events
 
     def _may_have_instances(self) -> bool:

@@ -65,7 +65,7 @@ def test_run_and_plan_name_each_problem_of_the_account_and_change_nothing(
     )
     assert sorted(tmp_path.rglob("*")) == before
     assert not commands.provider.instances.ours()
-    assert not commands.queue("job").exists()
+    assert commands.provider.queues.messages == {}
 
 
 def test_plan_with_a_problem_of_the_account_shows_the_offers_before_it() -> None:
