@@ -53,7 +53,7 @@ KillWait=2
 CompleteWait=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4096 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=24:00:00 State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=scavenge Nodes={host} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=30
 PartitionName=closed Nodes={host} MaxTime=INFINITE State=DOWN
