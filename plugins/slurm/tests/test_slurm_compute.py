@@ -153,9 +153,10 @@ def test_launch_whose_answer_is_lost_is_found(
     settings: SlurmSettings, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = shutil.which("sbatch")
-    programs = fake(tmp_path / "bin", "sbatch", f'{real} "$@" >/dev/null\nexec sleep 60\n')
+    answer = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    programs = fake(tmp_path / "bin", "sbatch", f'{real} "$@" >/dev/null\necho "{answer}" >&2\nexit 1\n')
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    compute = SlurmCompute(attrs.evolve(settings, command_timeout=1.5), CONTEXT)
+    compute = SlurmCompute(settings, CONTEXT)
     launched = compute.launch(launch_request("lost"))
     assert [each.instance_id for each in compute.instances("job-lost")] == [launched.instance_id]
 

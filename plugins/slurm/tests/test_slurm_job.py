@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from slurm_cluster import Cluster
 from cloud_tasks.testing import eventually
 
 TASKS = 200
+PATIENCE = timedelta(seconds=60)
 COMMAND = str(Path(sys.executable).with_name("cloud-tasks"))
 PROGRAM = """\
 import os, sys, time
@@ -105,18 +106,24 @@ def test_job_waits_survives_its_controller_and_completes_each_task(desk: Desk, c
     controller = desk.start("--task-file", "tasks.json", "--force")
     try:
         waiting = eventually(
-            desk.status, lambda status: set(status.get("pending_reasons", ())) == {"Resources", "Priority"}
+            desk.status,
+            lambda status: set(status.get("pending_reasons", ())) == {"Resources", "Priority"},
+            patience=PATIENCE,
         )
         assert (waiting["pending_instances"], waiting["price_per_hour_usd"], waiting["cost_usd"]) == (2, "0", "0")
         waiting_jobs = set(cluster.call("squeue", "-h", "-t", "PENDING", "-o", "%i").split())
         assert len(waiting_jobs) == 2
         cluster.call("scancel", blocker)
-        eventually(desk.finished, lambda count: count > TASKS / 4)
+        eventually(desk.finished, lambda count: count > TASKS / 4, patience=PATIENCE)
     finally:
-        controller.send_signal(signal.SIGKILL)
+        controller.kill()
         controller.wait()
     resumed = desk.start("--continue")
-    assert resumed.wait(timeout=120) == 0, (desk.folder / "run.log").read_text()
+    try:
+        assert resumed.wait(timeout=120) == 0, (desk.folder / "run.log").read_text()
+    finally:
+        resumed.kill()
+        resumed.wait()
     tasks = desk.done.read_text().splitlines()
     assert len(set(tasks)) == TASKS
     # Nothing was replaced: the two jobs that waited did all the work.

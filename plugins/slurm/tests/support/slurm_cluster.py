@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -90,8 +90,7 @@ class Cluster:
         _wait(lambda: self.call("squeue", "-h", "-o", "%i") == "", "jobs do not end")
 
 
-def _wait(condition: object, problem: str) -> None:
-    assert callable(condition)
+def _wait(condition: Callable[[], bool], problem: str) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
@@ -99,10 +98,9 @@ def _wait(condition: object, problem: str) -> None:
         time.sleep(0.1)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        return first.getsockname()[1], second.getsockname()[1]
 
 
 @contextmanager
@@ -140,14 +138,15 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
+    controller_port, node_port = _free_ports()
     configuration = folder / "slurm.conf"
     configuration.write_text(
         _CONFIGURATION.format(
             host=host,
             user=getpass.getuser(),
             folder=folder,
-            controller_port=_free_port(),
-            node_port=_free_port(),
+            controller_port=controller_port,
+            node_port=node_port,
         )
     )
     environment = {**os.environ, "SLURM_CONF": str(configuration), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
