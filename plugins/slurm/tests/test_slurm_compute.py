@@ -110,6 +110,26 @@ def test_terminate_cancels_no_job_that_only_looks_managed(compute: SlurmCompute,
     )
 
 
+def test_instance_types_are_slices_of_the_node(compute: SlurmCompute) -> None:
+    kinds = {each.name: (each.vcpus, each.memory_gb, each.supports_spot) for each in compute.instance_types()}
+    assert kinds == {
+        "main-1": (1, 2.0, False),
+        "main-2": (2, 4.0, False),
+        "scavenge-1": (1, 2.0, True),
+        "scavenge-2": (2, 4.0, True),
+    }
+
+
+def test_console_log_is_found_in_a_folder_with_any_name(
+    settings: SlurmSettings, cluster: Cluster, tmp_path: Path
+) -> None:
+    folder = tmp_path / "50%u of 'all' files"
+    compute = SlurmCompute(attrs.evolve(settings, output_dir=folder), CONTEXT)
+    launched = compute.launch(launch_request("folder", script="echo here"))
+    only(compute, "folder", InstanceState.TERMINATED)
+    assert compute.console_log(launched.instance_id) == "here\n"
+
+
 def test_launch_by_processes_with_one_token_submits_one_job(cluster: Cluster, settings: SlurmSettings) -> None:
     program = f"""
         from pathlib import Path
@@ -133,9 +153,10 @@ def test_launch_whose_answer_is_lost_is_found(
     settings: SlurmSettings, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = shutil.which("sbatch")
-    programs = fake(tmp_path / "bin", "sbatch", f'{real} "$@" >/dev/null\nexec sleep 60\n')
+    answer = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    programs = fake(tmp_path / "bin", "sbatch", f'{real} "$@" >/dev/null\necho "{answer}" >&2\nexit 1\n')
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    compute = SlurmCompute(attrs.evolve(settings, command_timeout=1.5), CONTEXT)
+    compute = SlurmCompute(settings, CONTEXT)
     launched = compute.launch(launch_request("lost"))
     assert [each.instance_id for each in compute.instances("job-lost")] == [launched.instance_id]
 
@@ -181,7 +202,7 @@ def test_environment_of_the_submission_reaches_neither_commands_nor_jobs(
     lines = output.splitlines()
     names = {line.partition("=")[0] for line in lines}
     assert not names & (set(leaks) - {"SLURM_MEM_PER_NODE"})
-    assert "SLURM_MEM_PER_NODE=2000" in lines
+    assert "SLURM_MEM_PER_NODE=2048" in lines
     assert "KEPT=yes" in lines
     assert f"CLOUD_TASKS_SUBMIT_DIR={context.submit_dir}" in lines
     assert f"{settings.output_dir}/{launched.instance_id}.work" in lines

@@ -24,7 +24,7 @@ def type_name(partition: str, cpus: int | str) -> str:
 
 def read_types(settings: SlurmSettings) -> Sequence[model.InstanceType]:
     """Return slices of the largest node of each partition: 1, 2, 4 … CPUs and the whole node."""
-    output = run_command(settings, "sinfo", "--all", "--noheader", "--exact", "--format=%P|%a|%l|%c|%m")
+    output = run_command(settings, "sinfo", "--all", "--noheader", "--exact", "--noconvert", "--format=%P|%a|%l|%c|%m")
     rows = [line.replace("+", "").split("|") for line in output.splitlines()]
     default = {row[0].rstrip("*") for row in rows if row[0].endswith("*")}
     wanted = {*(settings.partitions or default), *settings.spot_partitions}

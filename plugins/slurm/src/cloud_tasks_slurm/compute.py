@@ -31,8 +31,10 @@ _MARK = "cloud-tasks"
 _OPTIONS = "--parsable --no-requeue --dependency=singleton --nodes=1 --ntasks=1 --export=ALL --open-mode=truncate"
 # Id, partition, state, times of submission, start and end, CPUs, host, reason, name, comment.
 _FORMAT = "--format=%i|%P|%T|%V|%S|%e|%C|%B|%r|%j|%k"
+# Any other state is that of a job that runs, so that no job is forgotten.
+_ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED LAUNCH_FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT"
 _STATES = {"PENDING": State.PENDING, "CONFIGURING": State.STARTING, "COMPLETING": State.STOPPING}
-_STATES |= dict.fromkeys(["RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"], State.RUNNING)
+_STATES |= dict.fromkeys(_ENDED.split(), State.TERMINATED)
 
 
 def check_launch(settings: SlurmSettings, request: LaunchRequest) -> None:
@@ -82,7 +84,7 @@ class SlurmCompute:
         mark["spot"] = str(offer.provisioning_model is ProvisioningModel.SPOT or "")
         options = [*self._settings.sbatch_options, *_OPTIONS.split(), f"--job-name={name}", f"--partition={offer.zone}"]
         options += [f"--comment={json.dumps({_MARK: mark})}", f"--cpus-per-task={kind.vcpus}"]
-        options += [f"--chdir={self._output}", f"--output={self._output}/%j.log"]
+        options += [f"--chdir={self._output}", "--output={}/%j.log".format(str(self._output).replace("%", "%%"))]
         if (memory := int(kind.memory_gb * 1024)) > 1:  # 1: Slurm does not know the memory of its nodes
             options.append(f"--mem={memory}")
         if request.max_lifetime is not None:
@@ -151,7 +153,7 @@ def _mark(name: str, comment: str) -> Mapping[str, Any]:
 
 def _instance(fields: Sequence[str]) -> Instance:
     number, partition, state, submitted, start, end, cpus, host, reason, name, comment = fields
-    mark, current = _mark(name, comment), _STATES.get(state, State.TERMINATED)
+    mark, current = _mark(name, comment), _STATES.get(state, State.RUNNING)
     ended, why = current is State.TERMINATED, "" if reason == "None" else reason
     times = [datetime.fromtimestamp(int(each), UTC) if each.isdecimal() else None for each in (submitted, start, end)]
     # The start of a job that waits is an estimate; a job that ended while it waited has no host.

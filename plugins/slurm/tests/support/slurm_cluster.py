@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -53,7 +53,7 @@ KillWait=2
 CompleteWait=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4096 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=24:00:00 State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=scavenge Nodes={host} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=30
 PartitionName=closed Nodes={host} MaxTime=INFINITE State=DOWN
@@ -90,8 +90,7 @@ class Cluster:
         _wait(lambda: self.call("squeue", "-h", "-o", "%i") == "", "jobs do not end")
 
 
-def _wait(condition: object, problem: str) -> None:
-    assert callable(condition)
+def _wait(condition: Callable[[], bool], problem: str) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
@@ -99,10 +98,9 @@ def _wait(condition: object, problem: str) -> None:
         time.sleep(0.1)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        return first.getsockname()[1], second.getsockname()[1]
 
 
 @contextmanager
@@ -140,14 +138,15 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
+    controller_port, node_port = _free_ports()
     configuration = folder / "slurm.conf"
     configuration.write_text(
         _CONFIGURATION.format(
             host=host,
             user=getpass.getuser(),
             folder=folder,
-            controller_port=_free_port(),
-            node_port=_free_port(),
+            controller_port=controller_port,
+            node_port=node_port,
         )
     )
     environment = {**os.environ, "SLURM_CONF": str(configuration), "PATH": f"{os.environ['PATH']}:/usr/sbin"}

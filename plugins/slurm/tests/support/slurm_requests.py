@@ -21,9 +21,7 @@ def launch_request(
     token: str, *, zone: str = "main", script: str = "sleep 600", max_lifetime: timedelta | None = timedelta(minutes=10)
 ) -> LaunchRequest:
     """Return a request of the job ``job-TOKEN``, for half of the test cluster's node."""
-    kind = InstanceType(
-        name=f"{zone}-1", vcpus=1, memory_gb=2000 / 1024, architecture=Architecture.X86_64, zones=(zone,)
-    )
+    kind = InstanceType(name=f"{zone}-1", vcpus=1, memory_gb=2.0, architecture=Architecture.X86_64, zones=(zone,))
     offer = Offer(
         instance_type=kind,
         zone=zone,
