@@ -67,7 +67,7 @@ def test_set_takes_a_list_as_words_or_as_json(read: Read, text: str, expected: t
 
 
 def test_set_refuses_a_list_in_brackets_that_is_not_closed(read: Read) -> None:
-    with pytest.raises(InputError, match="--set: gcp.networks: "):
+    with pytest.raises(InputError, match=r"--set: gcp\.networks: "):
         read("provider: gcp\ngcp:\n  project_id: p\n", sets=['gcp.networks=["a", "b"'])
 
 
