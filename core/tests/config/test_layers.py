@@ -49,6 +49,28 @@ def test_set_ranks_above_options(read: Read) -> None:
     assert config.run.min_cpu == 7
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a", ("a",)),
+        ("a,b c", ("a", "b", "c")),
+        ("[]", ()),
+        ('["--gres=gpu:9"]', ("--gres=gpu:9",)),
+        ('["--gres=gpu:1,tmp:2", "a b", ""]', ("--gres=gpu:1,tmp:2", "a b", "")),
+    ],
+)
+def test_set_takes_a_list_as_words_or_as_json(read: Read, text: str, expected: tuple[str, ...]) -> None:
+    settings = read("provider: gcp\ngcp:\n  project_id: p\n", sets=[f"gcp.networks={text}"]).settings_for(
+        "compute", "gcp"
+    )
+    assert settings.networks == expected
+
+
+def test_set_refuses_a_list_in_brackets_that_is_not_closed(read: Read) -> None:
+    with pytest.raises(InputError, match=r"--set: gcp\.networks: "):
+        read("provider: gcp\ngcp:\n  project_id: p\n", sets=['gcp.networks=["a", "b"'])
+
+
 def test_override_lines_show_each_replaced_value_with_both_places(read: Read) -> None:
     config = read(
         "provider: gcp\nrun:\n  min_cpu: 2\n  image: a\ngcp:\n  min_cpu: 4\n",

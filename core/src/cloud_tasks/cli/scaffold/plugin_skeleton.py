@@ -26,6 +26,23 @@ __all__ = ["KINDS", "Skeleton", "write_skeleton"]
 _NAME = re.compile(r"^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$")
 # Names whose module `cloud_tasks_<name>` would hide one of this project, also where that is not installed.
 _TAKEN = ("local", "gcp", "aws", "azure", "builtin")
+_RESERVED = (
+    "run",
+    "provider",
+    "queue",
+    "compute",
+    "pricing",
+    "true",
+    "false",
+    "null",
+    "yes",
+    "no",
+    "on",
+    "off",
+    "y",
+    "n",
+)
+"""Keys at the top level of a configuration, and words that YAML reads as another value than text."""
 
 
 @attrs.frozen
@@ -77,6 +94,8 @@ def write_skeleton(name: str, kinds: Collection[str], folder: Path, *, taken: Ma
     if not _NAME.match(name):
         raise InputError(f'"{name}" is not a valid plugin name', hint="use a-z, 0-9 and single dashes")
     kinds = [kind for kind in KINDS if kind in kinds]
+    if name in _RESERVED:
+        raise InputError(f'plugin name "{name}" has another meaning in configurations', hint="choose another")
     words = _words(name, kinds)
     exists = _has_plugin(folder, name, words["module"])
     if name in _TAKEN or (name in taken and not (exists and taken[name] == f"cloud-tasks-{name}")):

@@ -26,6 +26,7 @@ import cloud_tasks.builtin
 from cloud_tasks.cli.commands.project.plugins import KINDS
 from cloud_tasks.cli.context import AppContext
 from cloud_tasks.cli.main import cli
+from cloud_tasks.config.sections import TOP_LEVEL
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import (
     CommandDescriptor,
@@ -448,6 +449,13 @@ def test_skeleton_rejects_a_name_that_is_taken(call: Call, tmp_path: Path, name:
     error = call(*arguments_for(["task-source"], tmp_path / "made", name)).exception
     assert isinstance(error, InputError)
     assert f'plugin name "{name}" is taken' in str(error)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", [*(key for key in (*TOP_LEVEL, "run") if "_" not in key), "on", "null", "no", "y"])
+def test_skeleton_rejects_a_name_with_another_meaning_in_configurations(call: Call, tmp_path: Path, name: str) -> None:
+    error = call(*arguments_for(["queue"], tmp_path / "made", name)).exception
+    assert str(error) == f'plugin name "{name}" has another meaning in configurations; choose another'
     assert not (tmp_path / "made").exists()
 
 

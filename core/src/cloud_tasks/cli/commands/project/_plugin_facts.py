@@ -117,7 +117,7 @@ def _setting_lines(setting: Mapping[str, Any]) -> list[str]:
     elif setting["secret"]:
         default = "secret"
     else:
-        default = "no default" if setting["default"] is None else f"default {setting['default']}"
+        default = "default none" if setting["default"] is None else f"default {setting['default']}"
     places = [*([setting["flag"]] if setting["flag"] else []), *setting["environment"]]
     secret = "secret: never shown or stored"
     notes = {
