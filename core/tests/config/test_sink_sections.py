@@ -38,7 +38,7 @@ def read_with_pager(folder: Path, text: str, environ: dict[str, str] | None = No
 
 def test_sections_of_event_sinks_arrive(tmp_path: Path) -> None:
     config = read_with_pager(tmp_path, "event_sinks: [sqlite, pager]\nsqlite: {file: e.sqlite}\npager: {levels: [0.9]}")
-    assert config.settings_for("event_sink", "sqlite") == SqliteSettings(file=Path("e.sqlite"))
+    assert config.settings_for("event_sink", "sqlite") == SqliteSettings(file=tmp_path / "e.sqlite")
     assert config.settings_for("event_sink", "pager") == PagerSettings(levels=(0.9,))
 
 
@@ -111,4 +111,4 @@ def test_parquet_event_sink_of_a_plugin_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "config.yml"
     file.write_text("event_sinks: [parquet]\nparquet: {file: x}")
     config = load_config(registry, file=file, options={}, environ={})
-    assert config.settings_for("event_sink", "parquet") == SqliteSettings(file=Path("x"))
+    assert config.settings_for("event_sink", "parquet") == SqliteSettings(file=tmp_path / "x")

@@ -147,12 +147,12 @@ def test_connection_string_file_must_be_private(tmp_path: Path) -> None:
     file = tmp_path / "connection"
     file.write_text(f"{STRING}\n")
     file.chmod(0o600)
-    assert "account" in address_of(AzureSettings(connection_string_file=str(file)))
+    assert "account" in address_of(AzureSettings(connection_string_file=file))
     file.chmod(0o644)
     with pytest.raises(InputError, match="chmod 600"):
-        address_of(AzureSettings(connection_string_file=str(file)))
+        address_of(AzureSettings(connection_string_file=file))
     with pytest.raises(InputError, match="cannot read"):
-        address_of(AzureSettings(connection_string_file=str(tmp_path / "none")))
+        address_of(AzureSettings(connection_string_file=tmp_path / "none"))
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,13 @@ def user_file(tmp_path: Path) -> Path:
 
 
 def test_credentials_reads_credentials_file(user_file: Path) -> None:
-    found: Any = credentials(GcpSettings(credentials_file=str(user_file)))
+    found: Any = credentials(GcpSettings(credentials_file=user_file))
     assert found.refresh_token == SECRET
 
 
 def test_credentials_expands_tilde_in_file_name(user_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(user_file.parent))
-    found: Any = credentials(GcpSettings(credentials_file="~/user.json"))
+    found: Any = credentials(GcpSettings(credentials_file=Path("~/user.json")))
     assert found.refresh_token == SECRET
 
 
@@ -62,9 +62,7 @@ def test_credentials_defaults_to_application_default_credentials(
 
 
 def test_credentials_impersonates_service_account(user_file: Path) -> None:
-    settings = GcpSettings(
-        credentials_file=str(user_file), impersonate_service_account="robot@p.iam.gserviceaccount.com"
-    )
+    settings = GcpSettings(credentials_file=user_file, impersonate_service_account="robot@p.iam.gserviceaccount.com")
     found: Any = credentials(settings)
     assert isinstance(found, impersonated_credentials.Credentials)
     assert found.service_account_email == "robot@p.iam.gserviceaccount.com"
@@ -72,7 +70,7 @@ def test_credentials_impersonates_service_account(user_file: Path) -> None:
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8085", "127.0.0.1:8085", "http://localhost:1"])
 def test_credentials_for_emulator_are_anonymous(endpoint: str) -> None:
-    found = credentials(GcpSettings(credentials_file="/nowhere.json"), endpoint=endpoint)
+    found = credentials(GcpSettings(credentials_file=Path("/nowhere.json")), endpoint=endpoint)
     assert isinstance(found, AnonymousCredentials)
 
 
@@ -82,7 +80,7 @@ def test_is_emulator_is_false_for_https_endpoints(endpoint: str | None) -> None:
 
 
 def test_project_id_prefers_settings() -> None:
-    assert project_id(GcpSettings(project_id="mine", credentials_file="/nowhere.json")) == "mine"
+    assert project_id(GcpSettings(project_id="mine", credentials_file=Path("/nowhere.json"))) == "mine"
 
 
 def test_project_id_reads_environment(monkeypatch: pytest.MonkeyPatch, user_file: Path) -> None:
@@ -93,7 +91,7 @@ def test_project_id_reads_environment(monkeypatch: pytest.MonkeyPatch, user_file
 
 def test_project_id_error_has_remedy(user_file: Path) -> None:
     with pytest.raises(ProviderError, match="no Google Cloud project set; add --project-id ID"):
-        project_id(GcpSettings(credentials_file=str(user_file)))
+        project_id(GcpSettings(credentials_file=user_file))
 
 
 def test_credentials_error_without_credentials_has_remedy() -> None:
@@ -107,7 +105,7 @@ def test_credentials_error_without_credentials_has_remedy() -> None:
 
 def test_credentials_error_names_missing_file() -> None:
     with pytest.raises(ProviderError, match=r"credentials file /nowhere\.json not found"):
-        credentials(GcpSettings(credentials_file="/nowhere.json"))
+        credentials(GcpSettings(credentials_file=Path("/nowhere.json")))
 
 
 @pytest.mark.parametrize(
@@ -125,13 +123,13 @@ def test_credentials_error_for_invalid_file_omits_content(tmp_path: Path, conten
     path = tmp_path / "key.json"
     path.write_text(content)
     with pytest.raises(ProviderError) as caught:
-        credentials(GcpSettings(credentials_file=str(path)))
+        credentials(GcpSettings(credentials_file=path))
     assert str(caught.value).startswith(f"{path} is not a valid Google Cloud credentials file; run:")
     assert SECRET not in str(caught.value)
 
 
 def test_settings_repr_omits_content_of_credentials_file(user_file: Path) -> None:
-    assert SECRET not in repr(GcpSettings(credentials_file=str(user_file)))
+    assert SECRET not in repr(GcpSettings(credentials_file=user_file))
 
 
 @pytest.mark.parametrize(

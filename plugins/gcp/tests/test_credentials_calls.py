@@ -53,7 +53,7 @@ def key_file(folder: Path, private_key: str, token_server: str, **more: str) -> 
     }
     path = folder / "key.json"
     path.write_text(json.dumps(content))
-    return GcpSettings(credentials_file=str(path))
+    return GcpSettings(credentials_file=path)
 
 
 def failure_of(settings: GcpSettings, endpoint: str) -> ProviderError:

@@ -101,7 +101,9 @@ def _check_stores(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[
         store = getattr(run, key)
         if store and "://" not in store:
             try:
-                check_folder(base_dir / store, permissions=False)
+                origin = merged.origins.get(f"run.{key}")
+                folder = base_dir if origin is not None and origin.is_in_file else Path.cwd()
+                check_folder(folder / store, permissions=False)
             except ValueError as error:
                 yield InputError(f"run.{key}: {error}", where=merged.place(f"run.{key}"))
 

@@ -19,7 +19,7 @@ from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
 from cloud_tasks.model import Constraints, InstanceConstraints, Limits, ProvisioningModel
-from cloud_tasks.plugin import setting_info
+from cloud_tasks.plugin import Reach, setting_info
 from cloud_tasks.registry import Registry
 from cloud_tasks.setting_values import field_types, format_setting
 
@@ -163,6 +163,23 @@ class JobConfig:
         key = "run.startup_script_file"
         name = self.run.startup_script_file
         return None if name is None else script_path(name, self.origins.get(key), self.base_dir)
+
+    def folder_of(self, key: str) -> Path:
+        """Return the folder to which a path of a dotted key is relative: the file's, or the current one."""
+        origin = self.origins.get(key)
+        return self.base_dir if origin is not None and origin.is_in_file else Path.cwd()
+
+    def task_source_of(self, given: str | None) -> tuple[str | None, Path]:
+        """Return the task source and the base of its relative paths: the option's, or the configuration's."""
+        return (given, Path.cwd()) if given is not None else (self.task_source, self.folder_of("task_source"))
+
+    def store_of(self, key: str) -> str | None:
+        """Return ``log_store`` or ``result_store`` for the instances: absolute where they share files with this
+        machine."""
+        store: str | None = getattr(self.run, key)
+        if not store or "://" in store or self.registry.compute(self.compute).traits.located is Reach.NETWORK:
+            return store
+        return str(self.folder_of(f"run.{key}").absolute() / Path(store).expanduser())
 
     def command_template(self) -> CommandTemplate | None:
         """Return the template of the shell command that each task runs; None if tasks run a Python worker."""

@@ -72,7 +72,10 @@ def load_config(
     run, sections = run_section(), find_sections(registry)
     for name in REMOVED_SINKS:
         sections.setdefault(name, Section(name=name, keys={}, is_open=True))
-    layers, merged = Layers(run, sections), Merged(run=run, sections=sections)
+    layers, merged = (
+        Layers(run, sections),
+        Merged(run=run, sections=sections, folder=file.parent if file is not None else Path()),
+    )
     if file is not None:
         layers.add_file(file, read_document(file))
     layers.add_environment(environ)

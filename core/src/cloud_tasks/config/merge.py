@@ -2,13 +2,15 @@
 
 Invariants, each with a test:
 
-1. Validators see winning values only; of a replaced value only the type is checked.
-2. No text of a secret is in an override or in a problem.
+1. A path in the file is relative to the folder of the file, for each key that is a path.
+2. Validators see winning values only; of a replaced value only the type is checked.
+3. No text of a secret is in an override or in a problem.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +33,8 @@ class Merged:
 
     run: Section
     sections: Mapping[str, Section]
+    folder: Path = Path()
+    """Folder of the file, as the user names it."""
     values: dict[str, Any] = attrs.field(factory=dict, repr=False)
     origins: dict[str, Provenance] = attrs.field(factory=dict)
     overrides: list[Override] = attrs.field(factory=list)
@@ -66,6 +70,8 @@ class Merged:
                 except ValueError as error:
                     self.problems.append(InputError(f"{one.name}: {error}", where=one.provenance.place))
                     continue
+                if isinstance(value, Path) and one.provenance.is_in_file and not str(value).startswith("~"):
+                    value = self.folder / value
                 applies = target != f"run.{one.key}" or one.section in ("run", selected)
                 if applies and value is not attrs.NOTHING:
                     self._set(target, value, one, key)
@@ -100,7 +106,7 @@ class Merged:
         if key is not None and key.secret:
             if one.provenance.layer is Layer.COMMAND_LINE and target not in self.exposed:
                 self.exposed.append(target)
-            if one.provenance.layer in (Layer.FILE, Layer.SECTION):
+            if one.provenance.is_in_file:
                 self.in_file.setdefault(target, one.provenance)
 
 

@@ -33,6 +33,11 @@ class Provenance:
     place: str = ""
     """``file:line``, a variable, or an option; empty for a default."""
 
+    @property
+    def is_in_file(self) -> bool:
+        """Whether it is the configuration file, to whose folder paths are relative; others are to the current one."""
+        return self.layer in (Layer.FILE, Layer.SECTION)
+
     def __str__(self) -> str:
         if self.layer is Layer.DEFAULT:
             return "default"

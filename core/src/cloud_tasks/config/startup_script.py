@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloud_tasks.config.provenance import Layer, Provenance
+from cloud_tasks.config.provenance import Provenance
 from cloud_tasks.errors import InputError
 
 __all__ = ["COMMAND_SCRIPT", "check_script", "read_script", "script_path"]
@@ -18,8 +18,7 @@ _SHELLS = ("sh", "ash", "bash", "dash", "ksh", "mksh", "zsh")
 def script_path(name: str, origin: Provenance | None, base_dir: Path) -> Path:
     """Return the path of a startup script: relative to the file that names it, else to the current folder."""
     path = Path(name).expanduser()
-    in_file = origin is not None and origin.layer in (Layer.FILE, Layer.SECTION)
-    return path if path.is_absolute() else (base_dir if in_file else Path.cwd()) / path
+    return (base_dir if origin is not None and origin.is_in_file else Path.cwd()) / path
 
 
 def read_script(path: Path, *, where: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 
 from cloud_tasks.plugin import setting
@@ -66,8 +68,9 @@ class AzureSettings:
         flag="--connection-string",
         secret=True,
     )
-    connection_string_file: str | None = setting(
-        help="File with the connection string of the storage account, readable by its owner only", default=None
+    connection_string_file: Path | None = setting(
+        help="File with the connection string of the storage account, readable by its owner only",
+        default=None,
     )
     namespace_name: str | None = setting(
         help="Name or address of the Service Bus namespace of the queues",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import attrs
 
@@ -46,7 +47,7 @@ class GcpSettings:
         worker=True,
         asked=True,
     )
-    credentials_file: str | None = setting(
+    credentials_file: Path | None = setting(
         help="JSON credentials file (default: application default credentials)",
         default=None,
         env="GOOGLE_APPLICATION_CREDENTIALS",

@@ -15,6 +15,4 @@ __all__ = ["SqliteSettings"]
 class SqliteSettings:
     """Section ``sqlite``."""
 
-    file: Path | None = setting(
-        help="Database file, relative to the current folder (default: <job id>-events.sqlite)", default=None
-    )
+    file: Path | None = setting(help="Database file (default: <job id>-events.sqlite)", default=None)

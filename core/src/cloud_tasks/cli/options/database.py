@@ -16,7 +16,10 @@ __all__ = ["database_of", "read_database"]
 def database_of(config: JobConfig) -> Path:
     """Return the path of the job database: as configured, else from the job id. Raises `InputError` without a job."""
     if config.run.db_file:
-        return Path(config.run.db_file).expanduser()
+        origin = config.origins.get("run.db_file")
+        # As the user names the folder, for messages.
+        folder = config.file.parent if config.file is not None and origin is not None and origin.is_in_file else Path()
+        return folder / Path(config.run.db_file).expanduser()
     if config.run.job_id:
         return Path(f"{config.run.job_id}.db")
     raise InputError("no job given", hint="add --db-file, --job-id or --config")

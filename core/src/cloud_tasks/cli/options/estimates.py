@@ -64,10 +64,10 @@ def count_tasks(
     """
     if number is not None and spec is not None:
         raise InputError("--num-tasks and --task-file exclude each other", hint="give one of them")
-    spec = spec or config.task_source
+    spec, base_dir = config.task_source_of(spec)
     if number is not None or spec is None:
         return number
-    with open_task_source(config.registry, spec, base_dir=Path.cwd(), settings_for=config.settings_for) as source:
+    with open_task_source(config.registry, spec, base_dir=base_dir, settings_for=config.settings_for) as source:
         check_length(source)
         template = config.command_template()
         if template is None:

@@ -132,10 +132,10 @@ class LaunchRequestBuilder:
             "IDLE_LIMIT": run.idle_limit or None,
             "RETRY_RULES": _rules(run.retry, self._earlier_attempts),
             "MAX_RESULT_BYTES": run.max_result_bytes,
-            "RESULT_STORE": run.result_store,
+            "RESULT_STORE": self._config.store_of("result_store"),
             "START_METHOD": run.start_method,
             "REUSE_PROCESSES": run.reuse_processes,
-            "LOG_STORE": run.log_store,
+            "LOG_STORE": self._config.store_of("log_store"),
             "EVENT_SPOOL_BYTES": run.event_spool_bytes,
             "COMMAND": run.command,
             # The job decides about failed tasks; to a startup script, their worker has done its work.

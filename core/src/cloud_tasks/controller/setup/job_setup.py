@@ -128,7 +128,7 @@ class JobSetup:
         Raises:
             InputError: The input is invalid, or has no tasks; whatever is loaded may overwrite an existing job.
         """
-        spec = self._given.task_file or self._config.task_source
+        spec, base_dir = self._config.task_source_of(self._given.task_file)
         if spec is None:
             raise InputError("no task source given", hint="add --task-file FILE, or set task_source")
         folder = self._given.db_file.absolute().parent
@@ -147,7 +147,7 @@ class JobSetup:
             Store.create(Path(scratch) / "job.db", self._record(clean_text(str(spec))))
         )
         with open_task_source(
-            self._registry, spec, base_dir=Path.cwd(), settings_for=self._config.settings_for
+            self._registry, spec, base_dir=base_dir, settings_for=self._config.settings_for
         ) as source:
             start, limit = self._given.start_task, self._given.limit
             check_length(source, limit=None if limit is None else start + limit)

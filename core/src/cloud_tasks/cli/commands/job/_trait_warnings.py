@@ -8,6 +8,7 @@ from typing import Any
 
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.plugin import Reach
 from cloud_tasks.quantities import format_duration
 
 __all__ = ["trait_warnings"]
@@ -37,6 +38,7 @@ def _compute_warnings(config: JobConfig) -> Iterator[str]:
             "max_parallel_instance_creations",
             f'{wanted} is more than compute "{config.compute}" supports; {launches} are launched at a time',
         )
+    yield from _store_warnings(config)
     lifetime = config.max_lifetime
     is_relied_on = "run.max_lifetime" in config.origins or config.run.max_total_cost is not None
     if lifetime and is_relied_on and not config.registry.compute(config.compute).traits.enforces_max_lifetime:
@@ -46,6 +48,17 @@ def _compute_warnings(config: JobConfig) -> Iterator[str]:
             f'compute "{config.compute}" does not enforce it; '
             f"instances older than {format_duration(lifetime)} are terminated only while `run` is running",
         )
+
+
+def _store_warnings(config: JobConfig) -> Iterator[str]:
+    """Yield a warning for each store that is a folder of instances, which do not share files with this machine."""
+    if config.registry.compute(config.compute).traits.located is not Reach.NETWORK:
+        return
+    for key in ("log_store", "result_store"):
+        store = getattr(config.run, key)
+        if store and "://" not in store:
+            text = f'"{store}" is a folder of each instance of compute "{config.compute}", and ends with it'
+            yield _warning(config, key, f"{text}; use a URL, or a folder that all instances mount")
 
 
 def _traits(config: JobConfig, kind: str) -> Any:
