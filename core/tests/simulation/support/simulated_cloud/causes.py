@@ -50,13 +50,28 @@ class _Causes:
         span = _COMMITMENT + self._scenario.mean_task_time * slowest * _TASKS + self._booked_unseen()
         dearest = max((float(i.offer.price_per_hour.usd) for i in instances), default=1.0)
         rest = max(dearest, self._cloud.bill.peak) * (span / timedelta(hours=1))
-        return float((self._limit - self._cloud.bill.total()).usd) <= rest
+        # A price that has risen is booked until the end of its instance, also when it falls.
+        highest = (
+            self._scenario.faults.money.max_rise if self._scenario.faults.money.price_interval is not None else 1.0
+        )
+        booked = float(self._cloud.bill.total().usd) * highest + self._booked_until_seen()
+        return float(self._limit.usd) - booked <= rest
 
     def _booked_unseen(self) -> timedelta:
         """Return the time that may have been booked although nothing was charged, since no controller could see it."""
-        launches = self._scenario.faults.launches
-        # Waiting is booked if the provider does not show it.
-        return self._unseen + timedelta(hours=24 * bool(launches.pending and not launches.shows_pending))
+        faults = self._scenario.faults
+        # Waiting is booked if the provider does not show it. A launch is booked until its answer, which takes an hour
+        # now and then; if a crash has lost the answer, until the next run.
+        hours = 24 * bool(faults.launches.pending and not faults.launches.shows_pending)
+        hours += 3 * bool(faults.calls.slow_call)
+        return self._unseen + timedelta(hours=hours, minutes=faults.crashes)
+
+    def _booked_until_seen(self) -> float:
+        """Return what is booked for the ends of all instances, each until the pass that sees it, in US dollars."""
+        scenario = self._scenario
+        lag = scenario.scaling_check_interval * 2 + scenario.faults.listing_lag + scenario.faults.calls.hidden_end
+        ended = (i for i in self._cloud.all_instances.values() if i.is_ours and i.end_cause is not None)
+        return sum(float(i.offer.price_per_hour.usd) for i in ended) * (lag / timedelta(hours=1))
 
     def of_failed_starts(self) -> bool:
         return self._silent_channel() or any(self._is_failed_start(i) for i in self._cloud.all_instances.values())
