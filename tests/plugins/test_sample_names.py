@@ -16,6 +16,7 @@ SAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
 BACKENDS = {
     ("parameter_sources", "cloud_tasks_parameters"): ("toml-grid", "directory"),
     ("redis_queue", "cloud_tasks_redis"): ("redis",),
+    ("nats_queue", "cloud_tasks_nats"): ("nats",),
 }
 EACH_SAMPLE = pytest.mark.parametrize(("sample", "package"), BACKENDS)
 
@@ -47,7 +48,7 @@ def test_sample_texts_name_existing_settings(sample: str, package: str, monkeypa
     settings = settings_of(backends_of(sample, package, monkeypatch))
     key = re.compile(rf"(?<![\w./-])({'|'.join(settings)})\.(\w+)(?=[^\w.(]|\.\s|$)")
     named = [(file, *found) for file, text in texts_of(sample).items() for found in key.findall(text)]
-    imported = {"exceptions", "Redis"}  # `redis` is also the name of the library
+    imported = {"exceptions", "Redis", "errors", "js", "conf"}  # `redis` and `nats` are also the names of libraries
     assert named
     assert [each for each in named if each[2] not in settings[each[1]] | imported] == []
 

@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,7 @@ def test_plugins_command_lists_the_samples(installed: Run, tmp_path: Path) -> No
     rows = json.loads(installed("cloud-tasks", "plugins", "--json", cwd=tmp_path).stdout)
     found = {row["name"]: (row["distribution"], row["version"], row["provides"], row["problem"]) for row in rows}
     assert found["redis"] == ("cloud-tasks-redis", "0.1.0", {"queue": ["redis"]}, None)
+    assert found["nats"] == ("cloud-tasks-nats", "0.1.0", {"queue": ["nats"]}, None)
     sources = {"task_source": ["toml-grid", "directory"]}
     assert found["parameters"] == ("cloud-tasks-parameters", "0.1.0", sources, None)
 
@@ -39,10 +42,14 @@ def test_plugins_show_lists_the_settings_of_a_sample(installed: Run, tmp_path: P
     assert "secret: never shown or stored; delivered to the workers by the compute backend" in shown.stdout
 
 
-@pytest.mark.parametrize("sample", ["parameter_sources", "redis_queue"])
+SERVERS = {"redis_queue": "redis_server", "nats_queue": "nats_server"}
+"""Fixture of the server of each sample that has one."""
+
+
+@pytest.mark.parametrize("sample", ["parameter_sources", *SERVERS])
 def test_sample_passes_its_tests(installed: Run, tmp_path: Path, sample: str, request: pytest.FixtureRequest) -> None:
-    if sample == "redis_queue":
-        request.getfixturevalue("redis_url")  # skips, or fails in CI, where there is no server
+    if sample in SERVERS:
+        request.getfixturevalue(SERVERS[sample])  # skips, or fails in CI, where there is no server
     shutil.copytree(SAMPLES / sample / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     answer = installed("python", "-m", "pytest", "-q", "--rootdir", str(tmp_path), "tests", cwd=tmp_path)
     assert answer.returncode == 0, answer.stdout
@@ -105,9 +112,15 @@ if __name__ == "__main__":
 
 
 def _write_job(folder: Path, url: str, script: str, password: str | None = PASSWORD) -> tuple[str, ...]:
-    """Write program, tasks and configuration of a job; return its arguments."""
+    """Write program, tasks and configuration of a job with a queue on Redis; return its arguments."""
+    redis = {"url": url, "prefix": folder.name, **({} if password is None else {"password": password})}
     (folder / "program.py").write_text(PROGRAM)
-    (folder / "tasks.json").write_text(json.dumps([{"task_id": f"t{n}", "data": {}} for n in range(6)]))
+    return _write_job_of(folder, "redis", redis, script, tasks=6)
+
+
+def _write_job_of(folder: Path, queue: str, settings: dict[str, str], script: str, *, tasks: int) -> tuple[str, ...]:
+    """Write tasks and configuration of a job; return its arguments."""
+    (folder / "tasks.json").write_text(json.dumps([{"task_id": f"t{n}", "data": {}} for n in range(tasks)]))
     run = {
         "job_id": "secured",
         "max_cpu": 2,
@@ -117,8 +130,7 @@ def _write_job(folder: Path, url: str, script: str, password: str | None = PASSW
         "max_runtime": 30,
         "startup_script": script,
     }
-    redis = {"url": url, "prefix": folder.name, **({} if password is None else {"password": password})}
-    config = {"queue": "redis", "compute": "local", "pricing": "local", "redis": redis, "run": run}
+    config = {"queue": queue, "compute": "local", "pricing": "local", queue: settings, "run": run}
     (folder / "config.yml").touch(0o600)
     (folder / "config.yml").write_text(json.dumps(config))
     return ("--config", "config.yml", "--db-file", "secured.db")
@@ -178,6 +190,58 @@ def test_resumed_run_delivers_the_changed_password(installed: Run, secured_redis
     assert "  Completed: 6\n" in job.stdout + job.stderr
 
 
+SHORT_PROGRAM = """
+import os, sys
+from cloud_tasks.worker import Worker
+
+def f(task_id, data, worker_data):
+    return task_id, any("SEKRET" in value for value in os.environ.values())
+
+if __name__ == "__main__":
+    Worker(f, args=sys.argv[1:], returns="value").run()
+"""
+
+
+def _arguments() -> bytes:
+    """Return the arguments of all processes of this machine."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(file.read_bytes())
+    return b"".join(found)
+
+
+def test_job_on_nats_is_completed_although_controller_and_server_are_killed(
+    installed: Run, start: Callable[..., subprocess.Popen[bytes]], nats_server: Any, tmp_path: Path
+) -> None:
+    settings = {"url": nats_server.url, "username": nats_server.username, "password": nats_server.password}
+    arguments = _write_job_of(tmp_path, "nats", settings, ONE, tasks=2000)
+    (tmp_path / "program.py").write_text(SHORT_PROGRAM)
+    controller = start("cloud-tasks", "run", *arguments, "--task-file", "tasks.json", cwd=tmp_path)
+    try:
+        while _completed(installed, tmp_path) < 300:
+            assert controller.poll() is None, (tmp_path / "cloud-tasks.log").read_text()
+        assert b"SEKRET" not in _arguments()
+    finally:
+        controller.kill()
+        controller.wait()
+        nats_server.kill()
+        nats_server.start()
+    job = installed("cloud-tasks", "run", *arguments, "--continue", cwd=tmp_path)
+    assert job.returncode == 0, job.stderr
+    assert _completed(installed, tmp_path) == 2000
+    assert "SEKRET" not in job.stdout + job.stderr
+    assert _holders(tmp_path) == {"program.py", "config.yml"}
+    exported = installed("cloud-tasks", "export", "tasks", "--db-file", "secured.db", "--format", "jsonl", cwd=tmp_path)
+    results = [json.loads(line)["result"] for line in exported.stdout.splitlines()]
+    assert sorted(results) == sorted([f"t{number}", False] for number in range(2000))
+
+
+def _completed(installed: Run, folder: Path) -> int:
+    status = installed("cloud-tasks", "status", "--db-file", "secured.db", "--json", cwd=folder)
+    return int(json.loads(status.stdout)["counts"].get("completed", 0)) if status.returncode == 0 else 0
+
+
 def test_directory_source_yields_the_files_of_a_folder(installed: Run, tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     for name in ("a.fits", "b.fits", "notes.txt"):
@@ -193,13 +257,14 @@ def test_directory_source_yields_the_files_of_a_folder(installed: Run, tmp_path:
 
 
 @pytest.mark.parametrize(("variables", "code", "word"), [({"CI": ""}, 0, "1 skipped"), ({"CI": "true"}, 1, "1 error")])
+@pytest.mark.parametrize(("sample", "package"), [("redis_queue", "redis-server"), ("nats_queue", "nats-server")])
 def test_sample_without_a_server_is_skipped_or_fails_in_ci(
-    installed: Run, tmp_path: Path, variables: dict[str, str], code: int, word: str
+    installed: Run, tmp_path: Path, sample: str, package: str, variables: dict[str, str], code: int, word: str
 ) -> None:
-    shutil.copytree(SAMPLES / "redis_queue" / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SAMPLES / sample / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     command = ("python", "-m", "pytest", "-q", "-rsE", "--rootdir", str(tmp_path), "tests", "-k", "create_is")
     answer = installed(*command, cwd=tmp_path, PATH=str(tmp_path), **variables)
-    assert (answer.returncode, "apt-get install redis-server" in answer.stdout) == (code, True), answer.stdout
+    assert (answer.returncode, f"apt-get install {package}" in answer.stdout) == (code, True), answer.stdout
     assert word in answer.stdout
 
 

@@ -1,0 +1,1 @@
+"""Queue backend for cloud-tasks on a NATS server with JetStream."""
