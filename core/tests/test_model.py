@@ -34,7 +34,9 @@ def undocumented() -> Iterator[str]:
                 if isinstance(member, ast.FunctionDef) and not member.name.startswith("_"):
                     documented = _is_docstring(member.body[0])
                 elif isinstance(member, ast.Assign | ast.AnnAssign) and not ast.unparse(member).startswith("_"):
-                    documented = _is_docstring(following) or _is_constraint(member)
+                    # An enum has its members in its docstring, which `help()` shows.
+                    in_docstring = f"\n    {ast.unparse(member).partition(' ')[0]}: " in (ast.get_docstring(node) or "")
+                    documented = in_docstring or _is_docstring(following) or _is_constraint(member)
                 else:
                     continue
                 if not documented:

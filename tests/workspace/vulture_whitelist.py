@@ -12,6 +12,7 @@ _: Any = SimpleNamespace()
 _.__init_subclass__  # Python: called for each subclass
 _.__dir__  # Python: the names that `help()` shows (`cloud_tasks.testing`)
 _.__getattr__  # Python: the former names of a module (`cloud_tasks.errors`)
+_.__dir__  # Python: the exported names of a module whose names are imported when they are used
 _.redirect_request  # urllib: a method of HTTPRedirectHandler
 _.text_factory  # sqlite3: decodes text of the database
 _.delimiter  # string.Template
