@@ -40,7 +40,6 @@ _SILENCE = 1.0
 _BYTES = 8 * 1024 * 1024
 _LIMITS = RequestLimits(send=TRAITS.send_batch, receive=TRAITS.receive_batch, settle=500, send_bytes=_BYTES)
 _DELAY = "Cloud-Tasks-Delay"
-_NAME_IN_USE = 10058
 
 
 class NatsQueue(BatchedQueue[str]):
@@ -51,7 +50,7 @@ class NatsQueue(BatchedQueue[str]):
         name = safe_name(context.name, allowed="A-Za-z0-9_-", longest=120)
         self._stream = f"cloud-tasks_{name}"
         self._subject = f"cloud-tasks.{name}"
-        self._ack_wait = (context.lease + _MARGIN).total_seconds()
+        self._ack_wait = (self._lease + _MARGIN).total_seconds()
         self._consumer: api.ConsumerInfo | None = None
         self._server = Server(settings, f'queue "{context.name}" on the NATS server')
 
@@ -102,14 +101,15 @@ class NatsQueue(BatchedQueue[str]):
         try:
             await client.jetstream().add_stream(name=self._stream, subjects=[self._subject], **kind)
         except js_errors.BadRequestError as error:
-            if error.err_code != _NAME_IN_USE:
+            if error.err_code != 10058:  # the name is in use
                 raise
         await self._find_consumer(client)
 
     async def _purge(self, client: Client) -> None:
         await client.jetstream().purge_stream(self._stream)
         for consumer in await client.jetstream().consumers_info(self._stream):
-            await client.jetstream().delete_consumer(self._stream, consumer.name)
+            with suppress(js_errors.NotFoundError):
+                await client.jetstream().delete_consumer(self._stream, consumer.name)
         await self._find_consumer(client)
 
     async def _depth(self, client: Client) -> Depth:
