@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import Depth, QueueContext, QueueTraits
 from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits
 
@@ -105,9 +105,17 @@ class RequestService:
 class RequestQueue(BatchedQueue[int]):
     """The queue of one name. The receipt of a message is its number, in every delivery."""
 
-    def __init__(self, service: RequestService, context: QueueContext) -> None:
+    def __init__(
+        self, service: RequestService, context: QueueContext, resolution: timedelta = timedelta(seconds=1)
+    ) -> None:
         super().__init__(
-            TRAITS, LIMITS, lease=context.lease, threads=3, name="request-queue", clock=lambda: service.now
+            TRAITS,
+            LIMITS,
+            lease=context.lease,
+            threads=3,
+            name="request-queue",
+            resolution=resolution,
+            clock=lambda: service.now,
         )
         self._service = service
         self._queue_name = context.name
@@ -128,11 +136,6 @@ class RequestQueue(BatchedQueue[int]):
         messages, _ = self._service.request("depth", self._queue_name, 1)
         visible = sum(each.visible_at <= self._service.now for each in messages.values())
         return Depth(visible=visible, in_flight=len(messages) - visible, exact=True, as_of=datetime.now(UTC))
-
-    def _encode(self, body: bytes) -> bytes:
-        if len(body) > TRAITS.max_message_bytes:
-            raise ProviderError(f"{len(body):,} bytes, more than the limit")
-        return body
 
     def _send(self, messages: Sequence[bytes], delay: timedelta) -> Mapping[int, Refused]:
         return self._service.send(self._queue_name, messages, delay.total_seconds())

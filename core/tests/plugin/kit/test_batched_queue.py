@@ -68,6 +68,28 @@ def received(queue: RequestQueue, count: int) -> list[str]:
     return [each.lease_id for each in deliveries]
 
 
+def test_send_refuses_bodies_above_the_maximum_of_the_traits(queue: RequestQueue) -> None:
+    most = TRAITS.max_message_bytes
+    (failure,) = queue.send([b"a" * most, b"a" * (most + 1)])
+    assert (failure.index, failure.transient) == (1, False)
+    assert failure.reason == f"{most + 1:,} bytes are more than the {most:,} of a message"
+    assert len(queue.receive(2, wait=NOW)) == 1
+
+
+@pytest.mark.parametrize(("resolution", "delay", "rounded"), [(1.0, 0.2, 1.0), (1.0, 1.0, 1.0), (0.1, 0.25, 0.3)])
+def test_times_are_rounded_up_to_the_resolution(
+    service: RequestService, resolution: float, delay: float, rounded: float
+) -> None:
+    context = QueueContext(job_id="job", name="queue", lease=MINUTE)
+    queue = RequestQueue(service, context, resolution=timedelta(seconds=resolution))
+    queue.create()
+    queue.send([b"a"], delay=timedelta(seconds=delay))
+    service.now += rounded - 0.01
+    assert queue.receive(1, wait=NOW) == []
+    service.now += 0.02
+    assert len(queue.receive(1, wait=NOW)) == 1
+
+
 def failing(wanted: str, *numbers: int, transient: bool = True) -> Callable[[str, int], Mapping[int, Refused]]:
     """Return faults that fail the requests of an action with these numbers as a whole."""
     seen: Counter[str] = Counter()
@@ -97,7 +119,7 @@ def test_send_retries_refused_entries_only(queue: RequestQueue, service: Request
 def test_send_reports_refused_and_invalid_bodies(queue: RequestQueue, service: RequestService) -> None:
     service.faults = lambda action, count: {0: Refused("malformed", transient=False)}
     assert queue.send([b"x" * 1001, b"a", b"b"]) == [
-        SendFailure(index=0, reason="1,001 bytes, more than the limit", transient=False),
+        SendFailure(index=0, reason="1,001 bytes are more than the 1,000 of a message", transient=False),
         SendFailure(index=1, reason="malformed", transient=False),
     ]
 

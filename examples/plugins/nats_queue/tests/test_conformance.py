@@ -24,7 +24,7 @@ class TestNatsQueue(QueueContract):
             # Found like an installed plugin, so that the entry point is tested too.
             backend=Registry(only=["nats"]).queue("nats"),
             settings=settings,
-            lease=timedelta(seconds=1),
+            lease=timedelta(seconds=0.5),
             restart=nats_server.restart,
             unreachable=attrs.evolve(settings, url=f"nats://127.0.0.1:{unused_port}"),
             refused=attrs.evolve(settings, password="wrong"),

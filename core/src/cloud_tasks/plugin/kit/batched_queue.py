@@ -1,7 +1,8 @@
 """Base of a `Queue` on a service whose requests carry several messages and whose leases are identified by receipts.
 
 A subclass makes the requests; splitting, parallel requests, retries of refused entries, leases and the rules of `Queue`
-about partial failures are here. Times are rounded to whole seconds, as services count them.
+about partial failures are here. Times are rounded up to the resolution of the service, usually a second. A body above
+the maximum of the traits is refused.
 
 Invariants, each with a test:
 
@@ -15,7 +16,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -77,6 +77,7 @@ class BatchedQueue(ABC, Generic[P]):
         limits: Limits of a request.
         lease: Lease of a received message, from the context.
         threads: Maximum number of parallel requests.
+        resolution: Unit in which the service counts times.
         name: Start of the names of the threads.
         clock: Monotonic time in seconds, by which leases end.
     """
@@ -89,11 +90,13 @@ class BatchedQueue(ABC, Generic[P]):
         lease: timedelta,
         threads: int,
         name: str,
+        resolution: timedelta = timedelta(seconds=1),
         clock: Callable[[], float] = since_boot,
     ) -> None:
         self._traits = traits
         self._limits = limits
-        self._lease = _whole_seconds(min(lease, traits.max_lease))
+        self._resolution = resolution
+        self._lease = self._rounded(min(lease, traits.max_lease))
         self._fan_out = FanOut(threads, name)
         self._closed = threading.Event()
         margin = _LEASE_MARGIN if traits.total_lease is not None else timedelta(0)
@@ -119,7 +122,7 @@ class BatchedQueue(ABC, Generic[P]):
 
     @abstractmethod
     def _change(self, held: Sequence[Held[P]], leases: Sequence[timedelta]) -> Mapping[int, Refused]:
-        """Set the remaining time of each lease, in whole seconds; zero returns the message. Result as for `_ack`."""
+        """Set the remaining time of each lease; zero returns the message. Result as for `_ack`."""
 
     # May be overridden.
 
@@ -146,12 +149,15 @@ class BatchedQueue(ABC, Generic[P]):
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
         """Implement `Queue.send`."""
         failures, messages = [], []
+        most = self._traits.max_message_bytes
         for index, body in enumerate(bodies):
             try:
+                if len(body) > most:
+                    raise ProviderError(f"{len(body):,} bytes are more than the {most:,} of a message")
                 messages.append((index, self._encode(body)))
             except ProviderError as error:
                 failures.append(SendFailure(index=index, reason=str(error), transient=error.transient))
-        delay = min(_whole_seconds(delay, least=0), self._traits.delay)
+        delay = min(self._rounded(delay, least=0), self._traits.delay)
 
         def send(batch: Sequence[tuple[int, Any]]) -> Mapping[int, Refused]:
             return retry_refused(lambda some: self._send([message for _, message in some], delay), batch)
@@ -186,14 +192,14 @@ class BatchedQueue(ABC, Generic[P]):
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         """Implement `Queue.release`."""
-        delay = min(_whole_seconds(delay, least=0), self._traits.delay)
+        delay = min(self._rounded(delay, least=0), self._traits.delay)
         held, lost = self._leases.split(lease_ids)
         allowed = {each.lease_id: self._leases.allowed(each, delay) if delay else delay for each in held}
         return lost + self._settle(held, lambda some: self._changed(some, allowed), after=self._forget)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         """Implement `Queue.extend`. A lease that has reached the total of the traits is lost."""
-        lease = _whole_seconds(min(lease, self._traits.max_lease))
+        lease = self._rounded(min(lease, self._traits.max_lease))
         since = self._leases.now()
         held, lost = self._leases.split(lease_ids)
         allowed = {each.lease_id: self._leases.allowed(each, lease) for each in held}
@@ -211,6 +217,10 @@ class BatchedQueue(ABC, Generic[P]):
         """Implement `Queue.close`; waiting calls return."""
         self._closed.set()
         self._fan_out.close()
+
+    def _rounded(self, time: timedelta, *, least: int = 1) -> timedelta:
+        """Round up to the resolution."""
+        return max(least, -(-time // self._resolution)) * self._resolution
 
     def _changed(self, held: Sequence[Held[P]], allowed: Mapping[str, timedelta]) -> Mapping[int, Refused]:
         return self._change(held, [allowed[each.lease_id] for each in held])
@@ -284,8 +294,3 @@ class BatchedQueue(ABC, Generic[P]):
         for each in held:
             groups.setdefault(self._group(each.payload), []).append(each)
         return [batch for some in groups.values() for batch in batched(some, most=self._limits.settle)]
-
-
-def _whole_seconds(time: timedelta, *, least: int = 1) -> timedelta:
-    """Round up to whole seconds."""
-    return timedelta(seconds=max(least, math.ceil(time.total_seconds())))

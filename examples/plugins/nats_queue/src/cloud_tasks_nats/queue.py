@@ -24,7 +24,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 from nats.js import errors as js_errors
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import Depth, QueueContext
 from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits, safe_name
 from cloud_tasks_nats.connection import ANSWER, Server
@@ -34,6 +34,7 @@ from cloud_tasks_nats.traits import TRAITS
 __all__ = ["NatsQueue"]
 
 _MARGIN = timedelta(seconds=0.25)
+_RESOLUTION = timedelta(milliseconds=100)
 _POLL = timedelta(seconds=5)
 _SILENCE = 1.0
 # A server drops a client that is 64 MiB behind.
@@ -46,7 +47,7 @@ class NatsQueue(BatchedQueue[str]):
     """The `Queue` of one name; the payload of a lease is the subject of its acks."""
 
     def __init__(self, settings: NatsSettings, context: QueueContext) -> None:
-        super().__init__(TRAITS, _LIMITS, lease=context.lease, threads=4, name="nats")
+        super().__init__(TRAITS, _LIMITS, lease=context.lease, threads=4, name="nats", resolution=_RESOLUTION)
         name = safe_name(context.name, allowed="A-Za-z0-9_-", longest=120)
         self._stream = f"cloud-tasks_{name}"
         self._subject = f"cloud-tasks.{name}"
@@ -77,11 +78,6 @@ class NatsQueue(BatchedQueue[str]):
     def close(self) -> None:
         super().close()
         self._server.close()
-
-    def _encode(self, body: bytes) -> bytes:
-        if len(body) > TRAITS.max_message_bytes:
-            raise ProviderError(f"{len(body):,} bytes are more than the {TRAITS.max_message_bytes:,} of a message")
-        return body
 
     def _send(self, messages: Sequence[bytes], delay: timedelta) -> Mapping[int, Refused]:
         return self._server.call(lambda client: self._publish(client, messages, delay))
