@@ -19,6 +19,8 @@ class CheckContext:
     """The region, if configured."""
     zone: str | None = None
     """The zone, if configured."""
+    submit_dir: Path = attrs.field(factory=Path.cwd)
+    """Base of relative paths of the configuration."""
     cache_dir: Path | None = None
     """Folder for files that outlive the command; None: no files."""
     queue: str = ""

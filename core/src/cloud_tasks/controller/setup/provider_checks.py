@@ -52,6 +52,7 @@ def check_context(config: JobConfig, launch: LaunchRequest | None = None) -> Che
     return CheckContext(
         region=config.run.region,
         zone=config.run.zone,
+        submit_dir=config.base_dir,
         cache_dir=cache_dir(),
         queue=config.backends.get("queue", ""),
         launch=launch,

@@ -66,6 +66,19 @@ def test_doctor_passes_region_and_zone_to_checks() -> None:
     assert [(context.region, context.zone) for context in told] == [("moon", "moon-a")]
 
 
+def test_doctor_passes_the_folder_of_the_configuration_to_checks(tmp_path: Path) -> None:
+    found: list[Path] = []
+
+    def check(settings: Any, context: CheckContext) -> list[Finding]:
+        found.append(context.submit_dir)
+        return []
+
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "config.yml").write_text("provider: memory\n")
+    MemoryCommands(compute={"check": check}).call("doctor", "--config", "job/config.yml", provider=False)
+    assert found == [tmp_path / "job"]
+
+
 def test_doctor_shows_a_shared_finding_once() -> None:
     both = {"check": lambda settings, context: [BAD]}
     answer = MemoryCommands(queue=both, compute=both).call("doctor", "--json")
