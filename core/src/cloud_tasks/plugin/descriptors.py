@@ -111,13 +111,13 @@ class ComputeTraits:
     """Whether `Compute.instances` shows the instances of all regions; else only those of the opened one, and commands
     that look for leftover instances open each region in turn."""
     shares_files: bool = False
-    """Whether instances are processes on the controller's machine. Such a backend sets ``CLOUD_TASKS_SUBMIT_DIR`` to
-    `ComputeContext.submit_dir`, in which the commands of tasks start."""
+    """Whether instances are processes on the controller's machine."""
     max_pending: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
     """Maximum number of instances that are pending at a time (`InstanceState.PENDING`); None: no limit."""
     location: Reach | None = None
     """Where instances are, so that a queue that they cannot reach is refused; None: on the controller's machine with
-    ``shares_files``, else anywhere."""
+    ``shares_files``, else anywhere. A backend whose instances share files with the controller, on its machine or
+    another, sets ``CLOUD_TASKS_SUBMIT_DIR`` to `ComputeContext.submit_dir`, in which the commands of tasks start."""
     listing_lag: timedelta = timedelta(0)
     """Maximum time for which a launched instance may be missing from the listing."""
     watch_interval: timedelta | None = None

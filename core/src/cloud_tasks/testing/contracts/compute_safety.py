@@ -178,7 +178,7 @@ class ComputeSafety(ComputeFixtures):
         if subject.runs_scripts:
             log = compute.console_log(launched.instance_id)
             assert "contract-options set" in log, f"the options of the #! line are not set: {log}"
-            folder = str(subject.context(job).submit_dir) if subject.traits.shares_files else ""
+            folder = str(subject.context(job).submit_dir) if subject.traits.located is not Reach.NETWORK else ""
             assert f"contract-folder '{folder}'" in log, f"CLOUD_TASKS_SUBMIT_DIR is not {folder!r}: {log}"
 
     # Consoles

@@ -9,7 +9,7 @@ import pytest
 from memory_commands import Answer, MemoryCommands
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.plugin import ComputeTraits
+from cloud_tasks.plugin import ComputeTraits, Reach
 
 TASKS = [{"id": f"s0{n}", "data": {"sample": f"s0{n}", "fastq_1": f"{n} a.fq", "g": "$(touch pwned)"}} for n in (1, 2)]
 READERS = [("plan",), ("plan", "--json"), ("run", "--dry-run"), ("run",), ("run", "--force"), ("load-queue",)]
@@ -53,6 +53,7 @@ def test_plan_shows_the_command_and_where_it_runs(commands: MemoryCommands, tmp_
     assert "Command: cat {fastq_1} >\n         out/{sample}.txt\nShell:   sh\n" in answer.out
     assert "Folder:  an instance, where its relative paths are, too" in answer.out
     assert json.loads(call(commands, ("plan", "--json"), template).out)["command"] == template
-    here = MemoryCommands(compute={"traits": ComputeTraits(shares_files=True)})
-    shown = call(here, ("plan",), template).out
-    assert f"Shell:   bash -euo pipefail\nFolder:  {tmp_path}\n" in shown
+    for traits in (ComputeTraits(shares_files=True), ComputeTraits(location=Reach.SHARED_FILES)):
+        here = MemoryCommands(compute={"traits": traits})
+        shown = call(here, ("plan",), template).out
+        assert f"Shell:   bash -euo pipefail\nFolder:  {tmp_path}\n" in shown

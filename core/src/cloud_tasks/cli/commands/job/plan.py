@@ -29,6 +29,7 @@ from cloud_tasks.controller import (
     require_offer,
 )
 from cloud_tasks.model import LaunchRequest
+from cloud_tasks.plugin import Reach
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
@@ -112,8 +113,8 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
             raise problem
         return
     if config.run.command is not None:
-        shares_files = config.registry.compute(config.compute).traits.shares_files
-        folder = config.base_dir if shares_files else None
+        located = config.registry.compute(config.compute).traits.located
+        folder = None if located is Reach.NETWORK else config.base_dir
         echo(render_command(config.run.command, shell=config.run.shell, folder=folder) + "\n")
     for warning in ranking.warnings:
         echo(f"Warning: {warning}", err=True)
