@@ -44,6 +44,9 @@ class CloudTasksError(Exception):
     Args:
         message: The problem in one line, lower case, without a full stop.
         hint: The remedy in one line; empty if the message implies it.
+
+    ``str(error)`` has both (``message; hint``). To raise an error with another text, pass ``error.message`` and
+    ``error.hint`` on separately.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -108,7 +111,8 @@ class ProviderError(CloudTasksError):
     """A call of a provider failed. SDK exceptions are converted to this error (``raise … from``).
 
     Args:
-        transient: Whether the same call may succeed later (throttling, timeout, 5xx, lost connection).
+        transient: Whether the same call may succeed later (throttling, timeout, 5xx, lost connection). Of a launch, the
+            outcome is then unknown, except after a `LaunchRefusedError`.
     """
 
     def __init__(self, message: str, *, transient: bool = False, hint: str = "") -> None:
@@ -152,6 +156,8 @@ _LONG_REFUSAL = 600.0
 
 class LaunchRefusedError(ProviderError):
     """The provider refused a launch; nothing was started, and a later launch may succeed.
+
+    ``transient`` is therefore true, although the outcome is known: catch it before a check of ``transient``.
 
     Args:
         scope: Launches to avoid.

@@ -8,12 +8,13 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 import redis
 from cloud_tasks_redis.settings import RedisSettings
 
 from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
-from cloud_tasks.plugin import QueueContext
+from cloud_tasks.plugin import QueueContext, setting_info
 from cloud_tasks.registry import Registry
 
 BACKEND = Registry(only=["redis"]).queue("redis")
@@ -28,6 +29,11 @@ def test_settings_refuse_url_with_password() -> None:
 def test_settings_refuse_url_of_other_scheme() -> None:
     with pytest.raises(ValueError, match="must start with"):
         RedisSettings(url="http://localhost")
+
+
+def test_settings_decide_where_queues_are() -> None:
+    located = {field.name for field in attrs.fields(RedisSettings) if setting_info(field).locates}
+    assert located == {"url", "prefix"}
 
 
 def test_settings_repr_omits_password() -> None:

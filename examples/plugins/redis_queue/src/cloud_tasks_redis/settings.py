@@ -30,8 +30,11 @@ class RedisSettings:
         env="REDIS_URL",
         flag="--redis-url",
         worker=True,
+        locates=True,
         validator=_is_url_without_password,
     )
     username: str | None = setting(help="User name, for servers with access control lists", default=None, worker=True)
     password: str | None = setting(help="Password", default=None, env="REDIS_PASSWORD", secret=True, worker=True)
-    prefix: str = setting(help="Prefix of all keys, for a shared server", default="cloud-tasks", worker=True)
+    prefix: str = setting(
+        help="Prefix of all keys, for a shared server", default="cloud-tasks", worker=True, locates=True
+    )
