@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import CredentialsError, ProviderError
 from simulated_cloud.dials.dial import Dial, Window, with_budget, with_group
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Obstacles:
         faults = self._faults()
         self._count_sends(name, faults)
         if self.is_open(faults.controller_credentials) or self._has_expired(faults):
-            return ProviderError(f"{name}: the credentials have expired", hint="sign in again")
+            return CredentialsError(f"{name}: the credentials have expired", hint="sign in again")
         if name == "instances" and self.is_open(faults.listing_outage):
             return ProviderError(faults.listing_error, transient=faults.listing_is_transient)
         slow = faults.slow_call + (faults.slow_listing if name == "instances" else 0.0)
