@@ -152,8 +152,8 @@ def test_job_is_not_charged_for_instances_that_ended_while_no_controller_ran(des
     for pid in desk.processes():
         os.kill(pid, signal.SIGKILL)
     with closing(sqlite3.connect(desk.folder / "addition.db")) as connection, connection:
-        times = ", ".join(f"{name} = {name} - 43200" for name in ("intended_at", "launched_at", "deadline", "ends_by"))
-        connection.execute(f"UPDATE instances SET {times}")
+        names = ("intended_at", "launched_at", "pending_until", "started_at", "deadline", "ends_by")
+        connection.execute(f"UPDATE instances SET {', '.join(f'{name} = {name} - 43200' for name in names)}")
         connection.execute("UPDATE counters SET value = value - 43200 WHERE name LIKE 'run:%'")
     # Two CPUs for an hour, and the time in which an instance boots and ends itself.
     assert 2 < float(desk.status()["cost_usd"]) < 2.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 
 import pytest
 from command_line import CommandLine
@@ -48,4 +49,12 @@ def test_doctor_passes_on_a_healthy_machine(here: CommandLine) -> None:
 def test_rms_cloud_tasks_spellings_are_accepted(here: CommandLine) -> None:
     done = here.run("list_running_instances", "--config", "config.yml", "-v", "--sort-by", "type,-creation_time")
     assert (done.code, done.out) == (0, "No running instances of job job found\n")
-    assert here.run("show_queue", "--config", "config.yml", "--detail").code == 0
+    (here.folder / "tasks.json").write_text('[{"task_id": "sum", "data": {}}]')
+    loaded = here.run("load_queue", "--config", "config.yml", "--task-file", "tasks.json")
+    assert loaded.code == 0, loaded.err
+    named = re.fullmatch(r"Loaded 1 task into queue (job-[0-9a-f]{16}-1); database job\.db\n", loaded.out)
+    assert named, loaded.out
+    done = here.run("show_queue", "--config", "config.yml", "--detail")
+    assert (done.code, done.err) == (0, "")
+    assert named[1] in done.out
+    assert '"sum"' in done.out

@@ -56,6 +56,7 @@ def environment(worker: Harness) -> dict[str, str]:
     return worker.environment | {
         "CLOUD_TASKS_PROVIDER": "FOLDER",
         "CLOUD_TASKS_JOB_ID": "job",
+        "CLOUD_TASKS_QUEUE_NAME": "job",
         "CLOUD_TASKS_IDLE_LIMIT": "1.5",
         "CLOUD_TASKS_FOLDER_TOKEN": SECRET,
         "FOLDER_OTHER": "kept",

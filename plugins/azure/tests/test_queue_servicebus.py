@@ -75,6 +75,12 @@ class TestServiceBus(QueueContract):
     def test_check_prevents_no_run_on_an_account_that_works(self, queue: Queue, subject: QueueSubject) -> None:
         super().test_check_prevents_no_run_on_an_account_that_works(queue, subject)
 
+    @pytest.mark.xfail(reason="the broker of these tests is an object of their process, which no other can reach")
+    def test_messages_are_exchanged_with_another_process_if_installed(
+        self, queue: Queue, subject: QueueSubject, name: str, one: Callable[[], Any]
+    ) -> None:
+        super().test_messages_are_exchanged_with_another_process_if_installed(queue, subject, name, one)
+
     @pytest.mark.xfail(reason="the lock duration is a property of the queue: a renewal cannot change it")
     def test_extend_prolongs_a_lease(
         self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Any]

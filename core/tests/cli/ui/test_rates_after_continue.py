@@ -110,7 +110,7 @@ def test_progress_log_projects_the_current_run(database: Path, capsys: pytest.Ca
 
 
 def test_status_projects_the_current_run(database: Path, set_clock: Callable[[datetime], None]) -> None:
-    assert call(database, "status").out.splitlines()[-3:] == SUMMARY
+    assert call(database, "status").out.splitlines()[-4:] == [*SUMMARY, "  Queue: job"]
     facts = call(database, "status", "--json").data
     assert facts["timing"]["tasks_per_hour"] == pytest.approx(600.0)
     assert facts["timing"]["remaining_seconds"] == pytest.approx(5400.0)
