@@ -2,11 +2,11 @@
 
 Results without a JSON form are pickled, and unpickling executes code that the writer of the result has chosen: a task,
 or a user who can send events of the job or write to its result store. The functions of this module are the only place
-in cloud-tasks that unpickles, and nothing in cloud-tasks calls them.
+in cloud-tasks that unpickles what others have written, and nothing in cloud-tasks calls them.
 
 Invariants, each with a test:
 
-1. No other module of cloud-tasks unpickles.
+1. No other module of cloud-tasks unpickles, but for what the process that started it has written.
 """
 
 from __future__ import annotations

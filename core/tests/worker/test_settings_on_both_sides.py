@@ -71,6 +71,7 @@ CASES: list[tuple[Any, Any, str, Any]] = [
     (Decimal, Decimal(0), '"0.12345678901234567890"', Decimal("0.12345678901234567890")),
     (Money, Money(0), "0.1", Money("0.1")),
     (Path | None, None, "a b", Path("a b")),
+    (Path | None, None, "/a/b", Path("/a/b")),
     (tuple[Architecture, ...], (), "[ARM64]", (Architecture.ARM64,)),
 ]
 
@@ -80,6 +81,9 @@ def test_settings_from_environment_returns_the_value_of_the_controller(
     kind: Any, default: Any, written: str, value: Any, tmp_path: Path
 ) -> None:
     cls, file = _settings_class(kind, default), tmp_path / "config.yml"
+    if isinstance(value, Path):
+        # A relative path in the file is relative to its folder, on both sides.
+        value = tmp_path / value
     file.write_text(f"queue: depot\ndepot:\n  x: {written}\n")
     config = load_config(_registry(cls), file=file, options={}, environ={})
     assert config.settings_for("queue", "depot") == cls(x=value)

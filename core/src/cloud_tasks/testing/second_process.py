@@ -62,7 +62,9 @@ class SecondProcess:
         )
         errors = ended.stderr.decode(errors="replace")
         if ended.returncode != 0:
-            raise AssertionError(f"the second process could not {order}:\n{errors}")
+            # The cause first: reports cut a long message.
+            cause = (errors.splitlines() or [f"exit code {ended.returncode}"])[-1]
+            raise AssertionError(f"{order} failed in the second process: {cause}\n{errors}")
         return dict(json.loads(ended.stdout.splitlines()[-1]))
 
 
@@ -87,7 +89,7 @@ def _registered(entry: EntryPoint, kind: _Kind) -> Any:
 
 
 def main() -> None:
-    """Carry out the orders of standard input."""
+    """Carry out the orders of standard input, which the process of the tests has written."""
     kind, name, order, settings, context, argument = pickle.load(sys.stdin.buffer)
     print("\n" + json.dumps(_ORDERS[order](_find(kind, name), settings, context, argument)), flush=True)
 

@@ -10,10 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
-from cloud_tasks_nats.settings import NatsSettings
+
+if TYPE_CHECKING:
+    from cloud_tasks_nats.settings import NatsSettings
 
 
 def _free_port() -> int:
