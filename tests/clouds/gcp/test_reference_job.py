@@ -27,7 +27,7 @@ Provider configuration:
   Region: us-central1
   Zone: None
   Job ID: parallel-addition-job
-  Queue: parallel-addition-job
+  Queue: parallel-addition-job-RUN-1
 Instance type selection constraints:
   Instance types: None
   CPUs: 8 to 8
@@ -59,7 +59,7 @@ Miscellaneous:
 """Expected log lines before the first action, in this order; other lines may be in between."""
 
 EXPECTED_LOG = (
-    r'Initializing GCP Pub/Sub queue "parallel-addition-job" with project ID "fake-project"',
+    r'Initializing GCP Pub/Sub queue "parallel-addition-job-RUN-1" with project ID "fake-project"',
     r"Using no credentials \(emulator at 127\.0\.0\.1:\d+\)",
     r"Using current default image: https://www\.googleapis\.com/compute/v1/projects/ubuntu-os-cloud/global/images/\S+",
     r"\|\| Selected instance type: e2-standard-8 \(pd-standard\) in us-central1-\* at \$0\.27359[0-9]/hour",
@@ -107,8 +107,10 @@ class Finished:
     ran: subprocess.CompletedProcess[str]
 
     def log(self) -> list[str]:
-        """Return the log lines without their timestamps."""
-        return [match["text"] for line in self.ran.stderr.splitlines() if (match := LINE.fullmatch(line))]
+        """Return the log lines without their timestamps; RUN: the run id in the name of the job's queue."""
+        run_id = self.job_folder.status(JOB)["queue"].split("-")[-2]
+        lines = self.ran.stderr.replace(f"{JOB}-{run_id}-", f"{JOB}-RUN-").splitlines()
+        return [match["text"] for line in lines if (match := LINE.fullmatch(line))]
 
 
 @pytest.fixture(scope="module")
