@@ -7,6 +7,8 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 
@@ -16,6 +18,18 @@ def expected_sums(count: int) -> dict[str, int]:
 
 def counts(status: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in status["counts"].items() if count}
+
+
+def shift_times(instance: Path) -> list[str]:
+    """Set the times in the local provider's records of an instance back by twelve hours; return their keys."""
+    shifted = []
+    for file, key in (("instance.json", "created_at"), ("process.json", "at"), ("ended.json", "at")):
+        if (instance / file).exists():
+            record = json.loads((instance / file).read_text())
+            record[key] = (datetime.fromisoformat(record[key]) - timedelta(hours=12)).isoformat()
+            (instance / file).write_text(json.dumps(record))
+            shifted.append(key)
+    return shifted
 
 
 def test_job_completes_every_task_once_and_leaves_no_process(desk: Any) -> None:
@@ -149,8 +163,12 @@ def test_job_is_not_charged_for_instances_that_ended_while_no_controller_ran(des
     controller.wait()
     (desk.folder / "ready.json").touch()
     # Twelve hours pass, in which the instances end.
-    for pid in desk.processes():
-        os.kill(pid, signal.SIGKILL)
+    processes = desk.processes()
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # no process sees the end of another
+        for pid in processes:
+            os.kill(pid, number)
+    records = desk.folder.glob(".cloud-tasks/instances/*/*")
+    assert [shift_times(path) for path in records] == [["created_at", "at"]]
     with closing(sqlite3.connect(desk.folder / "addition.db")) as connection, connection:
         names = ("intended_at", "launched_at", "pending_until", "started_at", "deadline", "ends_by")
         connection.execute(f"UPDATE instances SET {', '.join(f'{name} = {name} - 43200' for name in names)}")

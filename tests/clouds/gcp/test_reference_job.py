@@ -107,9 +107,10 @@ class Finished:
     ran: subprocess.CompletedProcess[str]
 
     def log(self) -> list[str]:
-        """Return the log lines without their timestamps, with ``RUN`` for the id of the run in the name of the queue."""
-        texts = [match["text"] for line in self.ran.stderr.splitlines() if (match := LINE.fullmatch(line))]
-        return [re.sub(rf"\b{JOB}-[0-9a-f]{{16}}-", f"{JOB}-RUN-", text) for text in texts]
+        """Return the log lines without their timestamps; RUN: the run id in the name of the job's queue."""
+        run_id = self.job_folder.status(JOB)["queue"].split("-")[-2]
+        lines = self.ran.stderr.replace(f"{JOB}-{run_id}-", f"{JOB}-RUN-").splitlines()
+        return [match["text"] for line in lines if (match := LINE.fullmatch(line))]
 
 
 @pytest.fixture(scope="module")
