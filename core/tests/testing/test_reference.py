@@ -125,10 +125,17 @@ class TestMemoryComputeOfAScheduler(ComputeContract):
         return attrs.evolve(compute_subject(MemoryCompute, provider), patience=timedelta(seconds=20))
 
 
+class LocalCompute(ConsoleCompute):
+    """Instances that share the controller's files."""
+
+    def environment(self, request: LaunchRequest) -> dict[str, str]:
+        return super().environment(request) | {"CLOUD_TASKS_SUBMIT_DIR": str(Path.cwd())}
+
+
 class TestComputeWithConsoles(ComputeContract):
     @pytest.fixture
     def subject(self) -> ComputeSubject:
-        subject = compute_subject(ConsoleCompute, location=Reach.MACHINE, delivers_secrets=True)
+        subject = compute_subject(LocalCompute, location=Reach.MACHINE, delivers_secrets=True)
         return attrs.evolve(subject, patience=timedelta(seconds=20))
 
 
