@@ -20,7 +20,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def show_attributes(value: Any) -> Any:
-    """Make the docstring of a class list its attributes, inherited ones included; return the value, whatever it is."""
+    """Make the docstring of a class list its attributes, inherited ones included; return the given value."""
     if type(value) is type and not isinstance(vars(value).get("__doc__"), _AttributeDoc):
         value.__doc__ = _AttributeDoc(value.__doc__)  # type: ignore[assignment]
     return value

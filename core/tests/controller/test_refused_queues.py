@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 
 
 def refuse(queue: FakeQueue, method: str, error: Exception) -> Callable[[], None]:
-    """Make a method of a queue fail from now on; return a function that mends it."""
+    """Make a method of a queue fail from now on; return a function that repairs it."""
 
     def fail(*arguments: object, **named: object) -> None:
         raise error
@@ -50,13 +50,13 @@ def test_event_queue_that_refuses_the_controller_ends_the_run(loop, compute, eve
 
 
 def test_run_continues_once_its_event_queue_answers_again(loop, store, compute, queue, events, make_controller) -> None:
-    mend: list[Callable[[], None]] = []
-    loop.later(timedelta(minutes=2), lambda: mend.append(refuse(events, "receive", REFUSED)))
+    repair: list[Callable[[], None]] = []
+    loop.later(timedelta(minutes=2), lambda: repair.append(refuse(events, "receive", REFUSED)))
     # Sent meanwhile, and not lost.
     loop.later(timedelta(minutes=5), lambda: events.inbox.append(message(event(EventType.TASK_COMPLETED, 1, task=1))))
     assert make_controller().run() is JobPhase.ABORTED
     assert store.remaining() == 20
-    mend[0]()
+    repair[0]()
     rest = [message(event(EventType.TASK_COMPLETED, number + 100, task=number)) for number in range(20) if number != 1]
     loop.later(timedelta(minutes=2), lambda: events.inbox.extend(rest))
     assert make_controller().run() is JobPhase.COMPLETE
@@ -79,16 +79,16 @@ def test_refused_queue_stops_launches_at_once(
 ) -> None:
     controller = make_controller(limits=Limits(max_instances=2))
     work_all_the_time(loop, events, running=0)
-    mend: list[Callable[[], None]] = []
+    repair: list[Callable[[], None]] = []
 
     def begin() -> None:
-        mend.append(refuse(request.getfixturevalue(queue_name), method, REFUSED))
+        repair.append(refuse(request.getfixturevalue(queue_name), method, REFUSED))
         compute.existing.clear()
 
     loop.later(timedelta(seconds=90), begin)
     seen: list[int] = []
     loop.later(timedelta(minutes=7), lambda: seen.append(len(compute.launched)))
-    loop.later(timedelta(minutes=8), lambda: mend[0]())
+    loop.later(timedelta(minutes=8), lambda: repair[0]())
     loop.later(timedelta(minutes=12), lambda: seen.append(len(compute.launched)))
     loop.later(timedelta(minutes=12), lambda: controller.stop(StopMode.TERMINATE))
     with capture_logs() as logs:
