@@ -503,7 +503,8 @@ class SimulatedCloud:
 
     def _shown(self, instance: CloudInstance) -> Instance:
         launches, hidden = self.faults.launches, self._is_hidden(instance)
-        state = InstanceState.RUNNING if hidden else instance.state
+        before = InstanceState.STARTING if instance.is_pending else InstanceState.RUNNING
+        state = before if hidden else instance.state
         if launches.shows_pending and instance.is_pending and state is InstanceState.STARTING:
             state = InstanceState.PENDING
         started, ended = instance.started_at, None if hidden else instance.ended_at
