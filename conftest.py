@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ assert _spec is not None
 assert _spec.loader is not None
 _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 
+
+# pytest rewrites the assertions of all tests: once, not in every process.
+sys.dont_write_bytecode = False
 
 LONG = ("core/tests/cli/", "core/tests/simulation/", "core/tests/worker/", "plugins/dashboard/", "tests/")
 """Folders with long files."""

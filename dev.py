@@ -146,7 +146,9 @@ def setup(arguments: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     """Run the tests; arguments are passed to pytest (`dev.py test -k worker`)."""
     # Tests start thousands of programs; where Python writes no bytecode, each would compile all that it imports.
-    run("python", "-m", "compileall", "-q", *sources(project_settings()))
+    settings = project_settings()
+    imported = [*sources(settings), *settings["tool"]["pytest"]["ini_options"]["pythonpath"]]
+    run("python", "-m", "compileall", "-q", "-j", "0", *imported)
     # More processes than cores: most tests wait for programs that they started.
     parallel = [] if any(argument in ("-n", "-x", "--pdb", "-s") for argument in arguments) else ["-n", "4"]
     # Whole files, in the order of conftest.py.
