@@ -365,7 +365,7 @@ class InstanceRecord:
     @property
     def began_at(self) -> datetime:
         """Time from which start-up, age and lifetime count."""
-        return self.started_at or self.pending_until or self.intended_at
+        return self.started_at or self.pending_until or self.launched_at or self.intended_at
 
     @property
     def current_deadline(self) -> datetime | None:

@@ -460,6 +460,12 @@ class Store:
                 instances.write_intent(connection, request, now, slots, own_end)
         self._instances.launches_changed(request.client_token for request in requests)
 
+    def renew_intents(self, client_tokens: Collection[str], now: datetime) -> None:
+        """Record that launches are still to be called: their lifetimes and costs count from now."""
+        with self._writing() as connection:
+            instances.renew_intents(connection, client_tokens, now)
+        self._instances.launches_changed(client_tokens)
+
     def record_launched(
         self,
         client_token: str,

@@ -77,6 +77,38 @@ def test_launch_calls_never_exceed_the_maximum_at_a_time(loop, compute, fleet) -
     assert len(compute.launched) == 5
 
 
+@pytest.mark.parametrize("confirms", [True, False])
+def test_launch_that_waited_begins_with_its_call(loop, store, compute, fleet, confirms) -> None:
+    began = loop.now()
+    compute.before_launch = lambda request: loop.charge(timedelta(minutes=9))
+    fleet.launch(ranked(), 3, lifetime=timedelta(hours=2))
+    for _ in range(8):
+        loop.run_for(timedelta(minutes=1))
+        if confirms:
+            fleet.confirm()
+    called_tokens = {request.client_token for request in compute.launched}
+    (waiting,) = (record for record in store.instances() if record.client_token not in called_tokens)
+    intended = began + timedelta(minutes=8 if confirms else 0)
+    assert (waiting.intended_at, waiting.deadline) == (intended, intended + timedelta(hours=2))
+    loop.run(lambda: not fleet.busy)
+    (last,) = (record for record in store.instances() if record.client_token == waiting.client_token)
+    called = last.launched_at
+    assert called >= began + timedelta(minutes=9)
+    assert (last.began_at, last.deadline) == (called, called + timedelta(hours=2))
+
+
+def test_launch_whose_intent_cannot_be_renewed_waits(loop, lock, compute, fleet) -> None:
+    compute.before_launch = lambda request: loop.charge(timedelta(minutes=9))
+    fleet.launch(ranked(), 3)
+    lock.hold()
+    loop.run_for(timedelta(minutes=9, seconds=1))
+    assert len(compute.launched) == 2
+    lock.release()
+    loop.run_for(timedelta(minutes=2))
+    fleet.confirm()
+    assert len(compute.launched) == 3
+
+
 def test_refusal_blocks_its_scope_and_withdraws_waiting_launches(loop, store, compute, fleet, refused) -> None:
     compute.faults.extend([refusal(), refusal()])
     fleet.launch(ranked(), 5)

@@ -42,6 +42,17 @@ def test_record_intents_twice_adds_one_launch(store: Store) -> None:
     assert len(store.instances()) == 1
 
 
+def test_renew_intents_moves_only_launches_without_an_answer(store: Store) -> None:
+    requests = [attrs.evolve(launch_request(f"t{n}"), max_lifetime=timedelta(seconds=100)) for n in range(4)]
+    store.record_intents(requests, at(0), own_end=timedelta(seconds=10))
+    store.record_launched("t1", instance("i1", "t1"), at(0))
+    store.record_launch_failed("t2", "refused")
+    store.renew_intents(["t0", "t1", "t2"], at(60))
+    found = {each.client_token: (each.intended_at, each.deadline, each.ends_by) for each in store.instances()}
+    assert found.pop("t0") == (at(60), at(160), at(170))
+    assert set(found.values()) == {(at(0), at(100), at(110))}
+
+
 def test_record_launched_sets_the_instance_of_an_intent(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
     store.record_launched("t1", instance("i1", "t1"), at(3))

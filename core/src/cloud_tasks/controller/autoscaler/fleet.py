@@ -10,6 +10,7 @@ Invariants, each with a test:
 4. An intent counts at the price of the most expensive offer that the provider may select, until the launch is answered.
 5. A launch is called only for a while after a decision: this machine may have been asleep since, and another controller
    have started instances. It then waits for the next decision, which counts it.
+6. A launch counts from its call, however long it waited: its intent is renewed until then, and before the call.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ _CREDENTIALS_DELAY = timedelta(minutes=1)
 _REPORTED_SKEW = timedelta(seconds=30)
 _MAX_AGE = timedelta(minutes=10)
 """Time after a decision in which launches are called."""
+_RENEWAL = timedelta(seconds=30)
+"""Age of an intent that is renewed."""
 
 
 class Fleet(InstanceCalls):
@@ -142,7 +145,17 @@ class Fleet(InstanceCalls):
     def confirm(self) -> None:
         """Note that a decision from a listing has counted the waiting launches, and call what it held up."""
         self._decided_at = self._loop.now()
+        self._renew(tuple(self._waiting))
         self._dispatch()
+
+    def _renew(self, tokens: Sequence[str]) -> bool:
+        """Renew the intents of waiting launches; return False where they cannot be recorded."""
+        now = self._loop.now()
+        old = [token for token in tokens if now - self._waiting[token].ordered_at > _RENEWAL]
+        if old and not self._writes.attempt(lambda: self._store.renew_intents(old, now)):
+            return False
+        self._waiting.update({token: attrs.evolve(self._waiting[token], ordered_at=now) for token in old})
+        return True
 
     def _is_outdated(self) -> bool:
         return self._loop.now() - self._decided_at > _MAX_AGE
@@ -150,6 +163,8 @@ class Fleet(InstanceCalls):
     def _dispatch(self) -> None:
         while self._waiting and len(self._launching) < self._max_parallel and not self._is_outdated():
             token = next(iter(self._waiting))
+            if not self._renew([token]):
+                return
             order = attrs.evolve(self._waiting.pop(token), called_at=self._loop.now())
             self._launching[token] = order
             start(self._launch(order))

@@ -29,6 +29,7 @@ class LaunchOrder:
     ranked: RankedOffer
     request: LaunchRequest
     ordered_at: datetime
+    """Time of its intent."""
     called_at: datetime | None = None
     """Time of the first call of the provider."""
 

@@ -86,6 +86,16 @@ def write_intent(
     )
 
 
+def renew_intents(connection: sqlite3.Connection, tokens: Iterable[str], now: datetime) -> None:
+    """Count launches that have not been called from now on; those with an answer keep their times."""
+    connection.executemany(
+        "UPDATE instances SET intended_at = :now, deadline = deadline + :now - intended_at, "
+        "ends_by = ends_by + :now - intended_at WHERE client_token = :token AND instance_id IS NULL "
+        "AND ended_at IS NULL",
+        [{"token": token, "now": to_unix(now)} for token in tokens],
+    )
+
+
 def mark_launched(
     connection: sqlite3.Connection,
     token: str,

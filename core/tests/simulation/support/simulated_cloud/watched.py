@@ -40,6 +40,7 @@ class WatchedStore:
             "record_states",
             "reopen_failed",
             "reopen_tasks",
+            "renew_intents",
             "reset_for_requeue",
             "withdraw",
         }
