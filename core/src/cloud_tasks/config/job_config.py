@@ -155,6 +155,12 @@ class JobConfig:
         """Return the limits on the size and cost of the fleet."""
         return Limits(**{field.name: getattr(self.run, field.name) for field in attrs.fields(Limits)})
 
+    @property
+    def has_startup_script(self) -> bool:
+        """Whether there is a script, also that of a job whose tasks are shell commands."""
+        run = self.run
+        return any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
+
     def require_startup_script(self) -> str:
         """Return the text of the startup script. Raises `InputError` if there is none, or if it is not for a shell."""
         if self.run.startup_script is not None:
