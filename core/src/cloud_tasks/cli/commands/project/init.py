@@ -130,8 +130,8 @@ def _backends(registry: Registry, values: Mapping[str, Any], *, prompts: bool) -
             problem = f'no {kind} chosen: "{str(given["provider"]).lower()}" has none'
             raise InputError(problem, hint=f"add --{kind} NAME; installed: {names}")
         getattr(registry, kind)(found[kind])
-    if (problem := unreachable_queue(found, registry, where="")) is not None:
-        raise problem
+    if (unreachable := unreachable_queue(found, registry, where="")) is not None:
+        raise unreachable
     return {kind: found[kind] for kind in PROVIDER_KINDS}
 
 
