@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import attrs
 import pytest
+from click.testing import CliRunner, Result
 from configuration_fakes import load, make_registry
 from memory_commands import MemoryCommands
+from store_facts import new_store
 
+import cloud_tasks.builtin
+from cloud_tasks.cli.context import AppContext
+from cloud_tasks.cli.main import cli
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.config import JobConfig, load_config
+from cloud_tasks.errors import InputError, PlaceError
 from cloud_tasks.plugin import Reach
+from cloud_tasks.registry import Registry
 from cloud_tasks.testing import MemoryProvider
 
 TASKS = '[{"task_id": "a", "data": {}}, {"task_id": "b", "data": {}}]'
@@ -51,6 +59,66 @@ def test_path_that_is_absolute_or_below_the_home_folder_is_unchanged(sub: Path, 
     for written in ("/nowhere/e.sqlite", "~/e.sqlite"):
         config = load(f"event_sinks: [sqlite]\nsqlite:\n  file: {written}\n", folder=tmp_path)
         assert config.settings_for("event_sink", "sqlite").file == Path(written)
+
+
+def test_default_is_in_the_folder_of_the_file(sub: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("provider: gcp\nrun:\n  job_id: sums\ngcp:\n  project_id: mine\n")
+    config = load_config(make_registry(), file=Path("../config.yml"), options={}, environ={})
+    assert config.settings_for("compute", "gcp").folder == Path("../there")
+    assert config.as_dict()["gcp"]["folder"] == "../there"
+    assert database_of(config) == Path("../sums.db")
+    # The instances do not have the folder.
+    assert config.worker_environment()["CLOUD_TASKS_GCP_FOLDER"] == "there"
+
+
+def test_default_without_a_file_is_in_the_current_folder(sub: Path) -> None:
+    sets = ("provider=gcp", "run.job_id=sums", "gcp.project_id=mine")
+    for file in (None, Path("/dev/null")):
+        config = load_config(make_registry(), file=file, options={}, sets=sets, environ={})
+        assert config.settings_for("compute", "gcp").folder == Path("there")
+        assert database_of(config) == Path("sums.db")
+        assert config.base_dir == sub
+
+
+def local_call(*arguments: str) -> Result:
+    """Run a command with the installed provider ``local``, with the configuration in the folder above."""
+    obj = AppContext(registry=Registry(builtins=[("builtin", cloud_tasks.builtin)], only=("local",)))
+    return CliRunner().invoke(cli, [*arguments, "--config", "../config.yml"], obj=obj, standalone_mode=False)
+
+
+def test_commands_find_the_job_of_a_file_in_another_folder(
+    sub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.yml").write_text("provider: local\ntask_source: tasks.json\nrun:\n  job_id: sums\n")
+    (tmp_path / "tasks.json").write_text(TASKS)
+    loaded = local_call("load-queue")
+    assert "database ../sums.db" in loaded.stdout
+    assert list(sub.iterdir()) == []
+    assert [row["visible"] for row in json.loads(local_call("show-queue", "--json").stdout)] == [2, 0]
+    elsewhere = ("--set", "local.state_dir=other")
+    for command in ("show-queue", "purge-queue", "delete-queue", "list-running-instances"):
+        refused = local_call(command, *elsewhere).exception
+        assert isinstance(refused, PlaceError), command
+        assert str(sub / "other") in str(refused)
+    assert [row["existed"] for row in json.loads(local_call("delete-queue", "--force", "--json").stdout)] == [
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("command", ["load-queue", "status", "show-queue", "list-running-instances"])
+def test_database_in_the_current_folder_is_named_instead_of_a_new_one(sub: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "config.yml").write_text("provider: local\ntask_source: tasks.json\nrun:\n  job_id: sums\n")
+    (tmp_path / "tasks.json").write_text(TASKS)
+    new_store(sub, ["a"], name="sums.db").close()
+    refused = local_call(command).exception
+    assert isinstance(refused, InputError)
+    assert str(refused) == (
+        "../sums.db: job sums has its database in the current folder, and not beside the configuration file; "
+        "add --db-file sums.db, or move sums.db there; for a new job, add --db-file ../sums.db"
+    )
+    assert not (tmp_path / "sums.db").exists()
+    assert local_call("config", "show").exception is None
 
 
 def test_plan_reads_the_task_source_beside_the_file(sub: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cloud_tasks.builtin
+from cloud_tasks.command_template import exports_variable
 from cloud_tasks.config import ConfigurationError, JobConfig, delivered_secrets, load_config, secret_deliveries
-from cloud_tasks.config.worker_secrets import _sets
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import EventSinkBackend, QueueBackend, hookimpl, setting
 from cloud_tasks.registry import Registry
@@ -87,8 +88,8 @@ def test_secret_without_delivery_is_refused_with_the_line_that_is_missing(make: 
         secret_deliveries(config)
     assert str(refused.value) == (
         f'{config.file}:1: depot.token: the workers need it, compute "memory" cannot deliver secrets, and the startup '
-        f"script does not set {VARIABLE}; add a line to the startup script that reads it from a secret store, such as: "
-        f'export {VARIABLE}="$(COMMAND)"'
+        f"script does not export {VARIABLE}; add a line to the startup script that reads it from a secret store, such "
+        f'as: export {VARIABLE}="$(COMMAND)"'
     )
 
 
@@ -156,16 +157,37 @@ def test_secret_set_by_the_script_is_not_delivered_as_well(make: Make) -> None:
         f"{VARIABLE}=$(vault read) exec worker",
         f"TOKEN=x {VARIABLE}=$TOKEN worker",
         f"{VARIABLE}=`vault read`\nexport {VARIABLE}",
+        f"export {VARIABLE}\n{VARIABLE}=x",
+        f"set -a; {VARIABLE}=x",
+        f"set -euo pipefail -o allexport; {VARIABLE}=x",
+        f"export {VARIABLE}=; {VARIABLE}=x",
+        f'. /etc/secrets.env; export {VARIABLE}="${VARIABLE}"',
+        f'export {VARIABLE}="${{{VARIABLE}:-$(vault read)}}"',
+        f'export "{VARIABLE}=x"',
+        f"export -- {VARIABLE}=x",
+        f"export {VARIABLE}=x; python3 worker.py; unset {VARIABLE}",
+        f"(export {VARIABLE}=x; exec worker) > log",
+        f"{{ export {VARIABLE}=x; python worker.py; }} | tee log",
+        f"fetch() {{ {FETCH}; }}\nfetch",
+        f"function fetch {{ {FETCH}; }}\nfetch",
+        f"case $HOSTNAME in a) {FETCH};; *) {FETCH} ;; esac",
+        f"[ -r /run/secret ] && export {VARIABLE}=$(cat /run/secret)",
+        f"cat <<EOF\n'it is'\nEOF\n{FETCH}",
+        f"{FETCH}\necho 'no end",
+        f"{VARIABLE}=x /opt/env/bin/python3 -m my.worker &",
+        f"{VARIABLE}=x nice -n 5 cloud-tasks worker",
         f". /etc/secrets.env; export {VARIABLE}",
         f"export OTHER {VARIABLE}",
         f"declare -x {VARIABLE}=y",
         f"read -r {VARIABLE} < /run/secret\nexport {VARIABLE}",
-        f"printf -v {VARIABLE} %s x",
+        f"printf -v {VARIABLE} %s x; export {VARIABLE}",
+        f'docker run -e{VARIABLE}="$(vault read)" image',
         f'docker run -e {VARIABLE}="$(vault read)" image',
         f'docker run --env={VARIABLE}="$(vault read)" image',
         f"env {VARIABLE}=x worker # a comment",
         f"export {VARIABLE}='x # y'",
-        f": ${{{VARIABLE}:=$(vault read)}}",
+        f": ${{{VARIABLE}:=$(vault read)}}; export {VARIABLE}",
+        f"for {VARIABLE} in x; do export {VARIABLE}; done",
         f"RMS_{VARIABLE}=x worker",
         "export DEPOT_TOKEN=$(vault read)",
         f"export \\\n  {VARIABLE}=x",
@@ -191,6 +213,39 @@ def test_script_sets_a_variable(make: Make, line: str) -> None:
         f"export {VARIABLE}=",
         f'export {VARIABLE}=""',
         f"{VARIABLE}='' worker",
+        f'echo "{VARIABLE}=not set"',
+        f'echo "see export {VARIABLE}"',
+        f"echo export {VARIABLE}=x",
+        f"export -n {VARIABLE}",
+        f"export -n {VARIABLE}=x",
+        f"export -f {VARIABLE}",
+        f"export {VARIABLE}=x; unset {VARIABLE}",
+        f"declare {VARIABLE}=x",
+        f"{VARIABLE}=x",
+        f"read -r {VARIABLE} < /run/secret",
+        f"cat > env <<EOF\nexport {VARIABLE}=x\nEOF",
+        f"bash <<'EOF'\nexport {VARIABLE}=x\nEOF",
+        f"[ -n x ] && {VARIABLE}=1 true",
+        f"{VARIABLE}=1 pip install cloud-tasks",
+        f"{VARIABLE}=1 python3 -m pip install x",
+        f"{VARIABLE}=1 echo python worker",
+        f"echo 'export {VARIABLE}=x' >> /etc/profile",
+        f"printf 'export {VARIABLE}=x' > env",
+        f'export {VARIABLE}="${{X:-}}"',
+        f"export {VARIABLE}=${{X-}}",
+        f"vault read | read {VARIABLE}",
+        f"vault read | {{ read {VARIABLE}; export {VARIABLE}; }}",
+        f"export {VARIABLE}=x &",
+        f"(export {VARIABLE}=x)",
+        f"x=$(export {VARIABLE}=x)",
+        f'sh -c "export {VARIABLE}=x"',
+        f'eval "export {VARIABLE}=x"',
+        f"fetch() {{ {FETCH}; }}",
+        f"alias fetch='{FETCH}'",
+        f"trap '{FETCH}' EXIT",
+        "set -a; . /etc/secrets.env",
+        f"set -a; set +a; {VARIABLE}=x",
+        f"export {VARIABLE}=(a b)",
         f'test -n "${VARIABLE}"',
         f'[ "${VARIABLE}" == x ]',
     ],
@@ -200,12 +255,18 @@ def test_script_does_not_set_a_variable(make: Make, line: str) -> None:
         secret_deliveries(make(f"#!/bin/bash\n{line}\nwork\n"))
 
 
-@given(st.lists(st.sampled_from(["export", " ", "\n", "#", VARIABLE, "=", "$", "{", "}", '"', "'", ";", "x", "read"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["export", " ", "\n", "#", VARIABLE, "=", "$", "{", "}", '"', "'", ";", "x", "read", "(", ")", "<<"]
+        )
+    )
+)
 def test_script_of_any_text_is_searched(parts: Sequence[str]) -> None:
     script = "".join(parts)
     if VARIABLE not in script:
-        assert not _sets(script, VARIABLE)
-    assert _sets(f"{script}\n{FETCH}\n", VARIABLE)
+        assert not exports_variable(script, VARIABLE)
+    assert exports_variable(f"{FETCH}\n:\n{script}", VARIABLE) or re.search(rf"(?s)[=\s]{VARIABLE}", script)
 
 
 def test_secret_variables_are_all_but_general_ones_of_the_queue_whose_secrets_core_does_not_deliver(make: Make) -> None:

@@ -62,7 +62,7 @@ def test_record_launched_of_a_pending_instance_books_nothing(store: Store) -> No
     assert only(store).is_pending
     assert only(store).shown_state == "pending (Resources)"
     assert cost(store, 5 * HOUR) == 0
-    assert present_price(store.instances()) == Money(0)
+    assert present_price(store.instances(), at(5 * HOUR)) == Money(0)
 
 
 def test_record_states_books_from_the_last_listing_that_shows_it_pending(store: Store) -> None:

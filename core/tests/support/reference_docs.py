@@ -76,7 +76,8 @@ that begins with `!`, `&` or `*` needs quotes.
 A duration is a number of seconds, or text with units: `90s`, `10m`, `1h 30m`, `2d`.
 
 A relative path in the file is relative to the folder of the file; one in a variable or on the command line, to the
-current folder. `~` is the home folder.
+current folder. `~` is the home folder. Without a value, the job database, `state_dir` and other files are in the folder
+of the file, too, else in the current one.
 
 An unknown key is an error that suggests the closest known one. Keep secrets in the environment, or in a file that only
 you can read (others are rejected): they are never shown, logged, stored, or written into a startup script.

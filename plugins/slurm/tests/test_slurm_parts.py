@@ -166,7 +166,7 @@ def test_check_reports_programs_partitions_and_folder(fake: Fake, tmp_path: Path
 def test_check_without_slurm_prevents_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     (tmp_path / "file").write_text("")
-    findings = list(check(SlurmSettings(output_dir=Path("file")), CheckContext(submit_dir=tmp_path)))
+    findings = list(check(SlurmSettings(output_dir=tmp_path / "file"), CheckContext()))
     assert [(each.subject, each.ok, each.prevents_run) for each in findings] == [
         ("Slurm", False, True),
         ("partitions", False, True),

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from cloud_tasks.builtin.sinks.settings import SqliteSettings
 from cloud_tasks.builtin.sources.descriptors import task_source_descriptors
-from cloud_tasks.builtin.sources.resolve import open_task_source
+from cloud_tasks.builtin.sources.resolve import is_builtin_source, open_task_source
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import (
     EventSink,
@@ -23,7 +22,7 @@ from cloud_tasks.plugin import (
     hookimpl,
 )
 
-__all__ = ["check_length", "open_task_source", "parameter_grid", "validate"]
+__all__ = ["check_length", "is_builtin_source", "open_task_source", "parameter_grid", "validate"]
 
 
 def validate(source: Iterable[Task]) -> int:
@@ -84,7 +83,9 @@ def _open_console_sink(settings: NoSettings, context: EventSinkContext) -> Itera
 def _open_sqlite_sink(settings: SqliteSettings, context: EventSinkContext) -> Iterator[EventSink]:
     from cloud_tasks.builtin.sinks.sqlite_sink import SqliteSink
 
-    with closing(SqliteSink(settings.file or Path(f"{context.job_id or 'cloud-tasks'}-events.sqlite"))) as sink:
+    with closing(
+        SqliteSink(settings.file or context.base_dir / f"{context.job_id or 'cloud-tasks'}-events.sqlite")
+    ) as sink:
         yield sink
 
 

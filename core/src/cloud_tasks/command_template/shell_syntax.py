@@ -21,7 +21,7 @@ from cloud_tasks.command_template.shell_data_flow import CommandExaminer, file_n
 from cloud_tasks.command_template.shell_words import BLANKS, BLANKS_AND_LINES
 from cloud_tasks.command_template.words import Facts, UnsafePlaceError, Word, content_of
 
-__all__ = ["read_places"]
+__all__ = ["ShellReader", "read_places"]
 
 _REDIRECTION = re.compile(r"&>>|&>|<<<|<<-|<<|<&|<>|>>|>&|>\||<|>")
 _CLOSING = {"{": "}", "if": "fi", "while": "done", "until": "done", "for": "done", "select": "done"}
@@ -46,11 +46,11 @@ def read_places(text: str, fields: Sequence[Field], *, is_bash: bool) -> Facts:
     # Commands may run after assignments that stand below them.
     while (fields or "CLOUD_TASKS_TASK_ID" in text) and facts.size != size:
         size = facts.size
-        _Reader(text, fields, facts, is_bash=is_bash).read()
+        ShellReader(text, fields, facts, is_bash=is_bash).read()
     return facts
 
 
-class _Reader(CommandExaminer):
+class ShellReader(CommandExaminer):
     """Reads commands."""
 
     def __init__(self, text: str, fields: Sequence[Field], facts: Facts, *, is_bash: bool, depth: int = 0) -> None:

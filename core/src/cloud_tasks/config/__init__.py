@@ -17,7 +17,7 @@ from cloud_tasks.config.sections import (
     variable_name,
 )
 from cloud_tasks.config.startup_script import script_path
-from cloud_tasks.config.trait_checks import parallel_launches
+from cloud_tasks.config.trait_checks import parallel_launches, reachable_queues, unreachable_queue
 from cloud_tasks.config.values import plain
 from cloud_tasks.config.worker_secrets import SecretDelivery, delivered_secrets, secret_deliveries
 
@@ -41,8 +41,10 @@ __all__ = [
     "load_config",
     "parallel_launches",
     "plain",
+    "reachable_queues",
     "run_section",
     "script_path",
     "secret_deliveries",
+    "unreachable_queue",
     "variable_name",
 ]

@@ -52,8 +52,10 @@ class JobConfig:
     """Configuration of one command."""
 
     file: Path | None
+    folder: Path = Path()
+    """Folder of the file, as the user names it, else the current one: base of paths in the file, and of defaults."""
     base_dir: Path
-    """Folder of the file, else the current one."""
+    """The same, absolute."""
     provider: str | None
     backends: Mapping[str, str]
     """Name of the chosen plugin of ``queue``, ``compute`` and ``pricing``; absent if none was chosen."""
@@ -115,6 +117,11 @@ class JobConfig:
             if field.init and field.default is attrs.NOTHING and given.get(field.name) is None:
                 raise InputError(f"{name}.{field.name}: required", where=where, hint=_ways_to_set(name, field))
         arguments = {field.alias: given[field.name] for field in attrs.fields(cls) if field.name in given}
+        arguments |= {
+            field.alias: default
+            for field in attrs.fields(cls)
+            if field.init and field.name not in given and isinstance(default := self._default_of(field), Path)
+        }
         try:
             return cls(**arguments)
         except (ValueError, TypeError, ArithmeticError) as error:
@@ -124,6 +131,11 @@ class JobConfig:
             if not isinstance(error, ValueError):
                 reason = f"the check of its settings failed with {type(error).__name__}: {reason}"
             raise InputError(f"{name}: {reason}", where=where) from error
+
+    def _default_of(self, field: attrs.Attribute[Any]) -> Any:
+        """Return the default of a setting; a relative path is in the folder of the file, as one written there."""
+        default = default_of(field)
+        return self.folder / default if isinstance(default, Path) and not str(default).startswith("~") else default
 
     def constraints(self) -> Constraints:
         """Return the job's requirements on instances."""
@@ -142,6 +154,12 @@ class JobConfig:
     def limits(self) -> Limits:
         """Return the limits on the size and cost of the fleet."""
         return Limits(**{field.name: getattr(self.run, field.name) for field in attrs.fields(Limits)})
+
+    @property
+    def has_startup_script(self) -> bool:
+        """Whether there is a script, also that of a job whose tasks are shell commands."""
+        run = self.run
+        return any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
 
     def require_startup_script(self) -> str:
         """Return the text of the startup script. Raises `InputError` if there is none, or if it is not for a shell."""
@@ -177,9 +195,13 @@ class JobConfig:
         """Return ``log_store`` or ``result_store`` for the instances: absolute where they share files with this
         machine."""
         store: str | None = getattr(self.run, key)
-        if not store or "://" in store or self.registry.compute(self.compute).traits.located is Reach.NETWORK:
+        if not store or "://" in store or self._is_remote():
             return store
         return str(self.folder_of(f"run.{key}").absolute() / Path(store).expanduser())
+
+    def _is_remote(self) -> bool:
+        """Return whether instances share no files with this machine."""
+        return self.registry.compute(self.compute).traits.located is Reach.NETWORK
 
     def command_template(self) -> CommandTemplate | None:
         """Return the template of the shell command that each task runs; None if tasks run a Python worker."""
@@ -200,7 +222,11 @@ class JobConfig:
         """
         variables: dict[str, str] = {}
         for name, field, kind, value in self.worker_settings(secret=False):
-            is_default = value == default_of(field)
+            default = default_of(field)
+            if value == self._default_of(field) and self._is_remote():
+                # The folder of the configuration is on this machine.
+                value = default
+            is_default = value == default
             if value is None and is_default:
                 continue
             try:
@@ -265,7 +291,7 @@ class JobConfig:
         given, section = self.values.get(name, {}), self.sections.get(name)
         keys = section.keys if section is not None else {}
         for key, found in keys.items():
-            default = default_of(found.owners[0][1])
+            default = self._default_of(found.owners[0][1])
             value = given.get(key, None if default is attrs.NOTHING else default)
             secret = found.secret and value is not None
             yield self._entry(f"{name}.{key}", value, secret=secret, help=found.info.help)

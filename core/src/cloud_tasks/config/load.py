@@ -72,9 +72,10 @@ def load_config(
     run, sections = run_section(), find_sections(registry)
     for name in REMOVED_SINKS:
         sections.setdefault(name, Section(name=name, keys={}, is_open=True))
+    folder = _folder_of(file)
     layers, merged = (
         Layers(run, sections),
-        Merged(run=run, sections=sections, folder=file.parent if file is not None else Path()),
+        Merged(run=run, sections=sections, folder=folder),
     )
     if file is not None:
         layers.add_file(file, read_document(file))
@@ -87,7 +88,7 @@ def load_config(
     sinks = merged.values.get("event_sinks", ())
     _add_flags(layers, options, sections, tuple(dict.fromkeys((*backends.values(), *sinks))))
     merged.assign(layers.assignments(top=False), selected=backends.get("compute"))
-    base_dir = file.absolute().parent if file is not None else Path.cwd()
+    base_dir = folder.absolute()
     problems = [*layers.problems, *_check(merged, registry, file)]
     _derive_region(merged)
     settings = RunSettings() if problems else RunSettings(**merged.within("run"))
@@ -98,6 +99,7 @@ def load_config(
     in_use = {"", "run", *backends.values(), *sinks}
     return JobConfig(
         file=file,
+        folder=folder,
         base_dir=base_dir,
         provider=_lower(merged.values.get("provider")),
         backends=backends,
@@ -112,6 +114,13 @@ def load_config(
         sections=sections,
         registry=registry,
     )
+
+
+def _folder_of(file: Path | None) -> Path:
+    """Return the folder of paths and defaults: that of the file, which a pipe or ``/dev/stdin`` does not have."""
+    if file is None or file.is_fifo() or file.absolute().parts[1:2] in (("dev",), ("proc",)):
+        return Path()
+    return file.parent
 
 
 def _lower(name: str | None) -> str | None:

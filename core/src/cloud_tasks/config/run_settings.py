@@ -34,7 +34,9 @@ class _JobSettings:
         validator=_QUEUE_NAME,
     )
     exactly_once_queue: bool = setting(help="Request a queue with exactly-once delivery", default=False)
-    db_file: str | None = setting(help="Path of the job's database (default: <job id>.db)", default=None)
+    db_file: str | None = setting(
+        help="Path of the job's database (default: <job id>.db beside the configuration)", default=None
+    )
     startup_script: str | None = setting(help="Script that each instance runs", default=None)
     startup_script_file: str | None = setting(
         help="File with the startup script, instead of startup_script; relative to the configuration file", default=None

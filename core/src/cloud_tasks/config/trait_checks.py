@@ -13,7 +13,7 @@ from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.plugin import Reach
 from cloud_tasks.registry import Registry
 
-__all__ = ["check_traits", "parallel_launches"]
+__all__ = ["check_traits", "parallel_launches", "reachable_queues", "unreachable_queue"]
 
 
 @attrs.frozen
@@ -64,22 +64,38 @@ _PLACES = {
 
 def _check_reach(merged: Merged, backends: Mapping[str, str], registry: Registry) -> Iterator[InputError]:
     """Yield a problem if the instances cannot reach the queue."""
+    problem = unreachable_queue(backends, registry, where=merged.place("queue") or merged.place("provider"))
+    if problem is not None:
+        yield problem
+
+
+def unreachable_queue(backends: Mapping[str, str], registry: Registry, *, where: str) -> InputError | None:
+    """Return the problem of a queue that the instances cannot reach, with the names of those that they can.
+
+    Args:
+        backends: Names of plugins, by kind.
+    """
     if not backends.keys() >= {"queue", "compute"}:
-        return
+        return None
     try:
         queue, compute = registry.queue(backends["queue"]), registry.compute(backends["compute"])
     except CloudTasksError:
-        return
-    location = compute.traits.located
-    if queue.traits.reach.includes(location):
-        return
-    able = sorted(found.name for _, found in registry.all("queue") if found.traits.reach.includes(location))
-    yield InputError(
+        # A missing or broken plugin is an error of the command that needs it.
+        return None
+    if queue.traits.reach.includes(compute.traits.located):
+        return None
+    able = reachable_queues(registry, compute.traits.located)
+    return InputError(
         f'queue: "{queue.name}" can be used {_PLACES[queue.traits.reach]}, and the instances of compute '
         f'"{compute.name}" are elsewhere',
-        where=merged.place("queue") or merged.place("provider"),
+        where=where,
         hint=f"use queue: {' or '.join(able)}" if able else "install a plugin with a queue that they reach",
     )
+
+
+def reachable_queues(registry: Registry, location: Reach) -> list[str]:
+    """Return the names of the queues that instances in a place can use."""
+    return sorted(found.name for _, found in registry.all("queue") if found.traits.reach.includes(location))
 
 
 def parallel_launches(config: JobConfig) -> int:

@@ -9,10 +9,9 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import re
-
 import attrs
 
+from cloud_tasks.command_template import exports_variable
 from cloud_tasks.config.job_config import JobConfig
 from cloud_tasks.config.load import ConfigurationError
 from cloud_tasks.config.sections import default_of, variable_name
@@ -55,24 +54,24 @@ def secret_deliveries(config: JobConfig) -> tuple[SecretDelivery, ...]:
     Without a startup script, only those that the compute backend delivers are returned.
 
     Raises:
+        InputError: The startup script cannot be used.
         ConfigurationError: A secret would not reach the workers.
     """
-    run, found, problems = config.run, dict[str, SecretDelivery](), list[InputError]()
-    has_script = any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
+    found, problems = dict[str, SecretDelivery](), list[InputError]()
+    script = config.require_startup_script() if config.has_startup_script else None
     for section, field, kind, value in config.worker_settings(secret=True):
         if value is None or value == default_of(field):
             continue
         key, variable = f"{section}.{field.name}", variable_name(section, field.name)
         general = setting_info(field).env
         names = (variable, f"{_ALIAS}{variable}", *([general] if general else []))
-        script = config.require_startup_script() if has_script else ""
-        by_script = any(_sets(script, name) for name in names)
+        by_script = script is not None and any(exports_variable(script, name) for name in names)
         if config.registry.compute(config.compute).traits.delivers_secrets:
             text = _text_of(value, kind, where=config.place(key), key=key)
             found[variable] = SecretDelivery(key=key, variable=variable, by_script=by_script, value=text)
         elif by_script:
             found[variable] = SecretDelivery(key=key, variable=variable, by_script=True)
-        elif has_script:
+        elif script is not None:
             problems.append(_undelivered(key, variable, config))
     if problems:
         raise ConfigurationError(problems)
@@ -82,7 +81,7 @@ def secret_deliveries(config: JobConfig) -> tuple[SecretDelivery, ...]:
 def _undelivered(key: str, variable: str, config: JobConfig) -> InputError:
     return InputError(
         f'{key}: the workers need it, compute "{config.compute}" cannot deliver secrets, and the startup script '
-        f"does not set {variable}",
+        f"does not export {variable}",
         where=config.place(key),
         hint="add a line to the startup script that reads it from a secret store, such as: "
         f'export {variable}="$(COMMAND)"',
@@ -96,14 +95,3 @@ def _text_of(value: object, kind: object, *, where: str, key: str) -> str:
     except ValueError:
         reason = "this value cannot be passed to a worker (it is a secret and not shown)"
         raise InputError(f"{key}: {reason}", where=where) from None
-
-
-def _sets(script: str, name: str) -> bool:
-    """Return whether a script sets a variable: a command assigns a value to it, exports it or reads it.
-
-    What a command substitutes, or a sourced file assigns, is not executed to find out.
-    """
-    commands = re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", script)
-    assigned = rf"(?<![\w$]){name}[+:]?=(?!(?:\"\"|'')?(?:[\s;&|)]|$))"
-    declared = rf"(?<![\w$-])(?:export|declare|typeset|read|printf)\b[^\n;&|=]*?(?<![\w$\{{]){name}(?![\w=\}}])"
-    return re.search(f"{assigned}|{declared}", commands) is not None

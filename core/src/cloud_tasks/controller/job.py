@@ -374,7 +374,9 @@ class Job:
         names = list(self._config.event_sinks)
         if self._request.output_file is not None and "jsonl" not in names:
             names.append("jsonl")
-        context = EventSinkContext(job_id=self.job_id, output_file=self._request.output_file)
+        context = EventSinkContext(
+            job_id=self.job_id, output_file=self._request.output_file, base_dir=self._config.folder
+        )
         return {
             name: self._stack.enter_context(
                 self._registry.event_sink(name).open(self._config.settings_for("event_sink", name), context)

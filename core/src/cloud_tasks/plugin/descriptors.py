@@ -210,6 +210,8 @@ class EventSinkContext:
     """The job."""
     output_file: Path | None = None
     """File of ``--output-file`` or ``--event-log-file``, for sinks that write a file."""
+    base_dir: Path = Path()
+    """Folder for files that a sink names itself: that of the configuration file, or the current one."""
 
 
 @attrs.frozen(kw_only=True)

@@ -34,6 +34,7 @@ from cloud_tasks.store.records import InstanceRecord
 __all__ = ["booked_since", "booked_until", "mean_price", "present_price", "running_cost"]
 
 _HOUR_IN_MICROSECONDS = Decimal(3_600_000_000)
+_ANSWER_TIME = timedelta(minutes=1)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -56,9 +57,19 @@ def booked_until(record: InstanceRecord, now: datetime) -> datetime:
     return own_end
 
 
-def present_price(records: Iterable[InstanceRecord]) -> Money:
-    """Return what the living instances cost per hour; pending ones cost nothing yet."""
-    running = (record for record in records if record.ended_at is None and not record.is_pending)
+def present_price(records: Iterable[InstanceRecord], now: datetime | None = None) -> Money:
+    """Return what the living instances cost per hour; pending ones cost nothing yet.
+
+    A launch without an answer counts when the answer is overdue: until then, its instance may turn out to be pending.
+    Without the present time, it counts at once.
+    """
+    running = (
+        record
+        for record in records
+        if record.ended_at is None
+        and not record.is_pending
+        and (record.launched_at is not None or now is None or now - record.intended_at > _ANSWER_TIME)
+    )
     return sum((record.price_per_hour for record in running), Money.zero())
 
 

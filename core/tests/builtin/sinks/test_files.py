@@ -41,7 +41,10 @@ def test_for_job_names_the_file_after_the_job_by_default(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     JsonLinesSink.for_job(EventSinkContext(job_id="my-job")).close()
     JsonLinesSink.for_job(EventSinkContext(job_id="my-job", output_file=tmp_path / "other")).close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["my-job-events.jsonl", "other"]
+    (tmp_path / "there").mkdir()
+    JsonLinesSink.for_job(EventSinkContext(job_id="my-job", base_dir=tmp_path / "there")).close()
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert found == ["my-job-events.jsonl", "other", "there/my-job-events.jsonl"]
 
 
 def test_write_accepts_a_pipe(tmp_path: Path) -> None:

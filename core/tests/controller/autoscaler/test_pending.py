@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -193,7 +194,11 @@ def test_controller_keeps_a_job_that_waits_for_hours_and_books_nothing(
 
     assert run(loop, make_controller(), (timedelta(hours=5), look), until=timedelta(hours=5.01)) is JobPhase.STOPPED
     assert shown == [["i-1", "i-2"], Money(0), {"pending (Resources)"}]
-    assert "2 instances are pending (Resources)" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "2 instances are pending (Resources)" in output
+    assert "Requested on-demand instance 'i-1' in zone 'z-a'; it is pending (Resources)" in output
+    assert "Provisioned 0 of 2 requested instances: 2 pending" in output
+    assert "Started" not in output
     assert compute.existing == {}
     assert store.spending(loop.now() + timedelta(hours=1)) == Money(0)
 
@@ -226,7 +231,9 @@ def test_controller_counts_start_up_time_and_lifetime_from_the_start(
     assert len(compute.launched) == 1
 
 
-def test_controller_replaces_a_started_instance_without_heartbeat(loop, store, compute, make_controller) -> None:
+def test_controller_replaces_a_started_instance_without_heartbeat(
+    loop, store, compute, make_controller, capsys
+) -> None:
     begin = timedelta(hours=5)
     phase = run(
         loop,
@@ -237,6 +244,9 @@ def test_controller_replaces_a_started_instance_without_heartbeat(loop, store, c
     assert phase is JobPhase.STOPPED
     assert len(compute.launched) == 2
     assert store.instances()[0].end_reason.startswith("no heartbeat for")
+    assert re.search(
+        r"Started on-demand instance 'i-1' in zone 'z-a', 5h( \d+\w)? after its request", capsys.readouterr().out
+    )
 
 
 def test_controller_books_an_instance_until_the_end_that_the_provider_names(

@@ -59,3 +59,9 @@ def test_expected_cost_of_a_complete_job_is_its_cost(store: Store) -> None:
     store.begin_run(at(10))
     progress = given(store, at(3600), JobPhase.COMPLETE)
     assert progress.expected_cost == progress.cost == Money.zero()
+
+
+def test_price_per_hour_has_a_launch_without_an_answer_only_when_the_answer_is_overdue(store: Store) -> None:
+    store.record_intents([store_facts.launch_request("t1", price="0.36")], at(0), slots=4)
+    assert given(store, at(5)).price_per_hour == Money(0)
+    assert given(store, at(3600)).price_per_hour == Money("0.36")

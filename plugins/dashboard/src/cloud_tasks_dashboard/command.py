@@ -43,9 +43,19 @@ _EXIT_SECONDS = 1.0
     metavar="FILE",
     help="Show only the job of this database.",
 )
+@click.option(
+    "--config",
+    "-c",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Show the jobs in the folder of this configuration file.",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine. [0: any free port]")
 @click.option("--open/--no-open", "open_browser", default=None, help="Open a browser. [if a desktop is available]")
-def dashboard(folder: Path | None, db_file: Path | None, port: int, open_browser: bool | None) -> None:
+def dashboard(
+    folder: Path | None, db_file: Path | None, config_file: Path | None, port: int, open_browser: bool | None
+) -> None:
     """Show jobs in the browser, running or finished.
 
     The page is read-only and served on this machine only, at a URL with a secret token.
@@ -53,8 +63,12 @@ def dashboard(folder: Path | None, db_file: Path | None, port: int, open_browser
     from cloud_tasks_dashboard.jobs import Jobs
     from cloud_tasks_dashboard.server import ADDRESS, Dashboard, listen, make_app, make_token
 
-    if folder is not None and db_file is not None:
-        raise InputError("--folder and --db-file exclude each other", hint="use one of them")
+    places = {"--folder": folder, "--db-file": db_file, "--config": config_file}
+    given = [option for option, value in places.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} exclude each other", hint="use one of them")
+    if config_file is not None:
+        folder = config_file.parent
     jobs = Jobs(folder or Path.cwd(), db_file if db_file is None else _database(db_file))
     token = make_token()
     with listen(port) as listener:

@@ -193,7 +193,7 @@ def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
 
 def _cost(snapshot: Snapshot, now: datetime, activity: Activity) -> dict[str, float | None]:
     alive = [record for record in snapshot.instances if record.ended_at is None]
-    hourly = present_price(alive)
+    hourly = present_price(alive, now)
     so_far = snapshot.cost(now)
     rate = throughput(snapshot.summary, now, activity=activity)
     projected = projected_cost(snapshot.summary, rate, accrued=so_far, price_per_hour=hourly)

@@ -38,8 +38,7 @@ def _not_negative(instance: object, attribute: attrs.Attribute[object], value: f
 class LocalSettings:
     """Settings of this machine as a provider.
 
-    A relative ``state_dir`` becomes absolute when the settings are read, relative to the current directory, so that
-    queue, compute and workers use the same folder.
+    ``state_dir`` becomes absolute when the settings are read, so that queue, compute and workers use the same folder.
     """
 
     state_dir: Path = setting(

@@ -73,7 +73,7 @@ def check(settings: SlurmSettings, context: CheckContext) -> Iterator[Finding]:
 
     def output() -> str:
         with kit.translate_errors("slurm.output_dir", kit.Problem.of_exception):
-            check_folder(context.submit_dir / settings.output_dir)
+            check_folder(settings.output_dir)
         return f"{settings.output_dir} can be written to; it has to be on storage that all nodes share"
 
     version = kit.Probe(subject="Slurm", look=lambda: run_command(settings, "sinfo", "--version").strip())

@@ -48,7 +48,7 @@ class SlurmCompute:
 
     def __init__(self, settings: SlurmSettings, context: ComputeContext) -> None:
         self._settings, self._context = settings, context
-        self._output = context.submit_dir.absolute() / settings.output_dir
+        self._output = settings.output_dir.absolute()
 
     def regions(self) -> Sequence[Region]:
         return [Region(name="slurm", zones=tuple(dict.fromkeys(each.zones[0] for each in self.instance_types())))]

@@ -38,8 +38,8 @@ class JsonLinesSink:
 
     @classmethod
     def for_job(cls, context: EventSinkContext) -> JsonLinesSink:
-        """Return the sink for the context's file, else for ``<job id>-events.jsonl`` in the current folder."""
-        return cls(context.output_file or Path(f"{context.job_id or 'cloud-tasks'}-events.jsonl"))
+        """Return the sink for the context's file, else for ``<job id>-events.jsonl`` in the context's folder."""
+        return cls(context.output_file or context.base_dir / f"{context.job_id or 'cloud-tasks'}-events.jsonl")
 
     def write(self, events: Sequence[Event]) -> None:
         size = os.fstat(self._fd).st_size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +22,7 @@ from cloud_tasks.taskfile import COMPRESSIONS, STANDARD_INPUT, is_url
 if TYPE_CHECKING:
     from cloud_tasks.registry import Registry
 
-__all__ = ["open_task_source"]
+__all__ = ["is_builtin_source", "open_task_source"]
 
 _FILES = ("json", "jsonl", "yaml")
 """Built-in sources that read a file."""
@@ -56,6 +57,19 @@ def open_task_source(
         settings = settings_for("task_source", backend.name) if settings_for is not None else backend.settings()
         return backend.open(settings, TaskSourceContext(location=location, base_dir=base_dir or Path.cwd()))
     return _open_object(spec)
+
+
+def is_builtin_source(spec: Any) -> bool:
+    """Return whether what a program was given needs no plugin: no text, a built-in source's name, or its suffix."""
+    if not isinstance(spec, (str, os.PathLike)) and not _is_path_like(spec):
+        return True
+    text = os.fspath(spec) if isinstance(spec, os.PathLike) else str(spec)
+    try:
+        backend, location = _choose(None, str(text), Path.cwd())
+    except InputError:
+        return False
+    # The name of a plugin's source before a colon comes before a module.
+    return backend.name != "factory" or location != text or location.partition(":")[0].endswith(".py")
 
 
 def _is_path_like(spec: Any) -> bool:
@@ -104,7 +118,7 @@ def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskS
         return backend, location
     if separator and not is_url(spec) and not (base_dir / spec).is_file() and _is_factory(spec):
         return _named(registry, backends, "factory"), spec
-    return _by_suffix(backends, spec), spec
+    return _by_suffix(backends, spec, is_file=(base_dir / spec).is_file()), spec
 
 
 @functools.cache
@@ -133,7 +147,7 @@ def _named(registry: Registry | None, backends: list[TaskSourceBackend], name: s
     return next(backend for backend in backends if backend.name == name)
 
 
-def _by_suffix(backends: list[TaskSourceBackend], spec: str) -> TaskSourceBackend:
+def _by_suffix(backends: list[TaskSourceBackend], spec: str, *, is_file: bool) -> TaskSourceBackend:
     path = spec.lower().split("?", 1)[0] if "://" in spec else spec.lower()
     for compression in COMPRESSIONS:
         path = path.removesuffix(compression)
@@ -144,6 +158,13 @@ def _by_suffix(backends: list[TaskSourceBackend], spec: str) -> TaskSourceBacken
         names = " and ".join(sorted(backend.name for backend in found))
         raise InputError(
             f"several task sources read this suffix: {names}", where=spec, hint=f"write {found[0].name}:{spec}"
+        )
+    name, separator, _ = spec.partition(":")
+    if separator and not is_file and not is_url(spec) and re.fullmatch(r"[a-z][-a-z0-9]*", name):
+        raise InputError(
+            f'no task source "{name}" is installed',
+            where=spec,
+            hint=f"installed: {', '.join(sorted(backend.name for backend in backends))}",
         )
     suffixes = ", ".join(sorted(suffix for backend in backends for suffix in backend.suffixes))
     raise InputError(

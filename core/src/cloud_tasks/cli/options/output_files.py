@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.cli.options.database import database_of
+from cloud_tasks.cli.options.database import database_path
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError, StoreError
 from cloud_tasks.model import TaskStatus
@@ -85,7 +85,7 @@ def _inputs(config: JobConfig, values: Mapping[str, Any]) -> Iterator[tuple[str,
 
 def _recorded_source(config: JobConfig) -> str | None:
     """Return the task source that the job in the database was created from; None without a readable database."""
-    if not (config.run.db_file or config.run.job_id) or not is_job_database(database := database_of(config)):
+    if not (config.run.db_file or config.run.job_id) or not is_job_database(database := database_path(config)):
         return None
     try:
         with Store.open(database, read_only=True) as store:
@@ -108,7 +108,7 @@ def _paths_in(spec: str) -> set[str]:
 def _outputs(config: JobConfig, values: Mapping[str, Any]) -> Iterator[_Output]:
     # The commands that estimate a job have no database of it.
     if (config.run.db_file or config.run.job_id) and "sample_db" not in values:
-        database = database_of(config)
+        database = database_path(config)
         for path in (database, *side_files(database), database.with_name(f"{database.name}.lock")):
             yield _Output("--db-file", _DATABASE, path)
     for name, kind in (("output_file", _EVENTS), ("output", _DATA)):

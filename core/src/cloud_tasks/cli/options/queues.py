@@ -11,7 +11,7 @@ import click
 
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.config import JobConfig, Layer
-from cloud_tasks.controller import base_name, check_place, open_queue, recorded_job
+from cloud_tasks.controller import base_name, check_place, open_queue, place_of, recorded_job
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import Depth, OwnedQueue, Queue
 from cloud_tasks.store import JobRecord, writer_of
@@ -56,7 +56,7 @@ def job_queues(config: JobConfig, *, tasks_only: bool = False, events_only: bool
 
     Raises:
         InputError: Neither the database nor an option names the queues.
-        PlaceError: The configuration file has another start of the names than the database.
+        PlaceError: The queues of the job are elsewhere than the configuration says, or have another start of the names.
     """
     if tasks_only and events_only:
         raise InputError("--task-queue-only and --event-queue-only exclude each other", hint="give one of them")
@@ -70,6 +70,8 @@ def job_queues(config: JobConfig, *, tasks_only: bool = False, events_only: bool
             check_place(job, {"queue_name": given}, where=str(database_of(config)))
         elif given not in (base_name(job), job.queue_name):
             job = None
+    if job is not None:
+        check_place(job, place_of(config, kinds=("queue",)), where=str(database_of(config)))
     name = job.queue_name if job is not None else given if is_full_name else None
     if name is None:
         raise _unnamed(config)

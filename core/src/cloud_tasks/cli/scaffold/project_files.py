@@ -18,7 +18,7 @@ import cloud_tasks
 from cloud_tasks.cli.scaffold.source_archive import Checkout
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import shell_word
-from cloud_tasks.plugin import setting_info
+from cloud_tasks.plugin import Reach, setting_info
 from cloud_tasks.registry import Registry
 
 __all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "known_settings", "worker_packages", "write_project"]
@@ -33,6 +33,7 @@ _CLOUD_CHOICES = """\
   # gpu_types: [] # names of GPU types, e.g. of `cloud-tasks list-instance-types`
 """
 """Lines of ``run`` for a cloud."""
+_SHARED_CACHE = "${CLOUD_TASKS_LOCAL_STATE_DIR:-$CLOUD_TASKS_SUBMIT_DIR/.cloud-tasks}"
 _FETCHERS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 """Package that fsspec needs, by URL scheme."""
 
@@ -71,13 +72,15 @@ class Project:
     """Known settings, by dotted key."""
     asked: Mapping[str, Asked] = attrs.field(factory=dict)
     """Settings to prompt for, by dotted key."""
+    location: Reach = Reach.NETWORK
+    """Where the instances are."""
     packages: Sequence[str] = ()
     """Requirements of a worker on an instance, besides the user's code, for pip."""
 
     @property
-    def is_local(self) -> bool:
-        """Whether the instances run on this machine, in this folder."""
-        return self.backends["compute"] == "local"
+    def shares_files(self) -> bool:
+        """Whether the instances share this folder, and the installed Python."""
+        return self.location is not Reach.NETWORK
 
 
 def asked_settings(registry: Registry, backends: Mapping[str, str]) -> dict[str, Asked]:
@@ -156,8 +159,8 @@ def _configuration(project: Project) -> str:
         "provider": f"provider: {names[0]}" if len(names) == 1 else _chosen(project.backends),
         "job_id": project.job_id,
         "region": _region(project),
-        "max_instances": 1 if project.is_local else 2,
-        "choices": "" if project.is_local else _CLOUD_CHOICES,
+        "max_instances": 1 if project.location is Reach.MACHINE else 2,
+        "choices": "" if project.shares_files else _CLOUD_CHOICES,
         "sections": "\n".join(filter(None, (_section(project, name) for name in names))),
     }
     return _filled("config.yml", words).rstrip() + "\n"
@@ -185,7 +188,7 @@ def _section(project: Project, name: str) -> str:
 def _region(project: Project) -> str:
     if project.region:
         return f"  region: {_yaml(project.region)}\n"
-    if project.is_local:
+    if project.shares_files:
         return ""
     listing = f"cloud-tasks list-regions --provider {project.backends['compute']}"
     return f"  # region: # region of the instances; see `{listing}`\n"
@@ -197,10 +200,11 @@ def _yaml(text: str | None) -> str:
 
 
 def _startup_script(project: Project) -> str:
-    software = "software_local" if project.is_local else "software_cloud"
+    software = "software_shared" if project.shares_files else "software_cloud"
     words = {
         "software": _filled(software, {"packages": _packages(project)}).rstrip(),
-        "requirements": "" if project.is_local else _filled("requirements", {}).rstrip(),
+        "cache": _SHARED_CACHE if project.shares_files else "/var/cache/cloud-tasks",
+        "requirements": "" if project.shares_files else _filled("requirements", {}).rstrip(),
         "bucket": shell_word(project.bucket.rstrip("/")),
     }
     if project.checkout is not None:

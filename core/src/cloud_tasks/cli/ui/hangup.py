@@ -16,9 +16,9 @@ from pathlib import Path
 __all__ = ["controller_log", "leave_terminal"]
 
 
-def controller_log(job_id: str) -> Path:
-    """Return the path of the log of a job's controller without a terminal, in the current folder."""
-    return Path.cwd() / ".cloud-tasks" / job_id / "controller.log"
+def controller_log(folder: Path, job_id: str) -> Path:
+    """Return the path of the log of a job's controller without a terminal, in the folder of its configuration."""
+    return folder / ".cloud-tasks" / job_id / "controller.log"
 
 
 def leave_terminal(log_file: Path, *, only_closed: bool = False) -> bool:

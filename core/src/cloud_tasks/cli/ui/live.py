@@ -213,7 +213,7 @@ def _without_rate(summary: JobSummary) -> str:
 
 
 def _cost(snapshot: Snapshot) -> Iterator[str]:
-    price = present_price(snapshot.instances)
+    price = present_price(snapshot.instances, snapshot.now)
     yield f"{format_cost(snapshot.cost)} so far"
     yield f"{format_cost(price)}/hour now"
     if snapshot.pace is not None and snapshot.summary.remaining:

@@ -36,9 +36,10 @@ from cloud_tasks.errors import (
     ProviderError,
     RefusalScope,
 )
-from cloud_tasks.model import Instance, LaunchRequest
+from cloud_tasks.model import Instance, InstanceState, LaunchRequest
 from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import format_span
+from cloud_tasks.sanitize import clean_text
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
 
@@ -50,6 +51,7 @@ _MAX_ATTEMPTS = 3
 _BACKOFF = timedelta(seconds=2)
 _CREDENTIALS_DELAY = timedelta(minutes=1)
 _REPORTED_SKEW = timedelta(seconds=30)
+_REASON_LENGTH = 200
 _MAX_AGE = timedelta(minutes=10)
 """Time after a decision in which launches are called."""
 _RENEWAL = timedelta(seconds=30)
@@ -214,10 +216,14 @@ class Fleet(InstanceCalls):
         self._writes.submit(lambda: self._store.record_launched(order.token, instance, order.called_at, now))
         self._failures = None
         self.refused_scopes.launched()
-        log.info(
-            f"Started {instance.provisioning_model.value} instance '{instance.instance_id}' in zone '{instance.zone}'"
-        )
-        self._wave.started += 1
+        text = f"{instance.provisioning_model.value} instance '{instance.instance_id}' in zone '{instance.zone}'"
+        if instance.state is InstanceState.PENDING:
+            reason = f" ({clean_text(instance.reason, _REASON_LENGTH)})" if instance.reason else ""
+            log.info(f"Requested {text}; it is pending{reason}")
+            self._wave.not_started["pending"] += 1
+        else:
+            log.info(f"Started {text}")
+            self._wave.started += 1
         self._settle()
 
     def _refused(self, order: LaunchOrder, error: LaunchRefusedError) -> None:

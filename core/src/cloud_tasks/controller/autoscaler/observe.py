@@ -30,6 +30,7 @@ from cloud_tasks.controller.messaging.heartbeats import Heartbeats
 from cloud_tasks.escape import terminal_line
 from cloud_tasks.model import Event, Instance, InstanceState, Money, ProvisioningModel
 from cloud_tasks.plugin import Depth
+from cloud_tasks.quantities import format_span
 from cloud_tasks.queue_refusal import QueueRefusal
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import InstanceRecord, Store, by_job_clock
@@ -125,8 +126,12 @@ class StateBuilder:
         summary = self._store.summary()
         records = tuple(self._store.instances())
         if listing is not None and is_new:
+            pending = {record.client_token for record in records if record.is_pending}
             self._record(records, listing)
             records = tuple(self._store.instances())
+            for record in records:
+                if record.client_token in pending and not record.is_pending and record.ended_at is None:
+                    log.info(_started(record, now))
         fleet = None if listing is None else self._merge(records, listing)
         if is_new:
             self._note_surplus(fleet, summary.remaining, now)
@@ -293,6 +298,13 @@ class StateBuilder:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = now
+
+
+def _started(record: InstanceRecord, now: datetime) -> str:
+    """Return the log line about an instance that was pending."""
+    waited = format_span((record.started_at or now) - record.intended_at)
+    kind = record.provisioning_model.value
+    return f"Started {kind} instance '{record.instance_id}' in zone '{record.zone}', {waited} after its request"
 
 
 def _unmanaged(instance: Instance) -> FleetInstance:

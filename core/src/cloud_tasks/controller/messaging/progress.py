@@ -46,8 +46,8 @@ class Progress:
 
     @property
     def price_per_hour(self) -> Money:
-        """Total price of the instances that exist or were requested, except pending ones."""
-        return present_price(self.instances)
+        """Total price of the instances that exist, except pending ones."""
+        return present_price(self.instances, self.now)
 
     def for_sinks(
         self, *, phase: JobPhase = JobPhase.RUNNING, reason: str = "", max_total_cost: Money | None = None

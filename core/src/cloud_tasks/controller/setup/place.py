@@ -11,7 +11,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,17 @@ log = structlog.get_logger()
 _KINDS = ("queue", "compute")
 
 
-def place_of(config: JobConfig, *, ask: bool = True) -> dict[str, str]:
+def place_of(config: JobConfig, *, ask: bool = True, kinds: Sequence[str] = _KINDS) -> dict[str, str]:
     """Return the place of a configuration: values as text, by key.
 
     Args:
         ask: Whether to ask the providers where they are; otherwise only the configuration is read.
+        kinds: ``queue`` or ``compute`` alone, without the names of queues; by default the whole place.
     """
     place: dict[str, str] = {}
-    if config.run.job_id:
+    if config.run.job_id and kinds is _KINDS:
         place["queue_name"] = config.run.queue_name or config.run.job_id
-    for kind in _KINDS:
+    for kind in kinds:
         name = config.backends.get(kind)
         if name is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -37,6 +38,7 @@ def headline(summary: JobSummary) -> str:
 def status_dict(
     summary: JobSummary,
     *,
+    now: datetime | None = None,
     instances: Iterable[InstanceRecord] = (),
     pace: Throughput | None = None,
     cost: Money | None = None,
@@ -51,7 +53,7 @@ def status_dict(
     """
     running = [record for record in instances if record.ended_at is None]
     pending = [record for record in running if record.is_pending]
-    price = present_price(running)
+    price = present_price(running, now)
     expected = None if cost is None else projected_cost(summary, pace, accrued=cost, price_per_hour=price)
     return {
         "job_id": summary.job.job_id,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloud_tasks.plugin import Backend
+    from cloud_tasks.registry import Registry
 
 __all__ = ["LocalSource", "open_local_source"]
 
@@ -29,11 +33,15 @@ class LocalSource:
 
 
 @contextmanager
-def open_local_source(spec: Any) -> Iterator[LocalSource]:
+def open_local_source(
+    spec: Any, *, plugins: Callable[[], Registry], settings_of: Callable[[Backend], Any]
+) -> Iterator[LocalSource]:
     """Open a local source.
 
     Args:
-        spec: A path, URL, function or grid, as `cloud_tasks.builtin.open_task_source` takes it.
+        spec: What `cloud_tasks.builtin.open_task_source` takes.
+        plugins: Returns the installed plugins; called for a name that may be that of a plugin's source.
+        settings_of: Returns the settings of a plugin.
 
     Raises:
         InputError: The source is invalid; raised on entering or while iterating.
@@ -50,7 +58,15 @@ def open_local_source(spec: Any) -> Iterator[LocalSource]:
 
     from cloud_tasks import builtin
 
-    with builtin.open_task_source(None, spec, base_dir=Path.cwd()) as source:
+    registry = None if builtin.is_builtin_source(spec) else plugins()
+
+    def settings_for(kind: str, name: str) -> Any:
+        assert registry is not None
+        return settings_of(registry.task_source(name))
+
+    with builtin.open_task_source(
+        registry, spec, base_dir=Path.cwd(), settings_for=None if registry is None else settings_for
+    ) as source:
         pairs = ((task.task_id, task.data) for task in source)
         where, place = str(getattr(source, "where", "")), getattr(source, "place", None)
         yield LocalSource(pairs, source.expected_length(), where=where, place=place)

@@ -23,7 +23,7 @@ from cloud_tasks.worker.worker_config import WorkerConfig
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from cloud_tasks.plugin import EventSinkBackend, Queue, QueueBackend
+    from cloud_tasks.plugin import Backend, Queue, QueueBackend
     from cloud_tasks.registry import Registry
     from cloud_tasks.worker.consumers.base import TaskConsumer
     from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
@@ -183,7 +183,7 @@ class OpenBackends:
             spooled, retry_failed = self.spool.paths, bool(data.retry_failed)
             is_selected = select_tasks(data.event_log_file, spooled=spooled, retry_failed=retry_failed)
         return LocalConsumer(
-            lambda: open_local_source(self._config.source),
+            lambda: open_local_source(self._config.source, plugins=self._all_plugins, settings_of=self._settings_of),
             skip=data.tasks_to_skip or 0,
             limit=data.max_num_tasks,
             allow_empty=bool(data.allow_empty),
@@ -217,7 +217,14 @@ class OpenBackends:
         )
         return self._stack.enter_context(backend.open(self._settings_of(backend), context))
 
-    def _settings_of(self, backend: QueueBackend | EventSinkBackend) -> Any:
+    def _all_plugins(self) -> Registry:
+        from cloud_tasks import builtin
+        from cloud_tasks.registry import Registry
+
+        self._route_plugin_logs()
+        return self._given_registry or Registry(builtins=[("builtin", builtin)])
+
+    def _settings_of(self, backend: Backend) -> Any:
         from cloud_tasks.worker.supervisor.environment import secret_variables, settings_from_environment
 
         self._secret_variables.update(secret_variables(backend.settings, backend.name))
@@ -238,13 +245,10 @@ class OpenBackends:
         names = [name.strip() for name in (self._data.event_sinks or "").split(",") if name.strip()]
         if not names:
             return ()
-        from cloud_tasks import builtin
         from cloud_tasks.plugin import EventSinkContext
-        from cloud_tasks.registry import Registry
         from cloud_tasks.worker.reporting.sink_forwarder import SinkForwarder
 
-        self._route_plugin_logs()
-        registry = self._given_registry or Registry(builtins=[("builtin", builtin)])
+        registry = self._all_plugins()
         context = EventSinkContext(job_id=self._data.job_id or "")
         forwarders = []
         for name in names:

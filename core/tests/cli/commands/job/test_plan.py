@@ -132,3 +132,8 @@ def test_plan_ranks_by_the_speed_of_cpu_families() -> None:
     family = plan_json("--num-tasks", "1")["offers"][0]["cpu_family"]
     weighted = plan_json("--num-tasks", "1", "--set", f"run.cpu_family_speed={{{json.dumps(family)}: 2.5}}")
     assert weighted["offers"][0]["speed"] == 2.5
+
+
+def test_plan_without_a_queue_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yml").write_text(CONFIG.replace("provider: local", "compute: local"))
+    assert bad_input(capsys).startswith("Error: config.yml: no queue chosen: no provider given; set queue in")

@@ -64,8 +64,8 @@ def test_command_refuses_a_secret_that_nothing_delivers(
     refused = _call(commands, *command, script="#!/bin/bash\nwork\n")
     assert str(refused.error) == (
         f'{VARIABLE}: memory.token: the workers need it, compute "memory" cannot deliver secrets, and the startup '
-        f"script does not set {VARIABLE}; add a line to the startup script that reads it from a secret store, such as: "
-        f'export {VARIABLE}="$(COMMAND)"'
+        f"script does not export {VARIABLE}; add a line to the startup script that reads it from a secret store, such "
+        f'as: export {VARIABLE}="$(COMMAND)"'
     )
     assert isinstance(refused.error, InputError)
     assert SECRET not in refused.out + refused.err
@@ -121,3 +121,12 @@ def test_plugins_show_says_how_a_secret_reaches_the_workers(tmp_path: Path, monk
     shown = _commands(tmp_path, monkeypatch, delivers=False).call("plugins", "show", "memory", provider=False)
     assert "secret: never shown or stored; delivered to the workers by the compute backend" in shown.out
     assert SECRET not in shown.out
+
+
+def test_command_refuses_a_script_that_is_not_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = _commands(tmp_path, monkeypatch, delivers=False)
+    for command in COMMANDS:
+        refused = _call(
+            commands, *command, script=f"#!/usr/bin/env python3\nimport os\nos.environ['{VARIABLE}'] = 'x'\n"
+        )
+        assert 'the startup script is for "python3", not for a shell' in str(refused.error), command

@@ -26,7 +26,8 @@ from cloud_tasks.cli.main import main
 from cloud_tasks.cli.scaffold.project_files import worker_packages
 from cloud_tasks.cli.scaffold.source_archive import find_checkout, pack, upload
 from cloud_tasks.config import PROVIDER_KINDS, load_config
-from cloud_tasks.plugin import hookimpl, setting
+from cloud_tasks.plugin import Reach, hookimpl, setting
+from cloud_tasks.testing import MemoryProvider
 
 
 @pytest.fixture(autouse=True)
@@ -63,19 +64,34 @@ class ClusterSettings:
     partition: str = setting(help="Where jobs wait", default="main", asked=True)
 
 
-def init_with_cluster(*arguments: str) -> Answer:
-    """Run ``init`` with two plugins: ``memory``, and ``cluster``, which has compute and pricing only."""
-    commands = MemoryCommands(compute={"settings": CloudSettings})
+ARCHIVE = ("--ship", "archive", "--bucket", "box")
+
+
+def init_with_cluster(
+    *arguments: str, location: Reach = Reach.NETWORK, reach: Reach = Reach.NETWORK, ship: tuple[str, ...] = ARCHIVE
+) -> Answer:
+    """Run ``init`` with two plugins: ``memory``, and ``cluster``, which has compute and pricing only.
+
+    Args:
+        location: Where the instances of ``cluster`` are.
+        reach: From where the queue ``memory`` can be used; ``wide`` can be used from anywhere.
+    """
+    provider = MemoryProvider()
+    queue_traits = attrs.evolve(provider.queue.traits, reach=reach)
+    commands = MemoryCommands(provider=provider, compute={"settings": CloudSettings}, queue={"traits": queue_traits})
     backends = commands.provider
+    traits = attrs.evolve(backends.compute.traits, location=location)
+    if reach is not Reach.NETWORK:
+        wide = attrs.evolve(backends.queue, name="wide")
+        commands.registry.register("wide", SimpleNamespace(cloud_tasks_register_queue=hookimpl(lambda: (wide,))))
     plugin = SimpleNamespace(
         cloud_tasks_register_compute=hookimpl(
-            lambda: (attrs.evolve(backends.compute, name="cluster", settings=ClusterSettings),)
+            lambda: (attrs.evolve(backends.compute, name="cluster", settings=ClusterSettings, traits=traits),)
         ),
         cloud_tasks_register_pricing=hookimpl(lambda: (attrs.evolve(backends.pricing, name="cluster"),)),
     )
     commands.registry.register("cluster", plugin)
-    archive = ("--ship", "archive", "--bucket", "box")
-    return commands.call("init", "sums", *archive, *arguments, provider=False)
+    return commands.call("init", "sums", *ship, *arguments, provider=False)
 
 
 def init(*arguments: str, provider: str | None = "memory") -> Answer:
@@ -128,6 +144,40 @@ def test_init_takes_queue_and_compute_of_different_plugins(tmp_path: Path, chose
     }
     assert found["cluster"] == {"partition": "long", "project": "physics"}
     assert "list-regions --provider cluster" in text
+
+
+@pytest.mark.parametrize(("chosen", "given"), [(("--queue", "memory"), True), ((), False)])
+def test_init_refuses_a_queue_out_of_reach(tmp_path: Path, chosen: tuple[str, ...], given: bool) -> None:
+    error = init_with_cluster(
+        "--compute", "cluster", *chosen, location=Reach.SHARED_FILES, reach=Reach.MACHINE
+    ).error  # fmt: skip
+    assert str(error) == (
+        'queue: "memory" can be used from the controller\'s machine only, and the instances of compute "cluster" '
+        "are elsewhere; use queue: wide"
+        if given
+        else 'no queue chosen: "cluster" has none; add --queue NAME; installed: wide'
+    )
+    assert not (tmp_path / "sums").exists()
+
+
+@pytest.mark.parametrize("location", list(Reach))
+def test_init_ships_the_folder_to_instances_that_share_it(tmp_path: Path, location: Reach) -> None:
+    chosen = ("--compute", "cluster", "--queue", "memory")
+    answer = init_with_cluster(*chosen, location=location, ship=("--ship", "folder"))
+    if location is Reach.NETWORK:
+        assert str(answer.error).startswith('--ship: instances of "cluster" do not share your folder')
+        return
+    assert answer.error is None
+    assert 'cd "$CLOUD_TASKS_SUBMIT_DIR"' in (tmp_path / "sums" / "startup.sh").read_text()
+
+
+def test_init_installs_nothing_on_machines_that_share_files(tmp_path: Path) -> None:
+    answer = init_with_cluster("--compute", "cluster", "--queue", "memory", location=Reach.SHARED_FILES)
+    assert answer.error is None
+    script = (tmp_path / "sums" / "startup.sh").read_text()
+    assert not any(word in script for word in ("apt-get", "/root", "/var/", "pip install"))
+    assert 'CACHE="${CLOUD_TASKS_LOCAL_STATE_DIR:-$CLOUD_TASKS_SUBMIT_DIR/.cloud-tasks}"\n' in script
+    assert "PYTHON=python3\n" in script
 
 
 def test_init_asks_for_the_kind_that_a_provider_lacks(tmp_path: Path) -> None:
@@ -216,7 +266,7 @@ def test_init_installs_the_package_that_reads_the_bucket(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--ship", "folder"], "only instances of `local` share your folder"),
+        (["--ship", "folder"], 'instances of "memory" do not share your folder'),
         (["--ship", "git"], "--repository"),
         (["--ship", "git", "--repository", "r"], "--commit"),
         (["--ship", "archive"], "no location for the archive"),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cloud_tasks
-from cloud_tasks.cli.options.database import database_of
+from cloud_tasks.cli.options.database import database_path
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError, StoreError
 from cloud_tasks.plugin import Finding
@@ -57,11 +57,11 @@ def _plugins(config: JobConfig) -> Iterator[Finding]:
 
 
 def _location(config: JobConfig) -> tuple[Path, Path | None]:
-    """Return folder and path of the job database; the current folder alone where no job is given."""
+    """Return folder and path of the job database; the folder of the configuration alone where no job is given."""
     try:
-        database = database_of(config)
+        database = database_path(config)
     except InputError:
-        return Path.cwd(), None
+        return config.base_dir, None
     return database.absolute().parent, database
 
 

@@ -9,11 +9,13 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import all_regions_option, examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.listing import listing_options, note_region, show_rows
 from cloud_tasks.cli.options.missing_record import note_missing_record
+from cloud_tasks.cli.options.queues import job_of
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.config import JobConfig, Layer
-from cloud_tasks.controller import expiry, open_regions
+from cloud_tasks.controller import check_place, expiry, open_regions, place_of
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.registry import Registry
@@ -66,6 +68,9 @@ def list_running_instances(registry: Registry) -> click.Command:
         if all_instances and _was_given("run.job_id", config):
             raise InputError("--all-instances and --job-id exclude each other", hint="give one of them")
         job_id = None if all_instances else config.run.job_id
+        if job_id and (job := job_of(config)) is not None:
+            where = str(database_of(config))
+            check_place(job, place_of(config, ask=False, kinds=("compute",)), where=where)
         note_region(config, every=values["all_regions"])
         listed: dict[str, Instance] = {}
         with open_regions(config, every=values["all_regions"]) as regions:

@@ -115,7 +115,9 @@ def _sinks(registry: Registry, config: JobConfig, values: dict[str, Any]) -> Ite
     """Open the configured event sinks and those of the options."""
     wanted = {"jsonl": values["output_file"] is not None, "console": values["print_events"]}
     names = dict.fromkeys((*config.event_sinks, *(name for name, asked in wanted.items() if asked)))
-    context = EventSinkContext(job_id=config.run.job_id or "", output_file=values["output_file"])
+    context = EventSinkContext(
+        job_id=config.run.job_id or "", output_file=values["output_file"], base_dir=config.folder
+    )
     with contextlib.ExitStack() as stack:
         yield {
             name: stack.enter_context(registry.event_sink(name).open(config.settings_for("event_sink", name), context))

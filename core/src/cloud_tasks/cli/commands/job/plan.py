@@ -79,6 +79,8 @@ def plan(registry: Registry) -> click.Command:
 
 
 def _plan(config: JobConfig, values: dict[str, Any]) -> None:
+    # The job needs one, and a check of the account would come first.
+    _ = config.queue
     tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"], allow_empty=values["allow_empty"])
     task_time = mean_task_time(given=values["task_time"], sample=values["sample_db"])
     secrets = secret_deliveries(config)

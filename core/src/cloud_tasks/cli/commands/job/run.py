@@ -132,7 +132,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             job,
             values["on_interrupt"],
             ask=display.ask,
-            log_file=controller_log(job.job_id),
+            log_file=controller_log(config.base_dir, job.job_id),
             restore=display.close,
             resume=request.next_commands.resume(None),
             stop=request.next_commands.stop,

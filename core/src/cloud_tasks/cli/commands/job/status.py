@@ -52,6 +52,7 @@ def status(registry: Registry) -> click.Command:
             rate = throughput(statistics.summary, now, activity=activity)
             facts = status_dict(
                 statistics.summary,
+                now=now,
                 instances=instances,
                 pace=rate,
                 cost=statistics.cost,
@@ -59,7 +60,7 @@ def status(registry: Registry) -> click.Command:
                 costs=statistics.costs,
                 activity=activity,
             )
-            price = present_price(instances) if any(record.ended_at is None for record in instances) else None
+            price = present_price(instances, now) if any(record.ended_at is None for record in instances) else None
         if values["as_json"]:
             echo(json.dumps(facts, indent=2))
         else:

@@ -59,7 +59,7 @@ def config(registry: Registry) -> click.Group:
             echo(json.dumps(loaded.as_dict(with_origins=True), indent=2))
         else:
             echo_table(tuple(loaded.entries()), (*_COLUMNS, _EXPLANATION) if values["explain"] else _COLUMNS)
-        _check_secrets(loaded)
+        _check_workers(loaded)
 
     @group.command("schema", epilog=examples("cloud-tasks config schema > cloud-tasks.schema.json"))
     @pass_app
@@ -71,8 +71,10 @@ def config(registry: Registry) -> click.Group:
     return group
 
 
-def _check_secrets(config: JobConfig) -> None:
-    """Raise the problem of a secret that would not reach the workers."""
+def _check_workers(config: JobConfig) -> None:
+    """Raise the problem of a startup script, or of a secret that would not reach the workers."""
+    if config.has_startup_script:
+        config.require_startup_script()
     try:
         secret_deliveries(config)
     except ConfigurationError:

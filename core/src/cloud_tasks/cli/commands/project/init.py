@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from cloud_tasks.cli.scaffold.project_files import (
     write_project,
 )
 from cloud_tasks.cli.scaffold.source_archive import Checkout, find_checkout
-from cloud_tasks.config import PROVIDER_KINDS, advice, choose_backends
+from cloud_tasks.config import PROVIDER_KINDS, advice, choose_backends, reachable_queues, unreachable_queue
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
+from cloud_tasks.plugin import ComputeBackend, Reach
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 
@@ -52,8 +53,8 @@ _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,23}")
 @click.option(
     "--ship",
     type=click.Choice(SHIPPING),
-    help="Source of the instances' code: this folder (local only), a git commit, or an archive in a bucket "
-    "(default: folder for local; else git with a remote, else archive).",
+    help="Source of the instances' code: this folder (if they share it), a git commit, or an archive in a bucket "
+    "(default: folder where it is shared; else git with a remote, else archive).",
 )
 @click.option("--repository", metavar="URL", help="URL to clone, for git (default: origin).")
 @click.option("--commit", metavar="COMMIT", help="Commit to check out, for git (default: the checked-out commit).")
@@ -79,18 +80,20 @@ def init(app: AppContext, /, folder: Path, **values: Any) -> None:
 
 def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, prompts: bool) -> Project:
     backends = _backends(registry, values, prompts=prompts)
-    is_local = backends["compute"] == "local"
+    compute = registry.compute(backends["compute"])
+    location = compute.traits.located
+    shares_files = location is not Reach.NETWORK
     asked = asked_settings(registry, backends)
     job_id = _answer(values["job_id"], "Name of the job", _name_of(folder), prompts=prompts)
     if not _JOB_ID.fullmatch(job_id):
         hint = 'a lower-case letter, then at most 23 of a-z, 0-9 and "-"'
         raise InputError(f'"{job_id}" is not a valid job name', where="--job-id", hint=hint)
     found = find_checkout(folder) if folder.is_dir() else None
-    ship = _shipping(is_local, values, found, prompts=prompts)
+    ship = _shipping(compute, values, found, prompts=prompts)
     settings = _settings(values["settings"], known_settings(registry, backends))
     region = values["region"]
     if prompts:
-        if region is None and not is_local:
+        if region is None and not shares_files:
             region = click.prompt("Region", default="", show_default=False)
         settings |= _ask_settings({name: each for name, each in asked.items() if name not in settings})
     return Project(
@@ -98,9 +101,10 @@ def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, pro
         backends=backends,
         job_id=job_id,
         ship=ship,
-        checkout=_checkout(values, found, is_local, folder) if ship == "git" else None,
+        checkout=_checkout(values, found, shares_files, folder) if ship == "git" else None,
         bucket=_bucket(values["bucket"], prompts=prompts) if ship == "archive" else "",
         region=region or None,
+        location=location,
         settings=settings,
         asked=asked,
         packages=worker_packages(registry, backends),
@@ -119,14 +123,23 @@ def _backends(registry: Registry, values: Mapping[str, Any], *, prompts: bool) -
         given["provider"] = _answer(None, "Provider", default, prompts=prompts)
     found = choose_backends(given, registry)
     for kind in PROVIDER_KINDS:
-        names = ", ".join(registry.names(kind))
+        names = ", ".join(_usable(registry, kind, found))
         if kind not in found and prompts:
             found[kind] = str(click.prompt(f"Name of the {kind} plugin ({names})")).lower()
         if kind not in found:
             problem = f'no {kind} chosen: "{str(given["provider"]).lower()}" has none'
             raise InputError(problem, hint=f"add --{kind} NAME; installed: {names}")
         getattr(registry, kind)(found[kind])
+    if (unreachable := unreachable_queue(found, registry, where="")) is not None:
+        raise unreachable
     return {kind: found[kind] for kind in PROVIDER_KINDS}
+
+
+def _usable(registry: Registry, kind: str, chosen: Mapping[str, str]) -> Sequence[str]:
+    """Return the names of plugins to choose from: of queues, those that the chosen instances can reach."""
+    if kind == "queue" and chosen.get("compute") in registry.names("compute"):
+        return reachable_queues(registry, registry.compute(chosen["compute"]).traits.located)
+    return registry.names(kind)
 
 
 def _ask_settings(asked: Mapping[str, Asked]) -> dict[str, str]:
@@ -150,8 +163,9 @@ def _name_of(folder: Path) -> str:
     return found or "job"
 
 
-def _shipping(is_local: bool, values: Mapping[str, Any], found: Checkout | None, *, prompts: bool) -> str:
-    default = "folder" if is_local else "git" if found is not None and found.repository else "archive"
+def _shipping(compute: ComputeBackend, values: Mapping[str, Any], found: Checkout | None, *, prompts: bool) -> str:
+    shares_files = compute.traits.located is not Reach.NETWORK
+    default = "folder" if shares_files else "git" if found is not None and found.repository else "archive"
     if values["bucket"]:
         default = "archive"
     elif values["repository"] or values["commit"]:
@@ -160,8 +174,9 @@ def _shipping(is_local: bool, values: Mapping[str, Any], found: Checkout | None,
     if given is None and prompts:
         given = click.prompt("Source of the code", type=click.Choice(SHIPPING), default=default)
     ship = given or default
-    if ship == "folder" and not is_local:
-        raise InputError("only instances of `local` share your folder", where="--ship", hint="choose git or archive")
+    if ship == "folder" and not shares_files:
+        problem = f'instances of "{compute.name}" do not share your folder'
+        raise InputError(problem, where="--ship", hint="choose git or archive")
     for option, goes_with in (("bucket", "archive"), ("repository", "git"), ("commit", "git")):
         if values[option] and ship != goes_with:
             raise InputError(f"requires --ship {goes_with}", where=f"--{option}", hint="omit it")
@@ -178,9 +193,9 @@ def _bucket(given: str | None, *, prompts: bool) -> str:
     return bucket if "://" in bucket else str(Path(bucket).absolute())
 
 
-def _checkout(values: Mapping[str, Any], found: Checkout | None, is_local: bool, folder: Path) -> Checkout:
+def _checkout(values: Mapping[str, Any], found: Checkout | None, shares_files: bool, folder: Path) -> Checkout:
     repository = values["repository"] or (found.repository if found is not None else "")
-    if not repository and is_local and found is not None:
+    if not repository and shares_files and found is not None:
         repository = str(folder.resolve())
     commit = values["commit"] or (found.commit if found is not None else "")
     if without_credentials(repository) != repository or (found is not None and found.had_credentials):
@@ -195,7 +210,7 @@ def _checkout(values: Mapping[str, Any], found: Checkout | None, is_local: bool,
     if found is not None and not values["commit"]:
         if found.changed:
             echo(f"Warning: {counted(found.changed, 'changed file')} not in commit {commit[:12]}", err=True)
-        if not found.is_pushed and not is_local:
+        if not found.is_pushed and not shares_files:
             echo(f"Warning: commit {commit[:12]} is on no remote branch; push it before the job runs", err=True)
     return Checkout(
         repository=without_credentials(repository),
@@ -235,7 +250,7 @@ def _next_steps(project: Project) -> str:
     lines.append("Run the tasks here:  python worker.py --task-file tasks.json")
     if missing:
         lines.append(f"Set in config.yml:   {', '.join(missing)}")
-    if not project.is_local:
+    if project.location is not Reach.MACHINE:
         lines.append("Check the access:    cloud-tasks doctor --config config.yml")
     if project.ship == "git":
         lines.append("Commit and push the files, then set that commit in the startup script:")
