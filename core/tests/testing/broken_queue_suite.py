@@ -266,7 +266,7 @@ def subject_of(kind: type[MemoryQueue]) -> QueueSubject:
         (backend,) = process_plugin.cloud_tasks_register_queue()
         clock = process_plugin.PROVIDER.clock
         return attrs.evolve(
-            subject, backend=backend, advance=clock.advance, restart=None, unreachable=None, refused=None
+            subject, backend=backend, advance=clock.advance, now=clock, restart=None, unreachable=None, refused=None
         )
     return subject
 
