@@ -129,7 +129,8 @@ class SendsOnClose(MemoryQueue):
         return ()
 
     def close(self) -> None:
-        super().send(self._buffer)
+        if self.exists():
+            super().send(self._buffer)
 
 
 class AckIsUnconfirmed(MemoryQueue):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -185,12 +186,13 @@ class ComputeContract(ComputeSafety, Contract):
         own = launch(request_of())
         other = launch(request_of(job_id=job + "-other"))
         assert [instance.instance_id for instance in listed(1)] == [own.instance_id]
-        eventually(
-            lambda: compute.instances(None),
-            lambda found: {own.instance_id, other.instance_id} <= {each.instance_id for each in found},
+        found = eventually(
+            lambda: {each.instance_id: each.job_id for each in compute.instances(None)},
+            lambda jobs: {own.instance_id, other.instance_id} <= set(jobs),
             patience=subject.traits.listing_lag + subject.patience,
-            show=described,
         )
+        assert [found[each.instance_id] for each in (own, other)] == [own.job_id, other.job_id]
+        assert other.job_id == job + "-other"
 
     def test_instances_exclude_unmanaged_ones(
         self, compute: Compute, unmanaged: str | None, request_of: RequestFactory, listed: InstanceWaiter
@@ -245,8 +247,14 @@ class ComputeContract(ComputeSafety, Contract):
     ) -> None:
         launched = compute.launch(request_of())
         listed(1)
+        together = threading.Barrier(2)
+
+        def terminate(instance_id: str) -> None:
+            together.wait()
+            compute.terminate([instance_id])
+
         with ThreadPoolExecutor(2) as threads:
-            list(threads.map(compute.terminate, [[launched.instance_id]] * 2))
+            list(threads.map(terminate, [launched.instance_id] * 2))
         compute.terminate([launched.instance_id])
         all_ended()
         compute.terminate([launched.instance_id])
