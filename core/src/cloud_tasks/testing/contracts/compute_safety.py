@@ -13,7 +13,7 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from cloud_tasks.errors import LaunchFailedError, ProviderError
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute, Reach
 from cloud_tasks.testing.contracts.compute_subject import (
@@ -121,7 +121,7 @@ class ComputeSafety(ComputeFixtures):
         # Without a listing in between: the instance is still pending or starting.
         compute.terminate([launched.instance_id])
         all_ended()
-        with subject.open(job) as after_a_crash, suppress(LaunchFailedError):
+        with subject.open(job) as after_a_crash, suppress(LaunchFailedError, LaunchRefusedError):
             again = after_a_crash.launch(request)
             assert not again.is_alive, f"a second instance, or one that was terminated: {again}"
             assert again.instance_id == launched.instance_id
