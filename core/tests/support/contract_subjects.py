@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -65,13 +65,16 @@ def queue_subject(kind: type[MemoryQueue]) -> QueueSubject:
         if settings in failures:
             yield failures[settings]()
         else:
-            yield kind(provider.queues, provider.queue.traits, name=context.name, lease=context.lease)
+            queue = kind(provider.queues, provider.queue.traits, name=context.name, lease=context.lease)
+            with closing(queue):
+                yield queue
 
     return QueueSubject(
         backend=attrs.evolve(provider.queue, open=open_broken, check=getattr(kind, "check", None)),
         settings=None,
         lease=timedelta(seconds=30),
         advance=provider.clock.advance,
+        now=provider.clock,
         patience=timedelta(seconds=0.1),
         restart=None if restart is None else lambda: restart(provider.queues),
         unreachable=_UNREACHABLE,
@@ -143,6 +146,7 @@ def compute_subject(kind: type[MemoryCompute], provider: MemoryProvider | None =
         settings=None,
         offer=offer,
         runs_scripts=issubclass(kind, ConsoleCompute),
+        many=12,
         foreign=instances.start_unmanaged,
         end_foreign=end_foreign,
         refusals=(Refusal(request=elsewhere, scope=RefusalScope.ZONE),),

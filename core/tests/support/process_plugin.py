@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +28,8 @@ SDK = "wsgiref.simple_server"
 """A module that nothing else loads, in place of the controller's SDK."""
 IDENTITY = InstanceIdentity(instance_id="in-process-1")
 PROVIDER = MemoryProvider()
+# Ids differ between processes.
+PROVIDER.instances.numbers = itertools.count(os.getpid() * 1000)
 
 
 class _Side:

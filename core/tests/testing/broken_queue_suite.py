@@ -129,7 +129,8 @@ class SendsOnClose(MemoryQueue):
         return ()
 
     def close(self) -> None:
-        super().send(self._buffer)
+        if self.exists():
+            super().send(self._buffer)
 
 
 class AckIsUnconfirmed(MemoryQueue):
@@ -266,7 +267,7 @@ def subject_of(kind: type[MemoryQueue]) -> QueueSubject:
         (backend,) = process_plugin.cloud_tasks_register_queue()
         clock = process_plugin.PROVIDER.clock
         return attrs.evolve(
-            subject, backend=backend, advance=clock.advance, restart=None, unreachable=None, refused=None
+            subject, backend=backend, advance=clock.advance, now=clock, restart=None, unreachable=None, refused=None
         )
     return subject
 

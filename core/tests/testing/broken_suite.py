@@ -91,7 +91,8 @@ class PurgeSparesLeasedMessages(MemoryQueue):
 
 class ForgetsWhatOthersSent(MemoryQueue):
     def close(self) -> None:
-        self.purge()
+        if self.exists():
+            self.purge()
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

@@ -74,7 +74,8 @@ class TestMemoryQueue(QueueContract):
     @pytest.fixture
     def subject(self) -> QueueSubject:
         provider = MemoryProvider()
-        return QueueSubject(backend=provider.queue, lease=timedelta(seconds=30), advance=provider.clock.advance)
+        clock = provider.clock
+        return QueueSubject(backend=provider.queue, lease=timedelta(seconds=30), advance=clock.advance, now=clock)
 
 
 class TestMemoryQueueOfFewAbilities(QueueContract):
@@ -84,7 +85,8 @@ class TestMemoryQueueOfFewAbilities(QueueContract):
     def subject(self) -> QueueSubject:
         traits = QueueTraits(max_lease=timedelta(minutes=10), max_message_bytes=1024, receive_batch=1, send_batch=3)
         provider = MemoryProvider(queue_traits=traits, exact_depth=False)
-        return QueueSubject(backend=provider.queue, lease=timedelta(seconds=30), advance=provider.clock.advance)
+        clock = provider.clock
+        return QueueSubject(backend=provider.queue, lease=timedelta(seconds=30), advance=clock.advance, now=clock)
 
 
 class TestMemoryCompute(ComputeContract):

@@ -13,6 +13,7 @@ from cloud_servers import free_port
 
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
+from cloud_tasks_azure.queue import account
 from cloud_tasks_azure.settings import AzureSettings
 
 WRONG_KEY = base64.b64encode(b"the key of another account").decode()
@@ -26,7 +27,15 @@ def azurite() -> Iterator[Azurite]:
 
 class TestStorageQueue(QueueContract):
     @pytest.fixture
-    def subject(self, azurite: Azurite) -> QueueSubject:
+    def subject(self, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> QueueSubject:
+        # The SDK's pauses between attempts are longer than the test.
+        for option, value in {
+            "retry_total": 1,
+            "initial_backoff": 0,
+            "increment_base": 0,
+            "random_jitter_range": 0,
+        }.items():
+            monkeypatch.setitem(account._RETRIES, option, value)
         nowhere = attrs.evolve(azurite, queue_endpoint=f"http://127.0.0.1:{free_port()}/{azurite.account}")
         return QueueSubject(
             backend=Registry(only=["azure"]).queue("azure"),

@@ -87,6 +87,16 @@ class TestServiceBus(QueueContract):
     ) -> None:
         super().test_extend_prolongs_a_lease(queue, consumers, subject, one)
 
+    @pytest.mark.xfail(reason="the lock duration is a property of the queue: a renewal cannot change it")
+    def test_extend_of_many_messages_is_complete(self, queue: Queue, subject: QueueSubject) -> None:
+        super().test_extend_of_many_messages_is_complete(queue, subject)
+
+    @pytest.mark.xfail(reason="the lock duration is a property of the queue: all its objects have the same")
+    def test_lease_has_the_length_of_its_object(
+        self, queue: Queue, subject: QueueSubject, name: str, one: Callable[[], Any]
+    ) -> None:
+        super().test_lease_has_the_length_of_its_object(queue, subject, name, one)
+
 
 @pytest.mark.parametrize(
     ("fake", "real"),

@@ -90,6 +90,32 @@ def test_times_are_rounded_up_to_the_resolution(
     assert len(queue.receive(1, wait=NOW)) == 1
 
 
+class CrowdedQueue(RequestQueue):
+    """Has methods and attributes with names that a base could have, too."""
+
+    _settle = _requests = _changed = _forget = _receive_more = _deliveries = _rounded = None
+
+    def __init__(self, service: RequestService, context: QueueContext) -> None:
+        super().__init__(service, context)
+        self._traits = self._limits = self._resolution = self._leases = self._fan_out = None
+
+
+def test_names_of_a_subclass_replace_none_of_the_base(service: RequestService) -> None:
+    queue = CrowdedQueue(service, QueueContext(job_id="job", name="queue", lease=MINUTE))
+    queue.create()
+    assert queue.send([*bodies(9), b"x" * (TRAITS.max_message_bytes + 1)])[0].index == 9
+    leases = received(queue, 9)
+    assert queue.extend(leases, lease=MINUTE) == queue.release(leases[:3]) == queue.ack(leases[3:]) == []
+    assert len(received(queue, 3)) == 3
+    queue.close()
+
+
+@pytest.mark.parametrize("name", ["_lease", "_closed"])
+def test_names_for_a_subclass_are_read_only(queue: RequestQueue, name: str) -> None:
+    with pytest.raises(AttributeError, match=name):
+        setattr(queue, name, None)
+
+
 def failing(wanted: str, *numbers: int, transient: bool = True) -> Callable[[str, int], Mapping[int, Refused]]:
     """Return faults that fail the requests of an action with these numbers as a whole."""
     seen: Counter[str] = Counter()

@@ -92,11 +92,20 @@ class InstanceCalls:
         with lock:
             digest = hashlib.sha256(form.encoded()).hexdigest()
             if token and token in self._tokens:
+                self._refuse_ended(token)
                 return self._repeat(self._tokens[token], digest)
             root = self._start(form)
             if token:
                 self._tokens[token] = (digest, ElementTree.tostring(root))
             return root
+
+    def _refuse_ended(self, token: str) -> None:
+        states = {each.state for each in self.fleet.all() if each.client_token == token}
+        if states <= {"shutting-down", "terminated"}:
+            raise Ec2Error(
+                "IdempotentInstanceTerminated",
+                "The client token was used by an earlier request, whose instance has been terminated.",
+            )
 
     def _repeat(self, before: tuple[str, bytes], digest: str) -> ElementTree.Element:
         """Return the earlier response of a client token."""

@@ -12,6 +12,7 @@ Invariants, each with a test:
    the service.
 3. Messages received by one of several requests are returned even if another request fails.
 4. A failed request does not affect the leases that another request settled.
+5. No name of a subclass replaces one that the base needs, besides the methods that may be overridden.
 """
 
 from __future__ import annotations
@@ -93,14 +94,24 @@ class BatchedQueue(ABC, Generic[P]):
         resolution: timedelta = timedelta(seconds=1),
         clock: Callable[[], float] = since_boot,
     ) -> None:
-        self._traits = traits
-        self._limits = limits
-        self._resolution = resolution
-        self._lease = self._rounded(min(lease, traits.max_lease))
-        self._fan_out = FanOut(threads, name)
-        self._closed = threading.Event()
+        self.__traits = traits
+        self.__limits = limits
+        self.__resolution = resolution
+        self.__lease = self.__rounded(min(lease, traits.max_lease))
+        self.__fan_out = FanOut(threads, name)
+        self.__closed = threading.Event()
         margin = _LEASE_MARGIN if traits.total_lease is not None else timedelta(0)
-        self._leases: LeaseTable[P] = LeaseTable(total=traits.total_lease, total_margin=margin, clock=clock)
+        self.__leases: LeaseTable[P] = LeaseTable(total=traits.total_lease, total_margin=margin, clock=clock)
+
+    @property
+    def _lease(self) -> timedelta:
+        """Lease to request in `_receive`."""
+        return self.__lease
+
+    @property
+    def _closed(self) -> threading.Event:
+        """Set by `close`."""
+        return self.__closed
 
     # Requests, made by a subclass. They raise `ProviderError` if the whole request failed.
 
@@ -149,7 +160,7 @@ class BatchedQueue(ABC, Generic[P]):
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
         """Implement `Queue.send`."""
         failures, messages = [], []
-        most = self._traits.max_message_bytes
+        most = self.__traits.max_message_bytes
         for index, body in enumerate(bodies):
             try:
                 if len(body) > most:
@@ -157,16 +168,16 @@ class BatchedQueue(ABC, Generic[P]):
                 messages.append((index, self._encode(body)))
             except ProviderError as error:
                 failures.append(SendFailure(index=index, reason=str(error), transient=error.transient))
-        delay = min(self._rounded(delay, least=0), self._traits.delay)
+        delay = min(self.__rounded(delay, least=0), self.__traits.delay)
 
         def send(batch: Sequence[tuple[int, Any]]) -> Mapping[int, Refused]:
             return retry_refused(lambda some: self._send([message for _, message in some], delay), batch)
 
-        limits = self._limits
+        limits = self.__limits
         batches = batched(
             messages, most=limits.send, most_bytes=limits.send_bytes, size=lambda entry: self._size(entry[1])
         )
-        failures += send_batches(batches, send, index_of=lambda entry: entry[0], fan_out=self._fan_out)
+        failures += send_batches(batches, send, index_of=lambda entry: entry[0], fan_out=self.__fan_out)
         return sorted(failures, key=lambda failure: failure.index)
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
@@ -174,68 +185,68 @@ class BatchedQueue(ABC, Generic[P]):
         if max_messages < 1:
             return []
         deadline = time.monotonic() + wait.total_seconds()
-        most = self._limits.receive
+        most = self.__limits.receive
         while True:
             left = max(0.0, deadline - time.monotonic())
-            found = self._deliveries(min(max_messages, most), max(timedelta(seconds=left), self._limits.min_wait))
+            found = self.__deliveries(min(max_messages, most), max(timedelta(seconds=left), self.__limits.min_wait))
             if len(found) == most < max_messages:
-                return found + self._receive_more(max_messages - most)
+                return found + self.__receive_more(max_messages - most)
             left = deadline - time.monotonic()
-            if found or left <= 0 or self._closed.is_set():
+            if found or left <= 0 or self.__closed.is_set():
                 return found
             self._pause(left)
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
         """Implement `Queue.ack`."""
-        held, lost = self._leases.split(lease_ids)
-        return lost + self._settle(held, self._ack, after=self._forget)
+        held, lost = self.__leases.split(lease_ids)
+        return lost + self.__settle(held, self._ack, after=self.__forget)
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         """Implement `Queue.release`."""
-        delay = min(self._rounded(delay, least=0), self._traits.delay)
-        held, lost = self._leases.split(lease_ids)
-        allowed = {each.lease_id: self._leases.allowed(each, delay) if delay else delay for each in held}
-        return lost + self._settle(held, lambda some: self._changed(some, allowed), after=self._forget)
+        delay = min(self.__rounded(delay, least=0), self.__traits.delay)
+        held, lost = self.__leases.split(lease_ids)
+        allowed = {each.lease_id: self.__leases.allowed(each, delay) if delay else delay for each in held}
+        return lost + self.__settle(held, lambda some: self.__changed(some, allowed), after=self.__forget)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         """Implement `Queue.extend`. A lease that has reached the total of the traits is lost."""
-        lease = self._rounded(min(lease, self._traits.max_lease))
-        since = self._leases.now()
-        held, lost = self._leases.split(lease_ids)
-        allowed = {each.lease_id: self._leases.allowed(each, lease) for each in held}
+        lease = self.__rounded(min(lease, self.__traits.max_lease))
+        since = self.__leases.now()
+        held, lost = self.__leases.split(lease_ids)
+        allowed = {each.lease_id: self.__leases.allowed(each, lease) for each in held}
         ended = [each.lease_id for each in held if not allowed[each.lease_id]]
-        self._leases.forget(ended)
+        self.__leases.forget(ended)
 
         def extended(done: Sequence[Held[P]]) -> None:
             for each in done:
-                self._leases.extended(each, allowed[each.lease_id], since=since)
+                self.__leases.extended(each, allowed[each.lease_id], since=since)
 
         remaining = [each for each in held if allowed[each.lease_id]]
-        return lost + ended + self._settle(remaining, lambda some: self._changed(some, allowed), after=extended)
+        return lost + ended + self.__settle(remaining, lambda some: self.__changed(some, allowed), after=extended)
 
     def close(self) -> None:
         """Implement `Queue.close`; waiting calls return."""
-        self._closed.set()
-        self._fan_out.close()
+        self.__closed.set()
+        self.__fan_out.close()
 
-    def _rounded(self, time: timedelta, *, least: int = 1) -> timedelta:
+    def __rounded(self, time: timedelta, *, least: int = 1) -> timedelta:
         """Round up to the resolution."""
-        return max(least, -(-time // self._resolution)) * self._resolution
+        return max(least, -(-time // self.__resolution)) * self.__resolution
 
-    def _changed(self, held: Sequence[Held[P]], allowed: Mapping[str, timedelta]) -> Mapping[int, Refused]:
+    def __changed(self, held: Sequence[Held[P]], allowed: Mapping[str, timedelta]) -> Mapping[int, Refused]:
         return self._change(held, [allowed[each.lease_id] for each in held])
 
-    def _forget(self, done: Sequence[Held[P]]) -> None:
-        self._leases.forget(each.lease_id for each in done)
+    def __forget(self, done: Sequence[Held[P]]) -> None:
+        self.__leases.forget(each.lease_id for each in done)
 
-    def _receive_more(self, remaining: int) -> list[Delivery]:
+    def __receive_more(self, remaining: int) -> list[Delivery]:
         """Receive more by parallel requests while at least half of the requested messages arrive."""
         found: list[Delivery] = []
-        most = self._limits.receive
+        most = self.__limits.receive
         while remaining > 0:
             sizes = [min(most, remaining - start) for start in range(0, remaining, most)]
-            wave = sizes[: self._fan_out.threads]
-            outcomes = self._fan_out.outcomes(lambda count: self._deliveries(count, timedelta(0)), wave)
+            wave = sizes[: self.__fan_out.threads]
+            outcomes = self.__fan_out.outcomes(lambda count: self.__deliveries(count, timedelta(0)), wave)
             # An error that persists is raised by the next receive.
             received = [one for some in outcomes if not isinstance(some, ProviderError) for one in some]
             found += received
@@ -244,17 +255,17 @@ class BatchedQueue(ABC, Generic[P]):
                 break
         return found
 
-    def _deliveries(self, count: int, wait: timedelta) -> list[Delivery]:
+    def __deliveries(self, count: int, wait: timedelta) -> list[Delivery]:
         return [
             Delivery(
-                lease_id=self._leases.add(each.payload, self._lease, key=each.key),
+                lease_id=self.__leases.add(each.payload, self.__lease, key=each.key),
                 body=each.body,
                 delivery_count=each.delivery_count,
             )
             for each in self._receive(count, wait)
         ]
 
-    def _settle(
+    def __settle(
         self,
         held: Sequence[Held[P]],
         call: Callable[[Sequence[Held[P]]], Mapping[int, Refused]],
@@ -273,12 +284,12 @@ class BatchedQueue(ABC, Generic[P]):
             except NotFoundError:
                 refused = dict.fromkeys(range(len(chunk)), Refused("the queue does not exist", transient=False))
             lost = [chunk[index].lease_id for index, why in refused.items() if not why.transient]
-            self._leases.forget(lost)
+            self.__leases.forget(lost)
             after([each for index, each in enumerate(chunk) if index not in refused])
             failed = [why for why in refused.values() if why.transient]
             return lost, ProviderError(failed[0].reason, transient=True) if failed else None
 
-        outcomes = self._fan_out.outcomes(settle, self._requests(held))
+        outcomes = self.__fan_out.outcomes(settle, self.__requests(held))
         lost: list[str] = []
         errors: list[ProviderError] = []
         for outcome in outcomes:
@@ -289,8 +300,8 @@ class BatchedQueue(ABC, Generic[P]):
             raise errors[0]
         return lost
 
-    def _requests(self, held: Sequence[Held[P]]) -> list[list[Held[P]]]:
+    def __requests(self, held: Sequence[Held[P]]) -> list[list[Held[P]]]:
         groups: dict[object, list[Held[P]]] = {}
         for each in held:
             groups.setdefault(self._group(each.payload), []).append(each)
-        return [batch for some in groups.values() for batch in batched(some, most=self._limits.settle)]
+        return [batch for some in groups.values() for batch in batched(some, most=self.__limits.settle)]

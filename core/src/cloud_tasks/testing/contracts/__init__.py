@@ -17,6 +17,7 @@ pytest.register_assert_rewrite(
             "instance_side",
             "pricing",
             "queue",
+            "queue_completeness",
             "queue_durability",
             "queue_subject",
             "task_source",

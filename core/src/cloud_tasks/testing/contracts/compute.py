@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -27,6 +28,8 @@ from cloud_tasks.testing.contracts.contract import Contract, eventually, require
 from cloud_tasks.testing.fakes.faults import Fault, When, inject
 
 __all__ = ["ComputeContract", "ComputeSubject", "Refusal"]
+
+_UNKNOWN = "contract-unknown-instance"
 
 
 class ComputeContract(ComputeSafety, Contract):
@@ -150,14 +153,26 @@ class ComputeContract(ComputeSafety, Contract):
     # Listing
 
     def test_instances_of_a_long_listing_are_complete(
-        self, subject: ComputeSubject, request_of: RequestFactory, launch: Launch, listed: InstanceWaiter
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        request_of: RequestFactory,
+        launch: Launch,
+        listed: InstanceWaiter,
+        all_ended: Callable[[], object],
     ) -> None:
         requests = [request_of() for _ in range(subject.many)]
         # Only one at a time can wait for its turn.
         parallel = 1 if subject.traits.max_pending else min(subject.traits.max_parallel_launches, 4)
         with ThreadPoolExecutor(parallel) as threads:
-            launched = sorted(instance.instance_id for instance in threads.map(launch, requests))
-        assert sorted(instance.instance_id for instance in listed(subject.many)) == launched
+            launched = [instance.instance_id for instance in threads.map(launch, requests)]
+        found = {instance.instance_id: instance for instance in listed(subject.many)}
+        assert sorted(found) == sorted(launched)
+        for request, instance_id in zip(requests, launched, strict=True):
+            assert found[instance_id].client_token == request.client_token
+            assert dict(request.labels).items() <= dict(found[instance_id].labels).items()
+        compute.terminate(launched)
+        all_ended()
 
     def test_instances_are_those_of_the_job_or_of_all_jobs(
         self,
@@ -171,12 +186,13 @@ class ComputeContract(ComputeSafety, Contract):
         own = launch(request_of())
         other = launch(request_of(job_id=job + "-other"))
         assert [instance.instance_id for instance in listed(1)] == [own.instance_id]
-        eventually(
-            lambda: compute.instances(None),
-            lambda found: {own.instance_id, other.instance_id} <= {each.instance_id for each in found},
+        found = eventually(
+            lambda: {each.instance_id: each.job_id for each in compute.instances(None)},
+            lambda jobs: {own.instance_id, other.instance_id} <= set(jobs),
             patience=subject.traits.listing_lag + subject.patience,
-            show=described,
         )
+        assert [found[each.instance_id] for each in (own, other)] == [own.job_id, other.job_id]
+        assert other.job_id == job + "-other"
 
     def test_instances_exclude_unmanaged_ones(
         self, compute: Compute, unmanaged: str | None, request_of: RequestFactory, listed: InstanceWaiter
@@ -231,7 +247,14 @@ class ComputeContract(ComputeSafety, Contract):
     ) -> None:
         launched = compute.launch(request_of())
         listed(1)
-        compute.terminate([launched.instance_id])
+        together = threading.Barrier(2)
+
+        def terminate(instance_id: str) -> None:
+            together.wait()
+            compute.terminate([instance_id])
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(terminate, [launched.instance_id] * 2))
         compute.terminate([launched.instance_id])
         all_ended()
         compute.terminate([launched.instance_id])
@@ -245,16 +268,18 @@ class ComputeContract(ComputeSafety, Contract):
         launch: Launch,
         listed: InstanceWaiter,
     ) -> None:
-        ids = [launch(request_of()).instance_id for _ in range(3)]
-        listed(3)
-        compute.terminate([ids[0], ids[2]])
+        ended, kept, *others = [launch(request_of()).instance_id for _ in range(subject.many)]
+        listed(subject.many)
+        compute.terminate([ended])
+        # Neither an ended nor an unknown instance keeps the others running.
+        compute.terminate([ended, _UNKNOWN, *others])
         eventually(
             lambda: live(compute, job),
-            lambda found: [each.instance_id for each in found if each.is_alive] == [ids[1]],
+            lambda found: [each.instance_id for each in found if each.is_alive] == [kept],
             patience=subject.patience,
             show=described,
         )
 
     def test_terminate_ignores_unknown_instances(self, compute: Compute) -> None:
         compute.terminate([])
-        compute.terminate(["contract-unknown-instance"])
+        compute.terminate([_UNKNOWN])

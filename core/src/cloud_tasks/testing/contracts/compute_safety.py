@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -14,24 +13,25 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute, Reach
 from cloud_tasks.testing.contracts.compute_subject import (
     ComputeFixtures,
     ComputeSubject,
     InstanceWaiter,
+    Launch,
     RequestFactory,
     described,
     live,
     require_consistent_times,
+    times_are_those_of_the_test,
 )
 from cloud_tasks.testing.contracts.contract import eventually, require_provider_errors
 from cloud_tasks.testing.second_process import SecondProcess, is_installed
 
 __all__ = ["ComputeSafety"]
 
-_CLOCK_PRECISION = timedelta(seconds=2)
 _CONSOLE_BYTES = 64 * 1024
 _RUN = "while true; do sleep 1; done\n"
 _LONG_OUTPUT = f"#!/bin/bash\necho contract-begin\nprintf '%0100d\\n' {{1..1500}}\necho contract-end\n{_RUN}"
@@ -108,6 +108,25 @@ class ComputeSafety(ComputeFixtures):
         assert process.launch(request) == {"id": launched}
         assert [instance.instance_id for instance in listed(1)] == [launched]
 
+    def test_launch_repeated_after_the_end_of_its_instance_starts_no_other_instance(
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        job: str,
+        request_of: RequestFactory,
+        all_ended: Callable[[], object],
+    ) -> None:
+        request = request_of()
+        launched = compute.launch(request)
+        # Without a listing in between: the instance is still pending or starting.
+        compute.terminate([launched.instance_id])
+        all_ended()
+        with subject.open(job) as after_a_crash, suppress(LaunchFailedError, LaunchRefusedError):
+            again = after_a_crash.launch(request)
+            assert not again.is_alive, f"a second instance, or one that was terminated: {again}"
+            assert again.instance_id == launched.instance_id
+        all_ended()
+
     # States and times
 
     def test_states_and_times_of_a_starting_instance_are_consistent(
@@ -131,21 +150,27 @@ class ComputeSafety(ComputeFixtures):
         starts = [instance.started_at for instance in seen if instance.started_at is not None]
         assert len(set(starts)) <= 1, f"started_at changed: {starts}"
 
-    def test_start_is_not_before_its_request_nor_in_the_future(
-        self, compute: Compute, subject: ComputeSubject, job: str, request_of: RequestFactory
+    def test_times_are_not_before_the_request_nor_in_the_future(
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        job: str,
+        request_of: RequestFactory,
+        all_ended: Callable[[], object],
     ) -> None:
-        earliest = subject.now() - _CLOCK_PRECISION
-        compute.launch(request_of())
-        found = eventually(
-            lambda: live(compute, job),
-            lambda found: any(each.state is InstanceState.RUNNING for each in found),
-            patience=subject.traits.listing_lag + subject.patience,
-            show=described,
-        )
-        latest = subject.now() + _CLOCK_PRECISION
-        for instance in found:
-            # A provider may not know it.
-            assert instance.started_at is None or earliest <= instance.started_at <= latest, instance
+        seen: list[Instance] = []
+        with times_are_those_of_the_test(subject, seen):
+            seen.append(compute.launch(request_of()))
+            seen += eventually(
+                lambda: live(compute, job),
+                lambda found: any(each.state is InstanceState.RUNNING for each in found),
+                patience=subject.traits.listing_lag + subject.patience,
+                show=described,
+            )
+            compute.terminate([seen[0].instance_id])
+            all_ended()
+            # A provider may keep nothing.
+            seen += compute.instances(job, include_terminated=True)
 
     def test_times_of_a_terminated_instance_are_consistent(
         self,
@@ -184,12 +209,16 @@ class ComputeSafety(ComputeFixtures):
     # Consoles
 
     def test_console_log_has_the_output_of_the_script(
-        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory
+        self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory, launch: Launch
     ) -> None:
-        launched = compute.launch(request_of())
-        console = _Console(compute, subject, launched)
-        console.wait_for("contract-marker")
-        assert len(compute.console_log(launched.instance_id)) <= _CONSOLE_BYTES
+        other = launch(request_of())
+        second = subject.script.replace("contract-marker", "contract-second")
+        launched = launch(request_of(startup_script=second))
+        for instance, own, foreign in ((other, "marker", "second"), (launched, "second", "marker")):
+            _Console(compute, subject, instance).wait_for(f"contract-{own}")
+            log = compute.console_log(instance.instance_id)
+            assert f"contract-{foreign}" not in log, f"output of another instance: {log[-300:]}"
+            assert len(log) <= _CONSOLE_BYTES
 
     def test_console_log_has_the_end_of_a_long_output(
         self, compute: Compute, subject: ComputeSubject, request_of: RequestFactory

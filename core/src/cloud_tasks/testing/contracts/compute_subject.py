@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -27,7 +27,14 @@ __all__ = [
     "described",
     "live",
     "require_consistent_times",
+    "times_are_those_of_the_test",
 ]
+
+_TOKEN_LENGTH = 25
+_OWNER = "contract-" + "o" * 54
+"""The longest owner of a launch."""
+_EXPIRES = 2_000_000_000
+_CLOCK_PRECISION = timedelta(seconds=2)
 
 RequestFactory = Callable[..., LaunchRequest]
 Launch = Callable[[LaunchRequest], Instance]
@@ -113,8 +120,7 @@ def live(compute: Compute, job: str) -> Sequence[Instance]:
 
 def require_consistent_times(instance: Instance) -> None:
     """Assert that the times of an instance have an order that its state allows."""
-    named = (("created_at", instance.created_at), ("started_at", instance.started_at), ("ended_at", instance.ended_at))
-    times = [(name, time) for name, time in named if time is not None]
+    times = _times(instance)
     assert all(time.tzinfo is not None for _, time in times), f"time without a zone: {instance}"
     for (earlier, first), (later, second) in itertools.pairwise(times):
         assert first <= second, f"{later} is before {earlier}: {instance}"
@@ -125,12 +131,29 @@ def require_consistent_times(instance: Instance) -> None:
     assert "\n" not in instance.reason, f"reason of several lines: {instance.reason!r}"
 
 
+@contextmanager
+def times_are_those_of_the_test(subject: ComputeSubject, seen: list[Instance]) -> Iterator[None]:
+    """Assert that the times of the instances in ``seen`` are between the start and the end of the context."""
+    earliest = subject.now() - _CLOCK_PRECISION
+    yield
+    latest = subject.now() + _CLOCK_PRECISION
+    for instance in seen:
+        for name, time in _times(instance):
+            assert earliest <= time <= latest, f"{name} is not between {earliest} and {latest}: {instance}"
+
+
+def _times(instance: Instance) -> list[tuple[str, datetime]]:
+    named = (("created_at", instance.created_at), ("started_at", instance.started_at), ("ended_at", instance.ended_at))
+    return [(name, time) for name, time in named if time is not None]
+
+
 class ComputeFixtures:
     """Fixtures of the compute contract."""
 
     @pytest.fixture
     def job(self) -> str:
-        return f"contract-{uuid4().hex[:8]}"
+        """Id of a job; with ``-other``, it has the maximum length."""
+        return f"contract-{uuid4().hex[:9]}"
 
     @pytest.fixture
     def compute(self, subject: ComputeSubject, job: str) -> Iterator[Compute]:
@@ -141,15 +164,19 @@ class ComputeFixtures:
 
     @pytest.fixture
     def request_of(self, subject: ComputeSubject, job: str) -> RequestFactory:
-        """Return a factory of launch requests with unique tokens."""
+        """Return a factory of launch requests with unique tokens and labels."""
+        stem = uuid4().hex[:_TOKEN_LENGTH]
+        numbers = itertools.count()
 
         def make(**changes: Any) -> LaunchRequest:
+            # Only the last characters differ.
+            number = next(numbers)
             request = LaunchRequest(
-                client_token=uuid4().hex,
+                client_token=f"{stem[:-2]}{number:02}",
                 job_id=job,
                 offer=subject.offer,
                 startup_script=subject.script,
-                labels={"run": "run-1", "owner": "contract"},
+                labels={"run": stem[:16], "owner": _OWNER, "expires": str(_EXPIRES + number)},
             )
             return attrs.evolve(request, **changes)
 

@@ -18,6 +18,8 @@ from cloud_tasks.testing.contracts.queue_subject import (
     QueueFixtures,
     QueueSubject,
     Receive,
+    call_method,
+    long_lease,
     receive_all,
 )
 from cloud_tasks.testing.second_process import SecondProcess, is_installed
@@ -52,8 +54,7 @@ class QueueDurability(QueueFixtures):
         queue.send([b"task"])
         lease = receive_all(worker, 1, subject.patience)[0].lease_id
         queue.delete()
-        arguments = {"lease": subject.lease} if method == "extend" else {}
-        _require_failure(method, lambda: len(getattr(worker, method)([lease], **arguments)), 1)
+        _require_failure(method, lambda: len(call_method(worker, method, [lease], lease=subject.lease)), 1)
 
     # Several processes
 
@@ -73,7 +74,7 @@ class QueueDurability(QueueFixtures):
             worker.release([old])
         assert list(queue.receive(1, wait=AT_ONCE)) == []
         with suppress(ProviderError):
-            worker.extend([old], lease=min(subject.lease * 60, subject.traits.max_lease))
+            worker.extend([old], lease=long_lease(subject))
         with suppress(ProviderError):
             worker.ack([old])
         subject.advance(subject.lease * 1.5)
@@ -97,7 +98,7 @@ class QueueDurability(QueueFixtures):
     ) -> None:
         if not is_installed("queue", subject.backend):
             return
-        lease = min(subject.lease * 60, subject.traits.max_lease)
+        lease = long_lease(subject)
         process = SecondProcess(
             backend=subject.backend, settings=subject.settings, context=subject.context(name, lease=lease)
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,11 +15,23 @@ import pytest
 from cloud_tasks.plugin import Delivery, NoSettings, Queue, QueueBackend, QueueContext, QueueTraits
 from cloud_tasks.testing.contracts.contract import sleep
 
-__all__ = ["AT_ONCE", "OpenConsumer", "QueueFixtures", "QueueSubject", "Receive", "receive_all", "receive_up_to"]
+__all__ = [
+    "AT_ONCE",
+    "OpenConsumer",
+    "QueueFixtures",
+    "QueueSubject",
+    "Receive",
+    "call_method",
+    "long_lease",
+    "receive_all",
+    "receive_up_to",
+]
 
 Receive = Callable[[], Delivery]
 OpenConsumer = Callable[[], Queue]
 AT_ONCE = timedelta(0)
+_STEM = "contract-job-with-a-name-of-the-longest-length-that-queues-take"
+"""Longest start of the names of a job's queues."""
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +46,8 @@ class QueueSubject:
     """A short lease that the backend supports; tests wait for its expiry."""
     advance: Callable[[timedelta], None] = sleep
     """Let time pass for the backend; use the backend's clock if it can be set."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """Return the time by the clock of `Depth.as_of`, UTC."""
     patience: timedelta = timedelta(seconds=20)
     """Time limit for receiving an available message."""
     region: str | None = None
@@ -59,6 +73,17 @@ class QueueSubject:
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
         """Open the queue of this name."""
         return self.backend.open(self.settings, self.context(name, lease=lease))
+
+
+def long_lease(subject: QueueSubject) -> timedelta:
+    """Return a lease that does not end during a test."""
+    return min(subject.lease * 60, subject.traits.max_lease)
+
+
+def call_method(queue: Queue, method: str, lease_ids: Iterable[str], *, lease: timedelta) -> Sequence[str]:
+    """Call `Queue.ack`, `Queue.release` or `Queue.extend`."""
+    ids = list(lease_ids)
+    return queue.extend(ids, lease=lease) if method == "extend" else getattr(queue, method)(ids)
 
 
 def receive_up_to(queue: Queue, count: int, patience: timedelta) -> list[Delivery]:
@@ -94,7 +119,8 @@ class QueueFixtures:
 
     @pytest.fixture
     def name(self) -> str:
-        return f"contract-{uuid4().hex[:12]}"
+        """Name of a job's task queue, as long as they can be."""
+        return f"{_STEM}-{uuid4().hex[:16]}-1"
 
     @pytest.fixture
     def consumers(self, subject: QueueSubject, name: str) -> Iterator[OpenConsumer]:

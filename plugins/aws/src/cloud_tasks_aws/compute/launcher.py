@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, HTTPClientError
 
-from cloud_tasks.errors import CredentialsError, LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import CredentialsError, LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer
 from cloud_tasks_aws.compute.compute_errors import QUOTAS, is_not_yet_visible, is_transient, launch_error
 from cloud_tasks_aws.compute.fleets import Place, launch_from_fleet, places_for
@@ -56,6 +56,7 @@ class Launcher:
 
         Raises:
             LaunchRefusedError: EC2 refused the launch.
+            LaunchFailedError: The instance of this client token has ended.
             ProviderError: The outcome is unknown; repeating the same request resolves it.
         """
         places = places_for(request, self._network.subnets_beside(request.offer.zone))
@@ -77,6 +78,8 @@ class Launcher:
         except ClientError as error:
             if code_of(error) == "IdempotentParameterMismatch":
                 return self._find_earlier(request, error)
+            if code_of(error) == "IdempotentInstanceTerminated":
+                raise LaunchFailedError("the instance of this client token has ended") from error
             if code_of(error).endswith(".NotFound"):
                 # The cached group or subnet may have been deleted.
                 self._network.forget()

@@ -101,8 +101,10 @@ class Generations:
     def create(self) -> None:
         """Create the queue unless it exists."""
         with self._lock:
+            # Listed first: a queue that appears after this is a rival's.
+            before = self._listed()
             if not self.exists():
-                self._current = self._create_queue()
+                self._current = self._create_queue(before)
 
     def replace(self) -> None:
         """Replace the current queue with an empty one of the same type. Raises `NotFoundError`."""
@@ -125,8 +127,7 @@ class Generations:
                 self._retire(url, successor=_NO_SUCCESSOR)
             self._current = None
 
-    def _create_queue(self) -> str:
-        before = self._listed()
+    def _create_queue(self, before: list[Generation]) -> str:
         mine = self._create_next(before, self._spec)
         seen = {each.url for each in before}
         for rival in self._listed():
