@@ -265,7 +265,8 @@ def demo(arguments: list[str]) -> int:
     DEMO.mkdir()
     started = time.monotonic()
     config, tasks = EXAMPLE / "config_local.yml", EXAMPLE / "addition_tasks.json"
-    command = ["cloud-tasks", "run", "--config", str(config), "--task-file", str(tasks), "--force", *arguments]
+    files = ["--db-file", "parallel-addition-job.db", "--local-state-dir", ".cloud-tasks"]
+    command = ["cloud-tasks", "run", "--config", str(config), "--task-file", str(tasks), "--force", *files, *arguments]
     code = run(*command, cwd=DEMO, ADDITION_OUTPUT_DIR=str(DEMO / "results"))
     if code:
         raise DevError(f"`cloud-tasks run` exited with code {code}; see {DEMO}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ def settings_of(backends: dict[str, Any]) -> dict[str, set[str]]:
 def texts_of(sample: str) -> dict[str, str]:
     files = [file for ending in ("py", "md", "toml") for file in (SAMPLES / sample).rglob(f"*.{ending}")]
     return {file.relative_to(SAMPLES).as_posix(): file.read_text(encoding="utf-8") for file in files}
+
+
+@EACH_SAMPLE
+def test_sample_requires_the_releases_that_keep_the_interface(sample: str, package: str) -> None:
+    project = tomllib.loads((SAMPLES / sample / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "cloud-tasks>=0.1.0,<0.2" in project["dependencies"]
 
 
 @EACH_SAMPLE

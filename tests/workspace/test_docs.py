@@ -23,6 +23,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -236,7 +237,7 @@ def test_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     tasks = next((json.loads(block.text) for block in RUNNABLE_PAGES[page] if is_task_list(block)), TASKS)
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     (tmp_path / "examples").mkdir()
-    (tmp_path / "examples/parallel_addition").symlink_to(EXAMPLE)
+    shutil.copytree(EXAMPLE, tmp_path / "examples/parallel_addition")
     for block in RUNNABLE_PAGES[page]:
         if block.file is not None:
             (tmp_path / block.file).write_text(block.text + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,10 +69,12 @@ def test_installed_command_shows_its_version_and_plugins(environment: Path, tmp_
 
 
 def test_installed_command_runs_a_job(environment: Path, tmp_path: Path) -> None:
-    arguments = ("--config", str(EXAMPLE / "config_local.yml"), "--limit", "20", "--db-file", "job.db")
-    job = call(environment, tmp_path, "run", *arguments, "--task-file", str(EXAMPLE / "addition_tasks.json"))
+    folder = shutil.copytree(EXAMPLE, tmp_path / "example")
+    arguments = ("--config", "example/config_local.yml", "--limit", "20", "--task-file", "example/addition_tasks.json")
+    job = call(environment, tmp_path, "run", *arguments)
     assert job.returncode == 0, job.stderr
     assert len(list((tmp_path / "results").glob("*.txt"))) == 20
+    assert (folder / "parallel-addition-job.db").exists()
 
 
 def test_core_and_local_install_together_from_a_checkout(tmp_path: Path) -> None:

@@ -47,6 +47,16 @@ class FaultySettings:
         raise AssertionError("not constructed by the check")
 
 
+def lookup(instance: Any, attribute: object, value: tuple[str, ...]) -> None:
+    _ = {"known": 1}[value[0] if value else "nob"]
+
+
+@attrs.frozen(kw_only=True)
+class FaultyDefault:
+    names: tuple[str, ...] = setting(help="Setting whose default is not accepted", default=(), validator=lookup)
+    key: str = setting(help="A secret", default="known", secret=True)
+
+
 def load(sets: list[str], cls: type[Any] = Settings) -> JobConfig:
     backend = EventSinkBackend(name="sample", summary="Sample", settings=cls, open=lambda *_: None)
     registry = Registry(only=())
@@ -72,3 +82,12 @@ def test_validator_with_a_property_of_the_class_runs_when_the_settings_are_const
 def test_validator_that_crashes_is_reported_with_its_error() -> None:
     with pytest.raises(InputError, match=r"sample\.key: the check of this setting failed with AttributeError: 'int'"):
         load(["sample.key=1"], FaultySettings)
+
+
+@pytest.mark.parametrize("sets", [[], ["sample.key=x"]])
+def test_validator_that_crashes_for_a_default_names_plugin_and_setting(sets: list[str]) -> None:
+    config = load(sets, FaultyDefault)
+    with pytest.raises(InputError) as refused:
+        config.settings_for("event_sink", "sample")
+    reason = "the check of this setting failed with KeyError: nob (its default)"
+    assert str(refused.value) == f"sample.names: {reason}"

@@ -121,7 +121,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[Fin
         key.write_text(f'{{"private_key": "{KEY_NAME}"}}')
         job_folder.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
         what = ("--config", f"{FOLDER}/config.yml", "--task-file", f"{FOLDER}/addition_tasks.json")
-        ran = job_folder.run("run", *what, *REFERENCE_OPTIONS)
+        ran = job_folder.run("run", *what, "--db-file", f"{JOB}.db", *REFERENCE_OPTIONS)
         assert ran.returncode == 0, ran.stderr
         yield Finished(job_folder=job_folder, tasks=tasks, ran=ran)
 

@@ -25,17 +25,20 @@ from cloud_tasks.plugin import (
 __all__ = ["check_length", "is_builtin_source", "open_task_source", "parameter_grid", "validate"]
 
 
-def validate(source: Iterable[Task]) -> int:
+def validate(source: Iterable[Task], *, where: str = "") -> int:
     """Read and check every task of a source, and return their number.
 
     `Store.load_tasks` makes the same checks while it stores the tasks.
+
+    Args:
+        where: Location shown in errors (default: the source's ``where``, if it has one).
 
     Raises:
         InputError: The source raises it, an id is duplicate, or data cannot be encoded as JSON.
     """
     from cloud_tasks.builtin.sources.validation import read_all
 
-    return read_all(source)
+    return read_all(source, where=where)
 
 
 def check_length(source: Iterable[Task], *, limit: int | None = None) -> None:

@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
 
 from cloud_tasks.command_template import CommandTemplate
+from cloud_tasks.config.merge import setting_failure
 from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import PROVIDER_KINDS, TOP_LEVEL, Section, default_of, variable_name
 from cloud_tasks.config.startup_script import COMMAND_SCRIPT, check_script, read_script, script_path
 from cloud_tasks.config.values import plain
-from cloud_tasks.errors import InputError
+from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.escape import without_credentials
 from cloud_tasks.model import Constraints, InstanceConstraints, Limits, ProvisioningModel
 from cloud_tasks.plugin import Reach, setting_info
@@ -124,13 +126,28 @@ class JobConfig:
         }
         try:
             return cls(**arguments)
-        except (ValueError, TypeError, ArithmeticError) as error:
+        except CloudTasksError:
+            raise
+        except Exception as error:
+            # Values that were given are valid, each for itself.
+            if (found := self._invalid_default(cls, given)) is not None:
+                raise InputError(f"{name}.{found[0]}: {found[1]} (its default)", where=where) from error
             if any(setting_info(field).secret and field.name in given for field in attrs.fields(cls)):
                 raise InputError(f"{name}: invalid combination of settings", where=where) from None
             reason = str(error.args[0] if error.args else error)
             if not isinstance(error, ValueError):
                 reason = f"the check of its settings failed with {type(error).__name__}: {reason}"
             raise InputError(f"{name}: {reason}", where=where) from error
+
+    def _invalid_default(self, cls: type[Any], given: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return the first setting whose default its check refuses, and why."""
+        defaults = {field.name: self._default_of(field) for field in attrs.fields(cls) if field.name not in given}
+        view = SimpleNamespace(**{**defaults, **given})
+        for field in attrs.fields(cls):
+            default = defaults.get(field.name, attrs.NOTHING)
+            if field.init and default is not attrs.NOTHING and (reason := setting_failure(view, field, default)):
+                return field.name, "invalid value" if setting_info(field).secret else reason
+        return None
 
     def _default_of(self, field: attrs.Attribute[Any]) -> Any:
         """Return the default of a setting; a relative path is in the folder of the file, as one written there."""

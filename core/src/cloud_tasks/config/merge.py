@@ -22,7 +22,7 @@ from cloud_tasks.config.values import show, typed
 from cloud_tasks.errors import InputError
 from cloud_tasks.setting_values import expected, is_number, is_optional, is_unset
 
-__all__ = ["Merged", "check_section"]
+__all__ = ["Merged", "check_section", "setting_failure"]
 
 _TOP_KINDS: Mapping[str, Any] = {"event_sinks": tuple[str, ...]}
 
@@ -145,14 +145,14 @@ def check_section(merged: Merged, section: Section) -> Iterator[InputError]:
             **{**defaults, **{field.name: given[field.name] for field in fields if field.name in given}}
         )
         for field in fields:
-            if field.init and field.name in given and (reason := _failure(view, field, given[field.name])):
+            if field.init and field.name in given and (reason := setting_failure(view, field, given[field.name])):
                 if section.keys[field.name].secret:
                     reason = "invalid value (a secret, not shown)"
                 name = f"{section.name}.{field.name}"
                 yield InputError(f"{name}: {reason}", where=merged.place(name))
 
 
-def _failure(view: SimpleNamespace, field: attrs.Attribute[Any], value: Any) -> str:
+def setting_failure(view: SimpleNamespace, field: attrs.Attribute[Any], value: Any) -> str:
     """Return why a value is invalid; empty if it is valid, or if only the whole settings object can be checked."""
     try:
         # A converter that takes more than the value runs when the settings are constructed.

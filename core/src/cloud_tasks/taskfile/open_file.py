@@ -1,6 +1,6 @@
 """Opening a task file: a path, a URL that fsspec supports, or standard input; compressed or not.
 
-Compression is recognized by the first bytes, so that the name of a file does not matter.
+Compression is recognized by the first bytes. A name that ends like that of a compressed file (``.gz``) must be of one.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ from memory_commands import MemoryCommands
 from cloud_tasks.config import load_config
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder
 from cloud_tasks.model import LaunchRequest, Money, PriceBreakdown
+from cloud_tasks.plugin import hookimpl
 from cloud_tasks.selection import RankedOffer
 
 
@@ -43,6 +45,26 @@ def test_compose_names_the_event_queue_where_a_worker_cannot_derive_its_name() -
         script = builder(name).compose(ranked(), (), "token", None).startup_script
         assert "CLOUD_TASKS_QUEUE_NAME=job\n" in script
         assert ("CLOUD_TASKS_EVENT_LOG_QUEUE_NAME=job-2-events\n" in script) is is_named
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"provider": "memory"}, True),
+        ({"queue": "memory", "compute": "memory"}, True),
+        ({"queue": "memory", "compute": "cluster"}, False),
+    ],
+)
+def test_compose_names_a_provider_only_where_there_is_one(options: dict[str, Any], named: bool) -> None:
+    commands = MemoryCommands()
+    cluster = attrs.evolve(commands.provider.compute, name="cluster")
+    plugin = SimpleNamespace(cloud_tasks_register_compute=hookimpl(lambda: (cluster,)))
+    commands.registry.register("cluster", plugin)
+    config = load_config(commands.registry, file=None, options=options, environ={})
+    names = {"job_id": "job", "queue_name": "job", "event_queue_name": None, "run_id": "run"}
+    made = LaunchRequestBuilder(config, "true", earlier_attempts=0, **names)  # type: ignore[arg-type]
+    script = made.compose(ranked(), (), "token", None).startup_script
+    assert ("export CLOUD_TASKS_PROVIDER=MEMORY\n" in script, "_PROVIDER=" in script) == (named, named)
 
 
 def test_compose_limits_the_price_of_a_spot_instance_with_a_margin() -> None:

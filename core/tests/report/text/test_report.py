@@ -411,7 +411,7 @@ def test_render_selected_offer_in_one_zone():
 
 def configuration_lines(constraints: Constraints, limits: Limits, script: str | None = "a\n  b\n") -> list[str]:
     return render_job_configuration(
-        provider="gcp",
+        provider="GCP",
         job_id="sums",
         queue_name="sums",
         region="us-central1",

@@ -11,6 +11,8 @@ import attrs
 import pytest
 
 from cloud_tasks import builtin
+from cloud_tasks.cli.options.estimates import count_tasks
+from cloud_tasks.config import load_config
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import TaskSource, TaskSourceBackend, TaskSourceContext, hookimpl, open_text, setting
@@ -108,3 +110,12 @@ def test_local_source_that_is_unknown_names_what_is_installed(spec: str, message
     with pytest.raises(InputError) as refused:
         _read(spec)
     assert str(refused.value).startswith(message)
+
+
+def test_duplicate_id_in_a_source_that_has_no_place_names_what_was_given() -> None:
+    Path("few.csv").write_text("a,1\na,2\n")
+    config = load_config(_plugins(), file=None, options={}, environ={})
+    with pytest.raises(InputError, match=r'^few\.csv: task 2: duplicate id "a", already used by task 1'):
+        count_tasks(config, number=None, spec="few.csv")
+    with open_local_source("few.csv", plugins=_plugins, settings_of=lambda backend: backend.settings()) as source:
+        assert source.where == source.place() == "few.csv"

@@ -32,9 +32,9 @@ def check_length(source: Iterable[Task], *, limit: int | None = None) -> None:
         )
 
 
-def read_all(source: Iterable[Task]) -> int:
+def read_all(source: Iterable[Task], *, where: str = "") -> int:
     """Check all tasks, as `cloud_tasks.builtin.validate`; a temporary database finds duplicate ids."""
-    where = str(getattr(source, "where", ""))
+    where = where or str(getattr(source, "where", ""))
     with (
         tempfile.TemporaryDirectory(prefix="cloud-tasks-") as folder,
         closing(sqlite3.connect(os.path.join(folder, "ids"), isolation_level=None)) as ids,

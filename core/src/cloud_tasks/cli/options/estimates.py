@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,9 @@ from cloud_tasks.cli.options.durations import Duration
 from cloud_tasks.command_template import CheckedTasks
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import without_credentials
 from cloud_tasks.estimate import TaskDurations
+from cloud_tasks.model import Task
 
 __all__ = ["count_tasks", "estimate_options", "mean_task_time", "task_durations"]
 
@@ -70,15 +72,14 @@ def count_tasks(
     with open_task_source(config.registry, spec, base_dir=base_dir, settings_for=config.settings_for) as source:
         check_length(source)
         template = config.command_template()
-        if template is None:
-            found = validate(source)
-        else:
-            found = validate(
-                CheckedTasks(source, lambda task: template.check(template.values(task.task_id, task.data)))
-            )
+        where = str(getattr(source, "where", "")) or without_credentials(spec)
+        tasks: Iterable[Task] = source
+        if template is not None:
+            tasks = CheckedTasks(source, lambda task: template.check(template.values(task.task_id, task.data)))
+        found = validate(tasks, where=where)
     if not found and not allow_empty:
         hint = "" if allow_empty is None else "add --allow-empty to accept that"
-        raise InputError("no tasks", where=str(getattr(source, "where", spec)), hint=hint)
+        raise InputError("no tasks", where=where, hint=hint)
     return found
 
 

@@ -112,12 +112,15 @@ def write_skeleton(name: str, kinds: Collection[str], folder: Path, *, taken: Ma
         shared = [Path("src") / words["module"] / f"{each}.py" for each in ("todo", *_shared(kinds))]
         missing = [file for file in shared if not (folder / file).exists()]
         files = {file: files[file] for file in (*own, *missing)}
+    described = _described(folder, name, kinds) if exists else {}
     for file, template in files.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(_filled(template, words), encoding="utf-8")
     if exists:
         hooks = "\n\n".join((*filter(None, (words["imports"], words["own_imports"])), words["hooks"]))
-        return Skeleton(files=(*files,), hooks=hooks, hooks_file=Path("src") / words["module"] / "plugin.py")
+        for file, text in described.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        return Skeleton(files=(*files, *described), hooks=hooks, hooks_file=Path("src") / words["module"] / "plugin.py")
     (folder / "src" / words["module"] / "py.typed").touch()
     return Skeleton(files=(*files, Path("src") / words["module"] / "py.typed"))
 
@@ -134,6 +137,20 @@ def _files(kinds: Collection[str], package: Path) -> dict[Path, str]:
         Path("tests/test_plugin.py"): "test_plugin.py",
         **{Path(f"tests/test_{kind}_conformance.py"): f"{kind}_conformance.py" for kind in kinds},
     }
+
+
+def _described(folder: Path, name: str, added: Collection[str]) -> dict[Path, str]:
+    """Return the new text of each file that describes the plugin and is as it was written."""
+    package = folder / "src" / _words(name, [*added])["module"]
+    present = [kind for kind in KINDS if (package / f"{KINDS[kind].modules[0]}.py").exists()]
+    old = _words(name, present)
+    new = _words(name, [kind for kind in KINDS if kind in (*present, *added)])
+    found = {}
+    for template in ("pyproject.toml", "README.md"):
+        file = folder / template
+        if present and file.is_file() and file.read_text(encoding="utf-8") == _filled(template, old):
+            found[Path(template)] = _filled(template, new)
+    return found
 
 
 def _own_names(kinds: Iterable[str]) -> set[str]:

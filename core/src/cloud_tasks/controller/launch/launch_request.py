@@ -105,8 +105,9 @@ class LaunchRequestBuilder:
     def _job_environment(self) -> dict[str, str]:
         """Return the variables of every worker of the job, by name without prefix."""
         config, run = self._config, self._config.run
+        provider = config.provider or (config.compute if config.compute == config.queue else None)
         values: dict[str, object] = {
-            "PROVIDER": (config.provider or config.compute).upper(),
+            "PROVIDER": provider.upper() if provider else None,
             "PROJECT_ID": getattr(config.settings_for("compute", config.compute), "project_id", None),
             "REGION": run.region,
             "QUEUE": config.queue,

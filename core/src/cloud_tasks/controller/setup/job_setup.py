@@ -152,10 +152,10 @@ class JobSetup:
             start, limit = self._given.start_task, self._given.limit
             check_length(source, limit=None if limit is None else start + limit)
             tasks = CheckedTasks(source, self._check_command)
-            number = self._loaded.load_tasks(tasks, start=start, limit=limit)
+            where = str(getattr(source, "where", "")) or without_credentials(clean_text(str(spec)))
+            number = self._loaded.load_tasks(tasks, start=start, limit=limit, where=where)
         if not number and not self._given.allow_empty:
             skipped = f" behind the first {self._given.start_task:,}" if self._given.start_task else ""
-            where = str(getattr(source, "where", spec))
             raise InputError(f"no tasks{skipped}", where=where, hint="add --allow-empty to accept that")
         return number
 

@@ -45,7 +45,7 @@ def render_job_configuration(
     """Return the configuration in four blocks; durations are in seconds."""
     lines = [
         "Provider configuration:",
-        f"  Provider: {provider.upper()}",
+        f"  Provider: {provider}",
         f"  Region: {region}",
         f"  Zone: {zone}",
         f"  Job ID: {job_id}",

@@ -68,7 +68,8 @@ def open_local_source(
         registry, spec, base_dir=Path.cwd(), settings_for=None if registry is None else settings_for
     ) as source:
         pairs = ((task.task_id, task.data) for task in source)
-        where, place = str(getattr(source, "where", "")), getattr(source, "place", None)
+        named = str(spec) if isinstance(spec, (str, os.PathLike)) else ""
+        where, place = str(getattr(source, "where", "")) or named, getattr(source, "place", None)
         yield LocalSource(pairs, source.expected_length(), where=where, place=place)
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import attrs
 
-from cloud_tasks.errors import InputError
+from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.setting_values import field_types, is_unset, parse_setting
 from cloud_tasks.worker.options import PREFIXES
@@ -61,7 +61,9 @@ def settings_from_environment(settings: type[Any], section: str, environ: Mappin
             raise InputError(f"{section}.{field.name}: required", hint=f"set {sources[0]}")
     try:
         return settings(**values)
-    except (ValueError, TypeError, ArithmeticError) as error:
+    except CloudTasksError:
+        raise
+    except Exception as error:
         reason = str(error.args[0] if error.args else error)
         if not isinstance(error, ValueError):
             reason = f"the check of its settings failed with {type(error).__name__}: {reason}"

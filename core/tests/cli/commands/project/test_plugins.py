@@ -400,7 +400,9 @@ def test_skeleton_gets_a_further_kind(
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     answer = call(*arguments_for(["queue", "event-sink"], folder))
     assert answer.exit_code == 0
-    assert {file: file.read_bytes() for file in before} == before
+    changed = {str(file.relative_to(folder)) for file in before if file.read_bytes() != before[file]}
+    assert changed == {"README.md", "pyproject.toml"}
+    assert 'description = "Pricing, queue and event sink for cloud-tasks."' in (folder / "pyproject.toml").read_text()
     added = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file not in before}
     package = "src/cloud_tasks_my_depot"
     assert added == {
@@ -417,6 +419,14 @@ def test_skeleton_gets_a_further_kind(
     causes = causes_of(folder, installed(folder, "my-depot"), tmp_path / "report.xml")
     assert len(causes) > 20
     assert [cause for found in causes.values() for cause in found if " is not implemented" not in cause] == []
+
+
+def test_skeleton_keeps_a_description_that_was_edited(call: Call, tmp_path: Path) -> None:
+    call(*arguments_for(["pricing"], tmp_path))
+    (tmp_path / "README.md").write_text("mine")
+    call(*arguments_for(["queue"], tmp_path))
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert 'description = "Pricing and queue for' in (tmp_path / "pyproject.toml").read_text()
 
 
 def test_skeleton_keeps_a_kind_that_exists(call: Call, tmp_path: Path) -> None:

@@ -237,7 +237,9 @@ def _describe(config: JobConfig, job: Job) -> None:
     log.info(f"Starting pool management for job: {job.job_id}")
     run = config.run
     text = render_job_configuration(
-        provider=(config.provider or config.compute).upper(),
+        provider=config.provider.upper()
+        if config.provider
+        else f"none; queue {config.queue}, compute {config.compute}",
         region=run.region,
         zone=run.zone,
         job_id=job.job_id,
