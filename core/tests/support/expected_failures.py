@@ -189,7 +189,6 @@ WRONG = {
     "TerminatesRunningInstances": "launch_repeated_after_the_end_of_its_instance_starts_no_other_instance",
     "TerminationIsNoticedLate": "terminate_is_complete_and_idempotent",
     "LaunchesAgainAfterTheEnd": "launch_repeated_after_the_end_of_its_instance_starts_no_other_instance",
-    "RemembersTokensInItsObject": "launch_repeated_after_the_end_of_its_instance_starts_no_other_instance",
     "AnswersWithTheEndedInstanceAsAlive": "launch_repeated_after_the_end_of_its_instance_starts_no_other_instance",
     "CreatedLastMonth": "times_are_not_before_the_request_nor_in_the_future",
     "CreatedNextMonth": "times_are_not_before_the_request_nor_in_the_future",

@@ -310,31 +310,12 @@ class TerminationIsNoticedLate(MemoryCompute):
 
 class LaunchesAgainAfterTheEnd(MemoryCompute):
     def launch(self, request: LaunchRequest) -> Instance:
-        if request.client_token not in self.known():
-            for instance_id, record in self._state.records.items():
-                ended = record.instance
-                if ended.client_token == request.client_token and ended.state is InstanceState.TERMINATED:
-                    forgotten = attrs.evolve(ended, client_token="")
-                    self._state.records[instance_id] = attrs.evolve(record, instance=forgotten)
+        for instance_id, record in self._state.records.items():
+            ended = record.instance
+            if ended.client_token == request.client_token and ended.state is InstanceState.TERMINATED:
+                forgotten = attrs.evolve(ended, client_token="")
+                self._state.records[instance_id] = attrs.evolve(record, instance=forgotten)
         return super().launch(request)
-
-    def known(self) -> set[str]:
-        """Return the tokens that launch no other instance."""
-        return set()
-
-
-class RemembersTokensInItsObject(LaunchesAgainAfterTheEnd):
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._known: set[str] = set()
-
-    def launch(self, request: LaunchRequest) -> Instance:
-        launched = super().launch(request)
-        self._known.add(request.client_token)
-        return launched
-
-    def known(self) -> set[str]:
-        return self._known
 
 
 class AnswersWithTheEndedInstanceAsAlive(MemoryCompute):

@@ -37,8 +37,8 @@ class SecondProcess:
     context: Any
 
     def exchange(self, wait: timedelta, body: bytes) -> dict[str, Any]:
-        """Receive and ack a message of the queue, and send another. Return the ``received`` body and the ``lost``
-        leases."""
+        """Receive and ack the messages of the queue, at most two, and send another. Return the ``received`` bodies, the
+        ``lost`` leases and the ``failures``."""
         return self._ask("queue", "exchange", (wait, body))
 
     def launch(self, request: LaunchRequest) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def main() -> None:
 def _exchange(backend: Any, settings: Any, context: Any, argument: tuple[timedelta, bytes]) -> dict[str, Any]:
     wait, body = argument
     with backend.open(settings, context) as queue:
-        deliveries = queue.receive(1, wait=wait)
+        deliveries = [*queue.receive(1, wait=wait), *queue.receive(1, wait=timedelta(0))]
         lost = queue.ack([each.lease_id for each in deliveries])
         failures = queue.send([body])
     return {

@@ -111,8 +111,6 @@ class ComputeSafety(ComputeFixtures):
     def test_launch_repeated_after_the_end_of_its_instance_starts_no_other_instance(
         self,
         compute: Compute,
-        subject: ComputeSubject,
-        job: str,
         request_of: RequestFactory,
         all_ended: Callable[[], object],
     ) -> None:
@@ -121,8 +119,8 @@ class ComputeSafety(ComputeFixtures):
         # Without a listing in between: the instance is still pending or starting.
         compute.terminate([launched.instance_id])
         all_ended()
-        with subject.open(job) as after_a_crash, suppress(LaunchFailedError, LaunchRefusedError):
-            again = after_a_crash.launch(request)
+        with suppress(LaunchFailedError, LaunchRefusedError):
+            again = compute.launch(request)
             assert not again.is_alive, f"a second instance, or one that was terminated: {again}"
             assert again.instance_id == launched.instance_id
         all_ended()
@@ -161,12 +159,13 @@ class ComputeSafety(ComputeFixtures):
         seen: list[Instance] = []
         with times_are_those_of_the_test(subject, seen):
             seen.append(compute.launch(request_of()))
-            seen += eventually(
+            found = eventually(
                 lambda: live(compute, job),
                 lambda found: any(each.state is InstanceState.RUNNING for each in found),
                 patience=subject.traits.listing_lag + subject.patience,
                 show=described,
             )
+            seen += found
             compute.terminate([seen[0].instance_id])
             all_ended()
             # A provider may keep nothing.

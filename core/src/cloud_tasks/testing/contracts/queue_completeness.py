@@ -149,7 +149,7 @@ class QueueCompleteness(QueueFixtures):
     def test_release_of_many_messages_is_complete(self, queue: Queue, subject: QueueSubject, name: str) -> None:
         with subject.open(name, lease=long_lease(subject)) as worker:
             leases = _lease_many(worker, subject)
-            assert list(worker.release(leases)) == []
+            assert list(worker.release(list(leases))) == []
             again = receive_all(worker, _MANY, subject.patience)
             assert {each.body for each in again} == set(leases.values())
 

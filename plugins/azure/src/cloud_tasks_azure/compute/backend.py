@@ -81,6 +81,7 @@ class AzureCompute:
         self._quotas: dict[str, tuple[datetime, Mapping[str, int]]] = {}
         self._group_of: dict[str, str] = {}
         self._key = settings.ssh_public_key or ""
+        self._ended: set[str] = set()
         self._used_jobs: set[str] = set()
         """Jobs whose instances this object launched or terminated: `close` deletes their unused networks."""
 
@@ -142,6 +143,9 @@ class AzureCompute:
             )
         location, name = location_of(request.offer.zone), instance_name(request)
         with self._lock:
+            # Nothing of a deleted VM is left at Azure, and its name is free again.
+            if name in self._ended:
+                return _ended(request, name)
             self._used_jobs.add(request.job_id)
         try:
             return self._launch(request, self._networks.place(request.job_id, location), name)
@@ -277,6 +281,7 @@ class AzureCompute:
     def terminate(self, instance_ids: Sequence[str]) -> None:
         if instance_ids and self._context.job_id:
             with self._lock:
+                self._ended.update(instance_ids)
                 self._used_jobs.add(self._context.job_id)
         terminate_instances(self._clients, instance_ids)
 
