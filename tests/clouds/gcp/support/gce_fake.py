@@ -219,7 +219,8 @@ class GceFake(FakeCloud[Cloud]):
 
     def _aggregated_instances(self, request: Request) -> Any:
         with self.cloud.lock:
-            found = [(each.zone, each.resource(self._base)) for each in self.cloud.instances.values()]
+            latest = self.cloud.timeline.now() - self.cloud.times.listing
+            found = [(i.zone, i.resource(self._base)) for i in self.cloud.instances.values() if i.created <= latest]
         return self._aggregated(request, "instances", found)
 
     def _aggregated_disks(self, request: Request) -> Any:

@@ -174,7 +174,7 @@ class PubSubQueue:
             Delivery(
                 lease_id=self._leases.add(each.ack_id, lease),
                 body=each.message.data,
-                delivery_count=each.delivery_attempt or None,
+                delivery_count=None,
             )
             for each in received
         ]
