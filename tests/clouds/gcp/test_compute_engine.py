@@ -147,8 +147,8 @@ def test_instance_types_leave_out_ai_zones_unless_asked_for(fake: GceFake) -> No
 @pytest.mark.parametrize(
     ("name", "facts", "spot"),
     [
-        ("z3-highmem-88", {"vcpus": 88, "local_ssd_gb": 36_000.0}, False),
-        ("z3-highmem-88", {"vcpus": 88, "local_ssd_gb": 36_000.0}, True),
+        ("z3-highmem-88-highlssd", {"vcpus": 88, "local_ssd_gb": 36_000.0}, False),
+        ("z3-highmem-88-highlssd", {"vcpus": 88, "local_ssd_gb": 36_000.0}, True),
         ("a2-highgpu-1g", {"vcpus": 12, "gpu_count": 1, "gpu_type": "nvidia-tesla-a100"}, False),
         ("a3-highgpu-1g", {"vcpus": 26, "gpu_count": 1, "gpu_type": "nvidia-h100-80gb"}, True),
     ],

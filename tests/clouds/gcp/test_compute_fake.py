@@ -114,7 +114,7 @@ def test_insert_with_same_request_id_happens_once(fake: GceFake) -> None:
         ({"networkInterfaces": [{"accessConfigs": [{"type": "NAT"}]}]}, "'NAT'. Valid values"),
         ({"networkInterfaces": [{"network": "global/networks/lab"}]}, "network resource cannot be found"),
         ({"machineType": f"zones/{ZONE}/machineTypes/t2a-standard-1"}, "boot disk architecture"),
-        ({"machineType": f"zones/{ZONE}/machineTypes/z3-highmem-88"}, "live migration"),
+        ({"machineType": f"zones/{ZONE}/machineTypes/z3-highmem-88-highlssd"}, "live migration"),
         ({"machineType": f"zones/{ZONE}/machineTypes/a2-highgpu-1g"}, "live migration"),
         ({"machineType": f"zones/{ZONE}/machineTypes/a3-highgpu-1g"}, "provisioning models SPOT"),
     ],
