@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState
-from cloud_tasks.plugin import Compute, ComputeContext, LocatedCompute
+from cloud_tasks.plugin import Compute, ComputeContext, ImageLookup, LocatedCompute
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
 from cloud_tasks_gcp.settings import GcpSettings
@@ -139,6 +139,15 @@ def test_instance_types_leave_out_ai_zones_unless_asked_for(fake: GceFake) -> No
         with Registry(only=["gcp"]).compute("gcp").open(settings, context) as compute:
             found[asked] = [each.zones for each in compute.instance_types()]
     assert found == {None: [("us-central1-a",)], zone: [("us-central1-a", zone)]}
+
+
+def test_find_image_of_another_architecture_raises_input_error(compute: Compute) -> None:
+    assert isinstance(compute, ImageLookup)
+    found = compute.find_image("debian-12-arm64", Architecture.ARM64)
+    assert found is not None
+    assert found.architecture is Architecture.ARM64
+    with pytest.raises(InputError, match=r'run\.image: image "debian-12-arm64" is for arm64.* set run\.architecture'):
+        compute.find_image("debian-12-arm64", Architecture.X86_64)
 
 
 # -- launching --
