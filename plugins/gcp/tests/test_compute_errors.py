@@ -13,7 +13,7 @@ from google.api_core import exceptions as api
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
-from cloud_tasks_gcp.compute.compute_errors import ApiProblem, is_transient, problem_of, refusal, translate_errors
+from cloud_tasks_gcp.compute.compute_errors import is_transient, launch_error, problem_of, translate_errors
 from cloud_tasks_gcp.compute.listing import silent_zones
 from cloud_tasks_gcp.compute.operations import operation_problem
 
@@ -23,64 +23,75 @@ AUTH: Any = google.auth.exceptions
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
-OPERATIONS: list[tuple[str, str, RefusalScope, timedelta]] = [
+ACCOUNT, REGION, ZONE = RefusalScope.ACCOUNT, RefusalScope.REGION, RefusalScope.ZONE
+TYPE, OFFER = RefusalScope.INSTANCE_TYPE, RefusalScope.OFFER
+ACT_AS = "roles/iam.serviceAccountUser"
+
+
+def quota(metric: str, where: str = "in region us-central1") -> tuple[str, str]:
+    return "QUOTA_EXCEEDED", f"Quota '{metric}' exceeded.  Limit: 24.0 {where}."
+
+
+OPERATIONS: list[tuple[str, str, RefusalScope, timedelta, str]] = [
+    # Code, message, scope, pause, part of the advice.
     (
         "ZONE_RESOURCE_POOL_EXHAUSTED",
         "The zone 'projects/p/zones/us-central1-a' does not have enough resources available to fulfill the request.",
-        RefusalScope.OFFER,
+        OFFER,
         10 * MINUTE,
+        "",
     ),
     (
         "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
         "The zone does not have enough resources available: '(resource type:compute)'.",
-        RefusalScope.OFFER,
+        OFFER,
         10 * MINUTE,
+        "",
     ),
-    ("RESOURCE_POOL_EXHAUSTED", "", RefusalScope.OFFER, 10 * MINUTE),
-    ("INTERNAL_ERROR", "The reason is STOCKOUT", RefusalScope.OFFER, 10 * MINUTE),
-    ("REGION_RESOURCE_POOL_EXHAUSTED", "", RefusalScope.INSTANCE_TYPE, 10 * MINUTE),
+    ("RESOURCE_POOL_EXHAUSTED", "", OFFER, 10 * MINUTE, ""),
+    ("INTERNAL_ERROR", "The reason is STOCKOUT", OFFER, 10 * MINUTE, ""),
+    ("REGION_RESOURCE_POOL_EXHAUSTED", "", TYPE, 10 * MINUTE, ""),
+    ("IP_SPACE_EXHAUSTED", "IP space of the subnetwork is exhausted.", REGION, 10 * MINUTE, "gcp.subnetwork"),
+    ("IP_SPACE_EXHAUSTED_WITH_DETAILS", "IP space is exhausted.", REGION, 10 * MINUTE, "gcp.subnetwork"),
+    (*quota("N2_CPUS"), TYPE, 10 * MINUTE, "IAM & Admin > Quotas"),
+    (*quota("CPUS"), TYPE, 10 * MINUTE, "IAM & Admin > Quotas"),
+    (*quota("PREEMPTIBLE_CPUS"), REGION, 10 * MINUTE, "IAM & Admin > Quotas"),
+    (*quota("IN_USE_ADDRESSES"), REGION, 10 * MINUTE, "IAM & Admin > Quotas"),
+    (*quota("SSD_TOTAL_GB"), REGION, 10 * MINUTE, "IAM & Admin > Quotas"),
+    (*quota("CPUS_ALL_REGIONS", "globally"), ACCOUNT, 10 * MINUTE, "IAM & Admin > Quotas"),
+    (*quota("GPUS_ALL_REGIONS", "globally"), TYPE, 10 * MINUTE, "IAM & Admin > Quotas"),
+    (*quota("NVIDIA_L4_GPUS"), TYPE, 10 * MINUTE, "IAM & Admin > Quotas"),
+    ("QUOTA_EXCEEDED", "Some quota is exceeded.", REGION, 10 * MINUTE, "IAM & Admin > Quotas"),
+    ("RESOURCE_OPERATION_RATE_EXCEEDED", "", ACCOUNT, MINUTE / 2, ""),
+    ("CONCURRENT_OPERATIONS_QUOTA_EXCEEDED", "", ACCOUNT, MINUTE / 2, ""),
+    ("UNSUPPORTED_OPERATION", "It is not supported with this machine type.", TYPE, DAY, "instance_types"),
+    ("INVALID_USAGE", "The disk type is not usable here.", TYPE, DAY, "instance_types"),
+    ("PERMISSIONS_ERROR", "Required 'compute.instances.create' permission", ACCOUNT, HOUR, "instanceAdmin"),
     (
-        "QUOTA_EXCEEDED",
-        "Quota 'N2_CPUS' exceeded.  Limit: 24.0 in region us-central1.",
-        RefusalScope.INSTANCE_TYPE,
-        10 * MINUTE,
+        "SERVICE_ACCOUNT_ACCESS_DENIED",
+        "The user does not have access to service account 'w@p.iam.gserviceaccount.com'.  User: 'sam@example.com'.  "
+        "Ask a project owner to grant you the iam.serviceAccountUser role on the service account.",
+        ACCOUNT,
+        HOUR,
+        ACT_AS,
     ),
+    ("CONDITION_NOT_MET", "Constraint constraints/compute.requireOsLogin violated", ACCOUNT, HOUR, "administrator"),
     (
-        "QUOTA_EXCEEDED",
-        "Quota 'CPUS' exceeded.  Limit: 24.0 in region us-central1.",
-        RefusalScope.INSTANCE_TYPE,
-        10 * MINUTE,
+        "CONDITION_NOT_MET",
+        "Constraint constraints/gcp.resourceLocations violated for projects/p",
+        REGION,
+        DAY,
+        "--region",
     ),
-    (
-        "QUOTA_EXCEEDED",
-        "Quota 'PREEMPTIBLE_CPUS' exceeded.  Limit: 8.0 in region us-central1.",
-        RefusalScope.REGION,
-        10 * MINUTE,
-    ),
-    (
-        "QUOTA_EXCEEDED",
-        "Quota 'IN_USE_ADDRESSES' exceeded.  Limit: 8.0 in region us-central1.",
-        RefusalScope.REGION,
-        10 * MINUTE,
-    ),
-    (
-        "QUOTA_EXCEEDED",
-        "Quota 'CPUS_ALL_REGIONS' exceeded.  Limit: 12.0 globally.",
-        RefusalScope.ACCOUNT,
-        10 * MINUTE,
-    ),
-    (
-        "QUOTA_EXCEEDED",
-        "Quota 'NVIDIA_L4_GPUS' exceeded.  Limit: 1.0 in region us-central1.",
-        RefusalScope.INSTANCE_TYPE,
-        10 * MINUTE,
-    ),
-    ("RESOURCE_OPERATION_RATE_EXCEEDED", "", RefusalScope.ACCOUNT, timedelta(seconds=30)),
-    ("UNSUPPORTED_OPERATION", "It is not supported with this machine type.", RefusalScope.INSTANCE_TYPE, DAY),
-    ("PERMISSIONS_ERROR", "Required 'compute.instances.create' permission", RefusalScope.ACCOUNT, HOUR),
-    ("CONDITION_NOT_MET", "Constraint constraints/compute.vmExternalIpAccess violated", RefusalScope.ACCOUNT, HOUR),
-    ("INTERNAL_ERROR", "Internal error. Please try again.", RefusalScope.OFFER, 2 * MINUTE),
-    ("SOMETHING_NEW", "It is a new thing.", RefusalScope.OFFER, 5 * MINUTE),
+    ("RESOURCE_NOT_FOUND", "The resource 'projects/p/global/networks/n' was not found", ACCOUNT, HOUR, "gcp.network"),
+    ("RESOURCE_NOT_FOUND", "The resource 'projects/p/global/images/i' was not found", ACCOUNT, HOUR, "run.image"),
+    ("RESOURCE_NOT_READY", "The resource 'projects/p/zones/z/disks/d' is not ready", OFFER, 2 * MINUTE, ""),
+    ("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "The disk is already being used", OFFER, 2 * MINUTE, ""),
+    ("RESOURCE_ALREADY_EXISTS", "The resource 'ct-job-1' already exists", OFFER, 2 * MINUTE, ""),
+    ("INTERNAL_ERROR", "Internal error. Please try again.", OFFER, 2 * MINUTE, ""),
+    ("UNKNOWN", "", OFFER, 2 * MINUTE, ""),
+    ("", "", OFFER, 2 * MINUTE, ""),
+    ("SOMETHING_NEW", "It is a new thing.", OFFER, 5 * MINUTE, ""),
 ]
 
 
@@ -91,19 +102,32 @@ def operation(code: str, message: str) -> sdk.Operation:
     )
 
 
-@pytest.mark.parametrize(("code", "message", "scope", "pause"), OPERATIONS)
-def test_refusal_of_failed_operation_has_scope_and_delay(
-    code: str, message: str, scope: RefusalScope, pause: timedelta
+@pytest.mark.parametrize(("code", "message", "scope", "pause", "advice"), OPERATIONS)
+def test_launch_error_of_failed_operation_has_scope_delay_and_advice(
+    code: str, message: str, scope: RefusalScope, pause: timedelta, advice: str
 ) -> None:
     problem = operation_problem(operation(code, message))
     assert problem is not None
-    refused = refusal(problem)
+    refused = launch_error("start ct-1", problem)
     assert isinstance(refused, LaunchRefusedError)
-    assert (refused.scope, refused.retry_after, refused.reason) == (scope, pause, code)
+    assert (refused.scope, refused.retry_after) == (scope, pause)
+    assert refused.reason == (code or "OPERATION_FAILED")
+    assert bool(refused.hint) is bool(advice)
+    assert advice in refused.hint
+    if refused.needs_action:
+        assert refused.hint
 
 
 def test_operation_problem_without_error_is_none() -> None:
     assert operation_problem(sdk.Operation(name="op", status="DONE")) is None
+
+
+def test_launch_error_of_operation_with_status_only_is_a_refusal() -> None:
+    problem = operation_problem(
+        sdk.Operation(status="DONE", http_error_status_code=503, http_error_message="SERVICE UNAVAILABLE")
+    )
+    assert problem is not None
+    assert isinstance(launch_error("start ct-1", problem), LaunchRefusedError)
 
 
 def test_operation_problem_reads_quota_metric_and_scope_from_details() -> None:
@@ -114,11 +138,12 @@ def test_operation_problem_reads_quota_metric_and_scope_from_details() -> None:
     )
     error = sdk.Errors(code="QUOTA_EXCEEDED", message="too much", error_details=[sdk.ErrorDetails(quota_info=info)])
     problem = operation_problem(sdk.Operation(status="DONE", error=sdk.Error(errors=[error])))
-    assert problem == ApiProblem(code="QUOTA_EXCEEDED", message="too much", metric="CPUS_PER_VM_FAMILY", regional=True)
-    refused = refusal(problem)
+    assert problem is not None
+    assert problem.also == ("quota:regional:CPUS_PER_VM_FAMILY",)
+    refused = launch_error("start ct-1", problem)
     assert isinstance(refused, LaunchRefusedError)
     assert refused.scope is RefusalScope.INSTANCE_TYPE
-    assert "CPUS_PER_VM_FAMILY" in refused.hint
+    assert refused.message == "cannot start ct-1: QUOTA_EXCEEDED: too much (quota CPUS_PER_VM_FAMILY)"
 
 
 def response(status: int, reason: str, message: str) -> api.GoogleAPICallError:
@@ -128,66 +153,140 @@ def response(status: int, reason: str, message: str) -> api.GoogleAPICallError:
     return error
 
 
-RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta]] = [
+FIELD = "Invalid value for field 'resource"
+RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
+    (403, "quotaExceeded", quota("CPUS_ALL_REGIONS", "globally")[1], ACCOUNT, 10 * MINUTE, "Quotas"),
+    (403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'", ACCOUNT, MINUTE / 2, ""),
+    (403, "userRateLimitExceeded", "User rate limit exceeded", ACCOUNT, MINUTE / 2, ""),
+    (403, "dailyLimitExceeded", "Daily limit exceeded", ACCOUNT, HOUR, "Quotas"),
+    (429, "tooMany", "Slow down", ACCOUNT, MINUTE / 2, ""),
+    (403, "forbidden", "Required 'compute.instances.create' permission for 'x'", ACCOUNT, HOUR, "instanceAdmin"),
+    (403, "insufficientPermissions", "Insufficient permission", ACCOUNT, HOUR, "instanceAdmin"),
     (
         403,
-        "quotaExceeded",
-        "Quota 'CPUS_ALL_REGIONS' exceeded. Limit: 12.0 globally.",
-        RefusalScope.ACCOUNT,
-        10 * MINUTE,
+        "accessNotConfigured",
+        "Compute Engine API has not been used in project 1 before or it is disabled",
+        ACCOUNT,
+        HOUR,
+        "gcloud services enable",
     ),
-    (403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'", RefusalScope.ACCOUNT, MINUTE / 2),
-    (429, "tooMany", "Slow down", RefusalScope.ACCOUNT, MINUTE / 2),
-    (403, "forbidden", "Required 'compute.instances.create' permission for 'x'", RefusalScope.ACCOUNT, HOUR),
+    (403, "forbidden", "This API method requires billing to be enabled", ACCOUNT, HOUR, "enable billing"),
+    (403, "forbidden", "Required 'iam.serviceAccounts.actAs' permission for 'w@p'", ACCOUNT, HOUR, ACT_AS),
+    (
+        400,
+        "invalid",
+        "The user does not have access to service account 'w@p.iam.gserviceaccount.com'. User: 'sam@example.com'.",
+        ACCOUNT,
+        HOUR,
+        ACT_AS,
+    ),
+    (400, "invalid", "SERVICE_ACCOUNT_ACCESS_DENIED", ACCOUNT, HOUR, ACT_AS),
     (
         412,
         "conditionNotMet",
         "Constraint constraints/compute.trustedImageProjects violated",
-        RefusalScope.ACCOUNT,
+        ACCOUNT,
         HOUR,
+        "run.image",
     ),
+    (
+        412,
+        "conditionNotMet",
+        "Constraint constraints/compute.vmExternalIpAccess violated",
+        ACCOUNT,
+        HOUR,
+        "gcp.external_address",
+    ),
+    (412, "conditionNotMet", "Constraint constraints/gcp.resourceLocations violated", REGION, DAY, "--region"),
+    (503, "stockout", "The zone does not have enough resources available", OFFER, 10 * MINUTE, ""),
+    (503, "insufficientCapacity", "Insufficient capacity", OFFER, 10 * MINUTE, ""),
     (
         400,
         "invalid",
-        "Invalid value for field 'resource.machineType': 'x'. Machine type with name 'x' does not exist in zone 'z'.",
-        RefusalScope.OFFER,
+        f"{FIELD}.machineType': 'x'. Machine type with name 'x' does not exist in zone 'z'.",
+        OFFER,
         DAY,
+        "",
     ),
     (
         400,
         "badRequest",
         "[e2-standard-2, 'projects/p/zones/z/diskTypes/hyperdisk-balanced'] features are not compatible for creating "
         "instance.",
-        RefusalScope.INSTANCE_TYPE,
+        TYPE,
         DAY,
+        "boot_disk_types",
     ),
-    (400, "invalid", "Invalid value for field 'zone': 'moon-a'. Unknown zone.", RefusalScope.ZONE, DAY),
-    (404, "notFound", "The resource 'projects/p/zones/moon-a' was not found", RefusalScope.ZONE, DAY),
-    (404, "notFound", "The resource 'projects/p/global/images/none' was not found", RefusalScope.ACCOUNT, HOUR),
-    (404, "notFound", "The resource 'projects/p/global/networks/none' was not found", RefusalScope.ACCOUNT, HOUR),
+    (
+        400,
+        "invalid",
+        f"{FIELD}.disks[0]': Requested boot disk architecture (X86_64) is not compatible with machine type "
+        "architecture (ARM64).",
+        TYPE,
+        DAY,
+        "run.image",
+    ),
+    (
+        400,
+        "invalid",
+        f"{FIELD}.disks[0].initializeParams': Requested disk size cannot be smaller than the image size (20 GB)",
+        ACCOUNT,
+        HOUR,
+        "run.total_boot_disk_size",
+    ),
+    (400, "badRequest", "Instances with guest accelerators do not support live migration.", TYPE, DAY, ""),
+    (
+        400,
+        "invalid",
+        f"{FIELD}.networkInterfaces[0].network': 'n'. The referenced network resource cannot be found.",
+        ACCOUNT,
+        HOUR,
+        "gcp.network",
+    ),
+    (400, "invalid", "Invalid value for field 'zone': 'moon-a'. Unknown zone.", ZONE, DAY, ""),
+    (400, "resourceNotReady", "The resource 'projects/p/zones/z/disks/d' is not ready", OFFER, 2 * MINUTE, ""),
+    (404, "notFound", "The resource 'projects/p/zones/moon-a' was not found", ZONE, DAY, ""),
+    (404, "notFound", "The resource 'projects/p/global/images/none' was not found", ACCOUNT, HOUR, "run.image"),
+    (404, "notFound", "The resource 'projects/p/global/networks/none' was not found", ACCOUNT, HOUR, "gcp.network"),
+    (
+        404,
+        "notFound",
+        "The resource 'w@p.iam.gserviceaccount.com' of type 'serviceAccount' was not found.",
+        ACCOUNT,
+        HOUR,
+        "gcp.service_account",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("status", "reason", "message", "scope", "pause"), RESPONSES)
-def test_translate_errors_of_refused_insertion_has_scope_and_delay(
-    status: int, reason: str, message: str, scope: RefusalScope, pause: timedelta
+@pytest.mark.parametrize(("status", "reason", "message", "scope", "pause", "advice"), RESPONSES)
+def test_translate_errors_of_refused_insertion_has_scope_delay_and_advice(
+    status: int, reason: str, message: str, scope: RefusalScope, pause: timedelta, advice: str
 ) -> None:
     with pytest.raises(LaunchRefusedError) as refused, translate_errors("start it", launching=True):
         raise response(status, reason, message)
     assert (refused.value.scope, refused.value.retry_after, refused.value.reason) == (scope, pause, reason)
+    assert bool(refused.value.hint) is bool(advice)
+    assert advice in refused.value.hint
 
 
 @pytest.mark.parametrize(
-    ("message", "advice"),
+    ("status", "reason"),
     [
-        ("Compute Engine API has not been used in project 1 before or it is disabled", "gcloud services enable"),
-        ("This API method requires billing to be enabled", "enable billing"),
-        ("The user does not have access to service account 'w@p': iam.serviceAccounts.actAs", "serviceAccountUser"),
-        ("Required 'compute.instances.create' permission", "roles/compute.instanceAdmin.v1"),
+        (400, "resourceNotReady"),
+        (400, "resourceInUseByAnotherResource"),
+        (400, "operationInProgress"),
+        (412, "conditionNotMet"),
+        (403, "rateLimitExceeded"),
+        (403, "quotaExceeded"),
+        (408, "timeout"),
     ],
 )
-def test_refusal_for_missing_permission_has_fix(message: str, advice: str) -> None:
-    assert advice in str(refusal(problem_of(response(403, "forbidden", message))))
+def test_translate_errors_of_busy_resource_is_transient(status: int, reason: str) -> None:
+    with pytest.raises(ProviderError) as failed, translate_errors("delete the instance ct-1"):
+        raise response(status, reason, "The resource is not ready")
+    assert failed.value.transient
+    assert failed.value.message == f"cannot delete the instance ct-1: {reason}: The resource is not ready"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -224,7 +323,7 @@ def test_translate_errors_of_rejected_credentials_omits_server_response() -> Non
 
 def test_translate_errors_of_missing_resource_is_not_found() -> None:
     with (
-        pytest.raises(NotFoundError, match="cannot read x: The resource 'x' was not found"),
+        pytest.raises(NotFoundError, match="cannot read x: notFound: The resource 'x' was not found"),
         translate_errors("read x"),
     ):
         raise response(404, "notFound", "The resource 'x' was not found.")
@@ -233,7 +332,7 @@ def test_translate_errors_of_missing_resource_is_not_found() -> None:
 def test_problem_of_message_is_one_line_without_url() -> None:
     problem = problem_of(response(400, "invalid", "POST https://compute.googleapis.com/x: Invalid\n  value."))
     assert problem.message == "Invalid value"
-    assert not re.search(r"https?://", str(refusal(problem)))
+    assert not re.search(r"https?://", str(launch_error("start it", problem)))
 
 
 @pytest.mark.parametrize(

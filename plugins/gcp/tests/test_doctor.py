@@ -40,12 +40,11 @@ def failed(findings: dict[str, Finding]) -> list[str]:
 
 
 def test_check_queue_passes_for_complete_project(google: GoogleFake) -> None:
-    findings = check("queue", attrs.evolve(google.settings, dead_letter_topic="dead"))
+    findings = check("queue", google.settings)
     assert failed(findings) == []
     assert list(findings) == [
         "credentials",
         "Pub/Sub API",
-        "dead-letter topic",
         "Cloud Monitoring API",
         "permissions for queues",
     ]
@@ -74,13 +73,6 @@ def test_check_queue_reports_disabled_monitoring_without_failing(google: GoogleF
     assert "gcloud services enable monitoring.googleapis.com" in finding.remedy
 
 
-def test_check_queue_reports_missing_dead_letter_topic(google: GoogleFake) -> None:
-    settings = attrs.evolve(google.settings, dead_letter_topic="projects/p/topics/lost")
-    finding = check("queue", settings)["dead-letter topic"]
-    assert (finding.ok, finding.message) == (False, "topic lost not found")
-    assert "gcloud pubsub topics create lost" in finding.remedy
-
-
 def test_check_pricing_passes_for_complete_project(google: GoogleFake) -> None:
     findings = check("pricing", google.settings)
     assert failed(findings) == []
@@ -91,7 +83,7 @@ def test_checks_change_nothing(google: GoogleFake) -> None:
     for kind in ("queue", "compute", "pricing"):
         check(kind, google.settings)
     changing = [(method, path) for method, path in google.server.calls if method != "GET"]
-    assert {path.rpartition(":")[2] for _, path in changing} == {"testIamPermissions"}
+    assert {path.rpartition(":")[2] for _, path in changing} == {"testIamPermissions", "getIamPolicy"}
 
 
 def test_check_pricing_reports_disabled_billing_api_with_fix(google: GoogleFake) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import attrs
 import pytest
 from billing_fake import google_error
-from billing_project import GoogleFake, disabled
+from billing_project import DEFAULT, ROBOT, GoogleFake, disabled
 from fake_server import FakeServer
 
 from cloud_tasks.plugin import CheckContext, Finding
@@ -45,6 +45,7 @@ def test_check_compute_passes_for_complete_project(google: GoogleFake) -> None:
         "network",
         "permissions for instances",
         "service account of instances",
+        "roles of the service account",
     ]
 
 
@@ -154,9 +155,29 @@ def test_check_compute_reports_unusable_service_account(google: GoogleFake) -> N
 
 
 def test_check_compute_accepts_default_service_account_with_advice(google: GoogleFake) -> None:
-    finding = check(attrs.evolve(google.settings, service_account=None))["service account of instances"]
+    google.roles["roles/editor"].append(f"serviceAccount:{DEFAULT}")
+    findings = check(attrs.evolve(google.settings, service_account=None))
+    assert failed(findings) == []
+    assert "--service-account" in findings["service account of instances"].message
+    assert findings["roles of the service account"].message == "roles/editor"
+
+
+@pytest.mark.parametrize(("named", "email"), [(None, DEFAULT), (ROBOT, ROBOT)])
+def test_check_compute_reports_service_account_without_roles(google: GoogleFake, named: str | None, email: str) -> None:
+    google.roles = {"roles/editor": ["user:sam@example.com"]}
+    findings = check(attrs.evolve(google.settings, service_account=named))
+    assert failed(findings) == ["roles of the service account"]
+    finding = findings["roles of the service account"]
+    assert finding.message == f"{email} has no role in project p, so workers cannot receive tasks"
+    assert "--policy" in finding.remedy
+    assert finding.prevents_run is (named is None)
+
+
+def test_check_compute_skips_unreadable_roles(google: GoogleFake) -> None:
+    google.refused["p:getIamPolicy"] = google_error(403, "IAM_PERMISSION_DENIED", "denied")
+    finding = check(attrs.evolve(google.settings, service_account=None))["roles of the service account"]
     assert finding.ok
-    assert "--service-account" in finding.message
+    assert finding.message.startswith("not checked: ")
 
 
 def test_check_compute_reports_unreachable_service(google: GoogleFake) -> None:

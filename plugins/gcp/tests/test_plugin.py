@@ -52,7 +52,7 @@ def test_open_queue_needs_no_controller_sdk() -> None:
 
 @pytest.mark.parametrize(
     "invalid",
-    [{"retention_days": 32.0}, {"retention_days": 0.0}, {"max_delivery_attempts": 4}, {"queue_prefix": "google-"}],
+    [{"retention_days": 32.0}, {"retention_days": 0.0}, {"queue_prefix": "google-"}],
 )
 def test_settings_refuse_values_invalid_for_pubsub(invalid: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):

@@ -104,6 +104,29 @@ def test_price_has_time_of_price_list(settings: GcpSettings, clock: Clock) -> No
     assert offer.priced_at == fetched
 
 
+@pytest.mark.parametrize(
+    ("name", "gpu", "sold"),
+    [
+        ("a3-highgpu-1g", "nvidia-h100-80gb", False),
+        ("a3-ultragpu-8g", "nvidia-h200-141gb", False),
+        ("a4-highgpu-8g", "nvidia-b200", False),
+        ("a3-highgpu-8g", "nvidia-h100-80gb", True),
+        ("a2-highgpu-1g", "nvidia-tesla-a100", True),
+    ],
+)
+def test_price_on_demand_is_missing_for_types_that_are_not_sold_so(
+    settings: GcpSettings, name: str, gpu: str, sold: bool
+) -> None:
+    machine = attrs.evolve(E2, name=name, gpu_count=1, gpu_type=gpu)
+    wanted = [request(machine, provisioning_model=how) for how in ProvisioningModel]
+    wanted = [attrs.evolve(each, boot_disk=BootDisk(disk_type="hyperdisk-balanced", size_gb=10)) for each in wanted]
+    offers = dict(zip(ProvisioningModel, CatalogPricing(settings, PricingContext()).price(wanted), strict=True))
+    assert isinstance(offers[ProvisioningModel.SPOT], Offer)
+    on_demand = offers[ProvisioningModel.ON_DEMAND]
+    assert isinstance(on_demand, Offer) is sold
+    assert sold or "not sold on demand" in getattr(on_demand, "reason", "")
+
+
 def test_price_includes_the_external_address_that_the_settings_assign(settings: GcpSettings) -> None:
     requests = [request(), attrs.evolve(request(), provisioning_model=ProvisioningModel.SPOT)]
     on_demand, spot = CatalogPricing(settings, PricingContext()).price(requests)

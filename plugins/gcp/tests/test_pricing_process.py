@@ -47,4 +47,4 @@ def test_billing_fake_serves_from_separate_process(address: str) -> None:
     with open_pricing(GcpSettings(billing_endpoint=address), PricingContext()) as pricing:
         (offer,) = pricing.price([request])
     assert isinstance(offer, Offer)
-    assert offer.price_per_hour.format(6) == "$0.097048"
+    assert offer.price_per_hour.format(6) == "$0.187288"

@@ -97,7 +97,7 @@ def test_price_of_disk_matches_documentation(row: dict[str, str], rates: Rates) 
 
 UNPRICED = {
     "x4-*": "x4-480-8t-metal",
-    "ct*, tpu*": "ct5lp-hightpu-4t",
+    "ct*, tpu*, *-tpu": "n1-340-48-tpu",
     "g4-standard with fewer than 48 CPUs": "g4-standard-6",
 }
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from billing_fake import google_error
+from billing_project import one_metric
 from fake_server import Answer, FakeServer, Request
+from structlog.testing import capture_logs
 
 from cloud_tasks_gcp.queue.monitoring import read_depth
 from cloud_tasks_gcp.settings import GcpSettings
@@ -25,9 +29,10 @@ class Monitoring:
         server.route("GET", r"/v3/projects/p/timeSeries", self._list)
 
     def _list(self, request: Request) -> Any:
-        self.filters.append(request.query["filter"])
         datetime.fromisoformat(request.query["interval.startTime"])
-        return self.answer
+        self.filters.append(request.query["filter"])
+        series = self.answer.get("timeSeries") if isinstance(self.answer, dict) else None
+        return one_metric(request, series) if isinstance(series, list) else self.answer
 
     def set_samples(self, **figures: int) -> None:
         """Set the newest sample of each metric, and an older one behind it."""
@@ -58,15 +63,18 @@ def settings(monitoring: Monitoring) -> GcpSettings:
 def test_read_depth_returns_newest_sample_with_time(monitoring: Monitoring) -> None:
     monitoring.set_samples(num_undelivered_messages=120, num_outstanding_messages=20)
     depth = read_depth(settings(monitoring), "p", "cloud-tasks-addition")
-    assert (depth.visible, depth.in_flight, depth.exact) == (100, 20, False)
+    assert (depth.visible, depth.in_flight, depth.exact) == (120, None, False)
     assert depth.as_of == datetime(2026, 1, 1, 12, 3, tzinfo=UTC)
     assert 'subscription_id = "cloud-tasks-addition"' in monitoring.filters[0]
 
 
-def test_read_depth_without_leased_metric_returns_backlog(monitoring: Monitoring) -> None:
-    monitoring.set_samples(num_undelivered_messages=120)
-    depth = read_depth(settings(monitoring), "p", "s")
-    assert (depth.visible, depth.in_flight) == (120, None)
+def test_read_depth_logs_its_problem_once(monitoring: Monitoring) -> None:
+    monitoring.answer = google_error(403, "IAM_PERMISSION_DENIED", f"denied to {uuid4().hex}")
+    with capture_logs() as logs:
+        for _ in range(2):
+            read_depth(settings(monitoring), "p", "s")
+    assert [each["log_level"] for each in logs] == ["debug"]
+    assert "Cloud Monitoring API" in logs[0]["event"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_tasks_gcp.queue.delays import delay_attributes, split_due
@@ -41,6 +41,7 @@ def test_names_are_valid_for_any_queue_name(name: str) -> None:
 FULL_NAMES = st.from_regex(r"[a-z][-a-z0-9]{0,62}-[0-9a-f]{16}-[0-9]{1,3}(-events)?", fullmatch=True)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(FULL_NAMES, FULL_NAMES)
 def test_names_of_different_runs_differ_and_are_the_full_names(first: str, second: str) -> None:
     found = [names("p", "cloud-tasks-", name).subscription_id for name in (first, second)]

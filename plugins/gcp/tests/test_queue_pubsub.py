@@ -136,14 +136,11 @@ def test_receive_gets_messages_of_terminated_receiver(queue: Queue, cloud: Cloud
 
 
 def test_create_applies_settings(open_named: Open, cloud: Cloud, name: str) -> None:
-    cloud.publisher.create_topic(name=f"projects/{PROJECT}/topics/dead-{name}")
-    with open_named(retention_days=2, dead_letter_topic=f"dead-{name}", max_delivery_attempts=20) as queue:
+    with open_named(retention_days=2) as queue:
         queue.create()
         made = cloud.subscription(name)
         assert made.ack_deadline_seconds == 10
         assert made.message_retention_duration == timedelta(days=2)
-        assert made.dead_letter_policy.dead_letter_topic == f"projects/{PROJECT}/topics/dead-{name}"
-        assert made.dead_letter_policy.max_delivery_attempts == 20
         assert dict(made.labels) == {"cloud-tasks-job": "my-job"}
         queue.delete()
 
@@ -156,25 +153,6 @@ def test_create_enables_exactly_once_for_tasks_only(
         queue.create()
         assert cloud.subscription(name).enable_exactly_once_delivery is wanted
         queue.delete()
-
-
-def test_receive_counts_deliveries_with_dead_letter_topic(open_named: Open, cloud: Cloud, name: str) -> None:
-    cloud.publisher.create_topic(name=f"projects/{PROJECT}/topics/dead-{name}")
-    with open_named(dead_letter_topic=f"dead-{name}") as queue:
-        queue.create()
-        queue.send([b"task"])
-        counts = []
-        for _ in range(2):
-            (delivery,) = receive(queue, 1)
-            counts.append(delivery.delivery_count)
-            queue.release([delivery.lease_id])
-        assert counts == [1, 2]
-        queue.delete()
-
-
-def test_receive_without_dead_letter_topic_has_no_delivery_count(queue: Queue) -> None:
-    queue.send([b"task"])
-    assert receive(queue, 1)[0].delivery_count is None
 
 
 def test_create_recreates_subscription_without_topic(queue: Queue, cloud: Cloud, name: str) -> None:

@@ -79,7 +79,6 @@ def test_check_before_run_passes_for_complete_project(google: GoogleFake) -> Non
         ({"network": "lab"}, "network"),
         ({"subnetwork": "lab"}, "network"),
         ({"service_account": "nobody@p.iam.gserviceaccount.com"}, "service account of instances"),
-        ({"dead_letter_topic": "lost"}, "dead-letter topic"),
         ({"credentials_file": "missing.json", "compute_endpoint": "https://127.0.0.1:9"}, "credentials"),
     ],
 )

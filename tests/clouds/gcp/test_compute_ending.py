@@ -15,6 +15,7 @@ import pytest
 from cloud_requests import insistently
 from fake_server import Fault
 from gce_fake import GceFake
+from gce_records import Times
 from gce_requests import launch_request, offer, open_compute, remaining
 from google.cloud import compute_v1 as sdk
 
@@ -31,7 +32,8 @@ ANONYMOUS = ANONYMOUS()
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Iterator[GceFake]:
-    with GceFake(tmp_path / "gce", page_size=5, guest_environment={"NOTES": str(tmp_path)}) as fake:
+    times = Times(guest_shutdown=0.5, preemption=1.5)
+    with GceFake(tmp_path / "gce", times=times, page_size=5, guest_environment={"NOTES": str(tmp_path)}) as fake:
         yield fake
 
 
@@ -75,6 +77,21 @@ def test_terminate_deletes_disk_without_auto_delete(fake: GceFake, compute: Comp
     (instance,) = fake.cloud.instances.values()
     instance.body["disks"][0]["autoDelete"] = False
     compute.terminate([name])
+    assert remaining(fake) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["instance", "disk"])
+def test_terminate_of_busy_resource_is_transient(fake: GceFake, compute: Compute, kind: str) -> None:
+    names = [compute.launch(launch_request()).instance_id for _ in range(3)]
+    if kind == "disk":
+        fake.cloud.instances["us-central1-a", names[0]].body["disks"][0]["autoDelete"] = False
+        compute.terminate(names[1:])
+        fake.cloud.wait(fake.cloud.delete_instance("us-central1-a", names[0], "").name, 20)
+    fake.cloud.not_ready[names[0]] = 1
+    with pytest.raises(ProviderError, match=rf"cannot delete the {kind} {names[0]}: resource") as failed:
+        compute.terminate(names)
+    assert failed.value.transient
+    compute.terminate(names)
     assert remaining(fake) == ([], [])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -16,8 +17,9 @@ from structlog.testing import capture_logs
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState
-from cloud_tasks.plugin import Compute, ComputeContext, LocatedCompute
+from cloud_tasks.plugin import Compute, ComputeContext, ImageLookup, LocatedCompute
 from cloud_tasks.registry import Registry
+from cloud_tasks.testing import eventually
 from cloud_tasks_gcp.settings import GcpSettings
 
 
@@ -124,7 +126,59 @@ def test_launch_with_unknown_image_raises_input_error(compute: Compute) -> None:
         compute.launch(launch_request(image="windows-95"))
 
 
+def test_instance_types_leave_out_ai_zones_unless_asked_for(fake: GceFake) -> None:
+    zone = "us-central1-ai1a"
+    catalog = fake.cloud.catalog
+    regions = {**catalog.regions, "us-central1": ("us-central1-a", zone)}
+    types = {each: {"e2-small": catalog.types["us-central1-a"]["e2-small"]} for each in regions["us-central1"]}
+    fake.cloud.catalog = attrs.evolve(catalog, regions=regions, types=types)
+    settings = GcpSettings(project_id="fake-project", compute_endpoint=fake.url)
+    found = {}
+    for asked in (None, zone):
+        context = ComputeContext(job_id="job", region="us-central1", zone=asked)
+        with Registry(only=["gcp"]).compute("gcp").open(settings, context) as compute:
+            found[asked] = [each.zones for each in compute.instance_types()]
+    assert found == {None: [("us-central1-a",)], zone: [("us-central1-a", zone)]}
+
+
+def test_find_image_of_another_architecture_raises_input_error(compute: Compute) -> None:
+    assert isinstance(compute, ImageLookup)
+    found = compute.find_image("debian-12-arm64", Architecture.ARM64)
+    assert found is not None
+    assert found.architecture is Architecture.ARM64
+    with pytest.raises(InputError, match=r'run\.image: image "debian-12-arm64" is for arm64.* set run\.architecture'):
+        compute.find_image("debian-12-arm64", Architecture.X86_64)
+
+
 # -- launching --
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "spot"),
+    [
+        ("z3-highmem-88-highlssd", {"vcpus": 88, "local_ssd_gb": 36_000.0}, False),
+        ("z3-highmem-88-highlssd", {"vcpus": 88, "local_ssd_gb": 36_000.0}, True),
+        ("a2-highgpu-1g", {"vcpus": 12, "gpu_count": 1, "gpu_type": "nvidia-tesla-a100"}, False),
+        ("a3-highgpu-1g", {"vcpus": 26, "gpu_count": 1, "gpu_type": "nvidia-h100-80gb"}, True),
+    ],
+)
+def test_launch_of_types_that_cannot_migrate_is_accepted(
+    fake: GceFake, compute: Compute, name: str, facts: dict[str, Any], spot: bool
+) -> None:
+    wanted = offer(name, spot=spot)
+    wanted = attrs.evolve(wanted, instance_type=attrs.evolve(wanted.instance_type, **facts))
+    assert compute.launch(launch_request(wanted)).instance_type == name
+
+
+def test_launch_with_account_that_may_not_be_used_has_advice(fake: GceFake) -> None:
+    fake.cloud.denied_accounts = {"w@fake-project.iam.gserviceaccount.com"}
+    with (
+        open_compute(fake, service_account="w@fake-project.iam.gserviceaccount.com") as compute,
+        pytest.raises(LaunchRefusedError, match=r"roles/iam\.serviceAccountUser") as refused,
+    ):
+        compute.launch(launch_request())
+    assert refused.value.scope is RefusalScope.ACCOUNT
+    assert remaining(fake) == ([], [])
 
 
 def test_launch_runs_in_parallel(fake: GceFake, compute: Compute) -> None:
@@ -217,7 +271,7 @@ def test_instances_leaves_out_an_unreachable_zone_of_another_region(fake: GceFak
     for _ in range(2):
         assert [each.instance_id for each in compute.instances("job")] == [name]
     assert [each.instance_id for each in compute.instances(None)] == [name]
-    assert "started" in compute.console_log(name)
+    eventually(lambda: "started" in compute.console_log(name))
     compute.terminate([name])
     assert compute.instances("job") == ()
 

@@ -105,12 +105,32 @@ def test_insert_with_same_request_id_happens_once(fake: GceFake) -> None:
         ({"labels": {"key": "UPPER"}}, "resource.labels"),
         ({"networkInterfaces": []}, "network interface"),
         ({"disks": [{"initializeParams": {"sourceImage": "projects/x/global/images/y"}}]}, "was not found"),
+        ({"netwrokInterfaces": []}, 'no field named "netwrokInterfaces"'),
+        ({"disks": [{"sizeGb": "10"}]}, 'no field named "sizeGb"'),
+        ({"disks": [{"initializeParams": {"diskSizeGb": "ten"}}]}, "Failed to parse"),
+        ({"disks": [{"type": "SSD"}]}, "'SSD'. Valid values: PERSISTENT, SCRATCH"),
+        ({"scheduling": {"provisioningModel": "PREEMPTIBLE"}}, "'PREEMPTIBLE'. Valid values: FLEX_START"),
+        ({"scheduling": {"instanceTerminationAction": "STOPPED"}}, "'STOPPED'. Valid values: DELETE"),
+        ({"networkInterfaces": [{"accessConfigs": [{"type": "NAT"}]}]}, "'NAT'. Valid values"),
+        ({"networkInterfaces": [{"network": "global/networks/lab"}]}, "network resource cannot be found"),
+        ({"machineType": f"zones/{ZONE}/machineTypes/t2a-standard-1"}, "boot disk architecture"),
+        ({"machineType": f"zones/{ZONE}/machineTypes/z3-highmem-88-highlssd"}, "live migration"),
+        ({"machineType": f"zones/{ZONE}/machineTypes/a2-highgpu-1g"}, "live migration"),
+        ({"machineType": f"zones/{ZONE}/machineTypes/a3-highgpu-1g"}, "provisioning models SPOT"),
     ],
 )
 def test_insert_refuses_invalid_requests(fake: GceFake, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ApiError, match=message):
         fake.cloud.insert(ZONE, {**body(), **change}, "")
     assert resources(fake) == ([], [])
+
+
+def test_operation_is_pending_before_it_runs(fake: GceFake) -> None:
+    fake.cloud.times = Times(provision=60.0)
+    operation = fake.cloud.insert(ZONE, body(), "")
+    assert [operation.resource("p")["status"] for _ in range(3)] == ["PENDING", "RUNNING", "RUNNING"]
+    fake.cloud.timeline.advance(61)
+    eventually(lambda: operation.resource("p")["status"] == "DONE")
 
 
 def test_stock_out_leaves_no_resources(fake: GceFake) -> None:

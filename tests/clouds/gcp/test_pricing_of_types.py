@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from billing_fake import skus
@@ -15,6 +18,9 @@ from cloud_tasks_gcp.compute.to_model import to_instance_types
 from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
 from cloud_tasks_gcp.pricing.skus import read_skus
+
+LIST = Path(__file__).parent / "support" / "list_prices.csv"
+TPU = re.compile("^ct|-tpu$")
 
 
 def types_of(region: str) -> tuple[InstanceType, ...]:
@@ -49,7 +55,31 @@ def problems(rates: Rates, machines: tuple[InstanceType, ...]) -> dict[str, str]
 def test_price_exists_for_every_type_of_complete_list(rates: dict[str, Rates]) -> None:
     machines = types_of("us-central1")
     assert len({machine.name.split("-")[0] for machine in machines}) >= 25
-    assert problems(rates["us-central1"], machines) == {}
+    tpus = ("ct5lp-hightpu-4t", "n1-340-48-tpu", "n1-356-96-tpu")
+    reason = "TPU types are priced per chip, which is not supported"
+    assert problems(rates["us-central1"], machines) == dict.fromkeys(tpus, reason)
+
+
+def listed() -> Iterator[tuple[str, float, float | None]]:
+    """Yield machine types with their prices on demand and as spot, from a table of another project."""
+    for line in LIST.read_text().splitlines():
+        if not line.startswith(("#", "machine type")):
+            name, on_demand, spot = line.split(",")
+            yield name, float(on_demand), float(spot) if spot else None
+
+
+def test_price_of_every_type_is_that_of_an_independent_list(rates: dict[str, Rates]) -> None:
+    machines = {machine.name: machine for machine in types_of("us-central1")}
+    disk = BootDisk(disk_type="pd-standard", size_gb=10)
+    wrong = {}
+    for name, *expected in listed():
+        for spot, price in zip((False, True), expected, strict=True):
+            found = rates["us-central1"].price(machines[name], disk, spot=spot)
+            if price is not None and abs(float((found.total - found.boot_disk).usd) / price - 1) > 0.01:
+                wrong[name, spot] = (found, price)
+    assert wrong == {}
+    unlisted = {"a3-megagpu-8g", "a3-ultragpu-8g", "a4-highgpu-8g", "h4d-standard-192"}
+    assert {name for name in machines if not TPU.search(name)} - {name for name, *_ in listed()} == unlisted
 
 
 def test_price_of_other_types_unaffected_by_missing_families(rates: dict[str, Rates]) -> None:
@@ -62,5 +92,7 @@ def test_price_of_other_types_unaffected_by_missing_families(rates: dict[str, Ra
 def test_spot_price_is_below_on_demand_price(rates: dict[str, Rates]) -> None:
     disk = BootDisk(disk_type="pd-standard", size_gb=10)
     for machine in types_of("us-central1"):
+        if TPU.search(machine.name):
+            continue
         on_demand, spot = (rates["us-central1"].price(machine, disk, spot=each).total for each in (False, True))
         assert spot < on_demand, machine.name

@@ -22,7 +22,6 @@ CONTROLLER_QUEUE: tuple[str, ...] = (
     "pubsub.topics.attachSubscription",
     "pubsub.topics.create",
     "pubsub.topics.delete",
-    "pubsub.topics.get",
     "pubsub.topics.list",
     "pubsub.topics.publish",
 )
@@ -61,7 +60,6 @@ COMPUTE: tuple[str, ...] = (
 WORKER: tuple[str, ...] = (
     "pubsub.subscriptions.consume",
     "pubsub.subscriptions.get",
-    "pubsub.topics.get",
     "pubsub.topics.publish",
 )
 """Permissions to receive tasks, and to send events and retries."""

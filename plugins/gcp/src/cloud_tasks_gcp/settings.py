@@ -30,11 +30,6 @@ def _retention(_: object, attribute: attrs.Attribute[float], value: float) -> No
         raise ValueError(f"must be between 0.007 (10 minutes) and 31 days, got {value:g}")
 
 
-def _attempts(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if not 5 <= value <= 100:
-        raise ValueError(f"must be between 5 and 100, got {value}")
-
-
 @attrs.frozen(kw_only=True)
 class GcpSettings:
     """Google Cloud project, credentials, network, queue and price settings."""
@@ -105,15 +100,6 @@ class GcpSettings:
         help="Retention of unacknowledged messages in days, 10 minutes to 31 days",
         default=7.0,
         validator=_retention,
-    )
-    dead_letter_topic: str | None = setting(
-        help="Dead-letter topic for tasks after max_delivery_attempts; enables Pub/Sub's delivery counts",
-        default=None,
-    )
-    max_delivery_attempts: int = setting(
-        help="Maximum deliveries of a task before it moves to dead_letter_topic, 5 to 100",
-        default=100,
-        validator=_attempts,
     )
     billing_endpoint: str = setting(help="URL of the Cloud Billing API (default: Google's)", default="")
     resource_manager_endpoint: str = setting(

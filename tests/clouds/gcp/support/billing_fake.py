@@ -1,7 +1,9 @@
 """Fake of the Cloud Billing Catalog: ``services.skus.list`` over HTTP, with pages, faults and refusals.
 
-It serves the SKUs of `billing_skus.json`, written for the tests in the API's format. The prices of E2 on demand and of
-pd-standard are Google's of 2025 in us-central1; the others have only the right order of magnitude.
+It serves the SKUs of `billing_skus.json`, written for the tests in the API's format. In us-central1, the prices of
+cores, memory, GPUs and local SSD give the prices of instances in `list_prices.csv`, which names its source and date;
+where that list has only sums (GPU types), their parts are estimates. A3 Mega, A3 Ultra, A4, M4N, H4D, Z4D, G4, spot M2
+and other regions have the right order of magnitude only. Disks have Google's prices of 2025.
 
 As a program it prints its address and serves until its standard input is closed: ``python billing_fake.py``.
 """

@@ -5,7 +5,8 @@ Its errors have Google's formats: ``ErrorInfo`` in the details (AIP-193), and Co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from billing_fake import BillingFake, google_error
@@ -13,9 +14,11 @@ from fake_server import Answer, FakeServer, Request
 
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["ROBOT", "GoogleFake", "disabled", "not_found"]
+__all__ = ["DEFAULT", "ROBOT", "GoogleFake", "disabled", "not_found", "one_metric"]
 
 ROBOT = "robot@p.iam.gserviceaccount.com"
+DEFAULT = "1234-compute@developer.gserviceaccount.com"
+"""Default service account of the project."""
 
 
 class GoogleFake:
@@ -35,15 +38,17 @@ class GoogleFake:
         self.exhausted: set[str] = set()
         """Exhausted quota metrics."""
         self.private_access = False
+        self.roles = {"roles/editor": [f"serviceAccount:{ROBOT}", "user:sam@example.com"]}
+        """Members by role; the default service account has none, as in organizations made since May 2024."""
         project = "/compute/v1/projects/p"
         server.route("GET", "/v1/projects/p/topics", self._unless_refused({"topics": []}))
-        server.route("GET", "/v1/projects/p/topics/dead", self._unless_refused({"name": "projects/p/topics/dead"}))
-        server.route("GET", "/v3/projects/p/timeSeries", self._unless_refused({}))
-        server.route("GET", project, self._unless_refused(self._quotas("CPUS_ALL_REGIONS")))
+        server.route("GET", "/v3/projects/p/timeSeries", self._unless_refused(one_metric))
+        server.route("GET", project, self._unless_refused(self._project))
         server.route("GET", f"{project}/regions/us-central1", self._unless_refused(self._region))
         server.route("GET", f"{project}/global/networks/default", self._unless_refused({"name": "default"}))
         server.route("GET", f"{project}/regions/us-central1/subnetworks/private", self._subnetwork)
         server.route("POST", "/v1/projects/p:testIamPermissions", self._unless_refused(self._permissions))
+        server.route("POST", "/v1/projects/p:getIamPolicy", self._unless_refused(self._policy))
         server.route(
             "POST",
             f"/v1/projects/-/serviceAccounts/{ROBOT}:testIamPermissions",
@@ -82,6 +87,12 @@ class GoogleFake:
             ]
         }
 
+    def _project(self, request: Request) -> Any:
+        return {**self._quotas("CPUS_ALL_REGIONS")(request), "defaultServiceAccount": DEFAULT}
+
+    def _policy(self, request: Request) -> Any:
+        return {"bindings": [{"role": role, "members": members} for role, members in self.roles.items()]}
+
     def _region(self, request: Request) -> Any:
         zones = [f"https://www.googleapis.com/compute/v1/projects/p/zones/us-central1-{each}" for each in "abc"]
         return {**self._quotas("CPUS", "IN_USE_ADDRESSES")(request), "status": "UP", "zones": zones}
@@ -91,6 +102,21 @@ class GoogleFake:
 
     def _permissions(self, request: Request) -> Any:
         return {"permissions": [each for each in request.json()["permissions"] if each not in self.withheld]}
+
+
+def one_metric(request: Request, series: Sequence[Mapping[str, Any]] = ()) -> Any:
+    """Return the response of Cloud Monitoring's ``timeSeries.list``: the series of the one metric in the filter.
+
+    It refuses a filter with more metrics: "The filter must specify a single metric type".
+    """
+    metrics = re.findall(r'"(pubsub\.googleapis\.com/[^"]+)"', request.query["filter"])
+    if len(metrics) != 1:
+        message = (
+            "Field filter had an invalid value: The provided filter matches more than one metric. "
+            "TimeSeries data are limited to a single metric per request."
+        )
+        return google_error(400, "INVALID_ARGUMENT", message, name="INVALID_ARGUMENT")
+    return {"timeSeries": [each for each in series if each["metric"].get("type") in (metrics[0], None)]}
 
 
 def not_found(path: str) -> Answer:

@@ -25,6 +25,10 @@ class MachineType:
     gpu_type: str
     gpu_count: int
     ssd_partitions: int
+    spot_only: bool
+    """Whether the type is not sold on demand."""
+    pinned: bool
+    """Whether instances without GPUs are not live-migrated."""
 
     def resource(self, zone: str) -> dict[str, Any]:
         """Return its resource in a zone, with the API's field names."""
@@ -99,6 +103,8 @@ def _machine_types(entry: Mapping[str, Any]) -> Iterator[MachineType]:
             gpu_type=gpu_type,
             gpu_count=gpu_count,
             ssd_partitions=ssd,
+            spot_only=bool(entry.get("spot_only")),
+            pinned=bool(entry.get("pinned")),
         )
 
 

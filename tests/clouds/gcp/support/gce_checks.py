@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gce_bodies import check_body
 from gce_catalog import MachineType
 from gce_records import ApiError, Disk, Instance
+from google.cloud import compute_v1 as sdk
 
 if TYPE_CHECKING:
     from gce_cloud import Cloud
@@ -23,6 +25,7 @@ def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> MachineType:
     """Return the machine type of a valid insertion. Raise `ApiError` for an invalid one."""
     if zone not in cloud.catalog.types:
         raise ApiError(404, "notFound", f"The resource 'projects/{cloud.project}/zones/{zone}' was not found")
+    check_body(sdk.Instance, body)
     name = body.get("name", "")
     if not _NAME.fullmatch(name):
         raise ApiError(400, "invalid", f"Invalid value for field 'resource.name': '{name}'.")
@@ -43,19 +46,52 @@ def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> MachineType:
             raise ApiError(400, "invalid", f"Invalid value for field 'resource.labels': '{key}={value}'.")
     for disk in body.get("disks", []):
         parameters = disk.get("initializeParams", {})
-        _check_image(cloud, parameters.get("sourceImage", ""), int(parameters.get("diskSizeGb", 10)))
-    if not body.get("networkInterfaces"):
-        raise ApiError(400, "invalid", "At least one network interface is required.")
+        _check_image(cloud, parameters.get("sourceImage", ""), int(parameters.get("diskSizeGb", 10)), machine_type)
+    _check_network(cloud, body.get("networkInterfaces") or ())
+    _check_scheduling(machine_type, body.get("scheduling", {}))
     return machine_type
 
 
-def _check_image(cloud: Cloud, image: str, disk_gb: int) -> None:
+def _check_network(cloud: Cloud, interfaces: Sequence[dict[str, Any]]) -> None:
+    if not interfaces:
+        raise ApiError(400, "invalid", "At least one network interface is required.")
+    network = str(interfaces[0].get("network", ""))
+    if network and network.rpartition("/")[2] not in cloud.networks:
+        path = f"projects/{cloud.project}/{network}"
+        raise ApiError(
+            400,
+            "invalid",
+            f"Invalid value for field 'resource.networkInterfaces[0].network': '{network}'. "
+            f"The referenced network resource cannot be found: '{path}'.",
+        )
+
+
+def _check_scheduling(machine_type: MachineType, scheduling: dict[str, Any]) -> None:
+    spot = scheduling.get("provisioningModel") == "SPOT"
+    if machine_type.spot_only and not spot:
+        text = f"Machine type {machine_type.name} supports only the provisioning models SPOT and FLEX_START."
+        raise ApiError(400, "invalid", f"Invalid value for field 'resource.scheduling.provisioningModel': {text}")
+    if scheduling.get("onHostMaintenance", "TERMINATE" if spot else "MIGRATE") == "MIGRATE":
+        if machine_type.gpu_count:
+            raise ApiError(400, "badRequest", "Instances with guest accelerators do not support live migration.")
+        if machine_type.pinned:
+            raise ApiError(400, "badRequest", f"Machine type {machine_type.name} does not support live migration.")
+
+
+def _check_image(cloud: Cloud, image: str, disk_gb: int, machine_type: MachineType) -> None:
     parts = image.split("/")
     project, last = (parts[1] if len(parts) > 1 else ""), parts[-1]
     key = "family" if "/family/" in image else "name"
     found = [each for each in cloud.catalog.images if each["project"] == project and each[key] == last]
     if not found:
         raise ApiError(404, "notFound", f"The resource '{image}' was not found")
+    architectures = [found[0].get("arch", "X86_64"), "ARM64" if machine_type.arm else "X86_64"]
+    if architectures[0] != architectures[1]:
+        message = (
+            f"Requested boot disk architecture ({architectures[0]}) is not compatible with machine type architecture "
+            f"({architectures[1]})."
+        )
+        raise ApiError(400, "invalid", f"Invalid value for field 'resource.disks[0]': {message}")
     size = int(found[0].get("disk_gb", 10))
     if disk_gb < size:
         message = f"Requested disk size cannot be smaller than the image size ({size} GB)"

@@ -10,6 +10,7 @@ Invariants, each with a test in `tests/clouds/gcp/test_compute_fake.py`:
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ class Cloud(CloudState[Times, StockOut]):
         self.operations: dict[str, Operation] = {}
         self.inserts: list[InsertRecord] = []
         self.preempted: list[str] = []
+        self.networks = {"default"}
+        self.denied_accounts: set[str] = set()
+        """Service accounts that the caller may not use."""
+        self.not_ready: Counter[str] = Counter()
+        """Number of deletions of a resource, by name, that are refused because another operation is under way."""
         self.changed = threading.Condition(self.lock)
         self._guests = Guests(folder, project)
         self._requests: dict[tuple[str, str], Operation] = {}
@@ -121,7 +127,8 @@ class Cloud(CloudState[Times, StockOut]):
             if problem is not None:
                 record.ended, record.outcome = self.timeline.now(), problem["code"]
                 self._forget(instance, all_disks=True)
-                self._finish(operation, [problem], 503 if "EXHAUSTED" in problem["code"] else 403)
+                statuses = {"QUOTA_EXCEEDED": 403, "SERVICE_ACCOUNT_ACCESS_DENIED": 400}
+                self._finish(operation, [problem], statuses.get(problem["code"], 503))
                 return
             instance.started = self.timeline.now()
             self._guests.boot(instance, self.guest_environment, power_off=lambda: self._powered_off(instance))
@@ -132,6 +139,10 @@ class Cloud(CloudState[Times, StockOut]):
             self.timeline.after(float(seconds), lambda: self._begin_end(instance, self.times.guest_shutdown))
 
     def _refusal(self, instance: Instance) -> dict[str, Any] | None:
+        denied = self.denied_accounts.intersection(each["email"] for each in instance.body.get("serviceAccounts", ()))
+        if denied:
+            message = f"The user does not have access to service account '{min(denied)}'.  User: 'sam@example.com'."
+            return {"code": "SERVICE_ACCOUNT_ACCESS_DENIED", "message": message}
         provisioning_model = "spot" if instance.spot else "on-demand"
         for rule in self.stock_outs:
             if rule.matches(instance.zone, instance.machine_type, provisioning_model):
@@ -148,6 +159,8 @@ class Cloud(CloudState[Times, StockOut]):
             if request_id and earlier is not None:
                 return earlier
             instance = self.instance(zone, name)
+            path = f"projects/{self.project}/zones/{zone}/instances/{name}"
+            self._check_ready(name, "resourceNotReady", f"The resource '{path}' is not ready")
             operation = self._operation("delete", zone, name, request_id)
             if name in self.undeletable:
                 self._finish(operation, [{"code": "INTERNAL_ERROR", "message": "Internal error."}], 500)
@@ -180,10 +193,17 @@ class Cloud(CloudState[Times, StockOut]):
                 raise ApiError(404, "notFound", f"The resource '{path}' was not found")
             if disk.user:
                 raise ApiError(400, "resourceInUseByAnotherResource", f"The disk '{name}' is already being used")
+            used = f"The disk resource 'projects/{self.project}/zones/{zone}/disks/{name}' is already being used"
+            self._check_ready(name, "resourceInUseByAnotherResource", used)
             operation = self._operation("delete", zone, name, request_id)
             del self.disks[zone, name]
         self.timeline.after(self.times.delete, lambda: self._finish(operation))
         return operation
+
+    def _check_ready(self, name: str, reason: str, message: str) -> None:
+        if self.not_ready[name]:
+            self.not_ready[name] -= 1
+            raise ApiError(400, reason, message)
 
     def preempt(self, name: str) -> None:
         """Preempt a spot instance: notice, SIGTERM, termination."""

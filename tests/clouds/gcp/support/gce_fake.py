@@ -17,6 +17,7 @@ from fake_server import Answer, Request
 from gce_admin import preempt, state_of
 from gce_cloud import Cloud
 from gce_paging import matches, page
+from gce_permissions import check_permissions
 from gce_records import ApiError, StockOut, Times
 
 __all__ = ["GceFake"]
@@ -49,6 +50,10 @@ class GceFake(FakeCloud[Cloud]):
         super().__init__(cloud, stock_out=StockOut, seed=seed)
         self.page_size = page_size
         self.unreachable_zones: set[str] = set()
+        self.granted: frozenset[str] | None = None
+        """Permissions of the caller; None for all."""
+        self.used_permissions: frozenset[str] = frozenset()
+        """Permissions that the calls so far required."""
         self._routes()
         self.admin.route("POST", "/preempt", lambda request: preempt(self.cloud, **request.json()))
         self.admin.route("POST", "/unreachable-zones", self._set_unreachable_zones)
@@ -75,6 +80,8 @@ class GceFake(FakeCloud[Cloud]):
         route("GET", rf"{_PROJECTS}/global/images", self._list_images)
         route("GET", rf"{_PROJECTS}/global/images/family/(?P<family>[^/]+)", self._get_family)
         route("GET", rf"{_PROJECTS}/global/images/(?P<image>[^/]+)", self._get_image)
+        route("GET", rf"{_PROJECTS}/global/networks/(?P<name>[^/]+)", self._get_network)
+        route("GET", rf"{_PROJECTS}/regions/[^/]+/subnetworks/(?P<name>[^/]+)", self._get_network)
         route("GET", rf"{_PROJECTS}/aggregated/instances", self._aggregated_instances)
         route("GET", rf"{_PROJECTS}/aggregated/disks", self._aggregated_disks)
         route("GET", rf"{_ZONE}/machineTypes", self._list_types)
@@ -93,6 +100,7 @@ class GceFake(FakeCloud[Cloud]):
             known = {self.cloud.project, *(image["project"] for image in self.cloud.catalog.images)}
             if project not in known:
                 raise ApiError(404, "notFound", f"The resource 'projects/{project}' was not found")
+            self.used_permissions |= check_permissions(request, self.granted)
             return Answer(body=handler(request))
         except ApiError as problem:
             return Answer(status=problem.status, body=problem.body())
@@ -130,6 +138,9 @@ class GceFake(FakeCloud[Cloud]):
             path = f"projects/{self.cloud.project}/regions/{name}"
             raise ApiError(404, "notFound", f"The resource '{path}' was not found")
         return self._region(name)
+
+    def _get_network(self, request: Request) -> Any:
+        return {"name": request.groups["name"], "privateIpGoogleAccess": True}
 
     def _list_types(self, request: Request) -> Any:
         zone = request.groups["zone"]
@@ -219,7 +230,8 @@ class GceFake(FakeCloud[Cloud]):
 
     def _aggregated_instances(self, request: Request) -> Any:
         with self.cloud.lock:
-            found = [(each.zone, each.resource(self._base)) for each in self.cloud.instances.values()]
+            latest = self.cloud.timeline.now() - self.cloud.times.listing
+            found = [(i.zone, i.resource(self._base)) for i in self.cloud.instances.values() if i.created <= latest]
         return self._aggregated(request, "instances", found)
 
     def _aggregated_disks(self, request: Request) -> Any:

@@ -43,6 +43,8 @@ class Times:
     """Shutdown time of a guest before it is killed."""
     preemption: float = 3.0
     """From the notice to the termination of a preempted instance; 30 s in reality."""
+    listing: float = 0.0
+    """From the end of the insertion until listings show the instance."""
     signal: float = 0.5
     """From the notice to the guest's SIGTERM."""
 
@@ -177,6 +179,8 @@ class Operation:
     ended: float | None = None
     errors: list[dict[str, Any]] = attrs.field(factory=list)
     status_code: int = 0
+    seen: bool = False
+    """Whether the operation was shown before: it is pending at first."""
 
     def resource(self, base: str) -> dict[str, Any]:
         place = f"{base}/zones/{self.zone}"
@@ -187,11 +191,12 @@ class Operation:
             "zone": place,
             "operationType": self.kind,
             "targetLink": f"{place}/instances/{self.target}",
-            "status": "RUNNING" if self.ended is None else "DONE",
+            "status": ("RUNNING" if self.seen else "PENDING") if self.ended is None else "DONE",
             "progress": 0 if self.ended is None else 100,
             "insertTime": api_time(self.began),
             "selfLink": f"{place}/operations/{self.name}",
         }
+        self.seen = True
         if self.ended is not None:
             found["endTime"] = api_time(self.ended)
         if self.errors:

@@ -34,9 +34,12 @@ class PubSubFaults(grpc.GenericRpcHandler):
         self.refuse: bytes | None = None
         """Publish requests that contain these bytes are refused as invalid."""
         self.calls = 0
+        self.methods: set[str] = set()
+        """Names of the methods called."""
         self.struck = 0
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        self.methods.add(handler_call_details.method.rpartition("/")[2])
         forward: Any = self._channel.unary_unary(handler_call_details.method)
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:

@@ -10,6 +10,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,10 +39,9 @@ from cloud_tasks.plugin.kit import CONSOLE_BYTES
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import (
-    ApiProblem,
     after_launch_request,
+    launch_error,
     problem_of,
-    refusal,
     translate_errors,
 )
 from cloud_tasks_gcp.compute.disks import disk_problem
@@ -61,6 +61,9 @@ log = structlog.get_logger()
 
 _LAUNCH_TIMEOUT = timedelta(minutes=10)
 _QUOTA_AGE = timedelta(seconds=30)
+_AI_ZONE = re.compile(r"-ai[0-9]+[a-z]$")
+"""Zones for accelerators, such as ``us-central1-ai1a``, which lack other services and are far from the region's zones
+("AI zones"): used only if a run names one."""
 _NAMESPACE = uuid.UUID("6b4b7a3e-7d5c-5e0f-9b1a-5a0c3f6f2a51")
 
 
@@ -88,6 +91,7 @@ class GceCompute:
         self._project = project
         self._settings = settings
         self._region = context.region or (context.zone or "").rpartition("-")[0]
+        self._zone_asked_for = context.zone
         self._images = ImageResolver(clients, project)
         self._lock = threading.Lock()
         self._zone_of: dict[str, str] = {}
@@ -131,7 +135,8 @@ class GceCompute:
         if not self._region:
             raise InputError("no region set", hint="add --region or --zone; run: cloud-tasks list-regions")
         region = self._get_region(self._region)
-        zones = tuple(sorted(map(last_part, region.zones)))
+        found = map(last_part, region.zones)
+        zones = tuple(sorted(each for each in found if each == self._zone_asked_for or not _AI_ZONE.search(each)))
         if not zones:
             raise ProviderError(f"region {self._region} has no zones")
         return zones
@@ -190,7 +195,7 @@ class GceCompute:
                     )
                 failure = operation_problem(done)
                 if failure is not None:
-                    raise refusal(_without_retry(failure))
+                    raise launch_error(what, failure)
             self.note_zones({name: zone})
             try:
                 with after_launch_request(), translate_errors(f"read {name}"):
@@ -206,7 +211,7 @@ class GceCompute:
         try:
             return instances.insert_unary(request=insert, timeout=ANSWER_TIMEOUT)
         except Conflict as error:
-            if problem_of(error).code in ("alreadyExists", "ALREADY_EXISTS", ""):
+            if problem_of(error).code in ("alreadyExists", "ALREADY_EXISTS", "HTTP_409"):
                 return None
             raise
 
@@ -281,13 +286,6 @@ def _console(instances: sdk.InstancesClient, project: str, zone: str, name: str)
         if not piece.contents or piece.next_ <= start:
             return text
         start = piece.next_
-
-
-def _without_retry(problem: ApiProblem) -> ApiProblem:
-    """Return an operation's problem for `refusal`, without a status that would make it transient."""
-    if problem.status >= 500:
-        return ApiProblem(code=problem.code or "INTERNAL_ERROR", message=problem.message)
-    return problem
 
 
 def _terminated(request: LaunchRequest, name: str) -> Instance:

@@ -97,7 +97,8 @@ def _scheduling(request: LaunchRequest) -> sdk.Scheduling:
     spot = request.offer.provisioning_model is ProvisioningModel.SPOT
     # The controller replaces a failed instance if it is still wanted.
     scheduling = sdk.Scheduling(automatic_restart=False, provisioning_model="SPOT" if spot else "STANDARD")
-    if spot or instance_type.gpu_count or not family_of(instance_type.name, instance_type.vcpus).migrates:
+    family = family_of(instance_type.name, instance_type.vcpus, instance_type.local_ssd_gb)
+    if spot or instance_type.gpu_count or not family.migrates:
         scheduling.on_host_maintenance = "TERMINATE"
     if request.max_lifetime is not None:
         seconds = math.ceil(min(max(request.max_lifetime, _RUN_LIMITS[0]), _RUN_LIMITS[1]).total_seconds())

@@ -2,7 +2,8 @@
 
 Sources, all in the Compute Engine documentation: "CPU platforms" and "Machine families resource and comparison guide"
 (CPU), "About Persistent Disk" and "About Hyperdisk", tables of machine series support (boot disks), "Allocation quotas"
-(quota), "Live migration process during maintenance events" (maintenance). For a series that runs on several CPUs, the
+(quota), "Live migration process during maintenance events" (maintenance), "Consumption options" of GPU machine types
+(on demand). For a series that runs on several CPUs, the
 table has the oldest: the only one that Google guarantees.
 """
 
@@ -36,6 +37,8 @@ class MachineFamily:
     migrates: bool = True
     """Whether instances without GPUs are live-migrated during host maintenance; others are terminated."""
     spot: bool = True
+    on_demand: bool = True
+    """Whether the types are sold on demand; others as spot, by reservation or as flex-start only."""
 
 
 FAMILIES: Mapping[str, MachineFamily] = {
@@ -83,6 +86,13 @@ _ICE_LAKE_VCPUS = 96
 _PD_EXTREME_VCPUS = 64
 """N2 instances of this size and above support pd-extreme ("About Persistent Disk", machine series support)."""
 
+_NOT_ON_DEMAND = ("a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g", "a3-ultragpu-", "a4-", "a4x-")
+"""Types that are not sold on demand, and A4X by reservation only ("Consumption options")."""
+
+_MOST_MIGRATED_SSD_GB = 18_000
+"""Instances of Z3 with more local SSD, in GiB, are not live-migrated (18 TiB in "Live migration process"; each
+partition of 3 TiB counts as 3,000 GiB)."""
+
 _HYPERDISK_ONLY = ("a3-ultragpu-",)
 """Types without Persistent Disk in a series that otherwise supports it ("About Persistent Disk", the same table)."""
 
@@ -92,7 +102,7 @@ def series_of(machine_type: str) -> str:
     return machine_type.partition("-")[0]
 
 
-def family_of(machine_type: str, vcpus: int = 0) -> MachineFamily:
+def family_of(machine_type: str, vcpus: int = 0, local_ssd_gb: float = 0) -> MachineFamily:
     """Return the series properties of a machine type; `UNKNOWN_FAMILY` when the table has none."""
     series = series_of(machine_type)
     family = FAMILIES.get(series, UNKNOWN_FAMILY)
@@ -100,6 +110,10 @@ def family_of(machine_type: str, vcpus: int = 0) -> MachineFamily:
         family = attrs.evolve(family, cpu="Intel Ice Lake", rank=16)
     if machine_type.endswith("-metal"):
         family = attrs.evolve(family, migrates=False, spot=False)
+    if series == "z3" and local_ssd_gb > _MOST_MIGRATED_SSD_GB:
+        family = attrs.evolve(family, migrates=False)
+    if machine_type.startswith(_NOT_ON_DEMAND):
+        family = attrs.evolve(family, on_demand=False, spot=not machine_type.startswith("a4x-"))
     return family
 
 

@@ -100,7 +100,8 @@ class ImageResolver:
             return self._known[requested]
 
     def describe(self, requested: str | None, architecture: Architecture) -> Image:
-        """Return the image that `resolve` names, with its size. Raise `InputError` when no such image exists.
+        """Return the image that `resolve` names, with its size. Raise `InputError` when no such image exists, or it is
+        for another architecture.
 
         Args:
             requested: Value of ``image:``; None for the default image of the architecture.
@@ -109,7 +110,14 @@ class ImageResolver:
         with self._lock:
             if path not in self._described:
                 self._described[path] = self._get(path, requested or path)
-            return self._described[path]
+            found = self._described[path]
+        if found.architecture is not architecture:
+            raise InputError(
+                f'image "{requested}" is for {found.architecture.value}, the instance types are {architecture.value}',
+                where="run.image",
+                hint="choose another image (run: cloud-tasks list-images), or set run.architecture",
+            )
+        return found
 
     def _get(self, path: str, requested: str) -> Image:
         """Return the image of a path of the API, of an image or an image family."""

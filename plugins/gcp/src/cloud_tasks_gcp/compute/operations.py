@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from http import HTTPStatus
 
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import ProviderError
+from cloud_tasks.plugin.kit import Problem
 from cloud_tasks_gcp.compute.clients import ClientSet
-from cloud_tasks_gcp.compute.compute_errors import ApiProblem, problems_of_operation, translate_errors
+from cloud_tasks_gcp.compute.compute_errors import OPERATION_FAILED, problems_of_operation, translate_errors
 
 __all__ = ["operation_problem", "wait_for_operation"]
 
@@ -48,12 +50,13 @@ def wait_for_operation(
     return operation
 
 
-def operation_problem(operation: sdk.Operation) -> ApiProblem | None:
+def operation_problem(operation: sdk.Operation) -> Problem | None:
     """Return why a finished operation failed; None for a successful one."""
     problems = problems_of_operation(operation.error.errors)
     if problems:
         # The first error is the cause; later ones repeat it for parts of the request.
         return problems[0]
     if operation.http_error_status_code:
-        return ApiProblem(code="", message=operation.http_error_message, status=operation.http_error_status_code)
+        code = "NOT_FOUND" if operation.http_error_status_code == HTTPStatus.NOT_FOUND else OPERATION_FAILED
+        return Problem(code=code, message=operation.http_error_message)
     return None

@@ -173,5 +173,5 @@ def _await_deletion(clients: Clients, project: str, resource: _Resource, operati
     with clients.acquire() as one:
         done = wait_for_operation(one, operation, project=project, zone=resource.zone, what=what, timeout=_TIMEOUT)
     problem = operation_problem(done)
-    if problem is not None and problem.code not in _GONE_CODES and problem.status != 404:
-        raise ProviderError(f"cannot {what}: {problem.message or problem.code}", transient=True)
+    if problem is not None and problem.code not in _GONE_CODES:
+        raise ProviderError(f"cannot {what}: {problem.text}", transient=True)

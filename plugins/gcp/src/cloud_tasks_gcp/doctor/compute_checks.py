@@ -41,7 +41,10 @@ def check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Find
         findings += _network(account, context)
         findings.append(check_permissions(account, "permissions for instances", COMPUTE, essential=_ESSENTIAL))
     if not account.skips(settings.compute_endpoint, settings.iam_endpoint):
-        findings.append(_service_account(account))
+        email = settings.service_account or str(found[0].get("defaultServiceAccount") or "")
+        findings.append(_service_account(account, email))
+        if findings[-1].ok and not account.skips(settings.compute_endpoint, settings.resource_manager_endpoint):
+            findings.append(_roles(account, email))
     return findings
 
 
@@ -147,11 +150,17 @@ def _subnetwork(account: Account, region: str, name: str) -> Iterator[Finding]:
     )
 
 
-def _service_account(account: Account) -> Finding:
-    subject, email = "service account of instances", account.settings.service_account
+def _service_account(account: Account, email: str) -> Finding:
+    subject = "service account of instances"
     project = account.project
     if not email:
-        message = "the project's default, which may have more permissions than tasks need; add --service-account EMAIL"
+        message = f"project {project} has no default service account"
+        remedy = "create a service account for instances, and add --service-account EMAIL"
+        return Finding(ok=False, subject=subject, message=message, remedy=remedy, prevents_run=True)
+    if not account.settings.service_account:
+        message = (
+            f"the project's default, {email}; add --service-account EMAIL for one with the permissions of a worker"
+        )
         return Finding(ok=True, subject=subject, message=message)
     path = f"v1/projects/-/serviceAccounts/{email}:testIamPermissions"
     body = {"permissions": ["iam.serviceAccounts.actAs"]}
@@ -178,4 +187,29 @@ def _service_account(account: Account) -> Finding:
         remedy=f"run: gcloud iam service-accounts add-iam-policy-binding {email} --project {project} "
         "--member user:YOU --role roles/iam.serviceAccountUser",
         prevents_run=True,
+    )
+
+
+def _roles(account: Account, email: str) -> Finding:
+    """Check whether the instances' account has a role: without one, no worker can use the queue.
+
+    In organizations made since May 2024, default accounts have none ("Compute Engine default service account"). A named
+    account may have roles of a group or a folder, which the project's policy does not show.
+    """
+    subject, service = "roles of the service account", "cloudresourcemanager.googleapis.com"
+    path = f"v1/projects/{account.project}:getIamPolicy"
+    try:
+        policy = account.request(account.settings.resource_manager_endpoint, service, lambda rest: rest.post(path, {}))
+    except ProviderError as error:
+        return skipped(subject, error)
+    bindings = policy.get("bindings") or ()
+    roles = sorted(each["role"] for each in bindings if f"serviceAccount:{email}" in (each.get("members") or ()))
+    if roles:
+        return Finding(ok=True, subject=subject, message=", ".join(roles))
+    return Finding(
+        ok=False,
+        subject=subject,
+        message=f"{email} has no role in project {account.project}, so workers cannot receive tasks",
+        remedy="run: cloud-tasks doctor --provider gcp --policy, and grant the role of the worker",
+        prevents_run=not account.settings.service_account,
     )

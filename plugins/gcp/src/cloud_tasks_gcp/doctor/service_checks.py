@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks_gcp.doctor.account import Account, check_permissions, failed, finding, open_account
+from cloud_tasks_gcp.doctor.account import Account, check_permissions, finding, open_account
 from cloud_tasks_gcp.permissions import CONTROLLER_QUEUE
+from cloud_tasks_gcp.queue.monitoring import MONITORING, backlog_query
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["check_pricing", "check_queue"]
@@ -33,8 +34,6 @@ def check_queue(settings: GcpSettings, context: CheckContext) -> Iterable[Findin
     )
     if not findings[-1].ok:
         return findings
-    if settings.dead_letter_topic:
-        findings.append(_dead_letter_topic(account, endpoint, settings.dead_letter_topic))
     if context.launch is None and not account.skips(endpoint, settings.monitoring_endpoint):
         findings.append(_monitoring(account))
     if not account.skips(endpoint, settings.resource_manager_endpoint):
@@ -59,38 +58,12 @@ def check_pricing(settings: GcpSettings, context: CheckContext) -> Iterable[Find
     return findings
 
 
-def _dead_letter_topic(account: Account, endpoint: str, topic: str) -> Finding:
-    path = topic if "/" in topic else f"projects/{account.project}/topics/{topic}"
-    name = path.rpartition("/")[2]
-    try:
-        account.request(endpoint, PUBSUB, lambda rest: rest.get(f"v1/{path}"))
-    except NotFoundError:
-        return Finding(
-            ok=False,
-            subject="dead-letter topic",
-            message=f"topic {name} not found",
-            remedy=f"run: gcloud pubsub topics create {name} --project {account.project}, and grant Pub/Sub's own "
-            "service account the right to publish to it (Google's page: Dead-letter topics)",
-            prevents_run=True,
-        )
-    except ProviderError as error:
-        return failed("dead-letter topic", error)
-    return Finding(ok=True, subject="dead-letter topic", message=f"{name} found")
-
-
 def _monitoring(account: Account) -> Finding:
     """Check Cloud Monitoring, which only the depth of queues needs."""
-    now = datetime.now(UTC)
-    query = {
-        "filter": f'metric.type = "{PUBSUB}/subscription/num_undelivered_messages"',
-        "interval.startTime": (now - timedelta(minutes=5)).isoformat(),
-        "interval.endTime": now.isoformat(),
-        "view": "HEADERS",
-        "pageSize": "1",
-    }
+    query = backlog_query(f"{account.settings.queue_prefix}doctor", datetime.now(UTC))
     path, endpoint = f"v3/projects/{account.project}/timeSeries", account.settings.monitoring_endpoint
     try:
-        account.request(endpoint, "monitoring.googleapis.com", lambda rest: rest.get(path, **query))
+        account.request(endpoint, MONITORING, lambda rest: rest.get(path, **query))
     except ProviderError as error:
         message = f"queue depth unavailable: {error.message}"
         return Finding(ok=True, subject="Cloud Monitoring API", message=message, remedy=error.hint)

@@ -20,6 +20,7 @@ from cloud_tasks.model import Money, Offer, OfferRequest, ProvisioningModel, Unp
 from cloud_tasks.plugin import PricingContext
 from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_gcp.compute.disks import disk_problem
+from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.pricing.cache import rate_files
 from cloud_tasks_gcp.pricing.catalog import endpoint_of, fetch_rates
 from cloud_tasks_gcp.pricing.parts import NotPricedError
@@ -81,13 +82,14 @@ def _offer(request: OfferRequest, rates: Mapping[str, Rates | None]) -> Offer | 
     found = rates[region]
     if found is None:
         return Unpriced(request=request, reason=f"the catalog has no prices for region {region or '(none)'}")
+    spot = request.provisioning_model is ProvisioningModel.SPOT
     problem = disk_problem(request.boot_disk)
+    if not problem and not spot and not family_of(request.instance_type.name).on_demand:
+        problem = "not sold on demand, only as spot, by reservation or as flex-start"
     if problem:
         return Unpriced(request=request, reason=problem)
     try:
-        price = found.price(
-            request.instance_type, request.boot_disk, spot=request.provisioning_model is ProvisioningModel.SPOT
-        )
+        price = found.price(request.instance_type, request.boot_disk, spot=spot)
     except NotPricedError as error:
         return Unpriced(request=request, reason=str(error))
     return Offer(

@@ -14,6 +14,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
@@ -66,20 +67,16 @@ _COMMON_SSD = frozenset({"a2", "a3", "c2", "c2d", "c3", "c3d", "g2", "m1", "m3",
 _MEMORY_PER_CORE: Mapping[str, Decimal] = {"n1": Decimal("6.5"), "n2": Decimal(8), "n2d": Decimal(8), "n4": Decimal(8)}
 """Maximum standard memory of a custom type in GiB per core; the rest of an ``-ext`` type is extended memory."""
 
-_UNPRICED: Mapping[str, str] = {
-    "ct": "TPU types are priced per chip, which is not supported",
-    "tpu": "TPU types are priced per chip, which is not supported",
-}
-"""Reason for a missing price, by the start of the machine type's name."""
+_TPU = re.compile(r"(ct|tpu).*|.*-tpu")
+"""Machine types of TPU hosts: ``ct5lp-hightpu-4t``, ``n1-340-48-tpu``."""
 
 
 def instance_parts(instance_type: InstanceType) -> Iterator[Part]:
     """Yield the parts of an instance without its boot disk. Raise `NotPricedError`."""
     words = instance_type.name.split("-")
     family = "n1" if words[0] == "custom" else words[0]
-    for prefix, reason in _UNPRICED.items():
-        if instance_type.name.startswith(prefix):
-            raise NotPricedError(reason)
+    if _TPU.fullmatch(instance_type.name):
+        raise NotPricedError("TPU types are priced per chip, which is not supported")
     if family == "g4" and instance_type.vcpus < 48:
         raise NotPricedError("fractional GPUs have a separate price, which is not supported")
     if instance_type.name in ("f1-micro", "g1-small"):

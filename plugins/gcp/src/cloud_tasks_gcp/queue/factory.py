@@ -57,8 +57,6 @@ def queue_spec(settings: GcpSettings, context: QueueContext) -> QueueSpec:
         retention=timedelta(days=settings.retention_days),
         labels={"cloud-tasks-job": label_value(context.job_id or context.name)},
         exactly_once=context.exactly_once and not context.for_events,
-        dead_letter_topic=None if context.for_events else _topic_path(settings),
-        max_delivery_attempts=settings.max_delivery_attempts,
     )
 
 
@@ -68,10 +66,3 @@ def _startup_log(settings: GcpSettings, project: str, name: str) -> tuple[str, .
         f'Initializing GCP Pub/Sub queue "{name}" with project ID "{project}"',
         f"Using {identity(settings, endpoint=settings.pubsub_endpoint or None)}",
     )
-
-
-def _topic_path(settings: GcpSettings) -> str | None:
-    topic = settings.dead_letter_topic
-    if topic is None or topic.startswith("projects/"):
-        return topic
-    return f"projects/{project_id(settings)}/topics/{topic}"

@@ -4,13 +4,14 @@ Pulls bypass the generated client, which cannot start a call and collect its res
 
 Invariants, each with a test:
 
-1. A message refused by Pub/Sub does not affect others: a refused request is halved until the invalid message is alone.
+1. A message or ack id refused by Pub/Sub does not affect others: a refused request is halved until the invalid one is
+   alone.
 2. A queue exists only if topic and subscription belong together; a subscription that outlived its topic is recreated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,11 +24,10 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient, types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.plugin.kit import Refused
 from cloud_tasks_gcp.credentials import credentials, is_emulator
-from cloud_tasks_gcp.queue.batch_ack import call_batch
 from cloud_tasks_gcp.queue.names import Names
-from cloud_tasks_gcp.queue.pubsub_errors import RETRY, translate_errors
+from cloud_tasks_gcp.queue.pubsub_errors import RETRY, ack_failures, to_provider_error, translate_errors
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["PubsubClient", "QueueSpec", "message", "open_channel"]
@@ -40,8 +40,11 @@ instance."""
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
+    ("grpc.max_metadata_size", 4 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
 )
+"""Options of Google's own clients. An exactly-once subscription reports the failure of each ack id in the trailing
+metadata, which gRPC limits to 16 KiB by default."""
 _PAYLOADS: dict[str, Any] = {
     "message": types.PubsubMessage.pb(),
     "publish": types.PublishRequest.pb(),
@@ -61,8 +64,6 @@ class QueueSpec:
     retention: timedelta
     labels: Mapping[str, str]
     exactly_once: bool = False
-    dead_letter_topic: str | None = None
-    max_delivery_attempts: int = 100
 
 
 def open_channel(settings: GcpSettings) -> Any:
@@ -151,11 +152,6 @@ class PubsubClient:
             "labels": dict(spec.labels),
             "enable_exactly_once_delivery": spec.exactly_once,
         }
-        if spec.dead_letter_topic:
-            request["dead_letter_policy"] = {
-                "dead_letter_topic": spec.dead_letter_topic,
-                "max_delivery_attempts": spec.max_delivery_attempts,
-            }
         self._subscriber.create_subscription(request=request, retry=RETRY, timeout=_TIMEOUT)
 
     def _delete_subscription(self) -> None:
@@ -174,26 +170,14 @@ class PubsubClient:
 
     # Messages
 
-    def publish(self, messages: Sequence[Any]) -> dict[int, ProviderError]:
-        """Publish messages that fit into one request; return the failures by index.
-
-        A connection or service failure concerns all messages, a refusal only the refused ones.
-        """
+    def publish(self, messages: Sequence[Any]) -> dict[int, Refused]:
+        """Publish messages that fit into one request; return the refused ones by index."""
         request = _PAYLOADS["publish"](topic=self._where.topic, messages=messages)
-        try:
-            with translate_errors("sending to the queue", self._project):
-                try:
-                    self._publisher.publish(request=types.PublishRequest.wrap(request), retry=RETRY, timeout=_TIMEOUT)
-                except api.InvalidArgument:
-                    if len(messages) == 1:
-                        raise
-                    middle = len(messages) // 2
-                    failures = self.publish(messages[:middle])
-                    later = self.publish(messages[middle:])
-                    return failures | {middle + index: error for index, error in later.items()}
-        except ProviderError as error:
-            return dict.fromkeys(range(len(messages)), error)
-        return {}
+
+        def call() -> None:
+            self._publisher.publish(request=types.PublishRequest.wrap(request), retry=RETRY, timeout=_TIMEOUT)
+
+        return self._call("sending to the queue", call, messages, self.publish)
 
     def start_pull(self, count: int) -> Any:
         """Start a pull; return the call, a `grpc.Future` whose result has ``received_messages``."""
@@ -208,29 +192,59 @@ class PubsubClient:
         self._releases.add(call)
         call.add_done_callback(self._releases.discard)
 
-    def acknowledge(self, ack_ids: Sequence[str]) -> list[str]:
-        """Acknowledge messages that fit into one request; return the ack ids whose lease had ended."""
+    def acknowledge(self, ack_ids: Sequence[str]) -> dict[int, Refused]:
+        """Acknowledge messages; return the ack ids that were refused by index, permanently if the lease had ended."""
+        request = _PAYLOADS["ack"](subscription=self._where.subscription, ack_ids=ack_ids)
 
-        def call(batch: Sequence[str]) -> None:
-            request = _PAYLOADS["ack"](subscription=self._where.subscription, ack_ids=batch)
+        def call() -> None:
             self._subscriber.acknowledge(request=types.AcknowledgeRequest.wrap(request), retry=RETRY, timeout=_TIMEOUT)
 
-        with translate_errors("acknowledging messages", self._project):
-            return call_batch(call, ack_ids)
+        return self._call("acknowledging messages", call, ack_ids, self.acknowledge)
 
-    def modify(self, ack_ids: Sequence[str], seconds: int) -> list[str]:
+    def modify(self, ack_ids: Sequence[str], seconds: int) -> dict[int, Refused]:
         """Set the end of the leases to ``seconds`` from now; otherwise like `acknowledge`."""
+        request = _PAYLOADS["modify"](
+            subscription=self._where.subscription, ack_ids=ack_ids, ack_deadline_seconds=seconds
+        )
 
-        def call(batch: Sequence[str]) -> None:
-            request = _PAYLOADS["modify"](
-                subscription=self._where.subscription, ack_ids=batch, ack_deadline_seconds=seconds
-            )
+        def call() -> None:
             self._subscriber.modify_ack_deadline(
                 request=types.ModifyAckDeadlineRequest.wrap(request), retry=RETRY, timeout=_TIMEOUT
             )
 
-        with translate_errors("extending leases", self._project):
-            return call_batch(call, ack_ids)
+        return self._call("extending leases", call, ack_ids, lambda some: self.modify(some, seconds))
+
+    def _call(
+        self,
+        doing: str,
+        call: Callable[[], None],
+        items: Sequence[Any],
+        again: Callable[[Sequence[Any]], dict[int, Refused]],
+    ) -> dict[int, Refused]:
+        """Make a call for items, each of which may be refused.
+
+        Exactly-once subscriptions report the failure of each ack id ("Exactly-once delivery"); others refuse a whole
+        call for one invalid item, so that it is repeated with each half of the items.
+        """
+        with translate_errors(doing, self._project):
+            try:
+                call()
+            except api.GoogleAPICallError as error:
+                failures = ack_failures(error)
+                if failures is not None:
+                    return {
+                        index: Refused(failures[item], transient=failures[item].startswith("TRANSIENT_"))
+                        for index, item in enumerate(items)
+                        if item in failures
+                    }
+                if not isinstance(error, api.InvalidArgument):
+                    raise
+                if len(items) == 1:
+                    return {0: Refused(str(to_provider_error(doing, error, self._project)), transient=False)}
+                middle = len(items) // 2
+                later = again(items[middle:])
+                return again(items[:middle]) | {middle + index: why for index, why in later.items()}
+        return {}
 
     def close(self) -> None:
         self._channel.close()

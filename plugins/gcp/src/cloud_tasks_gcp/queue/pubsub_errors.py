@@ -23,7 +23,7 @@ from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks_gcp.explain import explain
 from cloud_tasks_gcp.renewed_credentials import forget_tokens
 
-__all__ = ["RETRY", "ack_failures", "is_transient", "translate_errors"]
+__all__ = ["RETRY", "ack_failures", "is_transient", "to_provider_error", "translate_errors"]
 
 SERVICE = "pubsub.googleapis.com"
 _TOKEN_FAILURE = "Getting metadata from plugin failed"
