@@ -286,6 +286,21 @@ def test_disk_price_is_size_plus_iops_and_throughput_above_baseline(
     assert price.boot_disk_throughput == Money(throughput) / 730
 
 
+@pytest.mark.parametrize("price", ["0.0000000000", "0.2000000000"])
+def test_prices_are_not_those_of_outposts(open_prices: Open, price_list: PriceListFake, price: str) -> None:
+    others = copy.deepcopy(PRODUCTS)
+    for each in others:
+        each["product"]["attributes"]["locationType"] = "AWS Outposts"
+        for term in each["terms"].get("OnDemand", {}).values():
+            for dimension in term["priceDimensions"].values():
+                dimension["pricePerUnit"] = {"USD": price}
+    price_list.products += others
+    found = offer(open_prices(), wanted(disk=BootDisk(disk_type="gp3", size_gb=100, iops=5000, throughput_mb_s=325)))
+    assert found.price.cpu == Money("0.096")
+    assert (found.price.boot_disk, found.price.boot_disk_iops) == (Money("8") / 730, Money("10") / 730)
+    assert found.price.boot_disk_throughput == Money("8") / 730
+
+
 @pytest.mark.parametrize(
     ("disk", "expected"),
     [

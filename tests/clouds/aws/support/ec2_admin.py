@@ -44,6 +44,8 @@ class Admin:
             "in-stock": self.in_stock,
             "faults": self.faults,
             "refuse": self.refuse,
+            "default-vpc": self.default_vpc,
+            "deprecate": self.deprecate,
             "quota": self.quota,
             "break-page": self.break_page,
             "hide-templates": self.hide_templates,
@@ -79,6 +81,16 @@ class Admin:
         """Stop refusing launches and actions."""
         self._calls.stock_outs.clear()
         self._refusals.clear()
+        self._calls.has_default_vpc = True
+        self._calls.deprecated.clear()
+
+    def default_vpc(self, exists: bool) -> None:
+        """Show or hide the default VPC."""
+        self._calls.has_default_vpc = exists
+
+    def deprecate(self, image_id: str) -> None:
+        """Deprecate an image."""
+        self._calls.deprecated.add(image_id)
 
     def refuse(self, action: str, code: str, message: str = "refused", region: str = "") -> None:
         """Refuse an action of any service, in one region or in all."""

@@ -143,6 +143,8 @@ class Overlay(FakeServer):
             self._called.add((key, f"{service}:{action}"))
 
     def _ec2(self, action: str, form: Form, headers: Mapping[str, str], body: bytes) -> Answer:
+        if form.get("DryRun") == "true" and action != "RunInstances":
+            raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
         container = _PAGED.get(action)
         handler = self._calls.by_action.get(action)
         if handler is None and container is None:

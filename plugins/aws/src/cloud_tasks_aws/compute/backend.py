@@ -97,7 +97,7 @@ class Ec2Compute:
             own_groups=not settings.security_groups,
         )
         location = settings.script_location
-        self._scripts = None if location is None else LargeScripts(lambda: self._service("s3"), location)
+        self._scripts = None if location is None else LargeScripts(lambda region: client("s3", region), location)
         self._images = AwsImages(self._ec2, lambda: self._service("ssm"))
         self._catalog = Catalog(self._ec2, region=self._region, identity=identity, cache_dir=context.cache_dir)
 
