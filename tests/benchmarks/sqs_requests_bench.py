@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
 from contextlib import ExitStack
 from datetime import timedelta
@@ -21,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "clouds" / "aws" / "support"), str(ROOT / "tests" / "clouds" / "support")]
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "core" / "tests" / "support")]
+sys.path[:0] = [str(ROOT / "core" / "tests" / "support")]
 
 from sqs_emulator import sqs_server  # noqa: E402 - found by the path above
 from sqs_faults import SqsFaults  # noqa: E402
@@ -50,7 +49,9 @@ def measure(seconds: float, *, slots: int, duration: float) -> dict[str, float]:
         proxy = SqsFaults(stack.enter_context(sqs_server()))
         stack.enter_context(proxy.server.serving())
         settings = AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=proxy.url)
-        tasks, events = (stack.enter_context(open_queue(settings, _context(name))) for name in ("bench", "bench-events"))
+        tasks, events = (
+            stack.enter_context(open_queue(settings, _context(name))) for name in ("bench", "bench-events")
+        )
         for queue in (tasks, events):
             queue.create()
         bodies = [encode_task_message(TaskMessage(task_id=f"t{n}", data={"seconds": seconds})) for n in range(count)]
@@ -64,7 +65,16 @@ def measure(seconds: float, *, slots: int, duration: float) -> dict[str, float]:
             "AWS_SECRET_ACCESS_KEY": "in",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-        options = ["--queue", "aws", "--queue-name", "bench", "--job-id", "bench", "--num-simultaneous-tasks", str(slots)]
+        options = [
+            "--queue",
+            "aws",
+            "--queue-name",
+            "bench",
+            "--job-id",
+            "bench",
+            "--num-simultaneous-tasks",
+            str(slots),
+        ]
         command = [sys.executable, "program.py", *options, "--idle-limit", "60"]
         worker = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
         stack.callback(worker.wait)
@@ -83,7 +93,7 @@ def _collect(events: Queue, count: int) -> None:
     while done < count:
         deliveries = events.receive(100, wait=timedelta(seconds=5))
         for delivery in deliveries:
-            found = decode_events(delivery.body).events
+            found = decode_events(delivery.body)[0]
             done += sum(event.event_type is EventType.TASK_COMPLETED for event in found)
         if deliveries:
             events.ack([delivery.lease_id for delivery in deliveries])

@@ -30,6 +30,8 @@ class SqsFaults:
         """Number of calls by action."""
         self.requests: list[tuple[str, Any]] = []
         """Every call: action and arguments."""
+        self.empty: Counter[str] = Counter()
+        """Number of receiving calls without a message, by the URL of the queue."""
         self._target = urllib.parse.urlsplit(target)
         self._rules: list[tuple[str, Callable[[Any], Answer | None]]] = []
         self._cuts: Counter[str] = Counter()
@@ -87,6 +89,9 @@ class SqsFaults:
             cut = self._cuts[action] > 0
             self._cuts[action] -= cut
         status, body = self._forward(action, arguments)
+        if action == "ReceiveMessage" and b'"Messages"' not in body:
+            with self._lock:
+                self.empty[arguments["QueueUrl"]] += 1
         if cut:
             # A truncated response, like a connection lost after the call took effect.
             return Answer(status=status, body=body[: len(body) // 2], headers={"Content-Type": _TYPE, "x-cut": "1"})
