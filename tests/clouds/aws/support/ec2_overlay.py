@@ -22,6 +22,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
+from aws_shapes import problem_of_form
 from ec2_admin import Admin
 from ec2_calls import REGION, InstanceCalls
 from ec2_faults import ApiFaults
@@ -117,6 +118,9 @@ class Overlay(FakeServer):
         action = form.get("Action")
         self._actions.append(action)
         self._headers = headers
+        wrong = problem_of_form(form.values)
+        if wrong is not None:
+            return error_answer(Ec2Error(*wrong))
         try:
             return self._ec2(action, form, headers, body)
         except Ec2Error as error:

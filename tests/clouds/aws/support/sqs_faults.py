@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from aws_shapes import problem_of_json
 from fake_server import Answer, FakeServer, Request
 
 __all__ = ["SqsFaults"]
@@ -88,6 +89,10 @@ class SqsFaults:
                     return answer
             cut = self._cuts[action] > 0
             self._cuts[action] -= cut
+        wrong = problem_of_json("sqs", action, arguments)
+        if wrong is not None:
+            body = json.dumps({"__type": f"com.amazonaws.sqs#{wrong[0]}", "message": wrong[1]}).encode()
+            return Answer(status=400, body=body, headers={"Content-Type": _TYPE})
         status, body = self._forward(action, arguments)
         if action == "ReceiveMessage" and b'"Messages"' not in body:
             with self._lock:
