@@ -122,21 +122,27 @@ def test_worker_policy_allows_only_using_queues() -> None:
     assert not {"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:PurgeQueue"} & set(allowed)
     assert list(allowed.values()) == [["arn:aws:sqs:*:*:mine-*"]] * len(allowed)
     with_objects = documents(AwsSettings(oversize_location="s3://bucket/big"))["worker"]["Statement"]
-    assert with_objects[-1]["Resource"] == ["arn:aws:s3:::bucket/big*"]
+    assert with_objects[-1]["Resource"] == ["arn:aws:s3:::bucket/big", "arn:aws:s3:::bucket/big/*"]
 
 
 def test_policies_allow_the_stores_of_workers_and_the_downloads_of_the_startup_script() -> None:
     context = attrs.evolve(
-        CONTEXT, stores=("s3://data/results/", "gs://other/logs"), downloads=("s3://code/job", "https://example.org/x")
+        CONTEXT,
+        stores=("s3://data/results/", "gs://other/logs"),
+        downloads=("s3://code/job", "https://example.org/x", "s3://whole"),
     )
     assert BACKEND.policies is not None
     found = BACKEND.policies(AwsSettings(), context)
     statements = {each["Sid"]: each for each in json.loads(found["worker"])["Statement"]}
-    assert statements["UseResults"]["Resource"] == ["arn:aws:s3:::data/results*"]
+    assert statements["UseResults"]["Resource"] == ["arn:aws:s3:::data/results", "arn:aws:s3:::data/results/*"]
     assert {"s3:GetObject", "s3:PutObject"} <= set(statements["UseResults"]["Action"])
-    assert statements["UseCode"]["Resource"] == ["arn:aws:s3:::code/job*"]
+    assert statements["UseCode"]["Resource"] == [
+        "arn:aws:s3:::code/job",
+        "arn:aws:s3:::code/job/*",
+        "arn:aws:s3:::whole/*",
+    ]
     assert statements["UseCode"]["Action"] == ["s3:GetObject"]
-    assert statements["ListCode"]["Resource"] == ["arn:aws:s3:::code"]
+    assert statements["ListCode"]["Resource"] == ["arn:aws:s3:::code", "arn:aws:s3:::whole"]
     assert "UseCode" not in found["controller"]
     assert "example.org" not in found["worker"]
 

@@ -70,3 +70,27 @@ def test_lease_is_never_longer_than_its_task_has_been_held() -> None:
     assert queue.calls == [(["old"], 480.0), (["new"], 60.0)]
     extender.drop(["old", "new"])
     assert extender.count == 0
+
+
+def test_expired_lease_is_reported_also_if_another_call_fails() -> None:
+    class Failing(Leases):
+        def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> list[str]:
+            if lease.total_seconds() == 60:
+                raise OSError("unreachable")
+            return list(lease_ids)
+
+    queue, lost = Failing(), list[str]()
+    extender = LeaseExtender(
+        queue,  # type: ignore[arg-type]
+        timedelta(seconds=60),
+        log=Log(verbose=False),
+        longest=timedelta(minutes=10),
+        clock=lambda: queue.now,
+    )
+    extender.hold(["old"])
+    queue.now = 600.0
+    extender.hold(["new"])
+    queue.now = 660.0
+    extender.close()
+    extender.extend_due(lost.extend)
+    assert (lost, extender.count) == (["old"], 1)

@@ -158,11 +158,13 @@ def _objects(name: str, places: Sequence[str], actions: Sequence[str]) -> list[d
     """Return the statements for objects below these places, ``bucket/prefix`` each."""
     if not places:
         return []
+    # A URL of a startup script may be that of one object.
+    objects = [each for place in places for each in ([place] if "/" in place else []) + [f"{place}/*"]]
     # Without ListBucket, S3 answers 403 instead of 404 for a missing object ("GetObject", Amazon S3 API Reference).
     buckets = dict.fromkeys(f"arn:aws:s3:::{place.partition('/')[0]}" for place in places)
     return [
         _allow(f"List{name}", "s3", ["ListBucket"], *buckets),
-        _allow(f"Use{name}", "s3", actions, *dict.fromkeys(f"arn:aws:s3:::{place}*" for place in places)),
+        _allow(f"Use{name}", "s3", actions, *dict.fromkeys(f"arn:aws:s3:::{each}" for each in objects)),
     ]
 
 

@@ -95,7 +95,7 @@ class LeaseExtender:
         Raises:
             Exception: As the queue raises it; the expired leases are then unknown.
         """
-        return self._extend(lease_ids)
+        return {lost for duration, some in self._groups(lease_ids) for lost in self._extend(some, duration)}
 
     def give_back(self) -> None:
         """Release every lease that is still held, after the failure of a thread."""
@@ -138,30 +138,38 @@ class LeaseExtender:
             due = [lease_id for lease_id, held in self._held.items() if now - held.since >= held.interval * 0.75]
         if not due:
             return
-        try:
-            lost = self._extend(due)
-        except Exception as error:
-            self._log.warning(f"Leases cannot be extended, retrying: {error}")
-            self._stop.wait(min(1.0, self._interval / 4))
-            return
-        if lost:
-            on_lost(sorted(lost))
+        for duration, some in self._groups(due):
+            try:
+                lost = self._extend(some, duration)
+            except Exception as error:
+                self._log.warning(f"Leases cannot be extended, retrying: {error}")
+                self._stop.wait(min(1.0, self._interval / 4))
+                return
+            if lost:
+                on_lost(sorted(lost))
 
-    def _extend(self, lease_ids: Sequence[str]) -> set[str]:
-        """Extend leases and return the expired ones."""
-        from datetime import timedelta
-
-        now, lost = self._clock(), set[str]()
-        by_duration: dict[float, list[str]] = {}
+    def _groups(self, lease_ids: Sequence[str]) -> Sequence[tuple[float, list[str]]]:
+        """Return the leases by their next duration."""
+        now, groups = self._clock(), dict[float, list[str]]()
         with self._lock:
             for lease_id in lease_ids:
                 held = self._held.get(lease_id)
-                age = 0.0 if held is None else now - held.received_at
-                by_duration.setdefault(self._duration(age), []).append(lease_id)
-        for duration, some in by_duration.items():
-            expired = set(self._queue.extend(some, lease=timedelta(seconds=duration)))
-            self._note_extended(some, expired, now, duration)
-            lost |= expired
+                duration = self._duration(0.0 if held is None else now - held.received_at)
+                groups.setdefault(duration, []).append(lease_id)
+        return tuple(groups.items())
+
+    def _extend(self, lease_ids: Sequence[str], duration: float) -> set[str]:
+        """Extend leases and return the expired ones."""
+        from datetime import timedelta
+
+        now = self._clock()
+        lost = set(self._queue.extend(lease_ids, lease=timedelta(seconds=duration)))
+        with self._lock:
+            for lease_id in lease_ids:
+                if lease_id in lost:
+                    self._held.pop(lease_id, None)
+                elif (held := self._held.get(lease_id)) is not None:
+                    held.since, held.duration = now, duration
         return lost
 
     def _duration(self, age: float) -> float:
@@ -170,11 +178,3 @@ class LeaseExtender:
         while duration * 2 <= min(age, self._longest):
             duration *= 2
         return duration
-
-    def _note_extended(self, lease_ids: Iterable[str], lost: Collection[str], now: float, duration: float) -> None:
-        with self._lock:
-            for lease_id in lease_ids:
-                if lease_id in lost:
-                    self._held.pop(lease_id, None)
-                elif (held := self._held.get(lease_id)) is not None:
-                    held.since, held.duration = now, duration

@@ -78,8 +78,11 @@ class Launcher:
                 try:
                     return self._describe(self._one_of(request, arguments, places))
                 except FleetsRefusedError as error:
+                    if self._uses_fleets:
+                        log.warning(
+                            f"EC2 fleets cannot be used, launching directly: {problem_of(error.__cause__).text}"
+                        )
                     self._uses_fleets, places = False, ()
-                    log.warning(f"EC2 fleets cannot be used, launching directly: {problem_of(error.__cause__).text}")
             return retry_call(run, retryable=self._may_pass)
         except LaunchRefusedError as refusal:
             raise self._narrow_quota(request.offer, refusal, alone=False) from refusal.__cause__
