@@ -27,6 +27,7 @@ _.__init_subclass__  # Python: called for each subclass
 _._quota_project_id  # google-auth: read by the base class, as is the next one
 _._universe_domain
 _.get_token  # azure-identity: a credential
+_.get_deferred_property  # botocore: a property of credentials, read when a request is made
 _._quota_project_id  # google-auth: attributes of credentials
 _._universe_domain
 _.capture_signals  # uvicorn: overridden

@@ -150,7 +150,7 @@ def test_fleet_launch_is_refused_only_when_every_offer_is(
 def test_fleet_refusal_of_other_offers_never_blocks_the_own_type(
     overlay: OverlayProcess, compute: Compute, request_of_many: RequestOfMany
 ) -> None:
-    overlay.control("stock-out", instance_type="c5.*", code="InvalidAMIID.Unavailable")
+    overlay.control("stock-out", instance_type="c5.*", code="InvalidParameterCombination")
     overlay.control("stock-out", instance_type="m5.*")
     # A fleet tries three offers; the request's own is the fourth.
     request = request_of_many(("m5.large", "us-east-1d"), *PLACES)
@@ -278,3 +278,25 @@ def test_fleet_deletes_its_launch_template(
     with pytest.raises(LaunchRefusedError):
         compute.launch(request_of_many())
     assert ec2.describe_launch_templates()["LaunchTemplates"] == []
+
+
+# Accounts without fleets
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [
+        ("CreateFleet", "MaxFleetCountExceeded"),
+        ("CreateFleet", "UnauthorizedOperation"),
+        ("CreateLaunchTemplate", "UnauthorizedOperation"),
+    ],
+)
+def test_account_without_fleets_launches_its_own_offer_directly(
+    overlay: OverlayProcess, compute: Compute, request_of_many: RequestOfMany, action: str, code: str
+) -> None:
+    overlay.control("refuse", action=action, code=code)
+    before = overlay.state()["actions"].count(action)
+    for _ in range(2):
+        launched = compute.launch(request_of_many())
+        assert (launched.instance_type, launched.zone) == PLACES[0]
+    assert overlay.state()["actions"].count(action) == before, "another fleet was requested"

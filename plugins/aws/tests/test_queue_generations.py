@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqs_lagging import LaggingSqs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks_aws.queue import generations as module
 from cloud_tasks_aws.queue.generations import RETIRED_TAG, Generations, QueueSpec
 from cloud_tasks_aws.queue.names import generations, list_prefix, physical_name
 
@@ -108,8 +109,8 @@ def test_replace_tags_the_old_queue_with_its_successor(sqs: LaggingSqs, open_pro
     assert new != old
     assert sqs.existing == [new]
     assert sqs.tags[old][RETIRED_TAG] == new
-    worker.mark_deleted(old)
-    assert worker.current() == new
+    sqs.forget()
+    assert worker.use("reading", lambda url: url if sqs.list_queue_tags(QueueUrl=url) else "") == new
 
 
 def test_exists_follows_unlisted_successor(open_process: OpenProcess, sqs: LaggingSqs) -> None:
@@ -133,16 +134,43 @@ def test_current_reads_no_tags(sqs: LaggingSqs, open_process: OpenProcess) -> No
     assert sqs.calls == ["ListQueues"]
 
 
-def test_mark_deleted_lists_again(sqs: LaggingSqs, open_process: OpenProcess) -> None:
+def test_use_of_a_deleted_queue_lists_again(sqs: LaggingSqs, open_process: OpenProcess) -> None:
     controller, worker = open_process(), open_process()
     controller.create()
     controller.delete()
-    old = worker.current()
+    worker.current()
     sqs.forget()
-    worker.mark_deleted(old)
+    with pytest.raises(NotFoundError):
+        worker.use("reading", lambda url: sqs.list_queue_tags(QueueUrl=url))
     with pytest.raises(NotFoundError):
         worker.current()
     controller.create()
+    assert worker.current() == controller.current()
+
+
+def test_use_of_a_new_queue_waits_until_it_is_known(
+    sqs: LaggingSqs, open_process: OpenProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_NEW_PAUSE", 0)
+    sqs.unknown_calls = 3
+    controller = open_process()
+    controller.create()
+    assert controller.exists()
+    controller.use("reading", lambda url: sqs.list_queue_tags(QueueUrl=url))
+    controller.replace()
+    controller.use("reading", lambda url: sqs.list_queue_tags(QueueUrl=url))
+    assert sqs.existing == [controller.current()], "a queue was made twice, or not deleted"
+
+
+def test_use_of_a_queue_that_was_too_new_succeeds_later(sqs: LaggingSqs) -> None:
+    seconds = [1_750_000_000.0]
+    controller, worker = (Generations(sqs, "ct-", "job", SPEC, clock=lambda: seconds[0]) for _ in range(2))
+    sqs.unknown_calls = 1
+    controller.create()
+    with pytest.raises(NotFoundError):
+        worker.use("reading", lambda url: sqs.list_queue_tags(QueueUrl=url))
+    seconds[0] += 11
+    worker.use("reading", lambda url: sqs.list_queue_tags(QueueUrl=url))
     assert worker.current() == controller.current()
 
 
@@ -230,9 +258,10 @@ def test_create_without_free_name_is_transient(sqs: LaggingSqs) -> None:
 
 
 def test_replace_with_clock_set_back_uses_a_higher_number(sqs: LaggingSqs) -> None:
-    moments = iter([6000.0, 60.0])
-    controller = Generations(sqs, "ct-", "job", SPEC, clock=lambda: next(moments))
+    moments = [6000.0]
+    controller = Generations(sqs, "ct-", "job", SPEC, clock=lambda: moments[-1])
     controller.create()
+    moments.append(60.0)
     controller.replace()
     assert Generations(sqs, "ct-", "job", SPEC).current() == controller.current()
 

@@ -144,6 +144,19 @@ def test_environment_with_a_past_expiration_is_an_error_of_the_credentials(
     assert service.calls == ["AKIDNEW"]
 
 
+@pytest.mark.parametrize("name", ["sqs", "ec2"])
+def test_credentials_that_were_missing_when_the_client_was_created_are_read_again(
+    service: Service, file: Path, name: str
+) -> None:
+    file.unlink()
+    opened = client(service.settings, name, "us-east-1")
+    with pytest.raises(CredentialsError, match="no AWS credentials found"):
+        call(opened)
+    log_in(file, "AKIDNEW")
+    call(opened)
+    assert service.calls == ["AKIDNEW"]
+
+
 def test_keys_of_the_settings_are_not_read_again(service: Service, file: Path) -> None:
     own = AwsSettings(endpoint_url=service.settings.endpoint_url, access_key="AKIDSET", secret_key="s")
     opened = client(own, "sqs", "us-east-1")

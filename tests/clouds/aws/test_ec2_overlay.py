@@ -56,9 +56,11 @@ def ec2(slow: OverlayProcess) -> Iterator[Any]:
     client.close()
 
 
+LAUNCH: dict[str, Any] = {"ImageId": IMAGE, "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1}
+
+
 def run(ec2: Any, **changes: Any) -> str:
-    arguments = {"ImageId": IMAGE, "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1, **changes}
-    return str(ec2.run_instances(**arguments)["Instances"][0]["InstanceId"])
+    return str(ec2.run_instances(**{**LAUNCH, **changes})["Instances"][0]["InstanceId"])
 
 
 def state(ec2: Any, instance_id: str) -> str:
@@ -80,8 +82,10 @@ def processes_of(overlay: OverlayProcess, instance_id: str) -> list[int]:
 
 
 def test_overlay_instance_boots_runs_user_data_and_ends_its_processes(ec2: Any, slow: OverlayProcess) -> None:
-    found = run(ec2, UserData="#!/bin/bash\necho here\nsetsid sleep 600 &\nwait\n")
-    assert state(ec2, found) == "pending"
+    script = "#!/bin/bash\necho here\nsetsid sleep 600 &\nwait\n"
+    launched = ec2.run_instances(**LAUNCH, UserData=script)["Instances"][0]
+    assert launched["State"]["Name"] == "pending"
+    found = launched["InstanceId"]
     eventually(lambda: state(ec2, found) == "running")
     eventually(lambda: ec2.get_console_output(InstanceId=found).get("Output") == "here\n")
     eventually(lambda: len(processes_of(slow, found)) >= 2)
@@ -151,6 +155,7 @@ def test_overlay_spot_prices_are_current_per_zone(ec2: Any) -> None:
         ({"InstanceType": "t4g.medium"}, "InvalidParameterValue"),
         ({"UserData": "#" * 16_385}, "InvalidParameterValue"),
         ({"DryRun": True}, "DryRunOperation"),
+        ({"MetadataOptions": {"HttpTokens": "sometimes"}}, r"InvalidParameterValue.*MetadataOptions\.HttpTokens"),
     ],
 )
 def test_overlay_refuses_invalid_launches(ec2: Any, changes: dict[str, Any], code: str) -> None:

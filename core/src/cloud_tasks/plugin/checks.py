@@ -25,6 +25,10 @@ class CheckContext:
     """Folder for files that outlive the command; None: no files."""
     queue: str = ""
     """Name of the queue backend that the workers use; empty if none is chosen."""
+    stores: tuple[str, ...] = ()
+    """URLs at which workers store results and logs: ``s3://bucket/results``."""
+    downloads: tuple[str, ...] = ()
+    """URLs in the startup script, which instances may read, such as that of the program."""
     launch: LaunchRequest | None = None
     """First launch of a run that waits for the checks: omit what cannot prevent that run. None for ``doctor``."""
 

@@ -87,6 +87,9 @@ class QueueTraits:
     warning."""
     exactly_once: bool = False
     """Whether exactly-once delivery is supported on request; else ``exactly_once_queue`` is refused."""
+    bills_requests: bool = False
+    """Whether requests cost money: workers then make fewer, larger ones (reports up to a second later, a second of
+    tasks in advance), and extend the leases of tasks that have run for long by up to ten minutes."""
     reach: Reach = Reach.NETWORK
     """Which machines it can be used from; a compute backend with instances elsewhere is refused."""
 

@@ -25,6 +25,11 @@ def test_prefetch_target_is_half_a_second_of_tasks(mean, slots, target) -> None:
     assert prefetch_target(mean, slots) == target
 
 
+def test_prefetch_target_is_a_second_of_tasks_where_requests_cost_money() -> None:
+    assert prefetch_target(0.5, 4, is_billed=True) == 8
+    assert prefetch_target(None, 4, is_billed=True) == 0
+
+
 def test_buffer_returns_due_held_tasks_first_and_keeps_others() -> None:
     buffer, now = TaskBuffer(), time.monotonic()
     assert buffer.add([work("a"), work("b")])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from worker_harness import Harness, wait_until
 
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.reporting import reporter as reporter_module
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
 from cloud_tasks.worker.reporting.spool import Spool
 
@@ -202,7 +203,7 @@ class Sink:
         self.out.clear()
 
 
-def reporter_with(spool: Spool, *sinks: Sink) -> Reporter:
+def reporter_with(spool: Spool, *sinks: Sink, is_billed: bool = False) -> Reporter:
     reporter = Reporter(
         sinks,
         tasks=None,
@@ -210,6 +211,7 @@ def reporter_with(spool: Spool, *sinks: Sink) -> Reporter:
         confirm=lambda leases: (),
         on_acked=lambda leases: None,
         spool=spool,
+        is_billed=is_billed,
         log=Log(verbose=False),
     )
     reporter.start()
@@ -228,6 +230,23 @@ def test_reporter_writes_nothing_to_disk_without_an_outage(tmp_path) -> None:
     assert reporter.close(10) == ""
     assert sent(sink) == list(range(100))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_reporter_joins_the_reports_of_a_while_where_requests_cost_money(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(reporter_module, "_BILLED_BATCH_SECONDS", 3600.0)
+    writes: list[list[int]] = []
+
+    class Counting(Sink):
+        def write(self, events: Sequence[bytes]) -> None:
+            writes.append([json.loads(event)["number"] for event in events])
+
+    reporter = reporter_with(spool_in(tmp_path), Counting(), is_billed=True)
+    reporter.put(report(0))
+    wait_until(lambda: writes)
+    reporter.put(report(1))
+    reporter.put(report(2))
+    assert reporter.close(10) == ""
+    assert writes == [[0], [1, 2]]
 
 
 def test_reporter_spools_reports_of_an_outage_and_delivers_them_in_order(tmp_path) -> None:

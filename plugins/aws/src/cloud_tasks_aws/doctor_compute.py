@@ -18,7 +18,7 @@ from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, ProviderErro
 from cloud_tasks.model import Architecture, LaunchRequest
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
-from cloud_tasks_aws.compute.build import launch_arguments
+from cloud_tasks_aws.compute.build import launch_arguments, profile_argument
 from cloud_tasks_aws.compute.compute_errors import launch_error, translate_errors
 from cloud_tasks_aws.compute.image_resolver import AwsImages
 from cloud_tasks_aws.compute.network import Network
@@ -62,7 +62,16 @@ def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Find
     ]
     if launch is None:
         probes.append(probe("boot image", _PERMISSIONS, lambda: _default_image(images()), "region"))
-        probes.append(probe("launching", _PERMISSIONS, lambda: _default_launch(ec2(), images()), "boot image"))
+        probes += [
+            probe(
+                "launching",
+                _PERMISSIONS,
+                lambda: _default_launch(ec2(), settings, network(), images()),
+                "boot image",
+                "network",
+            ),
+            probe("fleets", _PERMISSIONS, lambda: _fleets(ec2(), network()), "network"),
+        ]
     else:
         request = launch
         probes.append(
@@ -126,18 +135,59 @@ def _default_image(images: AwsImages) -> str:
     return f"default image: {images.resolve(None, Architecture.X86_64).image_id}"
 
 
-def _default_launch(ec2: Any, images: AwsImages) -> str:
-    """Check the permission to launch the default image."""
-    tags = [{"ResourceType": kind, "Tags": [{"Key": "cloud-tasks-job", "Value": "doctor"}]} for kind in _TAGGED]
-    image_id = images.resolve(None, Architecture.X86_64).image_id
+def _default_launch(ec2: Any, settings: AwsSettings, network: Network, images: AwsImages) -> str:
+    """Check the permission to launch the default image in a subnet of the job, on demand and as a spot instance."""
+    arguments: dict[str, Any] = {
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ImageId": images.resolve(None, Architecture.X86_64).image_id,
+        "InstanceType": _PROBE_TYPE,
+        "TagSpecifications": [{"ResourceType": kind, "Tags": _TAGS} for kind in _TAGGED],
+        **network.interface(min(network.zones()), may_create=False),
+    }
+    if settings.instance_profile:
+        arguments["IamInstanceProfile"] = profile_argument(settings.instance_profile)
+    for market in ({}, {"InstanceMarketOptions": {"MarketType": "spot"}}):
+        _probe_call("dry-run launch", ec2.run_instances, **arguments, **market)
+    return f"launching {_PROBE_TYPE} is allowed, on demand and as a spot instance"
+
+
+def _fleets(ec2: Any, network: Network) -> str:
+    """Check the permission for the fleets in which EC2 selects an offer; without it, instances launch directly."""
+    name = "cloud-tasks-doctor"
+    _probe_call(
+        "dry run of a launch template",
+        ec2.create_launch_template,
+        LaunchTemplateName=name,
+        LaunchTemplateData={"InstanceType": _PROBE_TYPE},
+        TagSpecifications=[{"ResourceType": "launch-template", "Tags": _TAGS}],
+    )
+    subnet = network.subnets_beside(min(network.zones()))
+    places = [(_PROBE_TYPE, each) for each in subnet.values()][:1]
+    _probe_call(
+        "dry run of a fleet",
+        ec2.create_fleet,
+        Type="instant",
+        LaunchTemplateConfigs=[
+            {
+                "LaunchTemplateSpecification": {"LaunchTemplateName": name, "Version": "$Latest"},
+                "Overrides": [{"InstanceType": kind, "SubnetId": subnet} for kind, subnet in places],
+            }
+        ],
+        TargetCapacitySpecification={"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"},
+    )
+    return "fleets are allowed"
+
+
+def _probe_call(action: str, call: Callable[..., Any], **arguments: Any) -> None:
     try:
-        with translate_errors("dry-run launch"):
-            _dry_run(ec2, MinCount=1, MaxCount=1, ImageId=image_id, InstanceType=_PROBE_TYPE, TagSpecifications=tags)
+        with translate_errors(action):
+            _dry_run(call, **arguments)
     except CloudTasksError as error:
         raise CloudTasksError(error.message, hint=_PERMISSIONS) from error
-    return f"launching {_PROBE_TYPE} is allowed"
 
 
+_TAGS = [{"Key": "cloud-tasks-job", "Value": "doctor"}]
 _TAGGED = ("instance", "volume", "network-interface")
 
 
@@ -149,18 +199,19 @@ def _first_launch(ec2: Any, settings: AwsSettings, network: Network, images: Aws
     arguments = launch_arguments(request, settings, user_data=b"", image=image, interface=interface)
     try:
         with translate_errors("dry-run launch"):
-            _dry_run(ec2, **{key: value for key, value in arguments.items() if key != "ClientToken"})
+            _dry_run(ec2.run_instances, **{key: value for key, value in arguments.items() if key != "ClientToken"})
     except ProviderError as error:
         cause = error.__cause__
         raise launch_error(offer, cause) if isinstance(cause, ClientError) else error from cause
     return f"launching {offer.instance_type.name} in {offer.zone} is allowed"
 
 
-def _dry_run(ec2: Any, **arguments: Any) -> None:
+def _dry_run(call: Callable[..., Any], **arguments: Any) -> None:
     try:
-        ec2.run_instances(DryRun=True, **arguments)
+        call(DryRun=True, **arguments)
     except ClientError as error:
-        if code_of(error) != "DryRunOperation":
+        # A check of permissions: the zone may not offer the type, and the template of the fleet does not exist.
+        if code_of(error) not in ("DryRunOperation", "InvalidLaunchTemplateName.NotFoundException"):
             raise
 
 
@@ -185,8 +236,13 @@ def _profile(settings: AwsSettings, context: CheckContext) -> str:
 
 def _quota(settings: AwsSettings, context: CheckContext, code: str) -> str:
     quotas = _client(settings, context, "service-quotas")
-    with translate_errors(f"getting the quota {code}"):
-        quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
+    try:
+        with translate_errors(f"getting the quota {code}"):
+            quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
+    except ProviderError as error:
+        if code_of(error.__cause__ or error) != "NoSuchResourceException":
+            raise
+        return f"{code} is not set for this account; the default holds"
     if quota["Value"] < 1:
         raise CloudTasksError(
             f"{quota['QuotaName']} is 0 vCPUs",

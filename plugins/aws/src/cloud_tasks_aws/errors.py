@@ -48,8 +48,8 @@ CREDENTIALS = (
     ErrorRule(
         kind=ErrorKind.CREDENTIALS,
         code="ExpiredToken(Exception)?|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidToken|"
-        "InvalidSignatureException|MissingAuthenticationToken|RequestExpired|SignatureDoesNotMatch|"
-        "TokenRefreshRequired|UnrecognizedClientException",
+        "InvalidSecurity.RequestHasExpired|InvalidSignatureException|MissingAuthenticationToken|NotAuthorized|"
+        "RequestExpired|SignatureDoesNotMatch|TokenRefreshRequired|UnrecognizedClientException",
         hint=_HINT,
     ),
     # EC2 has one code for credentials and for images of other accounts.
@@ -57,12 +57,12 @@ CREDENTIALS = (
 )
 _DENIED = ErrorRule(
     kind=ErrorKind.PERMANENT,
-    code="403|AccessDenied(Exception)?|InvalidSecurity|UnauthorizedOperation",
+    code="403|AccessDenied(Exception)?|UnauthorizedOperation",
     hint="show the required permissions with: cloud-tasks doctor --policy",
 )
 TRANSIENT = ErrorRule(
     kind=ErrorKind.TRANSIENT,
-    code="EC2ThrottledException|InternalError(Exception)?|InternalFailure|KMS.ThrottlingException|KmsThrottled|"
+    code="ConcurrentTagAccess|EC2ThrottledException|InternalError(Exception)?|InternalFailure|KMS.ThrottlingException|KmsThrottled|"
     "OverLimit|PriorRequestNotComplete|RequestLimitExceeded|RequestThrottled(Exception)?|RequestTimeout|"
     "ServiceUnavailable|SlowDown|Throttling(Exception)?|TooManyRequestsException|Unavailable",
 )
@@ -71,6 +71,12 @@ RULES = (
     *CREDENTIALS,
     _DENIED,
     TRANSIENT,
+    ErrorRule(
+        kind=ErrorKind.PERMANENT,
+        code="KMS.*",
+        hint="allow the use of the KMS key; queues of cloud-tasks use none unless the account adds one",
+    ),
+    ErrorRule(kind=ErrorKind.PERMANENT, code="InvalidSecurity", hint="use an https:// endpoint"),
 )
 
 _LOCAL = (CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError)
@@ -126,8 +132,10 @@ def are_credentials_refused(error: BaseException | None) -> bool:
     return matching_rule(problem_of(error), CREDENTIALS) is not None
 
 
-def problem_of(error: ClientError) -> Problem:
-    """Return the problem that a service reported."""
+def problem_of(error: BaseException | None) -> Problem:
+    """Return the problem that a service reported, or that of another exception."""
+    if not isinstance(error, ClientError):
+        return Problem(code=type(error).__name__, message=str(error))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     message = one_line(str(error.response.get("Error", {}).get("Message", "")))
     return Problem(code=code_of(error), message=message, status=status)

@@ -40,18 +40,31 @@ _QUEUE_USE = (
 _QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "TagQueue")
 _CREATED = ("instance", "network-interface", "volume")
 """Resource types that a launch creates."""
+_READ_WRITE = ("AbortMultipartUpload", "GetObject", "PutObject")
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+"""Partitions of regions other than ``aws``, in which all ARNs start with their name."""
 _PLACEHOLDER = "<WORKER-ROLE>"
 
 
 def policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
     """Return the policy documents by name; text in angle brackets is a placeholder for the user to replace."""
-    return {
-        "controller": _document(_controller(settings)),
-        "worker": _document(_worker(settings)),
-        "worker trust": _document(
-            [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]
-        ),
+    stores, downloads = (
+        [url.removeprefix("s3://").rstrip("/") for url in urls if url.startswith("s3://")]
+        for urls in (context.stores, context.downloads)
+    )
+    region = context.region or settings.region or ""
+    principal = "ec2.amazonaws.com.cn" if region.startswith("cn-") else "ec2.amazonaws.com"
+    documents = {
+        "controller": [*_controller(settings), *_objects("Results", stores, _READ_WRITE)],
+        "worker": [
+            *_worker(settings),
+            *_objects("Results", stores, _READ_WRITE),
+            *_objects("Code", downloads, ["GetObject"]),
+        ],
+        "worker trust": [{"Effect": "Allow", "Principal": {"Service": principal}, "Action": "sts:AssumeRole"}],
     }
+    partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
+    return {name: _document(found).replace("arn:aws:", f"arn:{partition}:") for name, found in documents.items()}
 
 
 def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
@@ -60,7 +73,7 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
         _allow("GetImageParameters", "ssm", ["GetParameter"], "arn:aws:ssm:*::parameter/aws/service/*"),
         _allow("GetQuotas", "servicequotas", ["GetServiceQuota"]),
         _allow("GetInstanceProfile", "iam", ["GetInstanceProfile"], "arn:aws:iam::*:instance-profile/*"),
-        _allow("GetPrices", "pricing", ["DescribeServices", "GetAttributeValues", "GetProducts"]),
+        _allow("GetPrices", "pricing", ["DescribeServices", "GetProducts"]),
         _allow(
             "LaunchTaggedInstances",
             "ec2",
@@ -138,11 +151,20 @@ def _oversize(settings: AwsSettings) -> list[dict[str, Any]]:
     if settings.oversize_location is None:
         return []
     place = settings.oversize_location.removeprefix("s3://").rstrip("/")
-    actions = ["DeleteObject", "GetObject", "PutObject"]
+    return _objects("LargeMessages", [place], ["DeleteObject", "GetObject", "PutObject"])
+
+
+def _objects(name: str, places: Sequence[str], actions: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the statements for objects below these places, ``bucket/prefix`` each."""
+    if not places:
+        return []
+    # A URL of a startup script may be that of one object.
+    objects = [each for place in places for each in ([place] if "/" in place else []) + [f"{place}/*"]]
+    # Without ListBucket, S3 answers 403 instead of 404 for a missing object ("GetObject", Amazon S3 API Reference).
+    buckets = dict.fromkeys(f"arn:aws:s3:::{place.partition('/')[0]}" for place in places)
     return [
-        # Without ListBucket, S3 answers 403 instead of 404 for a missing object ("GetObject", Amazon S3 API Reference).
-        _allow("ListLargeMessages", "s3", ["ListBucket"], f"arn:aws:s3:::{place.partition('/')[0]}"),
-        _allow("StoreLargeMessages", "s3", actions, f"arn:aws:s3:::{place}/*"),
+        _allow(f"List{name}", "s3", ["ListBucket"], *buckets),
+        _allow(f"Use{name}", "s3", actions, *dict.fromkeys(f"arn:aws:s3:::{each}" for each in objects)),
     ]
 
 

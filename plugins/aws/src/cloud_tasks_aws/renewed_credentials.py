@@ -46,12 +46,19 @@ class RenewedCredentials:
     def get_frozen_credentials(self) -> Any:
         """Return the keys to sign a request with; None if there are none."""
         before = self._current
+        if before is None:
+            self._renew(None)
+            return _frozen(self._current)
         try:
             return _frozen(before)
         except (BotoCoreError, ClientError):
             if self._renew(before):
                 return _frozen(self._current)
             raise
+
+    def get_deferred_property(self, name: str) -> Callable[[], Any]:
+        """Return a function that reads a property of the present credentials, of which there may be none yet."""
+        return lambda: getattr(self.get_frozen_credentials(), name, None)
 
     def retry(self, response: Any = None, attempts: int = 1, **_: Any) -> float | None:
         """Return 0 for a response that refuses the credentials, to repeat the call with new ones, else None.

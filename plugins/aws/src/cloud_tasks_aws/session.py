@@ -6,7 +6,8 @@ Invariants, each with a test:
 2. A credentials file that other users of this machine can read is refused before it is read.
 3. Keys never appear in an error, a log line or a ``repr``.
 4. A client is thread-safe; the session that created it belongs to one thread and is discarded.
-5. Credentials that AWS refuses are read again, once per refusal, and the call is repeated with new ones.
+5. Credentials that AWS refuses are read again, once per refusal, and the call is repeated with new ones. So are
+   missing ones: botocore looks for them only when a client is created, when the metadata service may be down.
 """
 
 from __future__ import annotations
@@ -106,9 +107,8 @@ def client(
 
 
 def _renew(settings: AwsSettings, new_session: Any) -> RenewedCredentials | None:
-    """Let a session's clients read credentials again when AWS refuses them; None without any."""
-    current = new_session.get_credentials()
-    if current is None or settings.access_key:
+    """Let a session's clients read credentials again when AWS refuses them, or when there were none."""
+    if settings.access_key:
         return None
 
     def read() -> Iterator[Any]:
@@ -118,7 +118,7 @@ def _renew(settings: AwsSettings, new_session: Any) -> RenewedCredentials | None
             profile = settings.profile or os.environ.get("AWS_PROFILE") or "default"
             yield session(attrs.evolve(settings, profile=profile)).get_credentials()
 
-    renewed = RenewedCredentials(current, read)
+    renewed = RenewedCredentials(new_session.get_credentials(), read)
     new_session._session._credentials = renewed
     return renewed
 

@@ -19,6 +19,7 @@ QUEUE_TRAITS = QueueTraits(
     reports_delivery_count=True,
     total_lease=timedelta(hours=12),
     exactly_once=True,
+    bills_requests=True,
 )
 
 COMPUTE_TRAITS = ComputeTraits(

@@ -22,12 +22,14 @@ class Admin:
         *,
         quotas: dict[str, float],
         actions: list[str],
+        refusals: dict[str, Mapping[str, str]],
         called: set[tuple[str, str]],
     ) -> None:
         self._calls = calls
         self._faults = faults
         self._quotas = quotas
         self._actions = actions
+        self._refusals = refusals
         self._called = called
 
     def register(self, server: FakeServer) -> None:
@@ -41,6 +43,9 @@ class Admin:
             "stock-out": self.stock_out,
             "in-stock": self.in_stock,
             "faults": self.faults,
+            "refuse": self.refuse,
+            "default-vpc": self.default_vpc,
+            "deprecate": self.deprecate,
             "quota": self.quota,
             "break-page": self.break_page,
             "hide-templates": self.hide_templates,
@@ -73,8 +78,23 @@ class Admin:
         self._calls.stock_outs.append(StockOut(**where))
 
     def in_stock(self) -> None:
-        """Stop refusing launches."""
+        """Stop refusing launches and actions."""
         self._calls.stock_outs.clear()
+        self._refusals.clear()
+        self._calls.has_default_vpc = True
+        self._calls.deprecated.clear()
+
+    def default_vpc(self, exists: bool) -> None:
+        """Show or hide the default VPC."""
+        self._calls.has_default_vpc = exists
+
+    def deprecate(self, image_id: str) -> None:
+        """Deprecate an image."""
+        self._calls.deprecated.add(image_id)
+
+    def refuse(self, action: str, code: str, message: str = "refused", region: str = "") -> None:
+        """Refuse an action of any service, in one region or in all."""
+        self._refusals[action] = {"code": code, "message": message, "region": region}
 
     def faults(self, **shares: float) -> None:
         """Inject faults into shares of the calls; the fields are those of `Shares`."""

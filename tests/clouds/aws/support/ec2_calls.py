@@ -63,11 +63,16 @@ class InstanceCalls:
         self.stock_outs: list[StockOut] = []
         self.second_pages_break = False
         self.ids_are_unknown = False
+        self.has_default_vpc = True
+        self.deprecated: set[str] = set()
+        """Ids of deprecated images."""
         self.by_action: Mapping[str, Callable[[Form], ElementTree.Element]] = {
             "DescribeInstanceTypes": lambda form: self.catalog.describe_types(form),
             "DescribeInstanceTypeOfferings": lambda form: self.catalog.describe_offerings(form),
             "DescribeSpotPriceHistory": lambda form: self.catalog.spot_prices(form),
             "DescribeRegions": self._describe_regions,
+            "DescribeImages": self._describe_images,
+            "DescribeVpcs": self._describe_vpcs,
             "DescribeInstances": self._describe_instances,
             "RunInstances": self._run_instances,
             "CreateLaunchTemplate": self.templates.create,
@@ -120,6 +125,8 @@ class InstanceCalls:
     def _start(self, form: Form) -> ElementTree.Element:
         spot = form.get("InstanceMarketOptions.MarketType") == "spot"
         subnet = form.get("SubnetId") or form.get("NetworkInterface.1.SubnetId")
+        if not subnet and not self.has_default_vpc:
+            raise Ec2Error("VPCIdNotSpecified", "No default VPC for this user")
         zone = self._zone(subnet) if subnet else form.get("Placement.AvailabilityZone", f"{REGION}a")
         wanted = form.get("Placement.AvailabilityZone")
         if wanted and wanted != zone:
@@ -223,6 +230,27 @@ class InstanceCalls:
             if reservations is not None and group is not None and not len(group):
                 reservations.remove(reservation)
         return root
+
+    def _describe_images(self, form: Form) -> ElementTree.Element:
+        if form.numbered("ImageId") and form.get("MaxResults"):
+            raise Ec2Error("InvalidParameterCombination", "The parameter imageId cannot be used with maxResults")
+        root = parse(self._ask(form.without("MaxResults", "NextToken", "IncludeDeprecated")))
+        container = root.find("imagesSet")
+        for each in items(root, "imagesSet"):
+            if (
+                container is not None
+                and form.get("IncludeDeprecated") != "true"
+                and each.findtext("imageId") in self.deprecated
+            ):
+                container.remove(each)
+        return root
+
+    def _describe_vpcs(self, form: Form) -> ElementTree.Element:
+        if not self.has_default_vpc and form.filters().get("is-default") == ["true"]:
+            root = document("DescribeVpcs")
+            add(root, "vpcSet")
+            return root
+        return parse(self._ask(form))
 
     def _describe_regions(self, form: Form) -> ElementTree.Element:
         root = parse(self._ask(form))

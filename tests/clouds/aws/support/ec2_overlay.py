@@ -22,6 +22,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
+from aws_shapes import problem_of_form
 from ec2_admin import Admin
 from ec2_calls import REGION, InstanceCalls
 from ec2_faults import ApiFaults
@@ -72,12 +73,20 @@ class Overlay(FakeServer):
         self._quotas = {"L-1216C47A": 256.0, "L-34B43A08": 256.0}
         self._faults = ApiFaults(seed=seed)
         self._actions: list[str] = []
+        self._refusals: dict[str, Mapping[str, str]] = {}
         self._called: set[tuple[str, str]] = set()
         self._fleet = Fleet(folder, base_url=self.url, pace=pace or Pace(), seed=seed)
         self._calls = InstanceCalls(self._ask, self._fleet)
         Metadata(self._fleet, region=REGION).register(self)
         self.route("POST", r"/_machine/(?P<id>[^/]+)/power-off", self._power_off)
-        Admin(self._calls, self._faults, quotas=self._quotas, actions=self._actions, called=self._called).register(self)
+        Admin(
+            self._calls,
+            self._faults,
+            quotas=self._quotas,
+            actions=self._actions,
+            refusals=self._refusals,
+            called=self._called,
+        ).register(self)
 
     def close(self) -> None:
         super().close()
@@ -95,6 +104,9 @@ class Overlay(FakeServer):
     def _api(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         operation = headers.get("x-amz-target", "")
         self._record(headers, target, operation, body)
+        refusal = self._refusal(headers, target, operation, body)
+        if refusal is not None:
+            return refusal
         if operation.endswith(".GetServiceQuota"):
             return self._quota(json.loads(body))
         if operation == "AmazonSSM.GetParameter" and _CANONICAL in body.decode():
@@ -106,10 +118,26 @@ class Overlay(FakeServer):
         action = form.get("Action")
         self._actions.append(action)
         self._headers = headers
+        wrong = problem_of_form(form.values)
+        if wrong is not None:
+            return error_answer(Ec2Error(*wrong))
         try:
             return self._ec2(action, form, headers, body)
         except Ec2Error as error:
             return error_answer(error)
+
+    def _refusal(self, headers: Mapping[str, str], target: str, operation: str, body: bytes) -> Answer | None:
+        """Return the refusal that a test asked for; None for other calls."""
+        if not self._refusals:
+            return None
+        action = operation.rpartition(".")[2] or Form.read(body).get("Action")
+        rule = self._refusals.get(action)
+        if rule is None or rule["region"] not in ("", _scope(headers, target)[2]):
+            return None
+        if operation:
+            return Answer(status=400, body={"__type": rule["code"], "message": rule["message"]})
+        status = 403 if rule["code"] == "UnauthorizedOperation" else 400
+        return error_answer(Ec2Error(rule["code"], rule["message"], status=status))
 
     def _record(self, headers: Mapping[str, str], target: str, operation: str, body: bytes) -> None:
         """Record the action and its caller; S3 requests contain no action name."""
@@ -119,6 +147,8 @@ class Overlay(FakeServer):
             self._called.add((key, f"{service}:{action}"))
 
     def _ec2(self, action: str, form: Form, headers: Mapping[str, str], body: bytes) -> Answer:
+        if form.get("DryRun") == "true" and action != "RunInstances":
+            raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
         container = _PAGED.get(action)
         handler = self._calls.by_action.get(action)
         if handler is None and container is None:
@@ -185,12 +215,17 @@ def _service(headers: Mapping[str, str], target: str = "/") -> str:
 
 
 def _signature(headers: Mapping[str, str], target: str) -> tuple[str, str]:
-    """Return access key id and service of a signed request, from its header or URL."""
+    """Return access key id and service of a signed request."""
+    parts = _scope(headers, target)
+    return parts[0], parts[3] or "ec2"
+
+
+def _scope(headers: Mapping[str, str], target: str) -> list[str]:
+    """Return access key id, date, region and service of a signed request, from its header or URL."""
     signed = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0]
     if not signed:
         signed = urllib.parse.parse_qs(urllib.parse.urlsplit(target).query).get("X-Amz-Credential", [""])[0]
-    parts = signed.split("/")
-    return parts[0], parts[3] if len(parts) > 3 else "ec2"
+    return [*signed.split("/"), "", "", "", ""][:4]
 
 
 def _amazon_parameter(body: bytes) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
+from aws_shapes import problem_of_json
 from fake_server import Answer, FakeServer, Request
 
 __all__ = ["PriceListFake", "SpotHistoryFake"]
@@ -51,6 +52,9 @@ class PriceListFake:
         if action in self.failing:
             return self.failing[action]
         arguments = request.json()
+        wrong = problem_of_json("pricing", action, arguments)
+        if wrong is not None:
+            return _error("InvalidParameterException", wrong[1])
         answers = {
             "DescribeServices": self._services,
             "GetAttributeValues": self._values,

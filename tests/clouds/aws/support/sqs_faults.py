@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from aws_shapes import problem_of_json
 from fake_server import Answer, FakeServer, Request
 
 __all__ = ["SqsFaults"]
@@ -30,6 +31,8 @@ class SqsFaults:
         """Number of calls by action."""
         self.requests: list[tuple[str, Any]] = []
         """Every call: action and arguments."""
+        self.empty: Counter[str] = Counter()
+        """Number of receiving calls without a message, by the URL of the queue."""
         self._target = urllib.parse.urlsplit(target)
         self._rules: list[tuple[str, Callable[[Any], Answer | None]]] = []
         self._cuts: Counter[str] = Counter()
@@ -86,7 +89,14 @@ class SqsFaults:
                     return answer
             cut = self._cuts[action] > 0
             self._cuts[action] -= cut
+        wrong = problem_of_json("sqs", action, arguments)
+        if wrong is not None:
+            body = json.dumps({"__type": f"com.amazonaws.sqs#{wrong[0]}", "message": wrong[1]}).encode()
+            return Answer(status=400, body=body, headers={"Content-Type": _TYPE})
         status, body = self._forward(action, arguments)
+        if action == "ReceiveMessage" and b'"Messages"' not in body:
+            with self._lock:
+                self.empty[arguments["QueueUrl"]] += 1
         if cut:
             # A truncated response, like a connection lost after the call took effect.
             return Answer(status=status, body=body[: len(body) // 2], headers={"Content-Type": _TYPE, "x-cut": "1"})

@@ -1,7 +1,8 @@
-"""SQS fake with delayed deletion and listing, which the emulator lacks.
+"""SQS fake with delayed creation, deletion and listing, which the emulator lacks.
 
-A deleted queue still answers, is listed and blocks its name until `forget` is called; a new queue is listed only after
-`list_all`. Implements the methods of a boto3 client that the generations of a queue call.
+A deleted queue still answers, is listed and blocks its name until `forget` is called. A new queue is listed only after
+`list_all`, and with `unknown_calls` does not exist yet for its first calls. Implements the methods of a boto3 client
+that the generations of a queue call.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ class LaggingSqs:
         self.calls: list[str] = []
         self.before: Callable[[str], None] = lambda action: None
         """Called before each call with its action, so that tests can act in between."""
+        self.unknown_calls = 0
+        """Number of calls for which the next new queues do not exist yet."""
+        self._unknown: dict[str, int] = {}
         self._lists_immediately = lists_immediately
 
     def forget(self) -> None:
@@ -49,6 +53,7 @@ class LaggingSqs:
         if url in self.deleted:
             raise _error("AWS.SimpleQueueService.QueueDeletedRecently", "CreateQueue")
         self.tags.setdefault(url, dict(tags))
+        self._unknown.setdefault(url, self.unknown_calls)
         self.attributes[url] = dict(Attributes)
         if self._lists_immediately:
             self.shown.add(url)
@@ -87,7 +92,8 @@ class LaggingSqs:
         self.before(action)
 
     def _check(self, url: str, action: str) -> None:
-        if url not in self.tags:
+        self._unknown[url] = self._unknown.get(url, 0) - 1
+        if url not in self.tags or self._unknown[url] >= 0:
             raise _error("AWS.SimpleQueueService.NonExistentQueue", action)
 
 

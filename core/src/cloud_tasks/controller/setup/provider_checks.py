@@ -11,6 +11,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ _KINDS = ("queue", "compute")
 _TIMEOUT = 10.0
 """Seconds for all checks of a run."""
 _MAX_FINDINGS = 100
+_URL = re.compile(r"""\b[a-z][a-z0-9+]+://[^\s"'`$;|&()<>]+""")
 
 
 class AccountError(InputError):
@@ -55,8 +57,18 @@ def check_context(config: JobConfig, launch: LaunchRequest | None = None) -> Che
         submit_dir=config.base_dir,
         cache_dir=cache_dir(),
         queue=config.backends.get("queue", ""),
+        stores=tuple(url for url in (config.run.result_store, config.run.log_store) if url and "://" in url),
+        downloads=_urls_of_script(config),
         launch=launch,
     )
+
+
+def _urls_of_script(config: JobConfig) -> tuple[str, ...]:
+    try:
+        script = config.require_startup_script()
+    except CloudTasksError:
+        return ()
+    return tuple(dict.fromkeys(_URL.findall(script)))
 
 
 def check_backend(config: JobConfig, kind: str, context: CheckContext) -> Iterator[Finding]:

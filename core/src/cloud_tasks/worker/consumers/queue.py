@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. A message that is not a task is reported and acked; it blocks nothing.
 2. A task that was interrupted too often is reported dead and acked, not run again.
 3. Tasks that were fetched and not started are released at once on a shutdown.
-4. The prefetched tasks last for about half a second; a surplus is released for other workers.
+4. The prefetched tasks last for about half a second, or a second where requests cost money; a surplus is released for
+   other workers.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class QueueConsumer:
         self._thread.start()
 
     def request(self, idle_slots: int, *, mean_seconds: float | None) -> None:
-        target, ready = prefetch_target(mean_seconds, self._slots), len(self._buffer)
+        target, ready = self._target(mean_seconds), len(self._buffer)
         missing = idle_slots + target - ready
         # Wait until half of the prefetched tasks are used: fewer, larger batches.
         if idle_slots <= ready and missing * 2 < target:
@@ -100,8 +101,11 @@ class QueueConsumer:
                 self._requested = missing
                 self._lock.notify()
 
+    def _target(self, mean_seconds: float | None) -> int:
+        return prefetch_target(mean_seconds, self._slots, is_billed=self._traits.bills_requests)
+
     def take_surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
-        target, ready = prefetch_target(mean_seconds, self._slots), self._buffer.promote_due()
+        target, ready = self._target(mean_seconds), self._buffer.promote_due()
         # The mean duration rises with each long task, so a surplus is twice the target, twice in a row.
         had_surplus, self._had_surplus = self._had_surplus, ready > self._slots + 2 * target
         if mean_seconds < _LONG_TASK and not (had_surplus and self._had_surplus):

@@ -20,20 +20,22 @@ from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 
 __all__ = ["TaskBuffer", "prefetch_target"]
 
-_PREFETCH_SECONDS = 0.5
+_PREFETCH_SECONDS, _BILLED_PREFETCH_SECONDS = 0.5, 1.0
 _MAX_PREFETCH = 512
 _MIN_TASK_SECONDS = 1e-4
 
 
-def prefetch_target(mean_seconds: float | None, slots: int) -> int:
+def prefetch_target(mean_seconds: float | None, slots: int, *, is_billed: bool = False) -> int:
     """Return how many tasks to hold besides the running ones: enough for half a second, at most 512.
 
     Args:
         mean_seconds: Duration of a task; None if it is unknown: nothing is prefetched.
+        is_billed: Whether requests cost money: enough for a second, for fewer of them.
     """
     if mean_seconds is None:
         return 0
-    return min(_MAX_PREFETCH, int(slots * _PREFETCH_SECONDS / max(mean_seconds, _MIN_TASK_SECONDS)))
+    seconds = _BILLED_PREFETCH_SECONDS if is_billed else _PREFETCH_SECONDS
+    return min(_MAX_PREFETCH, int(slots * seconds / max(mean_seconds, _MIN_TASK_SECONDS)))
 
 
 class TaskBuffer:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Report", "Reporter"]
 
 _BATCH_SECONDS = 0.05
+_BILLED_BATCH_SECONDS = 1.0
+"""Least time between two batches where requests cost money."""
 _BATCH_REPORTS = 1000
 _BATCH_BYTES = 4 * 1024 * 1024
 _MIN_BACKOFF, _MAX_BACKOFF = 0.1, 10.0
@@ -58,6 +60,7 @@ class Reporter:
         on_acked: Called from the thread with the leases that need no more extension.
         spool: Holds reports during an outage; those that it holds already are delivered first.
         on_refused: Called from the thread with the reason if a queue refuses this worker; again after each attempt.
+        is_billed: Whether requests to the queues cost money, so that batches are a second apart.
     """
 
     def __init__(
@@ -70,8 +73,11 @@ class Reporter:
         on_acked: Callable[[Sequence[str]], None],
         spool: Spool,
         on_refused: Callable[[str], None] = lambda reason: None,
+        is_billed: bool = False,
         log: Log,
     ) -> None:
+        self._interval = _BILLED_BATCH_SECONDS if is_billed else _BATCH_SECONDS
+        self._taken_at = float("-inf")
         self._sinks = sinks
         self._tasks = tasks
         self._max_delay = max_delay
@@ -163,8 +169,10 @@ class Reporter:
         with self._changed:
             while not self._waiting and not self._closing:
                 self._changed.wait()
-            if not self._closing and self._bytes < _BATCH_BYTES:
-                self._changed.wait(_BATCH_SECONDS)
+            until = max(time.monotonic() + _BATCH_SECONDS, self._taken_at + self._interval)
+            while not self._closing and self._bytes < _BATCH_BYTES and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+            self._taken_at = time.monotonic()
             size = 0
             while self._waiting and len(batch) < _BATCH_REPORTS and (not batch or size < _BATCH_BYTES):
                 report = self._waiting.popleft()

@@ -258,6 +258,7 @@ class _Bootstrap:
             on_acked=on_acked,
             spool=backends.spool,
             on_refused=lambda reason: self._refused(reason),
+            is_billed=backend is not None and backend.traits.bills_requests,
             log=self._log,
         )
 

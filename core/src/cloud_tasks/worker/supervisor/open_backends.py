@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenBackends"]
 
+_LEASE_GROWTH = 10
+"""Longest lease of a task that has run for long, in first leases, where requests cost money."""
 _EVENT_OVERHEAD = 8 * 1024
 """Bytes of an event-queue message that are reserved for everything but the result."""
 
@@ -73,7 +75,9 @@ class OpenBackends:
 
             self.backend = self.registry.queue(config.queue_backend)
             self.tasks = self._open_queue(self.backend, data.queue_name)
-            self.leases = LeaseExtender(self.tasks, self._lease(self.backend), log=log)
+            lease, traits = self._lease(self.backend), self.backend.traits
+            longest = min(lease * _LEASE_GROWTH, traits.max_lease) if traits.bills_requests else None
+            self.leases = LeaseExtender(self.tasks, lease, log=log, longest=longest)
 
     @cached_property
     def registry(self) -> Registry:

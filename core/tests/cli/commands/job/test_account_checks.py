@@ -15,7 +15,7 @@ from memory_commands import Answer, MemoryCommands
 from store_facts import at, instance, launch_request, new_store
 
 from cloud_tasks.config import JobConfig, load_config
-from cloud_tasks.controller.setup.provider_checks import AccountError, check_account
+from cloud_tasks.controller.setup.provider_checks import AccountError, check_account, check_context
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
 
@@ -78,6 +78,19 @@ def test_plan_with_a_problem_of_the_account_shows_the_offers_before_it() -> None
 def test_run_and_plan_without_checks_ignore_problems(command: str) -> None:
     commands = MemoryCommands(compute={"check": returning(NO_NETWORK)})
     assert call(commands, command, "--no-checks", *(["--dry-run"] if command == "run" else [])).code == 0
+
+
+def test_check_context_has_the_urls_that_instances_use() -> None:
+    config = configuration(
+        MemoryCommands(),
+        result_store="s3://data/results",
+        log_store="logs",
+        startup_script="#!/bin/bash\nBUCKET=s3://code/job\nfetch \"$BUCKET/a\" 'https://example.org/x'; fetch s3://code/job\n",
+    )
+    context = check_context(config)
+    assert context.stores == ("s3://data/results",)
+    assert context.downloads == ("s3://code/job", "https://example.org/x")
+    assert check_context(configuration(MemoryCommands())).downloads == ()
 
 
 def test_plan_shows_doubts_as_warnings() -> None:

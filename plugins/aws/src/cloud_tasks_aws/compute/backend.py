@@ -21,15 +21,23 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import attrs
+import structlog
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
+from cloud_tasks.errors import (
+    CredentialsError,
+    LaunchFailedError,
+    LaunchRefusedError,
+    NotFoundError,
+    ProviderError,
+    RefusalScope,
+)
 from cloud_tasks.model import Architecture, Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.plugin.kit import CONSOLE_BYTES
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.catalog import Catalog
-from cloud_tasks_aws.compute.compute_errors import ids_in, translate_errors
+from cloud_tasks_aws.compute.compute_errors import ids_in, preparation_error, translate_errors
 from cloud_tasks_aws.compute.image_resolver import AwsImages, WrongArchitectureError
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.compute.launcher import Launcher
@@ -38,11 +46,13 @@ from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import headroom
 from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
 from cloud_tasks_aws.compute.to_model import instances_in, to_instance
-from cloud_tasks_aws.errors import code_of
+from cloud_tasks_aws.errors import code_of, is_denied
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["Ec2Compute", "open_compute"]
+
+log = structlog.get_logger()
 
 _BATCH = 100
 """Instances per `TerminateInstances` call: the API accepts more, but one invalid id fails the whole call."""
@@ -87,7 +97,7 @@ class Ec2Compute:
             own_groups=not settings.security_groups,
         )
         location = settings.script_location
-        self._scripts = None if location is None else LargeScripts(lambda: self._service("s3"), location)
+        self._scripts = None if location is None else LargeScripts(lambda region: client("s3", region), location)
         self._images = AwsImages(self._ec2, lambda: self._service("ssm"))
         self._catalog = Catalog(self._ec2, region=self._region, identity=identity, cache_dir=context.cache_dir)
 
@@ -103,14 +113,21 @@ class Ec2Compute:
         with translate_errors("listing regions"):
             names = sorted(each["RegionName"] for each in self._ec2.describe_regions()["Regions"])
         with ThreadPoolExecutor(_MAX_CONCURRENT_REGIONS) as threads:
-            return tuple(threads.map(self._region_with_zones, names))
+            return tuple(found for found in threads.map(self._region_with_zones, names) if found is not None)
 
-    def _region_with_zones(self, name: str) -> Region:
-        """Return a region with its zones, which only the region's own endpoint lists."""
+    def _region_with_zones(self, name: str) -> Region | None:
+        """Return a region with its zones, which only the region's own endpoint lists; None if it is denied."""
         ec2 = self._ec2 if name == self._region else self._client("ec2", name)
         conditions = [{"Name": "zone-type", "Values": ["availability-zone"]}]
-        with translate_errors(f"listing the zones of {name}"):
-            zones = ec2.describe_availability_zones(Filters=conditions)["AvailabilityZones"]
+        try:
+            with translate_errors(f"listing the zones of {name}"):
+                zones = ec2.describe_availability_zones(Filters=conditions)["AvailabilityZones"]
+        except ProviderError as error:
+            # Organizations deny regions, which are listed nevertheless.
+            if name == self._region or not is_denied(error.__cause__):
+                raise
+            log.warning(f"Region {name} is left out: {error.message}")
+            return None
         return Region(name=name, zones=tuple(sorted(each["ZoneName"] for each in zones)))
 
     def images(self) -> Sequence[Image]:
@@ -138,10 +155,10 @@ class Ec2Compute:
     # -- launching ---------------------------------------------------------------------------------------------------
 
     def launch(self, request: LaunchRequest) -> Instance:
-        with _wrong_architecture_refused():
+        with _nothing_started():
             image = self._images.resolve(request.image, request.offer.instance_type.architecture)
-        user_data = self._user_data(request)
-        interface = self._network.interface(request.offer.zone)
+            user_data = self._user_data(request)
+            interface = self._network.interface(request.offer.zone)
         arguments = launch_arguments(request, self._settings, user_data=user_data, image=image, interface=interface)
         with translate_errors(f"launching {request.offer.instance_type.name}"):
             return to_instance(self._launcher.start(request, arguments))
@@ -240,15 +257,20 @@ class Ec2Compute:
 
 
 @contextmanager
-def _wrong_architecture_refused() -> Iterator[None]:
-    """Translate `WrongArchitectureError` into a refusal of the instance type: another type may match the image."""
+def _nothing_started() -> Iterator[None]:
+    """Translate the permanent errors of a launch's preparation into a refusal or failure of the launch."""
     try:
         yield
     except WrongArchitectureError as error:
+        # Another type may match the image.
         scope, delay = RefusalScope.INSTANCE_TYPE, _WRONG_ARCHITECTURE_DELAY
         raise LaunchRefusedError(
             error.message, scope=scope, retry_after=delay, reason="WrongArchitecture", hint=error.hint
         ) from error
+    except ProviderError as error:
+        if error.transient or isinstance(error, (CredentialsError, LaunchFailedError)):
+            raise
+        raise preparation_error(error) from error
 
 
 _CONNECTIONS = 20

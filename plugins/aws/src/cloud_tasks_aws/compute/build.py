@@ -21,7 +21,7 @@ from cloud_tasks_aws.compute.image_resolver import BootImage
 from cloud_tasks_aws.compute.tags import tags_of
 from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["launch_arguments", "max_price"]
+__all__ = ["launch_arguments", "max_price", "profile_argument"]
 
 _PRICE_UNIT = Decimal("0.0001")
 
@@ -68,8 +68,7 @@ def launch_arguments(
     if settings.key_name:
         arguments["KeyName"] = settings.key_name
     if settings.instance_profile:
-        key = "Arn" if settings.instance_profile.startswith("arn:") else "Name"
-        arguments["IamInstanceProfile"] = {key: settings.instance_profile}
+        arguments["IamInstanceProfile"] = profile_argument(settings.instance_profile)
     mode = credit_mode(offer.instance_type.name)
     if mode is not None:
         arguments["CreditSpecification"] = {"CpuCredits": mode}
@@ -79,6 +78,11 @@ def launch_arguments(
             spot["MaxPrice"] = limit
         arguments["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": spot}
     return arguments
+
+
+def profile_argument(profile: str) -> dict[str, str]:
+    """Return the argument for an instance profile, by name or ARN."""
+    return {"Arn" if profile.startswith("arn:") else "Name": profile}
 
 
 def max_price(request: LaunchRequest) -> str | None:

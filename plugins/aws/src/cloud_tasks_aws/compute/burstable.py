@@ -28,6 +28,7 @@ _BASELINES: Mapping[str, float] = {
 }
 """By size, for T3, T3a and T4g."""
 _T2_BASELINES: Mapping[str, float] = {**_BASELINES, "xlarge": 0.225, "2xlarge": 0.16875}
+"""The user guide has 90% of 400% and 135% of 800% for the two largest."""
 _UNKNOWN = 0.05
 """Baseline of a burstable type that is in no table."""
 _SURPLUS_PER_VCPU: Mapping[str, Money] = {"t4g": Money("0.04")}

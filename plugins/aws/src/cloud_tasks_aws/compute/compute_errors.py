@@ -13,12 +13,13 @@ from datetime import timedelta
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
-from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
-from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, judge, refused
+from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, judge, matching_rule, refused
 from cloud_tasks_aws.errors import CREDENTIALS, RULES, TRANSIENT, code_of, invalid_response, problem_of, provider_error
 
 __all__ = [
+    "NO_FLEETS",
     "QUOTAS",
     "UNTRIED",
     "code_of",
@@ -26,6 +27,7 @@ __all__ = [
     "is_not_yet_visible",
     "is_transient",
     "launch_error",
+    "preparation_error",
     "translate_errors",
 ]
 
@@ -40,72 +42,122 @@ _SHORT = timedelta(minutes=5)
 _MEDIUM = timedelta(minutes=15)
 _LONG = timedelta(hours=1)
 _VERY_LONG = timedelta(days=1)
-_QUOTA_HINT = "request a higher quota in the Service Quotas console, or lower run.max_instances"
 
 QUOTAS = frozenset({"InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"})
 """Refusals by a vCPU quota, which counts certain families only: see `cloud_tasks_aws.compute.quotas`."""
 
-_REFUSALS = (
+NO_FLEETS = frozenset({"MaxFleetCountExceeded", "UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
+"""Codes with which EC2 refuses fleets or launch templates to an account that may launch instances directly."""
+
+_OFFER, _ZONE, _REGION = RefusalScope.OFFER, RefusalScope.ZONE, RefusalScope.REGION
+_TYPE, _ACCOUNT = RefusalScope.INSTANCE_TYPE, RefusalScope.ACCOUNT
+
+
+def _person(code: str, scope: RefusalScope, time: timedelta, hint: str, *, message: str = "") -> ErrorRule:
+    """Return a refusal whose cause only a person can remove."""
+    return refused(code, scope, time, message=message, hint=hint, needs_action=True)
+
+
+_DENIED = "UnauthorizedOperation|AccessDenied(Exception)?|403"
+_CAPACITY = (
+    refused("InsufficientFreeAddressesInSubnet", _ZONE, _MEDIUM, hint="use a larger subnet, or more: aws.subnets"),
+    refused("InsufficientAddressCapacity", _REGION, _MEDIUM),
+    refused(f"{UNTRIED}|ReservationCapacityExceeded|IdempotentInstanceTerminated|Insufficient.*", _OFFER, _SHORT),
+    refused("SpotMaxPriceTooLow", _OFFER, _MEDIUM),
     # Code of a fleet for a type that the zone does not offer, where RunInstances answers "Unsupported".
-    refused("InvalidFleetConfiguration|Unsupported(Operation)?", RefusalScope.OFFER, _VERY_LONG),
-    refused("SpotMaxPriceTooLow", RefusalScope.OFFER, _MEDIUM),
-    refused("InsufficientFreeAddressesInSubnet", RefusalScope.ZONE, _MEDIUM),
-    refused("InsufficientAddressCapacity", RefusalScope.REGION, _MEDIUM),
-    refused("InvalidAvailabilityZone", RefusalScope.ZONE, _VERY_LONG),
-    refused("InvalidInstanceType", RefusalScope.INSTANCE_TYPE, _VERY_LONG),
-    refused(f"{UNTRIED}|ReservationCapacityExceeded|Insufficient.*", RefusalScope.OFFER, _SHORT),
-    TRANSIENT,
+    refused("InvalidFleetConfiguration|Unsupported(Operation)?", _OFFER, _VERY_LONG),
+    refused("InvalidAvailabilityZone|InvalidZone.NotFound|VolumeTypeNotAvailableInZone", _ZONE, _VERY_LONG),
+    refused("InvalidInstanceType|EncryptedVolumesNotSupported|UnsupportedTenancy", _TYPE, _VERY_LONG),
+)
+_LIMITS = (
+    _person(
+        "TagLimitExceeded|(SecurityGroup|SecurityGroupsPerIn|RulesPer|VpcLimit|SubnetLimit).*Exceeded",
+        _ACCOUNT,
+        _SHORT,
+        "set aws.security_groups or aws.subnets to existing ones, or request a higher quota",
+    ),
+    refused(
+        "MaxFleetCountExceeded|MaxTemplate.*LimitExceeded",
+        _REGION,
+        _SHORT,
+        hint="request a higher quota of EC2 fleets or launch templates in the Service Quotas console",
+    ),
     # A quota counts one provisioning model in one region; the other model may have quota left. Each terminated instance
     # frees quota, so the delay is short.
-    refused(".*(LimitExceeded|CountExceeded)", RefusalScope.REGION, _SHORT, hint=_QUOTA_HINT),
-    # Refusals of the whole account: no other offer can succeed.
-    refused("PendingVerification", RefusalScope.ACCOUNT, _MEDIUM, hint="AWS is verifying the account; retry later"),
     refused(
-        "OptInRequired",
-        RefusalScope.ACCOUNT,
-        _MEDIUM,
-        hint="subscribe to the image on the AWS Marketplace, or choose another image",
-    ),
-    refused("Blocked", RefusalScope.ACCOUNT, _LONG, hint="the account is blocked; contact AWS Support"),
-    refused(
-        "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
-        RefusalScope.REGION,
-        _MEDIUM,
-        hint="create the role: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
+        ".*(LimitExceeded|CountExceeded)(Exception)?",
+        _REGION,
+        _SHORT,
+        hint="request a higher quota in the Service Quotas console, or lower run.max_instances",
     ),
 )
-"""Lack of capacity or quota, and refusals of the account."""
-_DENIED = "UnauthorizedOperation|AccessDenied(Exception)?"
-_POLICY = "show the required permissions with: cloud-tasks doctor --policy"
+_ACCOUNT_STATE = (
+    # AWS ends it, within hours.
+    refused(
+        "PendingVerification", _ACCOUNT, _MEDIUM, hint="AWS is verifying the account; retry later", needs_action=False
+    ),
+    _person(
+        "OptInRequired", _ACCOUNT, _MEDIUM, "subscribe to the image on the AWS Marketplace, or choose another image"
+    ),
+    _person("Blocked", _ACCOUNT, _LONG, "the account is blocked; contact AWS Support"),
+    _person(
+        "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+        _REGION,
+        _MEDIUM,
+        "create the role: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
+    ),
+)
 _SETUP = (
     # Organizations deny types, regions and provisioning models; other offers may be allowed.
-    refused(
-        _DENIED,
-        RefusalScope.INSTANCE_TYPE,
-        _LONG,
-        message="explicit deny",
-        hint="denied by a policy of the account or its organization",
+    _person(_DENIED, _TYPE, _LONG, "denied by a policy of the account or its organization", message="explicit deny"),
+    _person(_DENIED, _ACCOUNT, _SHORT, "show the required permissions with: cloud-tasks doctor --policy"),
+    _person(
+        "TagPolicyViolation", _ACCOUNT, _SHORT, "let the tag policy of the organization allow the tags cloud-tasks-*"
     ),
-    refused(_DENIED, RefusalScope.ACCOUNT, _SHORT, hint=_POLICY),
-    refused(
+    _person(
         ".*",
-        RefusalScope.ACCOUNT,
+        _ACCOUNT,
         _SHORT,
-        message="iamInstanceProfile",
-        hint="check aws.instance_profile with: cloud-tasks doctor",
+        "check aws.instance_profile with: cloud-tasks doctor",
+        message="iamInstanceProfile|instance profile",
     ),
-    refused("403|InvalidSecurity", RefusalScope.INSTANCE_TYPE, _MEDIUM, hint=_POLICY),
+    _person(
+        ".*",
+        _TYPE,
+        _LONG,
+        "upgrade the account from the free plan, or set run.instance_types to a type of the free tier",
+        message="free tier",
+    ),
+    _person(
+        "InvalidAMIID.*|AuthFailure",
+        _ACCOUNT,
+        _SHORT,
+        "choose another image with run.image: this one is deleted, or not shared with this account",
+    ),
+    _person(
+        "(VPCIdNotSpecified|VPCResourceNotSpecified|DefaultVpcDoesNotExist|InvalidVpcID|MissingInput).*",
+        _ACCOUNT,
+        _SHORT,
+        "create a default VPC with `aws ec2 create-default-vpc`, or set aws.subnets",
+    ),
+    _person(
+        "(InvalidGroup|InvalidKeyPair|InvalidKey|InvalidSubnet|InvalidSecurityGroup|NetworkInterface).*",
+        _ACCOUNT,
+        _SHORT,
+        "check aws.security_groups, aws.subnets and aws.key_name",
+    ),
+    _person(
+        "InvalidKmsKey.*|Kms.*|.*KmsKey.*",
+        _ACCOUNT,
+        _SHORT,
+        "allow the use of the key of encrypted boot disks, or set aws.encrypt_boot_disk to false",
+    ),
+    _person("UnknownVolumeType", _ACCOUNT, _SHORT, "check run.boot_disk_types"),
     # Image or disk do not fit this type; another type may fit.
-    refused("InvalidAMIID.*|InvalidParameterCombination|InvalidParameterValue", RefusalScope.INSTANCE_TYPE, _LONG),
-    refused(
-        "(InvalidGroup|InvalidKeyPair|InvalidSubnetID|InvalidSecurityGroupID).*",
-        RefusalScope.ACCOUNT,
-        _SHORT,
-        hint="check aws.security_groups, aws.subnets and aws.key_name",
-    ),
+    refused("InvalidParameter(Combination|Value)?|InvalidBlockDeviceMapping|InvalidInput|NonEBSInstance", _TYPE, _LONG),
 )
-"""Refusals caused by permissions, settings, the image or the disk."""
-_UNKNOWN = refused(".*", RefusalScope.INSTANCE_TYPE, _MEDIUM)
+_REFUSALS = (*_CAPACITY, TRANSIENT, *_LIMITS, *_ACCOUNT_STATE)
+_UNKNOWN = refused(".*", _TYPE, _MEDIUM)
 """A 4xx error is definite: nothing was started. The cause may be the type, so other types are tried: a call each costs
 less than a job that stops."""
 _NOT_FOUND = ErrorRule(kind=ErrorKind.NOT_FOUND, code=r".*\.NotFound")
@@ -149,8 +201,23 @@ def translate_errors(action: str) -> Iterator[None]:
 def launch_error(offer: Offer, error: ClientError) -> ProviderError:
     """Return the error of a failed launch: `LaunchRefusedError`, or a transient error with unknown outcome."""
     name = f"{offer.instance_type.name} ({offer.provisioning_model.value}) in {offer.zone}"
-    return judge(
-        f"launching {name}", problem_of(error), (*_REFUSALS, *_SETUP, *CREDENTIALS, TRANSIENT), default=_UNKNOWN
+    return judge(f"launching {name}", problem_of(error), (*CREDENTIALS, *_REFUSALS, *_SETUP), default=_UNKNOWN)
+
+
+def preparation_error(error: ProviderError) -> ProviderError:
+    """Return the error of a launch whose preparation failed permanently: nothing was started."""
+    problem = problem_of(error.__cause__)
+    rule = matching_rule(problem, (*_LIMITS, *_ACCOUNT_STATE, *_SETUP))
+    if rule is None or rule.retry_after is None or not rule.needs_action:
+        return LaunchFailedError(error.message, hint=error.hint)
+    # The preparation is the same for all types and zones.
+    return LaunchRefusedError(
+        error.message,
+        scope=_ACCOUNT,
+        retry_after=rule.retry_after,
+        reason=problem.code,
+        hint=rule.hint or error.hint,
+        needs_action=True,
     )
 
 

@@ -24,18 +24,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer, ProvisioningModel
 from cloud_tasks_aws.compute.build import max_price
 from cloud_tasks_aws.compute.burstable import credit_mode
-from cloud_tasks_aws.compute.compute_errors import QUOTAS, UNTRIED, is_not_yet_visible, is_transient, launch_error
+from cloud_tasks_aws.compute.compute_errors import (
+    NO_FLEETS,
+    QUOTAS,
+    UNTRIED,
+    is_not_yet_visible,
+    is_transient,
+    launch_error,
+)
 from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.compute.retries import retry_call
 from cloud_tasks_aws.errors import code_of
 
-__all__ = ["fleet_arguments", "launch_from_fleet", "places_for"]
+__all__ = ["FleetsRefusedError", "fleet_arguments", "launch_from_fleet", "places_for"]
 
 _LAUNCH_ARGUMENTS = ("ClientToken", "MinCount", "MaxCount", "Placement", "InstanceType", "InstanceMarketOptions")
 _SUBNET_ARGUMENTS = ("SubnetId", "NetworkInterfaces")
@@ -44,6 +51,10 @@ _MAX_PLACES = 100
 
 Place = tuple[Offer, str]
 """An offer and the subnet to start it in."""
+
+
+class FleetsRefusedError(Exception):
+    """The account has no fleets or launch templates. Nothing was started, and a direct launch may succeed."""
 
 
 def places_for(request: LaunchRequest, subnets: Mapping[str, str]) -> tuple[Place, ...]:
@@ -82,12 +93,18 @@ def launch_from_fleet(
 
     Raises:
         LaunchRefusedError: EC2 refused every offer.
+        FleetsRefusedError: EC2 refuses fleets or launch templates of this account.
         ProviderError: The outcome is unknown.
         ClientError: A call itself failed.
     """
     name = f"cloud-tasks-{request.client_token}"
     fleets = _Fleets(ec2, request, name, places, own_groups=own_groups)
-    retry_call(lambda: _create_template(ec2, name, arguments))
+    try:
+        retry_call(lambda: _create_template(ec2, name, arguments))
+    except ClientError as error:
+        if code_of(error) in NO_FLEETS:
+            raise FleetsRefusedError from error
+        raise
     try:
         return retry_call(fleets.request, retryable=fleets.may_pass)
     finally:
@@ -108,6 +125,7 @@ class _Fleets:
         self._places = places
         self._own_groups = own_groups
         self._number = 0
+        self._is_lost = False
 
     def may_pass(self, error: BaseException) -> bool:
         """Return whether the next fleet may succeed: a transient error, or a resource not yet visible."""
@@ -125,9 +143,14 @@ class _Fleets:
                     max_price=max_price(self._request),
                 )
             )
+        except HTTPClientError:
+            self._is_lost = True
+            raise
         except ClientError as error:
             if is_not_yet_visible(error, own_groups=self._own_groups):
                 self._number += 1
+            if code_of(error) in NO_FLEETS and not self._is_lost:
+                raise FleetsRefusedError from error
             raise
         started = [each for entry in response.get("Instances", ()) for each in entry["InstanceIds"]]
         if started:
@@ -169,7 +192,12 @@ class _Fleets:
         refusals = [launch_error(own_offer, error) for _, error in errors]
         delay = min(each.retry_after for each in refusals if isinstance(each, LaunchRefusedError))
         return LaunchRefusedError(
-            chosen.message, scope=chosen.scope, retry_after=delay, reason=chosen.reason, hint=chosen.hint
+            chosen.message,
+            scope=chosen.scope,
+            retry_after=delay,
+            reason=chosen.reason,
+            hint=chosen.hint,
+            needs_action=chosen.needs_action,
         )
 
 

@@ -7,12 +7,13 @@ Systems Manager" (its parameters and its account).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import attrs
 
-from cloud_tasks.errors import InputError
+from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks.plugin.kit import ImageResolver, newest_images
 from cloud_tasks_aws.compute.compute_errors import translate_errors
@@ -83,8 +84,11 @@ class AwsImages:
             name = _DEFAULT_PARAMETER.format(cpu=cpu)
         if name.startswith("/"):
             name = self._parameter(name)
+        found: Sequence[Mapping[str, Any]] = ()
         if name.startswith("ami-") and "*" not in name:
-            found = self._describe(Filters=[{"Name": "image-id", "Values": [name]}])
+            # Deprecated images can be launched, but are not listed unless they are asked for.
+            with suppress(NotFoundError):
+                found = self._describe(ImageIds=[name], IncludeDeprecated=True)
         else:
             owner, _, pattern = name.rpartition(":")
             found = self._describe(
@@ -112,7 +116,9 @@ class AwsImages:
 
     def _describe(self, **arguments: Any) -> Sequence[Mapping[str, Any]]:
         with translate_errors("listing images"):
-            pages = self._ec2.get_paginator("describe_images").paginate(**arguments)
+            # A call without a page size fails on an account with many images; one with ids has no pages.
+            paging = {} if "ImageIds" in arguments else {"PaginationConfig": {"PageSize": 1000}}
+            pages = self._ec2.get_paginator("describe_images").paginate(**arguments, **paging)
             return [image for page in pages for image in page["Images"]]
 
 

@@ -7,7 +7,8 @@ Invariants, each with a test:
 
 1. One S3 object per script, however many instances run it; deleted when the controller closes.
 2. An instance that cannot download its script powers itself off.
-3. URLs are signed shortly before they are used: the credentials of a role or a login expire within hours.
+3. URLs are signed for the region of the bucket, and shortly before they are used: the credentials of a role or a login
+   expire within hours.
 """
 
 from __future__ import annotations
@@ -52,13 +53,16 @@ class LargeScripts:
     """The scripts stored in one bucket. Thread-safe.
 
     Args:
-        s3: Creates the client when the first script is stored.
+        s3: Creates a client in a region; None for that of the instances.
         location: ``s3://bucket/prefix``.
         clock: Monotonic time in seconds.
     """
 
-    def __init__(self, s3: Callable[[], Any], location: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._s3 = s3
+    def __init__(
+        self, s3: Callable[[str | None], Any], location: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._create_client = s3
+        self._client: Any = None
         bucket, _, prefix = location.removeprefix("s3://").partition("/")
         self._bucket = bucket
         self._prefix = prefix.strip("/")
@@ -79,18 +83,38 @@ class LargeScripts:
                 self._loaders[script] = (now, loader)
             return loader
 
+    def _s3(self) -> Any:
+        """Return a client in the region of the bucket, which signs URLs: S3 refuses those signed for another one."""
+        if self._client is None:
+            client = self._create_client(None)
+            try:
+                answer = client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                # Every answer names the region, also to those who may not list the bucket.
+                answer = error.response
+            headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            region = headers.get("x-amz-bucket-region")
+            if region and region != client.meta.region_name:
+                client.close()
+                client = self._create_client(region)
+            self._client = client
+        return self._client
+
     def close(self) -> None:
         """Delete the stored scripts."""
+        if self._client is None:
+            return
         for key in self._keys.values():
             with suppress(ClientError, BotoCoreError):
-                self._s3().delete_object(Bucket=self._bucket, Key=key)
+                self._client.delete_object(Bucket=self._bucket, Key=key)
+        self._client.close()
 
     def _put(self, script: str) -> str:
         content = gzip.compress(script.encode(), 9, mtime=0)
         name = f"startup-script-{hashlib.sha256(content).hexdigest()[:32]}"
         key = f"{self._prefix}/{name}" if self._prefix else name
         with translate_errors(f"storing the startup script in {self._bucket}"):
-            self._s3().put_object(Bucket=self._bucket, Key=key, Body=content, ServerSideEncryption="AES256")
+            self._s3().put_object(Bucket=self._bucket, Key=key, Body=content)
         return key
 
     def _new_loader(self, key: str) -> bytes:

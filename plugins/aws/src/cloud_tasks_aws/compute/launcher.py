@@ -5,6 +5,7 @@ Invariants, each with a test:
 1. A client token starts at most one instance, however often and by whichever process the call is repeated.
 2. A launch that may have started an instance is never reported as refused.
 3. A quota that one type exceeds alone, or that counts few types only, refuses that type; others are tried.
+4. An account without fleets or launch templates launches directly, and asks for no more fleets.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from botocore.exceptions import ClientError, HTTPClientError
 
 from cloud_tasks.errors import CredentialsError, LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer
 from cloud_tasks_aws.compute.compute_errors import QUOTAS, is_not_yet_visible, is_transient, launch_error
-from cloud_tasks_aws.compute.fleets import Place, launch_from_fleet, places_for
+from cloud_tasks_aws.compute.fleets import FleetsRefusedError, Place, launch_from_fleet, places_for
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import counts_standard_families, limit_of
 from cloud_tasks_aws.compute.retries import retry_call
 from cloud_tasks_aws.compute.tags import TOKEN_TAG
-from cloud_tasks_aws.errors import code_of
+from cloud_tasks_aws.errors import code_of, problem_of
 
 __all__ = ["Launcher"]
+
+log = structlog.get_logger()
 
 _TOO_LARGE = timedelta(days=1)
 
@@ -47,6 +51,7 @@ class Launcher:
         self._network = network
         self._quotas = quotas
         self._own_groups = own_groups
+        self._uses_fleets = True
 
     def start(self, request: LaunchRequest, arguments: Mapping[str, Any]) -> Any:
         """Launch and return EC2's description of the instance.
@@ -59,7 +64,7 @@ class Launcher:
             LaunchFailedError: The instance of this client token has ended.
             ProviderError: The outcome is unknown; repeating the same request resolves it.
         """
-        places = places_for(request, self._network.subnets_beside(request.offer.zone))
+        places = places_for(request, self._network.subnets_beside(request.offer.zone)) if self._uses_fleets else ()
         lost: list[BaseException] = []
 
         def run() -> Any:
@@ -71,7 +76,14 @@ class Launcher:
 
         try:
             if len(places) > 1:
-                return self._describe(self._one_of(request, arguments, places))
+                try:
+                    return self._describe(self._one_of(request, arguments, places))
+                except FleetsRefusedError as error:
+                    if self._uses_fleets:
+                        log.warning(
+                            f"EC2 fleets cannot be used, launching directly: {problem_of(error.__cause__).text}"
+                        )
+                    self._uses_fleets, places = False, ()
             return retry_call(run, retryable=self._may_pass)
         except LaunchRefusedError as refusal:
             raise self._narrow_quota(request.offer, refusal, alone=False) from refusal.__cause__
@@ -87,7 +99,7 @@ class Launcher:
             if lost and isinstance(cause, CredentialsError):
                 # An earlier attempt, whose response was lost, may have started the instance.
                 raise ProviderError(cause.message, transient=True, hint=cause.hint) from error
-            raise self._narrow_quota(request.offer, cause, alone=len(places) == 1) from error
+            raise self._narrow_quota(request.offer, cause, alone=len(places) < 2) from error
 
     def _may_pass(self, error: BaseException) -> bool:
         return is_transient(error) or is_not_yet_visible(error, own_groups=self._own_groups)
@@ -130,15 +142,23 @@ class Launcher:
             limit = limit_of(self._quotas(), offer)
         if limit is not None and limit < offer.instance_type.vcpus:
             message = f"{refusal.message}; {offer.instance_type.vcpus} vCPUs exceed the quota of {limit:g}"
-            return _refuse_type(refusal, message, _TOO_LARGE if alone else refusal.retry_after)
+            return _refuse_type(refusal, message, _TOO_LARGE if alone else refusal.retry_after, needs_action=True)
         if not counts_standard_families(offer.instance_type.name):
             return _refuse_type(refusal, refusal.message, refusal.retry_after)
         return refusal
 
 
-def _refuse_type(refusal: LaunchRefusedError, message: str, delay: timedelta) -> LaunchRefusedError:
-    scope = RefusalScope.INSTANCE_TYPE
-    return LaunchRefusedError(message, scope=scope, retry_after=delay, reason=refusal.reason, hint=refusal.hint)
+def _refuse_type(
+    refusal: LaunchRefusedError, message: str, delay: timedelta, *, needs_action: bool = False
+) -> LaunchRefusedError:
+    return LaunchRefusedError(
+        message,
+        scope=RefusalScope.INSTANCE_TYPE,
+        retry_after=delay,
+        reason=refusal.reason,
+        hint=refusal.hint,
+        needs_action=needs_action,
+    )
 
 
 def _is_unknown(error: BaseException) -> bool:

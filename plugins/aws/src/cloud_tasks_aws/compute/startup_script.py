@@ -21,6 +21,8 @@ from cloud_tasks.plugin.kit import boot_script
 __all__ = ["MAX_BYTES", "compose_script", "encode_script"]
 
 MAX_BYTES = 16 * 1024
+_METADATA_RETRIES = {"AWS_METADATA_SERVICE_NUM_ATTEMPTS": "5", "AWS_METADATA_SERVICE_TIMEOUT": "5"}
+"""SDKs ask the metadata service for the credentials of the role once, for a second, unless they are set."""
 
 
 def compose_script(
@@ -44,7 +46,7 @@ def compose_script(
         script,
         max_lifetime=max_lifetime,
         startup_timeout=startup_timeout,
-        variables={"AWS_DEFAULT_REGION": region},
+        variables={"AWS_DEFAULT_REGION": region, **_METADATA_RETRIES},
         lines=[_STARTED] if is_chosen else [],
     )
 

@@ -29,7 +29,8 @@ from cloud_tasks_aws.settings import AwsSettings
 __all__ = ["ADDRESS_PRICE", "Ec2Pricing", "open_pricing"]
 
 ADDRESS_PRICE = Money("0.005")
-"""Price per hour of a public IPv4 address in use, in all regions ("Amazon VPC pricing", public IPv4 address)."""
+"""Price per hour of a public IPv4 address, in all regions since 2024-02-01 ("AWS Public IPv4 Address Charge", AWS News
+Blog; "Amazon VPC pricing")."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 

@@ -68,14 +68,14 @@ def _disks(client: Any, code: str) -> dict[str, DiskRates]:
     per_gb = {
         product["attributes"]["volumeApiName"]: price
         for product, price in _products(client, code, {"productFamily": "Storage"})
-        if price is not None and product["attributes"].get("volumeApiName") in _VOLUMES
+        if price is not None and price.usd > 0 and product["attributes"].get("volumeApiName") in _VOLUMES
     }
     tiers: dict[str, dict[int, Money]] = {}
     throughput: dict[str, Money] = {}
     for family in ("System Operation", "Provisioned Throughput"):
         for product, price in _products(client, code, {"productFamily": family}):
             usage = _USAGE.search(product["attributes"].get("usagetype", ""))
-            if usage is None or price is None:
+            if usage is None or price is None or not price.usd:
                 continue
             kind = _BY_USAGE.get(usage["kind"], usage["kind"])
             if usage["what"] == "IOPS":
@@ -107,7 +107,9 @@ def _products(client: Any, code: str, filters: Mapping[str, str]) -> Iterator[tu
         try:
             entry = json.loads(text)
             product = entry["product"]
-            product["attributes"].get("usagetype")
+            # Products of Outposts have the code of their region, and other prices.
+            if product["attributes"].get("locationType") == "AWS Outposts":
+                continue
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
         yield product, _price(entry.get("terms", {}).get("OnDemand", {}).values())

@@ -15,14 +15,18 @@ Invariants, each with a test:
 4. Two processes that create the queue in the same minute choose the same name, which SQS creates once. In adjacent
    minutes the lower number wins: the creator of the higher one deletes it and uses the lower.
 5. Creations and deletions by this object are cached.
+6. A queue that this object created a moment ago is not given up when SQS does not know it yet ("CreateQueue": it can be
+   used after a second), and what another process created is listed again after `_FORGOTTEN_AFTER`.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import attrs
 
@@ -39,6 +43,13 @@ _MAX_NAME_ATTEMPTS = 5
 # The name belongs to a queue with other attributes, or to one deleted within the last minute.
 _TAKEN = frozenset({"QueueAlreadyExists", "QueueDeletedRecently", "QueueNameExists"})
 _MAX_SUCCESSORS = 20
+_NEW = 15.0
+"""Seconds for which a created queue may be unknown to SQS."""
+_NEW_PAUSE = 0.5
+_FORGOTTEN_AFTER = 10.0
+"""Seconds for which a queue is not used after SQS answered that it does not exist."""
+
+_Result = TypeVar("_Result")
 
 
 @attrs.frozen(kw_only=True)
@@ -68,7 +79,8 @@ class Generations:
         self._clock = clock
         self._lock = threading.RLock()
         self._current: str | None = None
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, float] = {}
+        self._created: dict[str, float] = {}
 
     def current(self) -> str:
         """Return the URL of the current queue. Raises `NotFoundError`."""
@@ -82,12 +94,35 @@ class Generations:
                 self._current = listed[-1].url
             return self._current
 
-    def mark_deleted(self, url: str) -> None:
-        """Record that SQS answered that this queue does not exist."""
+    def use(self, action: str, call: Callable[[str], _Result]) -> _Result:
+        """Call with the URL of the current queue; repeat once if that generation was replaced in the meantime."""
+        url = self.current()
+        try:
+            return self.call(action, url, call)
+        except NotFoundError:
+            return self.call(action, self.current(), call)
+
+    def call(self, action: str, url: str, call: Callable[[str], _Result]) -> _Result:
+        """Call with the URL of a queue, again while it is too new to be known. Raises `NotFoundError`."""
+        while True:
+            try:
+                with translate_errors(action):
+                    return call(url)
+            except NotFoundError:
+                now = self._clock()
+                if now - self._created.get(url, -math.inf) >= _NEW:
+                    self._mark_deleted(url, now)
+                    raise
+            time.sleep(_NEW_PAUSE)
+
+    def _mark_deleted(self, url: str, time: float) -> None:
         with self._lock:
-            self._deleted.add(url)
+            self._deleted[url] = time
             if self._current == url:
                 self._current = None
+
+    def _is_deleted(self, url: str) -> bool:
+        return url in self._deleted and self._clock() - self._deleted[url] < _FORGOTTEN_AFTER
 
     def exists(self) -> bool:
         """Return whether the queue exists now."""
@@ -153,7 +188,9 @@ class Generations:
                 continue
             if not response.get("QueueUrl"):
                 raise ProviderError(f"creating the queue {name}: SQS returned no URL", transient=True)
-            return str(response["QueueUrl"])
+            url = str(response["QueueUrl"])
+            self._created[url] = self._clock()
+            return url
         raise ProviderError(f'creating the queue "{self._name}": no free name found in SQS', transient=True)
 
     def _create(self, name: str, spec: QueueSpec) -> Any:
@@ -176,7 +213,7 @@ class Generations:
                 QueueNamePrefix=prefix, PaginationConfig={"PageSize": 1000}
             )
             urls = [url for page in pages for url in page.get("QueueUrls", ())]
-        return [each for each in generations(urls, self._prefix, self._name) if each.url not in self._deleted]
+        return [each for each in generations(urls, self._prefix, self._name) if not self._is_deleted(each.url)]
 
     def _find_current(self) -> str | None:
         # The newest decides: older ones were retired before it, or are about to be.
@@ -186,22 +223,22 @@ class Generations:
             current = self._resolve(newest.url)
             if current is not None:
                 return current
-            if newest.url not in self._deleted:
+            if not self._is_deleted(newest.url):
                 return None
         return None
 
     def _resolve(self, url: str) -> str | None:
         """Return the queue, or its latest successor; None if it was retired permanently or does not exist."""
         for _ in range(_MAX_SUCCESSORS):
-            if url in self._deleted:
+            if self._is_deleted(url):
                 return None
             try:
-                with translate_errors("reading the tags of a queue"):
-                    tags = self._client.list_queue_tags(QueueUrl=url).get("Tags") or {}
+                found = self.call(
+                    "reading the tags of a queue", url, lambda at: self._client.list_queue_tags(QueueUrl=at)
+                )
             except NotFoundError:
-                self._deleted.add(url)
                 return None
-            successor = tags.get(RETIRED_TAG)
+            successor = (found.get("Tags") or {}).get(RETIRED_TAG)
             if successor is None:
                 return url
             if successor == _NO_SUCCESSOR:
@@ -210,15 +247,12 @@ class Generations:
         return None
 
     def _retire(self, url: str, *, successor: str) -> None:
-        try:
-            with translate_errors("tagging a queue as retired"):
-                self._client.tag_queue(QueueUrl=url, Tags={RETIRED_TAG: successor})
-            with translate_errors("deleting a queue"):
-                self._client.delete_queue(QueueUrl=url)
-        except NotFoundError:
-            # Deleted earlier.
-            pass
-        self._deleted.add(url)
+        tags = {RETIRED_TAG: successor}
+        # It may have been deleted earlier.
+        with suppress(NotFoundError):
+            self.call("tagging a queue as retired", url, lambda at: self._client.tag_queue(QueueUrl=at, Tags=tags))
+            self.call("deleting a queue", url, lambda at: self._client.delete_queue(QueueUrl=at))
+        self._deleted[url] = math.inf
 
 
 def _number(url: str) -> int:

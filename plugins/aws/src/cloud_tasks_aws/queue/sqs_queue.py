@@ -19,11 +19,10 @@ from uuid import uuid4
 
 import attrs
 
-from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Depth
 from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits, since_boot
-from cloud_tasks_aws.errors import is_transient_code, translate_errors
-from cloud_tasks_aws.queue.access import Access
+from cloud_tasks_aws.errors import is_transient_code
 from cloud_tasks_aws.queue.bodies import BATCH_BYTES, Encoded, decode, encode, encoding_of
 from cloud_tasks_aws.queue.generations import Generations
 from cloud_tasks_aws.queue.names import is_fifo
@@ -74,7 +73,6 @@ class SqsQueue(BatchedQueue[Receipt]):
         super().__init__(TRAITS, limits, lease=lease, threads=threads, name="cloud-tasks-sqs", clock=clock)
         self._client = client
         self._generations = generations
-        self._access = Access(client=client, generations=generations)
 
     def create(self) -> None:
         self._generations.create()
@@ -96,7 +94,7 @@ class SqsQueue(BatchedQueue[Receipt]):
             attributes: Mapping[str, str] = response.get("Attributes") or {}
             return attributes
 
-        found = self._access.call("reading the depth of the queue", read)
+        found = self._generations.use("reading the depth of the queue", read)
         if not found.keys() >= set(_DEPTHS):
             raise ProviderError("reading the depth of the queue: SQS returned no depth", transient=True)
         visible, hidden, delayed = (int(found[name]) for name in _DEPTHS)
@@ -133,7 +131,7 @@ class SqsQueue(BatchedQueue[Receipt]):
             entries = [entry(message, is_fifo(url)) for message in messages]
             return _refused(self._client.send_message_batch, url, entries)
 
-        return self._access.call("sending to the queue", send)
+        return self._generations.use("sending to the queue", send)
 
     def _receive(self, count: int, wait: timedelta) -> Sequence[Received[Receipt]]:
         poll = min(_MAX_POLL_SECONDS, round(wait.total_seconds()))
@@ -152,7 +150,7 @@ class SqsQueue(BatchedQueue[Receipt]):
             )
             return [_received(url, message) for message in response.get("Messages") or ()]
 
-        return self._access.call("receiving from the queue", receive)
+        return self._generations.use("receiving from the queue", receive)
 
     def _pause(self, left: float) -> None:
         if left < 1:
@@ -172,12 +170,7 @@ class SqsQueue(BatchedQueue[Receipt]):
     ) -> Mapping[int, Refused]:
         url = held[0].payload.url
         chosen = [{"ReceiptHandle": each.payload.handle, **entry} for each, entry in zip(held, entries, strict=True)]
-        try:
-            with translate_errors(f"{action} messages"):
-                return _refused(call, url, chosen)
-        except NotFoundError:
-            self._generations.mark_deleted(url)
-            raise
+        return self._generations.call(f"{action} messages", url, lambda at: _refused(call, at, chosen))
 
 
 def _received(url: str, message: Mapping[str, Any]) -> Received[Receipt]:
