@@ -248,7 +248,10 @@ def test_quota_refusal_has_the_scope_of_the_quota(
 
 
 def test_missing_platform_image_raises_input_error(fake: ArmFake) -> None:
-    with opened(fake) as compute, pytest.raises(InputError, match=r"run\.image: image not found"):
+    with (
+        opened(fake) as compute,
+        pytest.raises(InputError, match=r'run\.image: image "Unknown:none:such:latest" not found'),
+    ):
         compute.launch(wanted(image="Unknown:none:such:latest"))
 
 
