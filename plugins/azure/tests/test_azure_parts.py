@@ -12,7 +12,7 @@ import pytest
 from azure.core.exceptions import (
     ClientAuthenticationError,
 )
-from azure.identity import ClientSecretCredential, DefaultAzureCredential
+from azure.identity import ClientSecretCredential, DefaultAzureCredential, ManagedIdentityCredential
 from boot_shell import kill_guards, run_script
 
 from cloud_tasks.errors import InputError, ProviderError
@@ -22,7 +22,7 @@ from cloud_tasks_azure.compute.disks import disk_gb, disk_problem, tier_of
 from cloud_tasks_azure.compute.startup_script import MAX_BYTES, compose_script, encode_script
 from cloud_tasks_azure.compute.to_model import VmStatus, status_of, to_instance
 from cloud_tasks_azure.compute.zones import location_name, location_of, zone_name, zone_number
-from cloud_tasks_azure.credentials import credential, credential_error, is_emulator, subscription_id
+from cloud_tasks_azure.credentials import INSTANCE_IDENTITY, credential, credential_error, is_emulator, subscription_id
 from cloud_tasks_azure.settings import AzureSettings
 
 SECRET = "s3cr3t-of-an-application"
@@ -42,6 +42,28 @@ def test_credential_uses_the_default_chain_without_application() -> None:
     created = credential(AzureSettings())
     assert isinstance(created, DefaultAzureCredential)
     created.close()
+
+
+def test_credential_of_an_instance_names_its_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/w"
+    script = composed("#!/bin/sh\nenv\n", identity=identity)
+    assert f"{INSTANCE_IDENTITY}='{identity}'" in script or f"{INSTANCE_IDENTITY}={identity}" in script
+    assert INSTANCE_IDENTITY not in composed("#!/bin/sh\n", identity="system")
+    monkeypatch.setenv(INSTANCE_IDENTITY, identity)
+    created = credential(AzureSettings())
+    assert isinstance(created, ManagedIdentityCredential)
+    assert identity in str(vars(created._credential))
+    created.close()
+    application = credential(AzureSettings(tenant_id="t", client_id="c", client_secret=SECRET))
+    assert isinstance(application, ClientSecretCredential)
+    application.close()
+
+
+@pytest.mark.parametrize("account", ["myaccount", "https://myaccount.queue.core.windows.net", None])
+def test_composed_script_names_the_account_for_urls(tmp_path: Path, account: str | None) -> None:
+    text = composed('#!/bin/sh\necho "${AZURE_STORAGE_ACCOUNT_NAME:-none}"\n', account=account)
+    assert run_script(text, tmp_path)[1] == ("myaccount\n" if account == "myaccount" else "none\n")
+    kill_guards(tmp_path)
 
 
 def test_credential_reports_incomplete_application() -> None:
@@ -143,7 +165,9 @@ def test_to_instance_never_reports_a_billed_vm_as_terminated(provisioning: str, 
 # Startup scripts
 
 
-def composed(script: str, *, identity: str | None = None, seconds: float | None = None) -> str:
+def composed(
+    script: str, *, identity: str | None = None, seconds: float | None = None, account: str | None = None
+) -> str:
     return compose_script(
         script,
         max_lifetime=None if seconds is None else timedelta(seconds=seconds),
@@ -151,6 +175,7 @@ def composed(script: str, *, identity: str | None = None, seconds: float | None 
         resource="/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/m",
         management="https://management.azure.com",
         metadata="http://169.254.169.254",
+        account=account,
     )
 
 

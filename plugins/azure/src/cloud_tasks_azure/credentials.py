@@ -1,7 +1,8 @@
 """Credentials of all Azure clients of this distribution.
 
-Order: none for the endpoint of an emulator; the application in the settings (tenant, client id, secret); the default
-chain of azure-identity: environment, workload identity, managed identity, Azure CLI, and so on.
+Order: none for the endpoint of an emulator; the application in the settings (tenant, client id, secret); on an instance
+the identity that it was launched with; the default chain of azure-identity: environment, workload identity, managed
+identity, Azure CLI, and so on.
 
 Invariants, each with a test:
 
@@ -13,6 +14,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from subprocess import TimeoutExpired
 from typing import Any, NoReturn, Protocol
@@ -27,6 +29,7 @@ from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = [
+    "INSTANCE_IDENTITY",
     "LOGIN",
     "MANAGEMENT_ENDPOINT",
     "Credential",
@@ -38,6 +41,8 @@ __all__ = [
 ]
 
 LOGIN = "run: az login (or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET)"
+INSTANCE_IDENTITY = "CLOUD_TASKS_AZURE_INSTANCE_IDENTITY"
+"""Environment variable of an instance: resource id of the managed identity that was assigned by the launch."""
 MANAGEMENT_ENDPOINT = "https://management.azure.com"
 
 
@@ -63,6 +68,10 @@ def credential(settings: AzureSettings, *, endpoint: str | None = None) -> Crede
     """
     if is_emulator(endpoint):
         return _NoToken()
+    if settings.client_secret is None and INSTANCE_IDENTITY in os.environ:
+        from azure.identity import ManagedIdentityCredential
+
+        return ManagedIdentityCredential(identity_config={"resource_id": os.environ[INSTANCE_IDENTITY]})
     if settings.client_secret is None:
         # A user or managed identity; with the id of an application, which may be a managed identity's.
         identity = {"managed_identity_client_id": settings.client_id} if settings.client_id else {}

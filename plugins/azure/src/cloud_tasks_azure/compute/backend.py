@@ -219,6 +219,7 @@ class AzureCompute:
             resource=vm_id,
             management=self._arm.endpoint,
             metadata=self._settings.metadata_url,
+            account=self._settings.storage_account,
         )
         return vm_body(
             request,
