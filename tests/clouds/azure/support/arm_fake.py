@@ -18,6 +18,7 @@ from arm_admin import evict, state_of
 from arm_catalog import IMAGES, LOCATIONS, SIZES
 from arm_checks import usage
 from arm_cloud import Cloud
+from arm_models import problems_of
 from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine, api_time
 from fake_cloud import FakeCloud
 from fake_server import Answer, Request
@@ -271,7 +272,8 @@ class ArmFake(FakeCloud[Cloud]):
         return self._paged(request, self.cloud.find(lambda each: each["type"].lower() == kind))
 
     def _put_network(self, request: Request) -> Answer:
-        resource, operation = self.cloud.put(self._resource_id(request), request.groups["kind"], request.json())
+        kind = request.groups["kind"]
+        resource, operation = self.cloud.put(self._resource_id(request), kind, _body(request, kind))
         return self._accepted(operation, 201, resource)
 
     def _get_resource(self, request: Request) -> Any:
@@ -296,7 +298,8 @@ class ArmFake(FakeCloud[Cloud]):
     def _put_machine(self, request: Request) -> Answer:
         must_be_new = request.headers.get("if-none-match") == "*"
         kind = "Microsoft.Compute/virtualMachines"
-        vm, operation = self.cloud.create(self._resource_id(request, kind), request.json(), must_be_new=must_be_new)
+        body = _body(request, kind)
+        vm, operation = self.cloud.create(self._resource_id(request, kind), body, must_be_new=must_be_new)
         return self._accepted(operation, 201, _public_view(vm))
 
     def _get_machine(self, request: Request) -> Any:
@@ -326,6 +329,16 @@ class ArmFake(FakeCloud[Cloud]):
         if request.query.get("sig") != "very-secret":
             return Answer(status=403, body="AuthenticationFailed")
         return Answer(body=self.cloud.console(request.groups["name"]))
+
+
+def _body(request: Request, kind: str) -> dict[str, Any]:
+    """Return the body of a creation. Raises `ArmError` if it does not fit Microsoft's model."""
+    body: dict[str, Any] = request.json()
+    problems = problems_of(kind, body)
+    if problems:
+        message = f"The request content was invalid and could not be deserialized: {'; '.join(problems)}"
+        raise ArmError(400, "InvalidRequestContent", message)
+    return body
 
 
 def _has_tag(resource: dict[str, Any], request: Request) -> bool:
