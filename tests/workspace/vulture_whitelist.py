@@ -10,6 +10,7 @@ _: Any = SimpleNamespace()
 
 # Called or read by Python or a library.
 _.__init_subclass__  # Python: called for each subclass
+_.is_retry  # azure-core: decides whether a request is repeated
 _.__dir__  # Python: the names that `help()` shows (`cloud_tasks.testing`)
 _.__getattr__  # Python: the former names of a module (`cloud_tasks.errors`)
 _.__dir__  # Python: the exported names of a module whose names are imported when they are used
@@ -24,6 +25,7 @@ _.readinto  # io: called by BufferedReader
 _.get_metavar  # click: the placeholder of a parameter type in the help
 _.yaml_implicit_resolvers  # PyYAML: the resolvers of a loader
 _.__init_subclass__  # Python: called for each subclass
+_.is_retry  # azure-core: decides whether a request is repeated
 _._quota_project_id  # google-auth: read by the base class, as is the next one
 _._universe_domain
 _.get_token  # azure-identity: a credential

@@ -1,34 +1,28 @@
-"""Unit tests of credentials, names, sizes, startup scripts and errors, without HTTP."""
+"""Unit tests of credentials, names, sizes and startup scripts, without HTTP."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from azure.core.exceptions import (
     ClientAuthenticationError,
-    HttpResponseError,
-    ResourceNotFoundError,
-    ServiceRequestError,
 )
-from azure.identity import ClientSecretCredential, DefaultAzureCredential
+from azure.identity import ClientSecretCredential, DefaultAzureCredential, ManagedIdentityCredential
 from boot_shell import kill_guards, run_script
 
-from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.model import BootDisk, InstanceState
-from cloud_tasks_azure.compute.compute_errors import ApiProblem, refusal, translate_errors
 from cloud_tasks_azure.compute.cpu import cpu_of, gpu_of
 from cloud_tasks_azure.compute.disks import disk_gb, disk_problem, tier_of
 from cloud_tasks_azure.compute.startup_script import MAX_BYTES, compose_script, encode_script
 from cloud_tasks_azure.compute.to_model import VmStatus, status_of, to_instance
 from cloud_tasks_azure.compute.zones import location_name, location_of, zone_name, zone_number
-from cloud_tasks_azure.credentials import client_options, credential, credential_error, is_emulator, subscription_id
+from cloud_tasks_azure.credentials import INSTANCE_IDENTITY, credential, credential_error, is_emulator, subscription_id
 from cloud_tasks_azure.settings import AzureSettings
 
 SECRET = "s3cr3t-of-an-application"
@@ -50,6 +44,28 @@ def test_credential_uses_the_default_chain_without_application() -> None:
     created.close()
 
 
+def test_credential_of_an_instance_names_its_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/w"
+    script = composed("#!/bin/sh\nenv\n", identity=identity)
+    assert f"{INSTANCE_IDENTITY}='{identity}'" in script or f"{INSTANCE_IDENTITY}={identity}" in script
+    assert INSTANCE_IDENTITY not in composed("#!/bin/sh\n", identity="system")
+    monkeypatch.setenv(INSTANCE_IDENTITY, identity)
+    created = credential(AzureSettings())
+    assert isinstance(created, ManagedIdentityCredential)
+    assert identity in str(vars(created._credential))
+    created.close()
+    application = credential(AzureSettings(tenant_id="t", client_id="c", client_secret=SECRET))
+    assert isinstance(application, ClientSecretCredential)
+    application.close()
+
+
+@pytest.mark.parametrize("account", ["myaccount", "https://myaccount.queue.core.windows.net", None])
+def test_composed_script_names_the_account_for_urls(tmp_path: Path, account: str | None) -> None:
+    text = composed('#!/bin/sh\necho "${AZURE_STORAGE_ACCOUNT_NAME:-none}"\n', account=account)
+    assert run_script(text, tmp_path)[1] == ("myaccount\n" if account == "myaccount" else "none\n")
+    kill_guards(tmp_path)
+
+
 def test_credential_reports_incomplete_application() -> None:
     with pytest.raises(ProviderError, match=r"azure\.tenant_id missing") as caught:
         credential(AzureSettings(client_id="c", client_secret=SECRET))
@@ -60,9 +76,6 @@ def test_emulator_gets_no_token_and_azure_no_unsigned_request() -> None:
     settings = AzureSettings(tenant_id="t", client_id="c", client_secret=SECRET)
     with pytest.raises(ProviderError, match="not Azure's"):
         credential(settings, endpoint="http://127.0.0.1:1").get_token("scope")
-    assert "authentication_policy" in client_options("http://127.0.0.1:1")
-    assert "authentication_policy" not in client_options("https://management.usgovcloudapi.net")
-    assert client_options(None) == {}
     assert [is_emulator(each) for each in (None, "", "https://x", "HTTPS://x", "http://x")] == [
         False,
         False,
@@ -70,13 +83,6 @@ def test_emulator_gets_no_token_and_azure_no_unsigned_request() -> None:
         False,
         True,
     ]
-
-
-def test_client_options_scope_matches_the_endpoint() -> None:
-    assert client_options("https://management.chinacloudapi.cn/") == {
-        "base_url": "https://management.chinacloudapi.cn",
-        "credential_scopes": ["https://management.chinacloudapi.cn/.default"],
-    }
 
 
 def test_missing_subscription_names_the_fix() -> None:
@@ -152,17 +158,16 @@ def test_disk_size_fits_the_image_and_tier() -> None:
 @pytest.mark.parametrize("provisioning", ["Creating", "Updating", "Succeeded", "Failed", "Canceled", "Deleting", ""])
 @pytest.mark.parametrize("power", ["", "running", "stopped", "deallocated", "unknown"])
 def test_to_instance_never_reports_a_billed_vm_as_terminated(provisioning: str, power: str) -> None:
-    properties = SimpleNamespace(
-        provisioning_state=provisioning, hardware_profile=None, priority=None, time_created=None
-    )
-    vm = SimpleNamespace(name="m", tags=None, properties=properties, zones=None, location="eastus")
+    vm = {"name": "m", "properties": {"provisioningState": provisioning}, "location": "eastus"}
     assert to_instance(vm, VmStatus(power=power)).state is not InstanceState.TERMINATED
 
 
 # Startup scripts
 
 
-def composed(script: str, *, identity: str | None = None, seconds: float | None = None) -> str:
+def composed(
+    script: str, *, identity: str | None = None, seconds: float | None = None, account: str | None = None
+) -> str:
     return compose_script(
         script,
         max_lifetime=None if seconds is None else timedelta(seconds=seconds),
@@ -170,6 +175,7 @@ def composed(script: str, *, identity: str | None = None, seconds: float | None 
         resource="/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/m",
         management="https://management.azure.com",
         metadata="http://169.254.169.254",
+        account=account,
     )
 
 
@@ -209,123 +215,18 @@ def test_encode_script_compresses_and_refuses_too_long() -> None:
         encode_script(os.urandom(80_000).hex())
 
 
-# Refusals
+# VMs
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "message", "scope"),
-    [
-        ("ZonalAllocationFailed", 200, "Allocation failed.", RefusalScope.OFFER),
-        ("AllocationFailed", 200, "Allocation failed.", RefusalScope.OFFER),
-        ("OverconstrainedAllocationRequest", 409, "", RefusalScope.OFFER),
-        ("SkuNotAvailable", 409, "due to Capacity Restrictions", RefusalScope.OFFER),
-        ("SkuNotAvailable", 409, "not available for subscription", RefusalScope.INSTANCE_TYPE),
-        ("OperationNotAllowed", 409, "exceeding approved standardDSv5Family Cores quota", RefusalScope.INSTANCE_TYPE),
-        ("OperationNotAllowed", 409, "exceeding approved Total Regional Cores quota", RefusalScope.REGION),
-        ("OperationNotAllowed", 409, "exceeding approved LowPriorityCores quota", RefusalScope.REGION),
-        ("QuotaExceeded", 409, "exceeding approved Total Regional Cores quota", RefusalScope.REGION),
-        ("OperationNotAllowed", 409, "The VM size cannot do this", RefusalScope.INSTANCE_TYPE),
-        ("TooManyRequests", 429, "", RefusalScope.ACCOUNT),
-        ("AuthorizationFailed", 403, "no right", RefusalScope.ACCOUNT),
-        ("RequestDisallowedByPolicy", 403, "policy", RefusalScope.ACCOUNT),
-        ("MissingSubscriptionRegistration", 409, "register", RefusalScope.ACCOUNT),
-        ("LocationNotAvailableForResourceType", 400, "", RefusalScope.REGION),
-        ("AvailabilityZoneNotSupported", 400, "", RefusalScope.ZONE),
-        ("InvalidParameter", 400, "The value provided for the VM size is not valid", RefusalScope.INSTANCE_TYPE),
-        ("SomethingNew", 409, "", RefusalScope.OFFER),
-    ],
-)
-def test_launch_error_has_scope_of_the_refusal(code: str, status: int, message: str, scope: RefusalScope) -> None:
-    found = refusal(ApiProblem(code=code, message=message, status=status))
-    assert isinstance(found, LaunchRefusedError)
-    assert (found.scope, found.reason) == (scope, code)
-    assert found.retry_after > timedelta(0)
+def status(code: str, time: datetime | None = None, *, level: str = "Info", message: str = "") -> dict[str, Any]:
+    found = {"code": code, "level": level, "message": message}
+    return {**found, "time": time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z")} if time else found
 
 
-def test_refusal_of_a_missing_image_is_bad_input() -> None:
-    found = refusal(ApiProblem(code="PlatformImageNotFound", message="The image 'x' was not found", status=404))
-    assert isinstance(found, InputError)
-    assert str(found).startswith("run.image: image not found: The image 'x' was not found")
-
-
-@pytest.mark.parametrize(
-    ("code", "status"), [("InternalServerError", 500), ("", 503), ("ResourceGroupBeingDeleted", 409)]
-)
-def test_launch_error_of_server_error_is_transient(code: str, status: int) -> None:
-    found = refusal(ApiProblem(code=code, message="", status=status))
-    assert isinstance(found, ProviderError)
-    assert not isinstance(found, LaunchRefusedError)
-    assert found.transient
-
-
-def test_launch_error_uses_retry_after_header() -> None:
-    found = refusal(ApiProblem(code="", message="", status=429, retry_after=timedelta(seconds=17)))
-    assert isinstance(found, LaunchRefusedError)
-    assert found.retry_after == timedelta(seconds=17)
-
-
-class _Response:
-    def __init__(self, status: int, body: Any, **headers: str) -> None:
-        self.status_code, self.reason, self.headers = status, "reason", headers
-        self._body = body
-
-    def text(self) -> str:
-        return self._body if isinstance(self._body, str) else json.dumps(self._body)
-
-    def body(self) -> bytes:
-        return self.text().encode()
-
-
-def error_of(status: int, body: Any, kind: type[HttpResponseError] = HttpResponseError) -> HttpResponseError:
-    return kind(response=_Response(status, body))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("raised", "expected", "transient"),
-    [
-        (error_of(404, {"error": {"code": "ResourceNotFound"}}, ResourceNotFoundError), NotFoundError, False),
-        (error_of(429, ""), ProviderError, True),
-        (error_of(503, "<html>"), ProviderError, True),
-        (error_of(400, {"error": {"code": "Bad", "message": "wrong"}}), ProviderError, False),
-        (ServiceRequestError("no route to https://host/?sig=secret"), ProviderError, True),
-        (ConnectionResetError(), ProviderError, True),
-        (ClientAuthenticationError(message=SECRET), ProviderError, False),
-    ],
-)
-def test_translate_errors_converts_every_sdk_exception(
-    raised: Exception, expected: type[ProviderError], transient: bool
-) -> None:
-    with pytest.raises(expected) as caught, translate_errors("do it"):
-        raise raised
-    assert caught.value.transient is transient
-    assert "sig=" not in str(caught.value)
-    assert SECRET not in str(caught.value)
-
-
-def test_translate_errors_uses_the_cause_of_a_failed_deployment() -> None:
-    body = {"error": {"code": "Conflict", "details": [{"code": "SkuNotAvailable", "message": "Capacity"}]}}
-    with pytest.raises(LaunchRefusedError) as caught, translate_errors("launch m", launching=True):
-        raise error_of(409, body)
-    assert (caught.value.reason, caught.value.scope) == ("SkuNotAvailable", RefusalScope.OFFER)
-
-
-def test_translated_message_contains_no_url() -> None:
-    body = {"error": {"code": "Bad", "message": "see https://host/blob?sig=abc for more"}}
-    with pytest.raises(ProviderError) as caught, translate_errors("do it"):
-        raise error_of(400, body)
-    assert "sig=" not in str(caught.value)
-
-
-def status(code: str, time: datetime | None = None, *, level: str = "Info", message: str = "") -> SimpleNamespace:
-    return SimpleNamespace(code=code, time=time, level=level, message=message)
-
-
-def vm_with(*statuses: SimpleNamespace, provisioning: str = "Succeeded") -> SimpleNamespace:
-    view = SimpleNamespace(statuses=list(statuses))
-    properties = SimpleNamespace(
-        provisioning_state=provisioning, hardware_profile=None, priority=None, time_created=CREATED, instance_view=view
-    )
-    return SimpleNamespace(name="m", tags=None, properties=properties, zones=None, location="eastus")
+def vm_with(*statuses: dict[str, Any], provisioning: str = "Succeeded") -> dict[str, Any]:
+    view = {"statuses": list(statuses)}
+    properties = {"provisioningState": provisioning, "timeCreated": CREATED.isoformat(), "instanceView": view}
+    return {"name": "m", "properties": properties, "location": "eastus"}
 
 
 CREATED = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -348,7 +249,7 @@ PROVISIONED, POWERED = CREATED + timedelta(seconds=30), CREATED + timedelta(seco
     ],
 )
 def test_to_instance_starts_at_the_time_of_the_statuses(
-    statuses: tuple[SimpleNamespace, ...], started_at: datetime | None
+    statuses: tuple[dict[str, Any], ...], started_at: datetime | None
 ) -> None:
     vm = vm_with(*statuses)
     assert to_instance(vm, status_of(vm)).started_at == started_at

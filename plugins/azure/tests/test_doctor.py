@@ -10,7 +10,7 @@ import attrs
 import pytest
 from arm_account import Account
 from arm_fake import SUBSCRIPTION, ArmFake
-from arm_requests import settings_for
+from arm_requests import opened, settings_for, wanted
 from azurite import Azurite, azurite_server
 from fake_server import Answer, FakeServer, Fault, Request
 from retail_fake import RetailFake
@@ -19,8 +19,7 @@ from storage_faults import StorageFaults
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure import doctor_compute
-from cloud_tasks_azure.compute import clients
-from cloud_tasks_azure.credentials import client_options
+from cloud_tasks_azure.compute import arm as resource_manager
 from cloud_tasks_azure.settings import AzureSettings
 
 REGISTRY = Registry(only=["azure"])
@@ -76,11 +75,14 @@ def test_doctor_passes_a_complete_subscription_without_changes(arm: ArmFake, acc
         "Microsoft.Storage",
         "region",
         "VM sizes",
+        "quotas",
         "on-demand quota",
         "spot quota",
         "instances",
+        "leftovers",
         "permissions",
         "managed identity",
+        "worker's role",
         "resource group",
         "subnet",
     ]
@@ -211,10 +213,41 @@ def test_doctor_reports_missing_resources_with_create_command(arm: ArmFake, acco
     assert "--vnet-name net --name workers" in found["subnet"].remedy
 
 
+def test_doctor_reports_leftovers_of_instances_that_do_not_exist(arm: ArmFake, account: Account) -> None:
+    with opened(arm, public_address=True) as compute:
+        kept, gone = (compute.launch(wanted()).instance_id for _ in range(2))
+        arm.cloud.machines = {key: each for key, each in arm.cloud.machines.items() if each.name == kept}
+        found = failed(check(arm))
+        assert list(found) == ["leftovers"]
+        assert f"3 without a VM: {gone}-disk" in found["leftovers"].message
+        ids = found["leftovers"].remedy.removeprefix("run: az resource delete --ids ").split()
+        assert sorted(each.rpartition("/")[2] for each in ids) == [f"{gone}-disk", f"{gone}-ip", f"{gone}-nic"]
+        assert not found["leftovers"].prevents_run
+
+
+@pytest.mark.parametrize(
+    ("actions", "missing"),
+    [
+        (["Microsoft.Compute/virtualMachines/delete"], False),
+        (["Microsoft.Compute/*"], False),
+        (["Microsoft.Storage/*"], True),
+        (None, True),
+    ],
+)
+def test_doctor_reports_identity_without_the_workers_role(
+    arm: ArmFake, account: Account, actions: list[str] | None, missing: bool
+) -> None:
+    account.worker_role = actions
+    found = failed(check(arm))
+    assert list(found) == (["worker's role"] if missing else [])
+    if missing:
+        assert "--assignee-object-id principal-1" in found["worker's role"].remedy
+
+
 def test_doctor_reports_server_errors_as_findings(
     arm: ArmFake, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "_RETRIES", 0)
+    monkeypatch.setattr(resource_manager, "_RETRIES", 0)
 
     def check_with_fault() -> Iterator[Finding]:
         for finding in doctor_compute.check_compute(settings_for(arm), CONTEXT):
@@ -235,7 +268,18 @@ def test_doctor_reports_server_errors_as_findings(
 
 
 def test_plain_http_endpoint_never_gets_a_token() -> None:
-    assert "authentication_policy" in client_options("http://127.0.0.1:1")
+    seen: list[str] = []
+
+    def answer(request: Request) -> Answer:
+        seen.extend(name for name in request.headers if name == "authorization")
+        return Answer(status=404)
+
+    server = FakeServer()
+    server.route("*", ".*", answer)
+    with server.serving():
+        findings("compute", at(server.url, client_id="app", tenant_id="t", client_secret="not-to-be-shown"))
+    assert server.calls
+    assert seen == []
 
 
 # Queues

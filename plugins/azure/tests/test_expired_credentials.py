@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import requests
 from arm_fake import SUBSCRIPTION
 from arm_requests import wanted
+from azure.core import PipelineClient
 from azure.core import exceptions as sdk
 from azure.core.credentials import AccessToken
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
+from azure.core.rest import HttpRequest, HttpResponse
 from azure.identity import CredentialUnavailableError
-from azure.mgmt.resource.resources import ResourceManagementClient
 from azure.servicebus import exceptions as bus
 from azurite import azurite_server
 from fake_server import Answer, FakeServer, Request
@@ -22,7 +26,7 @@ from storage_faults import StorageFaults
 from cloud_tasks.errors import CredentialsError, ProviderError
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
-from cloud_tasks_azure.compute import clients
+from cloud_tasks_azure.compute import arm as resource_manager
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
 from cloud_tasks_azure.queue.account import queue_service
 from cloud_tasks_azure.queue.queue_errors import translate_errors as translate_queue
@@ -43,7 +47,7 @@ def refusing(code: str) -> FakeServer:
 def test_listing_and_launch_with_an_expired_token_are_refused_for_the_credentials(
     monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    monkeypatch.setattr(clients, "_RETRIES", 0)
+    monkeypatch.setattr(resource_manager, "_RETRIES", 0)
     backend = Registry(only=["azure"]).compute("azure")
     with refusing(code).serving() as server:
         settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url)
@@ -116,13 +120,46 @@ def test_sdk_gets_a_new_token_after_a_refusal() -> None:
     login = Login()
     with server.serving():
         policy = BearerTokenCredentialPolicy(login, f"{server.url}/.default")
-        client = ResourceManagementClient(
-            login, SUBSCRIPTION, base_url=server.url, authentication_policy=policy, retry_total=0
-        )
+        client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(server.url, policies=[policy])
+        request = HttpRequest("GET", f"{server.url}/providers")
+        refused = client.send_request(request, enforce_https=False)
         with pytest.raises(CredentialsError), translate_errors("list providers"):
-            list(client.providers.list(enforce_https=False))
-        assert list(client.providers.list(enforce_https=False)) == []
+            raise sdk.HttpResponseError(response=refused)
+        assert client.send_request(request, enforce_https=False).json() == {"value": []}
         client.close()
+
+
+class _UnreachableError(Exception):
+    """Stands for the error of a connection, somewhere in the chain of causes."""
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        sdk.ServiceRequestError("no route"),
+        requests.exceptions.ConnectionError("no route"),
+        requests.exceptions.ReadTimeout("slow"),
+        subprocess.TimeoutExpired("az", 10),
+        socket.gaierror("no name"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+@pytest.mark.parametrize("kind", [sdk.ClientAuthenticationError, CredentialUnavailableError])
+def test_sign_in_without_a_network_is_transient(cause: Exception, kind: type[sdk.ClientAuthenticationError]) -> None:
+    def fail() -> None:
+        try:
+            try:
+                raise cause
+            except Exception as error:
+                raise _UnreachableError from error
+        except Exception as error:
+            raise kind(message="Authentication failed") from error
+
+    for translate in (translate_errors, translate_queue, translate_bus):
+        with pytest.raises(ProviderError, match="cannot reach Azure to sign in") as found, translate("list instances"):
+            fail()
+        assert found.value.transient
+        assert not isinstance(found.value, CredentialsError)
 
 
 @pytest.mark.parametrize(

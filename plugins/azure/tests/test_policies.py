@@ -15,7 +15,8 @@ from arm_requests import opened, wanted
 from azurite import Azurite, azurite_server
 from storage_faults import StorageFaults
 
-from cloud_tasks.plugin import CheckContext, QueueContext
+from cloud_tasks.model import Architecture
+from cloud_tasks.plugin import CheckContext, ImageLookup, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
 from cloud_tasks_azure.permissions import missing, worker_queue_allowed
@@ -50,7 +51,7 @@ def action_of(method: str, path: str) -> str:
         parts = match["rest"].split("/")
         if parts[0] == "locations":
             # locations/eastus/usages, locations/eastus/operations/1234
-            return f"{match['space']}/locations/{parts[2]}/read"
+            return f"{match['space']}/locations/{'/'.join(parts[2::2])}/read"
         kinds = "/".join(parts[0::2])
         if method == "POST":
             return f"{match['space']}/{parts[0]}/{parts[2]}/action"
@@ -80,6 +81,8 @@ def live(fake: ArmFake, **settings: Any) -> None:
     with opened(fake, **settings) as compute:
         compute.regions()
         compute.images()
+        assert isinstance(compute, ImageLookup)
+        compute.find_image("Debian:debian-12:12-gen2:latest", Architecture.X86_64)
         compute.instance_types()
         request = wanted()
         compute.headroom(request.offer)
@@ -125,17 +128,15 @@ def test_controller_role_has_no_unused_action(arm: ArmFake) -> None:
     # Checked by Azure at a VM's creation, used by the doctor only, or reads that belong to writes.
     assert idle == {
         "microsoft.authorization/permissions/read",
-        "microsoft.compute/disks/read",
         "microsoft.compute/disks/write",
+        "microsoft.compute/galleries/images/read",
         "microsoft.compute/galleries/images/versions/read",
         "microsoft.network/locations/operationresults/read",
         "microsoft.network/locations/operations/read",
         "microsoft.network/networkinterfaces/join/action",
-        "microsoft.network/networkinterfaces/read",
         "microsoft.network/networkinterfaces/write",
         "microsoft.network/networksecuritygroups/join/action",
         "microsoft.network/publicipaddresses/join/action",
-        "microsoft.network/publicipaddresses/read",
         "microsoft.network/publicipaddresses/write",
         "microsoft.network/virtualnetworks/subnets/join/action",
         "microsoft.resources/providers/read",

@@ -12,10 +12,10 @@ from arm_fake import SUBSCRIPTION, ArmFake
 from arm_requests import offer, settings_for
 from fake_server import Answer, FakeServer, Fault
 
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, Offer
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry
-from cloud_tasks_azure.compute import clients
+from cloud_tasks_azure.compute import arm as resource_manager
 from cloud_tasks_azure.settings import AzureSettings
 
 REGISTRY = Registry(only=["azure"])
@@ -31,18 +31,24 @@ def arm(tmp_path: Path) -> Iterator[ArmFake]:
         yield fake
 
 
-def failed(kind: str, settings: AzureSettings) -> dict[str, bool]:
+def before_run(queue: str = "", offered: Offer | None = None, script: str = "") -> CheckContext:
+    launch = LaunchRequest(
+        client_token="0" * 25, job_id="job", offer=offered or offer(), startup_script=script, labels={}
+    )
+    return CheckContext(queue=queue, launch=launch)
+
+
+def failed(kind: str, settings: AzureSettings, context: CheckContext | None = None) -> dict[str, bool]:
     """Return whether each failed finding prevents a run, by subject; each has a remedy."""
-    launch = LaunchRequest(client_token="0" * 25, job_id="job", offer=offer(), startup_script="", labels={})
     check = getattr(REGISTRY, kind)("azure").check
     assert check is not None
-    found: list[Finding] = [each for each in check(settings, CheckContext(launch=launch)) if not each.ok]
+    found: list[Finding] = [each for each in check(settings, context or before_run()) if not each.ok]
     assert all(each.remedy for each in found)
     return {each.subject: each.prevents_run for each in found}
 
 
-def compute(arm: ArmFake, **settings: Any) -> dict[str, bool]:
-    return failed("compute", settings_for(arm, **{"managed_identity": IDENTITY, **settings}))
+def compute(arm: ArmFake, context: CheckContext | None = None, **settings: Any) -> dict[str, bool]:
+    return failed("compute", settings_for(arm, **{"managed_identity": IDENTITY, **settings}), context)
 
 
 def test_check_before_run_passes_without_slow_listings(arm: ArmFake) -> None:
@@ -68,6 +74,18 @@ def test_check_before_run_warns_of_what_may_do_without(arm: ArmFake) -> None:
     assert compute(arm, managed_identity=None) == {"permissions": False, "managed identity": False}
 
 
+def test_check_before_run_without_identity_prevents_workers_without_credentials(arm: ArmFake) -> None:
+    assert compute(arm, before_run(queue="azure"), managed_identity=None) == {"managed identity": True}
+    keys = "#!/bin/bash\nexport AZURE_STORAGE_CONNECTION_STRING=$(fetch-secret)\n"
+    assert compute(arm, before_run("azure", script=keys), managed_identity=None) == {"managed identity": False}
+    assert compute(arm, before_run(queue="aws"), managed_identity=None) == {"managed identity": False}
+
+
+def test_check_before_run_warns_of_a_gpu_without_driver(arm: ArmFake) -> None:
+    with_gpu = attrs.evolve(offer(), instance_type=attrs.evolve(offer().instance_type, gpu_count=1, gpu_type="T4"))
+    assert compute(arm, before_run(offered=with_gpu)) == {"image": False}
+
+
 @pytest.mark.parametrize(
     ("status", "code", "prevents"),
     [
@@ -81,7 +99,7 @@ def test_check_before_run_warns_of_what_may_do_without(arm: ArmFake) -> None:
 def test_check_before_run_is_prevented_by_certain_refusals_only(
     monkeypatch: pytest.MonkeyPatch, status: int, code: str, prevents: bool
 ) -> None:
-    monkeypatch.setattr(clients, "_RETRIES", 0)
+    monkeypatch.setattr(resource_manager, "_RETRIES", 0)
     server = FakeServer()
     body = {"error": {"code": code, "message": "no"}}
     server.route("*", ".*", lambda request: Answer(status=status, body=body))
@@ -91,7 +109,7 @@ def test_check_before_run_is_prevented_by_certain_refusals_only(
 
 
 def test_check_before_run_is_not_prevented_by_an_outage(arm: ArmFake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "_RETRIES", 0)
+    monkeypatch.setattr(resource_manager, "_RETRIES", 0)
     arm.server.fault = Fault(share=1.0, status=500)
     assert compute(arm) == {"subscription": False}
     arm.server.fault = None

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pytest
 from arm_fake import ArmFake
+from arm_models import problems_of
 from arm_process import ArmProcess
 from arm_records import ArmError, StockOut
 from arm_requests import offer, opened, remaining, settings_for, unmanaged_vm_body, wanted
@@ -124,6 +125,43 @@ def test_arm_rejects_wrong_subscription_and_missing_api_version(fake: ArmFake) -
             urllib.request.urlopen(address, timeout=10).close()
     with urllib.request.urlopen(f"{good}?api-version=1", timeout=10) as answer:
         assert json.load(answer) == {"value": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"priority": "spot"}, "'spot' is not one of Regular, Low, Spot, SpotPlus"),
+        ({"hardwareProfile": {"vmsize": "Standard_D2s_v5"}}, "hardwareProfile.vmsize: unknown field"),
+        ({"storageProfile": {"osDisk": {"diskSizeGB": "30"}}}, "diskSizeGB: '30' is no int"),
+        ({"networkProfile": {"networkInterfaceConfigurations": {}}}, "networkInterfaceConfigurations: expected a list"),
+        ({"billingProfile": {"maxPrice": True}}, "maxPrice: True is no float"),
+        ({"osProfile": "text"}, "osProfile: expected an object"),
+    ],
+)
+def test_arm_refuses_bodies_that_do_not_fit_the_models(
+    fake: ArmFake, vm: str, change: dict[str, Any], problem: str
+) -> None:
+    body = body_for(vm)
+    assert problems_of("Microsoft.Compute/virtualMachines", body) == []
+    wrong = {**body, "properties": {**body["properties"], **change}}
+    request = urllib.request.Request(
+        f"{fake.url}{vm}?api-version=2024-07-01", data=json.dumps(wrong).encode(), method="PUT"
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    error = json.loads(refused.value.read())["error"]
+    assert error["code"] == "InvalidRequestContent"
+    assert problem in error["message"]
+
+
+def test_arm_listing_by_tag_has_no_tags(fake: ArmFake, vm: str) -> None:
+    fake.cloud.create(vm, body_for(vm), must_be_new=True)
+    for query, has_tags in (("", True), ("&$filter=tagName%20eq%20'team'", False)):
+        url = f"{fake.url}/subscriptions/{fake.cloud.subscription}/resources?api-version=2021-04-01{query}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found = json.load(answer)["value"]
+        assert any(each["name"] == "m" for each in found)
+        assert any("tags" in each for each in found) is has_tags
 
 
 def test_arm_process_is_controllable_and_ends(tmp_path: Path) -> None:

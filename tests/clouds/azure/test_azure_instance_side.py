@@ -85,10 +85,27 @@ def test_termination_notice_has_the_eviction_time_and_is_kept(service: Service) 
     assert service.side.termination_notice() == notice
 
 
-@pytest.mark.parametrize("kind", ["Terminate", "Redeploy", "Reboot"])
-def test_termination_notice_covers_every_terminating_event(service: Service, kind: str) -> None:
-    service.server.announce(kind)
+@pytest.mark.parametrize(("kind", "approved"), [("Terminate", True), ("Redeploy", False), ("Reboot", False)])
+def test_termination_notice_covers_every_terminating_event_and_no_restart_is_approved(
+    service: Service, kind: str, approved: bool
+) -> None:
+    event = service.server.announce(kind)
     eventually(service.side.termination_notice)
+    service.side.close()
+    assert service.server.approved == ([event] if approved else [])
+
+
+def test_termination_notice_of_a_restart_waits_until_it_is_near(service: Service) -> None:
+    service.server.announce("Redeploy", seconds=6 * 86400)
+    polls = service.server.polls
+    service.side.termination_notice()
+    eventually(lambda: service.server.polls > polls + 2)
+    assert service.side.termination_notice() is None
+    # An eviction announced later comes first.
+    event = service.server.announce()
+    eventually(service.side.termination_notice)
+    service.side.close()
+    assert service.server.approved == [event]
 
 
 def test_termination_notice_ignores_freeze_other_vms_and_errors(service: Service) -> None:

@@ -50,16 +50,16 @@ def assert_complete(job_folder: AzureJobFolder, cloud: AzureCloud, count: int) -
 
 def test_azure_job_completes_and_leaves_no_resources(job_folder: AzureJobFolder, cloud: AzureCloud) -> None:
     job_folder.configure()
-    job_folder.tasks(200)
+    job_folder.tasks(100)
     assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
-    assert_complete(job_folder, cloud, 200)
+    assert_complete(job_folder, cloud, 100)
     assert cloud.storage.key not in job_folder.log() + (job_folder.folder / "out.log").read_text()
     assert cloud.storage.key.encode() not in (job_folder.folder / "addition.db").read_bytes()
 
 
 def test_azure_job_survives_evictions_faults_and_controller_kill(job_folder: AzureJobFolder, cloud: AzureCloud) -> None:
     job_folder.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50, min_instances=2)
-    job_folder.tasks(150)
+    job_folder.tasks(100)
     cloud.arm.stock_out({"zone": "eastus-1", "provisioning_model": "spot"})
     cloud.inject_faults(0.03)
     controller = job_folder.start("--task-file", "tasks.json")
@@ -70,7 +70,7 @@ def test_azure_job_survives_evictions_faults_and_controller_kill(job_folder: Azu
     assert job_folder.run_job("--continue") == 0, job_folder.log()
     cloud.inject_faults(0)
     assert len(evicted) == 1
-    assert_complete(job_folder, cloud, 150)
+    assert_complete(job_folder, cloud, 100)
     running = {each["zone"] for each in cloud.arm.state()["creations"] if each["outcome"] == "running"}
     assert "eastus-1" not in running
 
@@ -81,13 +81,13 @@ def test_azure_evicted_worker_releases_tasks_and_approves_the_eviction(
     # Far longer than the test: only an approval ends the notice.
     cloud.arm.times(preemption=600)
     job_folder.configure(environment="export ADDITION_TASK_DELAY=1", use_spot=True, min_total_cpus=4)
-    job_folder.tasks(60)
+    job_folder.tasks(28)
     job = job_folder.start("--task-file", "tasks.json")
     wait_while_running(job, lambda: job_folder.done() >= 4)
     (evicted,) = cloud.arm.evict(oldest=1)
     wait_while_running(job, lambda: evicted in cloud.arm.state()["approved"])
     assert job.wait(240) == 0, job_folder.log()
-    assert_complete(job_folder, cloud, 60)
+    assert_complete(job_folder, cloud, 28)
     assert len(cloud.arm.state()["creations"]) >= 2
 
 
@@ -99,8 +99,8 @@ def test_azure_instances_use_the_queue_of_another_cloud(azurite: Azurite, tmp_pa
             job_folder = AzureJobFolder(tmp_path / "job_folder", cloud)
             job_folder.environment |= queue
             job_folder.configure(sections={"queue": "aws", "aws": {"region": "us-east-1"}})
-            job_folder.tasks(100)
+            job_folder.tasks(40)
             assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
-            assert_complete(job_folder, cloud, 100)
+            assert_complete(job_folder, cloud, 40)
             assert cloud.faults.server.calls == [], "the queue of Azure was called"
             assert {each["outcome"] for each in cloud.arm.state()["creations"]} == {"running"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import retail_fake
 from arm_catalog import SIZES
-from fake_server import Fault
+from fake_server import Answer, FakeServer, Fault
 from retail_fake import RetailFake, retail_items
 
 from cloud_tasks.errors import InputError, ProviderError
@@ -29,6 +31,7 @@ from cloud_tasks.plugin import PricingContext
 from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
+from cloud_tasks_azure.pricing import retail
 from cloud_tasks_azure.pricing.cache import price_files
 from cloud_tasks_azure.pricing.rates import RegionPrices
 from cloud_tasks_azure.pricing.retail import disk_prices, fetch_prices, vm_prices
@@ -86,38 +89,8 @@ class TestRetailPrices(PricingContract):
         )
 
 
-TABLE = [
-    # size, on-demand, spot (None: no spot price), per hour
-    ("Standard_D2s_v5", "0.096", "0.02112"),
-    ("Standard_D4s_v5", "0.192", "0.04224"),
-    ("Standard_D8s_v5", "0.384", "0.08448"),
-    ("Standard_D96s_v5", "4.608", "1.01376"),
-    ("Standard_D2as_v5", "0.086", "0.01892"),
-    ("Standard_D16as_v5", "0.688", "0.15136"),
-    ("Standard_D64as_v5", "2.752", "0.60544"),
-    ("Standard_D2ps_v5", "0.077", "0.01694"),
-    ("Standard_D4ps_v5", "0.154", "0.03388"),
-    ("Standard_D64ps_v5", "2.464", "0.54208"),
-    ("Standard_D2_v5", "0.096", "0.02112"),
-    ("Standard_D32_v5", "1.536", "0.33792"),
-    ("Standard_E2s_v5", "0.126", "0.02772"),
-    ("Standard_E20s_v5", "1.26", "0.2772"),
-    ("Standard_E64s_v5", "4.032", "0.88704"),
-    ("Standard_E2as_v5", "0.113", "0.02486"),
-    ("Standard_E32as_v5", "1.808", "0.39776"),
-    ("Standard_F2s_v2", "0.0846", "0.018612"),
-    ("Standard_F16s_v2", "0.6768", "0.148896"),
-    ("Standard_F72s_v2", "3.0456", "0.670032"),
-    ("Standard_L8s_v3", "0.624", "0.13728"),
-    ("Standard_L80s_v3", "6.24", "1.3728"),
-    ("Standard_B2s", "0.0416", None),
-    ("Standard_B2ms", "0.0832", None),
-    ("Standard_B4ms", "0.166", None),
-    ("Standard_E16-4s_v5", "1.008", "0.22176"),
-    ("Standard_NC4as_T4_v3", "0.526", "0.11572"),
-    ("Standard_NC24ads_A100_v4", "3.673", "0.80806"),
-    ("Standard_A2_v2", "0.076", "0.01672"),
-]
+PUBLISHED = json.loads((Path(retail_fake.__file__).parent / "published_prices.json").read_text())
+"""Prices that other projects publish; each part names its source."""
 DISKS = [
     # type, requested GiB, per month
     ("Standard_LRS", 10, "1.536"),
@@ -134,32 +107,30 @@ DISKS = [
 ]
 
 
-def test_price_of_each_size_on_demand_and_spot(pricing: Any) -> None:
-    assert len(TABLE) >= 25
-    for name, on_demand, spot in TABLE:
-        assert offered(pricing, wanted(name)).price.cpu == Money(on_demand), name
-        (answer,) = pricing.price([wanted(name, spot=True)])
-        if spot is None:
-            assert isinstance(answer, Unpriced), name
-            assert "no spot price" in answer.reason
-        else:
-            assert isinstance(answer, Offer), name
-            assert answer.price.cpu == Money(spot), name
+@pytest.mark.parametrize("spot", [False, True], ids=["on_demand", "spot"])
+def test_price_of_every_size_is_the_published_one(pricing: Any, spot: bool) -> None:
+    published = PUBLISHED["spot" if spot else "on_demand"]["usd_per_hour"]
+    found = {name: offered(pricing, wanted(name, spot=spot)).price.cpu.usd for name in published}
+    off = {
+        name: (price, Decimal(published[name]))
+        for name, price in found.items()
+        if abs(price / Decimal(published[name]) - 1) > Decimal("0.01")
+    }
+    assert off == {}
+    priced = {name for name, size in SIZES.items() if not size.restricted and not size.confidential}
+    assert spot or priced == set(published)
+
+
+def test_size_without_spot_price_is_unpriced(pricing: Any) -> None:
+    (answer,) = pricing.price([wanted("Standard_B2s", spot=True)])
+    assert isinstance(answer, Unpriced)
+    assert "no spot price" in answer.reason
 
 
 @pytest.mark.parametrize(("disk", "gb", "month"), DISKS)
 def test_disk_price_is_the_price_of_its_tier(pricing: Any, disk: str, gb: float, month: str) -> None:
     found = offered(pricing, wanted(disk=disk, gb=gb)).price.boot_disk
     assert found == Money(Decimal(month) / 730)
-
-
-def test_price_exists_for_every_size_of_the_fake(pricing: Any) -> None:
-    missing = [
-        name
-        for name, size in SIZES.items()
-        if not size.restricted and isinstance(pricing.price([wanted(name)])[0], Unpriced)
-    ]
-    assert missing == []
 
 
 @pytest.mark.parametrize(
@@ -196,6 +167,20 @@ def test_fetch_prices_retries_failed_pages_and_finally_raises(fake: RetailFake) 
     with pytest.raises(ProviderError, match="answered 500") as caught:
         fetch_prices(fake.url, "eastus", backoff=0.001)
     assert caught.value.transient
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pauses"),
+    [(None, [1, 2, 4, 8, 16]), ("30", [30, 30, 30, 30, 30]), ("3600", [60] * 5), ("soon", [1, 2, 4, 8, 16])],
+)
+def test_fetch_prices_waits_as_long_as_the_api_asks(retry_after: str | None, pauses: list[int]) -> None:
+    server = FakeServer()
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    server.route("GET", ".*", lambda request: Answer(status=429, headers=headers))
+    slept: list[float] = []
+    with server.serving(), pytest.raises(ProviderError, match="answered 429"):
+        retail._page(f"{server.url}/api", 1.0, sleep=slept.append)
+    assert slept == pauses
 
 
 def test_fetch_prices_of_region_without_vms_raises(fake: RetailFake) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import itertools
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,17 +14,20 @@ from typing import Any
 
 import attrs
 import pytest
-from arm_fake import ArmFake
+from arm_fake import SUBSCRIPTION, ArmFake
 from arm_records import StockOut
-from arm_requests import offer, opened, remaining, settings_for, wanted
+from arm_requests import KEY, offer, opened, remaining, settings_for, wanted
 from cloud_requests import insistently
-from fake_server import Fault
+from fake_server import Answer, FakeServer, Fault
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, Money, ProvisioningModel
-from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin import ComputeContext, ImageLookup
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
+from cloud_tasks_azure.compute import terminate
+from cloud_tasks_azure.compute.tags import group_name, network_name
+from cloud_tasks_azure.settings import AzureSettings
 
 
 @pytest.fixture
@@ -248,7 +252,10 @@ def test_quota_refusal_has_the_scope_of_the_quota(
 
 
 def test_missing_platform_image_raises_input_error(fake: ArmFake) -> None:
-    with opened(fake) as compute, pytest.raises(InputError, match=r"run\.image: image not found"):
+    with (
+        opened(fake) as compute,
+        pytest.raises(InputError, match=r'run\.image: image "Unknown:none:such:latest" not found'),
+    ):
         compute.launch(wanted(image="Unknown:none:such:latest"))
 
 
@@ -358,6 +365,45 @@ def test_evicted_vm_is_deleted_with_its_resources(fake: ArmFake) -> None:
 # Deletion
 
 
+def detached(fake: ArmFake, name: str) -> None:
+    """Let the resources of a VM outlive it."""
+    for part in fake.cloud.resources.values():
+        if part["name"].startswith(name):
+            part["properties"]["deleteOption"] = "Detach"
+
+
+def test_leftovers_of_a_vm_that_ended_itself_are_deleted_with_the_job_in_a_shared_group(fake: ArmFake) -> None:
+    fake.cloud.put_group("shared", {"location": "eastus"})
+    with opened(fake, resource_group="shared", public_address=True) as compute:
+        name = compute.launch(wanted()).instance_id
+        detached(fake, name)
+        fake.cloud.delete_machine(body_of(fake, name)["id"], forced=True)
+        eventually(lambda: list(compute.instances("job")) == [])
+    assert remaining(fake) == ([], [], ["shared"])
+
+
+def test_terminate_of_many_vms_lists_instead_of_polling_each(fake: ArmFake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminate, "_INTERVAL", 0.001)
+    fake.cloud.times = attrs.evolve(fake.cloud.times, delete=0.3)
+    with opened(fake) as compute, ThreadPoolExecutor(8) as threads:
+        names = [each.instance_id for each in threads.map(compute.launch, [wanted() for _ in range(24)])]
+        before = len(fake.server.calls)
+        compute.terminate(names)
+        calls = fake.server.calls[before:]
+    assert remaining(fake)[0] == []
+    assert sum(method == "DELETE" for method, _ in calls) == len(names)
+    assert [path for _, path in calls if "/operations/" in path] == []
+
+
+def test_group_with_an_extension_of_a_policy_is_deleted(fake: ArmFake) -> None:
+    with opened(fake) as compute:
+        name = compute.launch(wanted()).instance_id
+        extension = f"{body_of(fake, name)['id']}/extensions/MSProtection"
+        fake.cloud.put(extension, "Microsoft.Compute/virtualMachines/extensions", {"location": "eastus"})
+        compute.terminate([name])
+    eventually(lambda: remaining(fake)[2] == [])
+
+
 def test_terminate_deletes_resources_left_by_the_vm(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted()).instance_id
@@ -402,6 +448,90 @@ def test_terminate_deletes_concurrently(fake: ArmFake) -> None:
     assert max(each.began for each in ends) < min(each.ended or 0.0 for each in ends)
 
 
+# Images, plans and tags
+
+
+def test_image_with_a_plan_is_launched_with_it_and_a_disk_of_its_size(fake: ArmFake) -> None:
+    urn = "nvidia:ngc_azure_17_11:ngc-base-version-24_4_0_gen2:latest"
+    with opened(fake) as compute:
+        assert isinstance(compute, ImageLookup)
+        found = compute.find_image(urn, Architecture.X86_64)
+        assert found is not None
+        assert found.min_disk_gb == 64
+        for _ in range(2):
+            launched = compute.launch(wanted(image=urn))
+    body = body_of(fake, launched.instance_id)
+    assert body["plan"]["product"] == "ngc_azure_17_11"
+    assert body["properties"]["storageProfile"]["osDisk"]["diskSizeGB"] == 64
+    reads = [path for _, path in fake.server.calls if "/versions" in path]
+    assert [path.rpartition("/")[2] for path in reads] == ["versions", "1.10.20250601"]
+
+
+def test_configured_tags_are_on_group_network_and_vm_but_are_no_labels(fake: ArmFake) -> None:
+    with opened(fake, tags={"costcenter": "42"}) as compute:
+        request = wanted()
+        compute.launch(request)
+        (found,) = compute.instances("job")
+        tagged = [*fake.cloud.groups.values(), *fake.cloud.find(lambda each: True)]
+        assert {each["tags"].get("costcenter") for each in tagged} == {"42"}
+    assert "costcenter" not in found.labels
+
+
+def test_network_uses_the_configured_nat_gateway(fake: ArmFake) -> None:
+    gateway = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Network/natGateways/n"
+    with opened(fake, nat_gateway=gateway) as compute:
+        compute.launch(wanted())
+        (network,) = fake.cloud.find(lambda each: each["type"].endswith("virtualNetworks"))
+        properties = network["properties"]["subnets"][0]["properties"]
+    assert (properties["natGateway"], properties["defaultOutboundAccess"]) == ({"id": gateway}, False)
+
+
+@pytest.mark.parametrize("jobs", [("a.b", "a-b"), ("A", "a"), ("x" * 70 + "1", "x" * 70 + "2")])
+def test_names_of_two_jobs_differ(jobs: tuple[str, str]) -> None:
+    groups, networks = {group_name(job) for job in jobs}, {network_name(job, "eastus") for job in jobs}
+    assert (len(groups), len(networks)) == (2, 2)
+    assert all(re.fullmatch(r"[\w.()-]{1,90}(?<!\.)", each) for each in groups)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,58}[a-z0-9]", each) for each in networks)
+
+
+# Throttling and failed requests
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "TooManyRequests"), (409, "SkuNotAvailable")])
+def test_refused_request_is_not_repeated_whatever_azure_asks_to_wait(status: int, code: str) -> None:
+    server = FakeServer()
+    answer = Answer(status=status, body={"error": {"code": code, "message": "wait"}}, headers={"Retry-After": "1200"})
+    server.route("*", ".*", lambda request: answer)
+    with server.serving():
+        backend = Registry(only=["azure"]).compute("azure")
+        settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url, ssh_public_key=KEY)
+        with backend.open(settings, ComputeContext(job_id="", region="eastus")) as compute:
+            with pytest.raises(ProviderError, match=code):
+                compute.instances("job")
+            assert len(server.calls) == 1
+            with pytest.raises(LaunchRefusedError):
+                compute.launch(wanted())
+            assert len(server.calls) == 2
+
+
+def test_throttled_poll_of_a_creation_does_not_end_it(fake: ArmFake) -> None:
+    fake.cloud.times = attrs.evolve(fake.cloud.times, provision=0.2)
+    polls = itertools.count()
+    answer = fake._operation
+
+    def throttled(request: Any) -> Any:
+        if next(polls) < 3:
+            return Answer(status=429, body={"error": {"code": "TooManyRequests", "message": "wait"}})
+        return answer(request)
+
+    fake.server._routes = [
+        (method, pattern, throttled if "operations/" in pattern.pattern else handler)
+        for method, pattern, handler in fake.server._routes
+    ]
+    with opened(fake) as compute:
+        assert compute.launch(wanted()).state is InstanceState.RUNNING
+
+
 # Catalog, quotas and regions
 
 
@@ -412,6 +542,7 @@ def test_instance_types_have_the_zones_of_the_subscription(fake: ArmFake) -> Non
     assert types["Standard_NC24ads_A100_v4"].zones == ("eastus-3",)
     assert types["Standard_NC4as_T4_v3"].zones == ("eastus",)
     assert "Standard_D2s_v6" not in types
+    assert "Standard_DC2as_v5" not in types
     arm = types["Standard_D4ps_v5"]
     assert (arm.architecture, arm.vcpus, arm.memory_gb, arm.cpu_family) == (
         Architecture.ARM64,
@@ -433,6 +564,17 @@ def test_headroom_is_the_smallest_of_all_quotas(fake: ArmFake) -> None:
         assert compute.headroom(offer(spot=True)) == Headroom(instances=3, limited_by="lowPriorityCores")
 
 
+def test_headroom_includes_the_quota_of_public_addresses(fake: ArmFake) -> None:
+    fake.cloud.max_addresses = 2
+    with opened(fake, public_address=True) as compute:
+        compute.launch(wanted())
+        assert compute.headroom(offer()) == Headroom(instances=1, limited_by="IPv4StandardSkuPublicIpAddresses")
+        compute.launch(wanted())
+        with pytest.raises(LaunchRefusedError, match="public IP") as refused:
+            compute.launch(wanted())
+    assert (refused.value.scope, "public_address" in refused.value.hint) == (RefusalScope.REGION, True)
+
+
 def test_regions_list_zones_and_the_region_itself(fake: ArmFake) -> None:
     with opened(fake) as compute:
         zones = {region.name: region.zones for region in compute.regions()}
@@ -451,6 +593,7 @@ def test_instance_types_of_unknown_region_raises_input_error(fake: ArmFake) -> N
 
 
 def test_operation_polls_respect_retry_after(fake: ArmFake) -> None:
+    fake.cloud.times = attrs.evolve(fake.cloud.times, provision=0.5)
     fake.retry_after = "1"
     with opened(fake) as compute:
         compute.launch(wanted())

@@ -1,23 +1,26 @@
 """Credentials of all Azure clients of this distribution.
 
-Order: none for the endpoint of an emulator; the application in the settings (tenant, client id, secret); the default
-chain of azure-identity: environment, workload identity, managed identity, Azure CLI, and so on.
+Order: none for the endpoint of an emulator; the application in the settings (tenant, client id, secret); on an instance
+the identity that it was launched with; the default chain of azure-identity: environment, workload identity, managed
+identity, Azure CLI, and so on.
 
 Invariants, each with a test:
 
 1. Secrets and tokens never appear in an error message or a ``repr``.
 2. A bearer token is never sent unencrypted: a client of a plain http endpoint sends none.
-3. Every failure is a `ProviderError` of one line with a suggested fix.
+3. Every failure is a `ProviderError` of one line with a suggested fix. Without a connection it is transient: a token
+   is renewed hourly, and a network that is away then ends no job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from subprocess import TimeoutExpired
 from typing import Any, NoReturn, Protocol
 
 from azure.core.credentials import AccessToken
-from azure.core.exceptions import ClientAuthenticationError
-from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
 from azure.identity import ClientSecretCredential, CredentialUnavailableError, DefaultAzureCredential
 
 from cloud_tasks.errors import CredentialsError, ProviderError
@@ -26,10 +29,10 @@ from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = [
+    "INSTANCE_IDENTITY",
     "LOGIN",
     "MANAGEMENT_ENDPOINT",
     "Credential",
-    "client_options",
     "credential",
     "credential_error",
     "is_emulator",
@@ -38,6 +41,8 @@ __all__ = [
 ]
 
 LOGIN = "run: az login (or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET)"
+INSTANCE_IDENTITY = "CLOUD_TASKS_AZURE_INSTANCE_IDENTITY"
+"""Environment variable of an instance: resource id of the managed identity that was assigned by the launch."""
 MANAGEMENT_ENDPOINT = "https://management.azure.com"
 
 
@@ -56,13 +61,17 @@ def credential(settings: AzureSettings, *, endpoint: str | None = None) -> Crede
 
     Args:
         endpoint: Endpoint of the client, if not Azure's own; for an emulator (`is_emulator`) the credential has no
-            token and is used with `client_options`.
+            token.
 
     Raises:
         ProviderError: The settings name an application only in part.
     """
     if is_emulator(endpoint):
         return _NoToken()
+    if settings.client_secret is None and INSTANCE_IDENTITY in os.environ:
+        from azure.identity import ManagedIdentityCredential
+
+        return ManagedIdentityCredential(identity_config={"resource_id": os.environ[INSTANCE_IDENTITY]})
     if settings.client_secret is None:
         # A user or managed identity; with the id of an application, which may be a managed identity's.
         identity = {"managed_identity_client_id": settings.client_id} if settings.client_id else {}
@@ -74,19 +83,6 @@ def credential(settings: AzureSettings, *, endpoint: str | None = None) -> Crede
             hint="set all three, or none of them and run: az login",
         )
     return ClientSecretCredential(str(settings.tenant_id), str(settings.client_id), settings.client_secret)
-
-
-def client_options(endpoint: str | None) -> dict[str, Any]:
-    """Return keyword arguments for a management client of an endpoint; None for Azure's own."""
-    if not endpoint:
-        return {}
-    base = endpoint.rstrip("/")
-    # A token is valid for one cloud: sovereign clouds have their own endpoint and scope.
-    options: dict[str, Any] = {"base_url": base, "credential_scopes": [f"{base}/.default"]}
-    if is_emulator(endpoint):
-        # The SDK's own policy refuses plain http, since it would send the token unencrypted.
-        options["authentication_policy"] = _Unsigned()
-    return options
 
 
 def subscription_id(settings: AzureSettings) -> str:
@@ -104,12 +100,33 @@ def is_emulator(endpoint: str | None) -> bool:
     return bool(endpoint) and not str(endpoint).lower().startswith("https://")
 
 
-def credential_error(error: ClientAuthenticationError) -> CredentialsError:
-    """Return the error for a failed sign-in, to be raised ``from`` the SDK's."""
+def credential_error(error: ClientAuthenticationError, action: str = "") -> ProviderError:
+    """Return the error for a failed sign-in, to be raised ``from`` the SDK's.
+
+    Args:
+        action: Start of the message.
+
+    The SDK reports a network that is away, or a command that takes too long, in the same way as a login that has ended.
+    """
+    start = f"{action}: " if action else ""
+    if error.response is None and any(isinstance(each, _PASSING) for each in _causes(error)):
+        return ProviderError(f"{start}cannot reach Azure to sign in", transient=True, hint="check the network")
     if isinstance(error, CredentialUnavailableError) or error.response is None:
         # Its message lists every attempted credential over many lines; the type is enough.
-        return CredentialsError(f"no usable Azure credentials found ({type(error).__name__})", hint=LOGIN)
-    return CredentialsError(f"Azure rejected the credentials (HTTP {error.response.status_code})", hint=LOGIN)
+        return CredentialsError(f"{start}no usable Azure credentials found ({type(error).__name__})", hint=LOGIN)
+    return CredentialsError(f"{start}Azure rejected the credentials (HTTP {error.response.status_code})", hint=LOGIN)
+
+
+_PASSING = (ServiceRequestError, ServiceResponseError, OSError, TimeoutExpired)
+"""Causes that say nothing about the credentials. The errors of `requests` are an `OSError`."""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found, seen = error.__cause__ or error.__context__, set[int]()
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
 
 
 class _NoToken:
@@ -120,10 +137,6 @@ class _NoToken:
 
     def close(self) -> None:
         """Do nothing: no connection is open."""
-
-
-class _Unsigned(SansIOHTTPPolicy[Any, Any]):
-    """Authentication policy that leaves requests unchanged."""
 
 
 def locate_compute(settings: AzureSettings, context: LocationContext) -> Mapping[str, str]:

@@ -10,120 +10,144 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
-
-from azure.core.rest import HttpRequest
 
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
+from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, SKUS, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
+from cloud_tasks_azure.compute.image_resolver import has_gpu_driver
+from cloud_tasks_azure.compute.listing import list_parts, list_vms, tag_of
 from cloud_tasks_azure.compute.regions import regions_of
+from cloud_tasks_azure.compute.tags import INSTANCE_TAG
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.credentials import LOGIN
-from cloud_tasks_azure.permissions import compute_actions, missing
+from cloud_tasks_azure.permissions import compute_actions, missing, worker_actions
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["check_compute"]
 
 _POLICY = "cloud-tasks doctor --provider azure --policy"
-_COMPUTE = "Microsoft.Compute"
-_NETWORK, _STORAGE = "Microsoft.Network", "Microsoft.Storage"
+_COMPUTE, _NETWORK, _STORAGE = "Microsoft.Compute", "Microsoft.Network", "Microsoft.Storage"
 _QUOTAS: Mapping[str, tuple[str, str]] = {
     "on-demand quota": ("cores", "dedicated"),
     "spot quota": ("lowPriorityCores", "lowPriority"),
 }
 """Quota of all cores of a region and its kind for `az quota` ("Quickstart: Request quota increase"), by subject."""
-_PERMISSIONS_VERSION = "2022-04-01"
-_API_VERSIONS: Mapping[str, str] = {"userassignedidentities": "2023-01-31"}
-"""API version by kind of resource; `_NETWORK_VERSION` for the others."""
-_NETWORK_VERSION = "2024-05-01"
+_AUTHORIZATION, _IDENTITIES = "2022-04-01", "2023-01-31"
+"""API versions of permissions and role assignments, and of managed identities."""
 _MAX_SHOWN = 4
 _DENIED = 403
 _LAUNCH = "Microsoft.Compute/virtualMachines/write"
+_KEYS = re.compile(r"(?:CLOUD_TASKS_AZURE|AZURE_STORAGE|AZURE_SERVICEBUS)\w*CONNECTION_STRING\w*=|AZURE_CLIENT_\w+=")
+"""Credentials that a startup script sets."""
+
+
+class _DoubtError(CloudTasksError):
+    """A problem that prevents no run."""
 
 
 def check_compute(settings: AzureSettings, context: CheckContext) -> Iterator[Finding]:
     """Yield one finding per check; a check whose prerequisite failed is skipped."""
     try:
-        clients = Clients(settings)
+        arm = Arm(settings)
     except CloudTasksError as error:
         remedy = error.hint or "run: az account list --output table"
         yield Finding(ok=False, subject="subscription", message=error.message, remedy=remedy, prevents_run=True)
         return
-    with closing(clients):
-        entry, provider = _access(clients)
-        yield entry
-        if provider is None:
+    with closing(arm):
+        try:
+            with translate_errors(f"use the subscription {arm.subscription}"):
+                provider = arm.get(f"/providers/{_COMPUTE}", RESOURCES)
+        except (NotFoundError, ProviderError) as error:
+            subject = "credentials" if error.hint == LOGIN else "subscription"
+            unknown = isinstance(error, NotFoundError)
+            remedy = error.hint or (
+                "run: az account list --output table, then set azure.subscription_id" if unknown else _POLICY
+            )
+            yield Finding(
+                ok=False, subject=subject, message=error.message, remedy=remedy, prevents_run=_prevents(error)
+            )
             return
-        yield _registered(clients, _COMPUTE, provider)
-        yield _check(_NETWORK, _POLICY, lambda: _registration(clients, _NETWORK))
-        if context.launch is None:
-            yield _check(_STORAGE, _POLICY, lambda: _registration(clients, _STORAGE))
-        zone = context.zone if context.launch is None else context.launch.offer.zone
-        location = (context.region or location_of(zone or "")).lower()
-        region = _check("region", "run: cloud-tasks list-regions --provider azure", lambda: _region(location, provider))
-        yield region
-        if region.ok and context.launch is None:
-            yield _check("VM sizes", _POLICY, lambda: _sizes(clients, location))
-            yield from _quotas(clients, location)
-        if context.launch is None:
-            yield _check("instances", _POLICY, lambda: _instances(clients))
-        yield _permissions(clients, settings)
-        yield _identity(clients, settings)
-        yield from _configured_resources(clients, settings)
+        message = f"accepted for the subscription {arm.subscription}"
+        yield Finding(ok=True, subject="credentials", message=message)
+        yield from run_probes(_probes(arm, provider, settings, context))
 
 
-def _check(subject: str, remedy: str, check: Callable[[], str]) -> Finding:
-    """Run one check and return its finding; the error's own hint takes precedence over ``remedy``."""
-    try:
-        return Finding(ok=True, subject=subject, message=check())
-    except CloudTasksError as error:
-        return _failed(subject, error, error.hint or remedy)
+def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, context: CheckContext) -> Iterator[Probe]:
+    """Yield the probes; before a run only those that are quick and can prevent it."""
+    is_complete = context.launch is None
+    zone = context.zone if context.launch is None else context.launch.offer.zone
+    location = (context.region or location_of(zone or "")).lower()
+
+    def probe(subject: str, look: Any, remedy: str = _POLICY, *needs: str) -> Probe:
+        return Probe(subject=subject, look=look, remedy=remedy, needs=needs, prevents_run=_prevents)
+
+    yield probe(_COMPUTE, lambda: _registration(arm, _COMPUTE, provider))
+    yield probe(_NETWORK, lambda: _registration(arm, _NETWORK))
+    if is_complete:
+        yield probe(_STORAGE, lambda: _registration(arm, _STORAGE))
+    regions = "run: cloud-tasks list-regions --provider azure"
+    yield probe("region", lambda: _region(location, provider), regions)
+    if is_complete:
+        yield probe("VM sizes", lambda: _sizes(arm, location), _POLICY, "region")
+        limits: dict[str, Mapping[str, Any]] = {}
+        yield probe("quotas", lambda: _read_quotas(arm, location, limits), _POLICY, "region")
+        for subject, (name, kind) in _QUOTAS.items():
+            remedy = (
+                f"run: az quota update --resource-name {name} --resource-type {kind} --limit-object value=64 --scope"
+                f" /subscriptions/{arm.subscription}/providers/{_COMPUTE}/locations/{location}"
+            )
+            yield probe(subject, partial(_quota, limits, name, location), remedy, "quotas")
+        yield probe("instances", lambda: _instances(arm))
+        yield probe("leftovers", lambda: _leftovers(arm), _POLICY, "instances")
+    elif context.launch is not None and context.launch.offer.instance_type.gpu_count:
+        image = context.launch.image
+        yield probe("image", lambda: _gpu_image(image))
+    yield probe("permissions", lambda: _permissions(arm, settings))
+    identity = settings.managed_identity or ""
+    yield probe("managed identity", lambda: _identity(arm, settings, context), _create_command(identity))
+    if is_complete and settings.managed_identity not in (None, "system"):
+        yield probe("worker's role", lambda: _worker_role(arm, settings), _POLICY, "managed identity")
+    if settings.resource_group is not None:
+        group = settings.resource_group
+        remedy = f"run: az group create --name {group} --location LOCATION"
+        yield probe("resource group", lambda: _resource(arm, f"/resourceGroups/{group}", RESOURCES), remedy)
+    named = {
+        "subnet": settings.subnet,
+        "security group": settings.security_group,
+        "NAT gateway": settings.nat_gateway,
+    }
+    for subject, resource_id in named.items():
+        if resource_id is not None:
+            yield probe(subject, partial(_resource, arm, resource_id, NETWORK), _create_command(resource_id))
 
 
-def _failed(subject: str, error: CloudTasksError, remedy: str) -> Finding:
-    """Return the finding of an error. A run may work without the permission for the request, and after an outage."""
-    is_transient = isinstance(error, ProviderError) and error.transient
-    is_certain = not is_transient and getattr(error.__cause__, "status_code", None) != _DENIED
-    return Finding(ok=False, subject=subject, message=error.message, remedy=remedy, prevents_run=is_certain)
+def _prevents(error: CloudTasksError) -> bool:
+    """Return whether a run would certainly fail; it may work without the permission for a check."""
+    is_denied = getattr(error.__cause__, "status_code", None) == _DENIED
+    return is_certain(error) and not is_denied and not isinstance(error, _DoubtError)
 
 
-def _access(clients: Clients) -> tuple[Finding, Any]:
-    """Return the finding for sign-in, and the compute provider's description; None if no check can follow."""
-    try:
-        with translate_errors(f"use the subscription {clients.subscription}"):
-            provider = clients.resources.providers.get(_COMPUTE)
-    except NotFoundError as error:
-        remedy = "run: az account list --output table, then set azure.subscription_id"
-        return _failed("subscription", error, remedy), None
-    except ProviderError as error:
-        subject = "credentials" if error.hint == LOGIN else "subscription"
-        return _failed(subject, error, error.hint or _POLICY), None
-    message = f"accepted for the subscription {clients.subscription}"
-    return Finding(ok=True, subject="credentials", message=message), provider
-
-
-def _registered(clients: Clients, namespace: str, provider: Any) -> Finding:
-    return _check(namespace, _POLICY, lambda: _registration(clients, namespace, provider))
-
-
-def _registration(clients: Clients, namespace: str, provider: Any = None) -> str:
+def _registration(arm: Arm, namespace: str, provider: Mapping[str, Any] | None = None) -> str:
     if provider is None:
         with translate_errors(f"read the provider {namespace}"):
-            provider = clients.resources.providers.get(namespace)
-    state = str(provider.registration_state or "")
+            provider = arm.get(f"/providers/{namespace}", RESOURCES)
+    state = str(provider.get("registrationState") or "")
     if state.lower() != "registered":
         raise CloudTasksError(
             f"not registered for the subscription ({state or 'unknown state'})",
-            hint=f"run: az provider register --namespace {namespace} --subscription {clients.subscription}",
+            hint=f"run: az provider register --namespace {namespace} --subscription {arm.subscription}",
         )
     return "registered"
 
 
-def _region(location: str, provider: Any) -> str:
+def _region(location: str, provider: Mapping[str, Any]) -> str:
     if not location:
         raise CloudTasksError("not set", hint="set --region or run.region")
     found = {each.name: each for each in regions_of(provider)}
@@ -134,11 +158,13 @@ def _region(location: str, provider: Any) -> str:
     return f"{location}: {zones} {'zone' if zones == 1 else 'zones'}"
 
 
-def _sizes(clients: Clients, location: str) -> str:
+def _sizes(arm: Arm, location: str) -> str:
     with translate_errors(f"list the sizes of {location}"):
-        skus = tuple(clients.compute.resource_skus.list(filter=f"location eq '{location}'"))
-    sizes = [each for each in skus if str(each.resource_type).lower() == "virtualmachines"]
-    available = [each for each in sizes if not _is_restricted(each)]
+        skus = arm.entries("/providers/Microsoft.Compute/skus", SKUS, filter=f"location eq '{location}'")
+    sizes = [each for each in skus if str(each.get("resourceType")).lower() == "virtualmachines"]
+    available = [
+        each for each in sizes if not any(found.get("type") == "Location" for found in each.get("restrictions") or ())
+    ]
     if not available:
         raise CloudTasksError(
             f"0 of {len(sizes)} sizes are available to the subscription in {location}",
@@ -148,134 +174,118 @@ def _sizes(clients: Clients, location: str) -> str:
     return f"{len(available)} of {len(sizes)} sizes are available in {location}"
 
 
-def _is_restricted(sku: Any) -> bool:
-    return any(str(getattr(each.type, "value", each.type)) == "Location" for each in sku.restrictions or ())
+def _read_quotas(arm: Arm, location: str, limits: dict[str, Mapping[str, Any]]) -> str:
+    with translate_errors("read the subscription's quotas"):
+        usages = arm.entries(f"/providers/Microsoft.Compute/locations/{location}/usages", COMPUTE)
+    limits.update({str(each["name"]["value"]).lower(): each for each in usages})
+    return f"{len(limits)} quotas readable"
 
 
-def _quotas(clients: Clients, location: str) -> Iterator[Finding]:
-    limits: dict[str, Any] = {}
-
-    def read() -> str:
-        with translate_errors("read the subscription's quotas"):
-            limits.update({str(each.name.value).lower(): each for each in clients.compute.usage.list(location)})
-        return f"{len(limits)} quotas readable"
-
-    quotas = _check("quotas", _POLICY, read)
-    if not quotas.ok:
-        yield quotas
-        return
-    for subject, (name, kind) in _QUOTAS.items():
-        remedy = (
-            f"run: az quota update --resource-name {name} --resource-type {kind} --limit-object value=64 --scope"
-            f" /subscriptions/{clients.subscription}/providers/{_COMPUTE}/locations/{location}"
-        )
-        quota = limits.get(name.lower())
-        yield _check(subject, remedy, lambda quota=quota, name=name: _quota(quota, name, location))  # type: ignore[misc]
-
-
-def _quota(quota: Any, name: str, location: str) -> str:
+def _quota(limits: Mapping[str, Mapping[str, Any]], name: str, location: str) -> str:
+    quota = limits.get(name.lower())
     if quota is None:
         raise CloudTasksError(f"no quota {name} reported in {location}")
-    usage = f"{quota.current_value} of {quota.limit} cores used in {location}"
-    if quota.limit - quota.current_value < 1:
+    usage = f"{quota['currentValue']} of {quota['limit']} cores used in {location}"
+    if quota["limit"] - quota["currentValue"] < 1:
         raise CloudTasksError(usage)
     return usage
 
 
-def _instances(clients: Clients) -> str:
+def _instances(arm: Arm) -> str:
     with translate_errors("list instances"):
-        found = next(iter(clients.compute.virtual_machines.list_all()), None)
+        found = next(arm.iterate("/providers/Microsoft.Compute/virtualMachines", COMPUTE), None)
     return "can be listed" + ("" if found is not None else "; none found")
 
 
-def _permissions(clients: Clients, settings: AzureSettings) -> Finding:
+def _leftovers(arm: Arm) -> str:
+    """Look for disks, interfaces and addresses of jobs whose VM does not exist: they are billed."""
+    parts = [each for found in list_parts(arm).values() for each in found]
+    alive = {str(each["name"]) for each in list_vms(arm, None)} if parts else set()
+    left = sorted(str(each["id"]) for each in parts if tag_of(each, INSTANCE_TAG) not in alive)
+    if left:
+        names = ", ".join(each.rpartition("/")[2] for each in left[:_MAX_SHOWN])
+        raise _DoubtError(f"{len(left)} without a VM: {names}", hint=f"run: az resource delete --ids {' '.join(left)}")
+    return "no disk, interface or address without its VM"
+
+
+def _gpu_image(image: str | None) -> str:
+    if not has_gpu_driver(image):
+        raise _DoubtError(
+            "it has no GPU driver",
+            hint="set run.image to an image with a driver, such as microsoft-dsvm:ubuntu-hpc:2204:latest, or let the"
+            " startup script install one",
+        )
+    return "may have a GPU driver"
+
+
+def _permissions(arm: Arm, settings: AzureSettings) -> str:
     """Compare the caller's permissions where instances are created with the controller's role."""
-    subject = "permissions"
-    scope = f"/subscriptions/{clients.subscription}"
+    scope = f"/subscriptions/{arm.subscription}"
     if settings.resource_group is not None:
         scope += f"/resourcegroups/{settings.resource_group}"
     try:
-        given = _given(clients, scope)
+        with translate_errors("list permissions"):
+            given = arm.entries(f"{scope}/providers/Microsoft.Authorization/permissions", _AUTHORIZATION)
     except CloudTasksError as error:
         # Unreadable permissions may still be sufficient.
-        message = f"cannot be checked: {error.message}"
-        return Finding(ok=True, subject=subject, message=message, remedy=_POLICY)
+        return f"cannot be checked: {error.message}"
     lacking = missing(compute_actions(settings), given)
     if not lacking:
-        return Finding(ok=True, subject=subject, message=f"all permissions of the controller's role, in {scope}")
+        return f"all permissions of the controller's role, in {scope}"
     more = f" and {len(lacking) - _MAX_SHOWN} more" if len(lacking) > _MAX_SHOWN else ""
-    return Finding(
-        ok=False,
-        subject=subject,
-        message=f"missing in {scope}: {', '.join(lacking[:_MAX_SHOWN])}{more}",
-        remedy=f'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope {scope}'
+    kind = CloudTasksError if _LAUNCH in lacking else _DoubtError
+    raise kind(
+        f"missing in {scope}: {', '.join(lacking[:_MAX_SHOWN])}{more}",
+        hint=f'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope {scope}'
         f" (role definition: {_POLICY})",
-        prevents_run=_LAUNCH in lacking,
     )
 
 
-def _given(clients: Clients, scope: str) -> list[Mapping[str, Any]]:
-    """Return the caller's permissions in a scope: "Permissions - List For Resource Group" in the authorization API."""
-    address = f"{scope}/providers/Microsoft.Authorization/permissions?api-version={_PERMISSIONS_VERSION}"
-    found: list[Mapping[str, Any]] = []
-    while address:
-        with translate_errors("list permissions"):
-            answer = clients.resources.send_request(HttpRequest("GET", address))
-            answer.raise_for_status()
-        try:
-            page = answer.json()
-            found += [each for each in page["value"] if isinstance(each, Mapping)]
-            address = str(page.get("nextLink") or "")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ProviderError("invalid response from Azure") from error
-    return found
-
-
-def _identity(clients: Clients, settings: AzureSettings) -> Finding:
-    subject, identity = "managed identity", settings.managed_identity
+def _identity(arm: Arm, settings: AzureSettings, context: CheckContext) -> str:
+    identity = settings.managed_identity
     if identity is None:
-        return Finding(
-            ok=False,
-            subject=subject,
-            message="not set: workers cannot access queues, and instances cannot delete themselves",
-            remedy="run: az identity create --name cloud-tasks-worker --resource-group GROUP; assign it the worker's"
+        script = context.launch.startup_script if context.launch is not None else None
+        # Without credentials, the instances would cost until the startup timeout, and do nothing.
+        is_hopeless = script is not None and context.queue == "azure" and not _KEYS.search(script)
+        raise (CloudTasksError if is_hopeless else _DoubtError)(
+            "not set: workers cannot access queues, and instances cannot delete themselves",
+            hint="run: az identity create --name cloud-tasks-worker --resource-group GROUP; assign it the worker's"
             " role (doctor --policy), then set azure.managed_identity to its id",
         )
     if identity == "system":
-        return Finding(
-            ok=True,
-            subject=subject,
-            message="system: each instance gets its own identity, which has no role when it is created",
-            remedy="a user-assigned identity can be assigned the worker's role in advance: az identity create",
+        return "system: each instance gets its own identity, which has no role when it is created"
+    with translate_errors(f"read {identity.rpartition('/')[2]}"):
+        arm.get(identity, _IDENTITIES)
+    return f"{identity.rpartition('/')[2]} exists"
+
+
+def _worker_role(arm: Arm, settings: AzureSettings) -> str:
+    """Look for a role of the identity that has the worker's permissions for VMs."""
+    name = str(settings.managed_identity).rpartition("/")[2]
+    try:
+        with translate_errors("list role assignments"):
+            principal = arm.get(str(settings.managed_identity), _IDENTITIES)["properties"]["principalId"]
+            path = "/providers/Microsoft.Authorization/roleAssignments"
+            roles = arm.entries(path, _AUTHORIZATION, filter=f"assignedTo('{principal}')")
+            found = [arm.get(str(each["properties"]["roleDefinitionId"]), _AUTHORIZATION) for each in roles]
+    except (ProviderError, KeyError, TypeError) as error:
+        return f"cannot be checked: {getattr(error, 'message', 'invalid response from Azure')}"
+    permissions = [each for role in found for each in (role.get("properties") or {}).get("permissions") or ()]
+    lacking = missing(worker_actions(), permissions)
+    if lacking:
+        raise _DoubtError(
+            f"{name} has no role with {', '.join(lacking)}",
+            hint=f'run: az role assignment create --role "cloud-tasks worker" --scope /subscriptions/{arm.subscription}'
+            f" --assignee-principal-type ServicePrincipal --assignee-object-id {principal}"
+            f" (role definition: {_POLICY})",
         )
-    return _check(subject, _create_command(identity), lambda: _resource(clients, identity))
+    return f"{name} may delete instances"
 
 
-def _configured_resources(clients: Clients, settings: AzureSettings) -> Iterator[Finding]:
-    """Yield the findings for the resources that the settings name."""
-    group = settings.resource_group
-    if group is not None:
-        remedy = f"run: az group create --name {group} --location LOCATION"
-
-        def check() -> str:
-            with translate_errors(f"read the resource group {group}"):
-                return f"{clients.resources.resource_groups.get(group).name} exists"
-
-        yield _check("resource group", remedy, check)
-    for subject, resource_id in (("subnet", settings.subnet), ("security group", settings.security_group)):
-        if resource_id is not None:
-            yield _check(
-                subject,
-                _create_command(resource_id),
-                lambda resource_id=resource_id: _resource(clients, resource_id),  # type: ignore[misc]
-            )
-
-
-def _resource(clients: Clients, resource_id: str) -> str:
-    kind, name = resource_id.split("/")[-2].lower(), resource_id.rpartition("/")[2]
-    version = _API_VERSIONS.get(kind, _NETWORK_VERSION)
+def _resource(arm: Arm, path: str, version: str) -> str:
+    name = path.rpartition("/")[2]
     with translate_errors(f"read {name}"):
-        clients.resources.resources.get_by_id(resource_id.lstrip("/"), api_version=version)
+        arm.get(path, version)
     return f"{name} exists"
 
 
@@ -284,12 +294,14 @@ def _create_command(resource_id: str) -> str:
     parts = resource_id.split("/")
     known = dict(zip(parts[1::2], parts[2::2], strict=False))
     group, name = f"--resource-group {known.get('resourceGroups', 'GROUP')}", f"--name {parts[-1]}"
-    match parts[-2].lower():
+    match parts[-2:-1] and parts[-2].lower():
         case "userassignedidentities":
             return f"run: az identity create {group} {name}"
         case "subnets":
             network = known.get("virtualNetworks", "NETWORK")
             command = f"run: az network vnet subnet create {group} --vnet-name {network} {name}"
             return f"{command} --address-prefixes 10.0.0.0/16"
+        case "natgateways":
+            return f"run: az network nat gateway create {group} {name}"
         case _:
             return f"run: az network nsg create {group} {name}"

@@ -2,18 +2,21 @@
 
 A thread polls scheduled events: the first request enables them and may take two minutes
 ("Scheduled Events for Linux VMs"). When the worker has released its tasks and sent its events, it approves the
-eviction, so that Azure need not wait until the notice period ends.
+eviction, so that Azure need not wait until the notice period ends. A restart is never approved: the instance then
+restarts at once, before it could delete itself, and costs without a worker.
 
 Invariants, each with a test:
 
 1. An event of another instance is not a notice.
-2. An event is approved once, when the worker closes, and only if one was received.
+2. An eviction or deletion is approved once, when the worker closes, and only if one was received.
+3. A restart that is announced days ahead is a notice some minutes before it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cloud_tasks.errors import ProviderError
@@ -40,6 +43,10 @@ _TERMINATIONS: Mapping[str, str] = {
     "Reboot": "being restarted by Azure",
 }
 """Reason by event type; ``Freeze``, a pause of seconds, is ignored."""
+
+_APPROVED = ("Preempt", "Terminate")
+_RESTART_NOTICE = timedelta(minutes=15)
+"""Notice of a restart: time to finish tasks, and for the instance to be deleted before."""
 
 
 class AzureInstanceSide(PolledInstanceSide):
@@ -75,9 +82,14 @@ class AzureInstanceSide(PolledInstanceSide):
         event = self._own_event(response)
         if event is None:
             return None
-        self._event_id = str(event.get("EventId") or "")
+        kind = str(event["EventType"])
         # An event that has started has no time.
-        return TerminationNotice(at=notice_time(event.get("NotBefore")), reason=_TERMINATIONS[str(event["EventType"])])
+        at = notice_time(event.get("NotBefore"))
+        if kind in _APPROVED:
+            self._event_id = str(event.get("EventId") or "")
+        elif at is not None and at - datetime.now(UTC) > _RESTART_NOTICE:
+            return None
+        return TerminationNotice(at=at, reason=_TERMINATIONS[kind])
 
     def close(self) -> None:
         """Approve the received event, if any, and stop the polling thread. Never raises."""
@@ -89,10 +101,12 @@ class AzureInstanceSide(PolledInstanceSide):
             self._approve(self._event_id)
 
     def _own_event(self, response: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the first event that terminates this instance. Raises `ProviderError` if its identity is unknown."""
+        """Return the event that terminates this instance first. Raises `ProviderError` if its identity is unknown."""
         events = response.get("Events")
-        for event in events if isinstance(events, list) else []:
-            if not isinstance(event, dict) or event.get("EventType") not in _TERMINATIONS:
+        found = [each for each in events if isinstance(each, dict)] if isinstance(events, list) else []
+        # An eviction comes within a minute, a restart in days.
+        for event in sorted(found, key=lambda each: str(each.get("EventType")) not in _APPROVED):
+            if str(event.get("EventType")) not in _TERMINATIONS:
                 continue
             # VMs of one placement group receive each other's events.
             resources = event.get("Resources") or []

@@ -34,14 +34,17 @@ class Allowed:
 
 _READ = (
     "Microsoft.Authorization/permissions/read",
+    # The user's image: a managed one, one of a gallery, or one of the marketplace.
+    "Microsoft.Compute/galleries/images/read",
+    "Microsoft.Compute/galleries/images/versions/read",
     "Microsoft.Compute/images/read",
     "Microsoft.Compute/locations/operations/read",
+    "Microsoft.Compute/locations/publishers/artifacttypes/offers/skus/versions/read",
     "Microsoft.Compute/locations/usages/read",
     "Microsoft.Compute/skus/read",
     "Microsoft.Resources/providers/read",
     "Microsoft.Resources/subscriptions/providers/read",
     "Microsoft.Resources/subscriptions/resourceGroups/read",
-    "Microsoft.Resources/subscriptions/resources/read",
     "Microsoft.Resources/subscriptions/resourcegroups/resources/read",
 )
 _INSTANCES = (
@@ -49,12 +52,13 @@ _INSTANCES = (
     "Microsoft.Compute/disks/read",
     # The boot disk is created with its VM, with the caller's permissions.
     "Microsoft.Compute/disks/write",
-    # The user's image may be in a gallery.
-    "Microsoft.Compute/galleries/images/versions/read",
     "Microsoft.Compute/virtualMachines/delete",
     "Microsoft.Compute/virtualMachines/read",
     "Microsoft.Compute/virtualMachines/retrieveBootDiagnosticsData/action",
     "Microsoft.Compute/virtualMachines/write",
+    # The deletion of an interface is an operation of the network provider.
+    "Microsoft.Network/locations/operationResults/read",
+    "Microsoft.Network/locations/operations/read",
     "Microsoft.Network/networkInterfaces/delete",
     "Microsoft.Network/networkInterfaces/join/action",
     "Microsoft.Network/networkInterfaces/read",
@@ -66,17 +70,14 @@ _INSTANCES = (
     "Microsoft.Network/virtualNetworks/subnets/join/action",
 )
 _ADDRESSES = (
+    "Microsoft.Network/locations/usages/read",
     "Microsoft.Network/publicIPAddresses/join/action",
     "Microsoft.Network/publicIPAddresses/write",
 )
 _NETWORKS = (
-    "Microsoft.Network/locations/operationResults/read",
-    "Microsoft.Network/locations/operations/read",
     "Microsoft.Network/networkSecurityGroups/delete",
-    "Microsoft.Network/networkSecurityGroups/read",
     "Microsoft.Network/networkSecurityGroups/write",
     "Microsoft.Network/virtualNetworks/delete",
-    "Microsoft.Network/virtualNetworks/read",
     "Microsoft.Network/virtualNetworks/write",
 )
 _GROUPS = (
@@ -84,6 +85,9 @@ _GROUPS = (
     "Microsoft.Resources/subscriptions/resourceGroups/write",
 )
 _IDENTITY = (
+    # The doctor looks for the worker's role of the identity.
+    "Microsoft.Authorization/roleAssignments/read",
+    "Microsoft.Authorization/roleDefinitions/read",
     "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action",
     "Microsoft.ManagedIdentity/userAssignedIdentities/read",
 )
@@ -107,6 +111,8 @@ def compute_actions(settings: AzureSettings) -> tuple[str, ...]:
         found |= {*_NETWORKS}
     else:
         found.add("Microsoft.Network/virtualNetworks/subnets/read")
+    if settings.nat_gateway is not None:
+        found |= {"Microsoft.Network/natGateways/join/action", "Microsoft.Network/natGateways/read"}
     if settings.security_group is not None:
         found.add("Microsoft.Network/networkSecurityGroups/read")
     if settings.resource_group is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import attrs
@@ -14,6 +15,16 @@ __all__ = ["AzureSettings"]
 def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
     if value <= 0:
         raise ValueError("must be positive")
+
+
+def _valid_tags(instance: object, attribute: attrs.Attribute[dict[str, str]], value: dict[str, str]) -> None:
+    for name, text in value.items():
+        if not re.fullmatch(r"[^<>%&\\?/]{1,512}", name) or len(text) > 256:
+            raise ValueError(
+                f'"{name}" is not valid: names have up to 512 characters without < > % & \\ ? /, values 256'
+            )
+    if len(value) > 30:
+        raise ValueError("at most 30, since Azure allows 50 in all")
 
 
 @attrs.frozen(kw_only=True)
@@ -122,6 +133,14 @@ class AzureSettings:
     )
     security_group: str | None = setting(
         help="Resource id of a network security group, with subnet (default: the subnet's)", default=None
+    )
+    nat_gateway: str | None = setting(
+        help="Resource id of a NAT gateway for the job's network (default: the subnet's default outbound access)",
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.matches_re(r"/subscriptions/[^/]+/.+/natGateways/[^/]+")),
+    )
+    tags: dict[str, str] = setting(
+        help="Further tags of groups, networks and instances", factory=dict, validator=_valid_tags
     )
     public_address: bool = setting(help="Whether instances get a public IPv4 address", default=False)
     managed_identity: str | None = setting(

@@ -26,6 +26,8 @@ class Account:
     registered: set[str] = attrs.field(factory=lambda: {"Microsoft.Network", "Microsoft.Storage"})
     permissions: list[dict[str, Any]] | None = attrs.field(factory=lambda: [_OWNER])
     """None: listing them is denied."""
+    worker_role: list[str] | None = attrs.field(factory=lambda: ["Microsoft.Compute/virtualMachines/delete"])
+    """Actions of the role of every identity; None: it has none."""
     resources: set[str] = attrs.field(factory=set)
     """Ids of existing resources."""
 
@@ -55,12 +57,28 @@ def serve_account(fake: ArmFake) -> Account:
             name = request.path.rpartition("/")[2]
             error = {"code": "ResourceNotFound", "message": f"The Resource '{name}' was not found."}
             return Answer(status=404, body={"error": error})
-        return {"id": request.path, "name": request.path.rpartition("/")[2]}
+        found = {"id": request.path, "name": request.path.rpartition("/")[2]}
+        return {**found, "properties": {"principalId": "principal-1"}}
+
+    role_id = f"/subscriptions/{fake.cloud.subscription}/providers/Microsoft.Authorization/roleDefinitions/worker"
+
+    def assignments(request: Request) -> Any:
+        if request.query.get("$filter") != "assignedTo('principal-1')":
+            error = {"code": "UnsupportedQuery", "message": "The filter is not supported."}
+            return Answer(status=400, body={"error": error})
+        entry = {"properties": {"roleDefinitionId": role_id, "principalId": "principal-1"}}
+        return {"value": [entry] if account.worker_role is not None else []}
+
+    def role(request: Request) -> Any:
+        return {"id": role_id, "properties": {"permissions": [{"actions": account.worker_role, "notActions": []}]}}
 
     fake.server.route("GET", rf"{root}/providers/(?P<name>Microsoft\.(?:Network|Storage))", provider)
     fake.server.route(
         "GET", rf"{root}(?:/resourceGroups/[^/]+)?/providers/Microsoft\.Authorization/permissions", permissions
     )
+    authorization = rf"{root}/providers/Microsoft\.Authorization"
+    fake.server.route("GET", rf"{authorization}/roleAssignments", assignments)
+    fake.server.route("GET", rf"{authorization}/roleDefinitions/worker", role)
     single = r"userAssignedIdentities/[^/]+|virtualNetworks/[^/]+/subnets/[^/]+"
     fake.server.route("GET", rf"{root}/resourceGroups/[^/]+/providers/Microsoft\.\w+/(?:{single})", resource)
     return account

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["IMAGES", "LOCATIONS", "QUOTAS", "SIZES", "SizeSpec"]
+__all__ = ["IMAGES", "LOCATIONS", "QUOTAS", "SIZES", "ImageFacts", "SizeSpec"]
 
 LOCATIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "eastus": ("East US", ("1", "2", "3")),
@@ -33,6 +33,8 @@ class SizeSpec:
     restricted_zones: tuple[str, ...] = ()
     restricted: bool = False
     """Whether the size is restricted in the whole location."""
+    confidential: str = ""
+    """Kind of confidential computing: ``SNP``."""
     constrained: int = 0
     """Available vCPUs of a constrained size; 0: all."""
 
@@ -47,6 +49,8 @@ class SizeSpec:
             "HyperVGenerations": self.generations,
             "MaxResourceVolumeMB": self.local_ssd_mb,
         }
+        if self.confidential:
+            capabilities["ConfidentialComputingType"] = self.confidential
         if self.gpus:
             capabilities["GPUs"] = self.gpus
         zones = [each for each in LOCATIONS[location][1] if each in self.zones]
@@ -97,6 +101,7 @@ SIZES: Mapping[str, SizeSpec] = {
         SizeSpec(name="Standard_B2s", vcpus=2, memory=4, family="standardBSFamily", spot=False, local_ssd_mb=8192),
         SizeSpec(name="Standard_B2ms", vcpus=2, memory=8, family="standardBSFamily", spot=False, local_ssd_mb=16384),
         SizeSpec(name="Standard_B4ms", vcpus=4, memory=16, family="standardBSFamily", spot=False, local_ssd_mb=32768),
+        SizeSpec(name="Standard_DC2as_v5", vcpus=2, memory=8, family="standardDCASv5Family", confidential="SNP"),
         SizeSpec(name="Standard_E16-4s_v5", vcpus=16, memory=128, family="standardESv5Family", constrained=4),
         SizeSpec(name="Standard_NC4as_T4_v3", vcpus=4, memory=28, family="Standard NCASv3_T4 Family", gpus=1, zones=()),
         SizeSpec(
@@ -119,10 +124,22 @@ QUOTAS: Mapping[str, int] = {
     **{shape.family: 500 for shape in SIZES.values()},
 }
 
-IMAGES = {
-    ("Canonical", "ubuntu-24_04-lts", "server"),
-    ("Canonical", "ubuntu-24_04-lts", "server-gen1"),
-    ("Canonical", "ubuntu-24_04-lts", "server-arm64"),
-    ("Canonical", "0001-com-ubuntu-server-jammy", "22_04-lts-gen2"),
-    ("Debian", "debian-12", "12-gen2"),
+
+@attrs.frozen(kw_only=True)
+class ImageFacts:
+    size_gb: int = 30
+    plan: Mapping[str, str] | None = None
+
+
+IMAGES: Mapping[tuple[str, ...], ImageFacts] = {
+    ("Canonical", "ubuntu-24_04-lts", "server"): ImageFacts(),
+    ("Canonical", "ubuntu-24_04-lts", "server-gen1"): ImageFacts(),
+    ("Canonical", "ubuntu-24_04-lts", "server-arm64"): ImageFacts(),
+    ("Canonical", "0001-com-ubuntu-server-jammy", "22_04-lts-gen2"): ImageFacts(),
+    ("Debian", "debian-12", "12-gen2"): ImageFacts(),
+    ("nvidia", "ngc_azure_17_11", "ngc-base-version-24_4_0_gen2"): ImageFacts(
+        size_gb=64,
+        plan={"name": "ngc-base-version-24_4_0_gen2", "publisher": "nvidia", "product": "ngc_azure_17_11"},
+    ),
 }
+"""Marketplace images by publisher, offer and SKU."""

@@ -43,7 +43,10 @@ def check_vm(cloud: Cloud, name: str, body: dict[str, Any]) -> SizeSpec:
     for key, value in body.get("tags", {}).items():
         if not _TAG_KEY.fullmatch(key) or len(value) > 256:
             raise ArmError(400, "InvalidTagNameCharacters", f"The tag '{key}' is invalid.")
-    _check_image(shape, properties["storageProfile"]["imageReference"])
+    if shape.confidential and "securityProfile" not in properties:
+        message = f"The VM size '{size}' is not supported for creation of VMs with '<NULL>' security type."
+        raise ArmError(400, "BadRequest", message)
+    _check_image(shape, properties["storageProfile"], body.get("plan"))
     _check_login(properties["osProfile"])
     for interface in properties["networkProfile"]["networkInterfaceConfigurations"]:
         for address in interface["properties"]["ipConfigurations"]:
@@ -51,11 +54,24 @@ def check_vm(cloud: Cloud, name: str, body: dict[str, Any]) -> SizeSpec:
     return shape
 
 
-def _check_image(shape: SizeSpec, image: dict[str, str]) -> None:
+def _check_image(shape: SizeSpec, storage: dict[str, Any], plan: dict[str, str] | None) -> None:
+    image = storage["imageReference"]
     if "publisher" not in image:
         return
-    if (image["publisher"], image["offer"], image["sku"]) not in IMAGES:
+    facts = IMAGES.get((image["publisher"], image["offer"], image["sku"]))
+    if facts is None:
         raise ArmError(404, "PlatformImageNotFound", f"The platform image '{':'.join(image.values())}' is not there.")
+    if facts.plan and plan != facts.plan:
+        message = "Creating a virtual machine from Marketplace image requires Plan information in the request."
+        raise ArmError(400, "VMMarketplaceInvalidInput", message)
+    size = storage["osDisk"].get("diskSizeGB")
+    if size is not None and size < facts.size_gb:
+        message = (
+            f"The specified disk size {size} GB is smaller than the size of the corresponding disk in the VM image: "
+            f"{facts.size_gb} GB. This is not allowed. Please choose equal or greater size or do not specify an "
+            "explicit size."
+        )
+        raise ArmError(400, "InvalidParameter", message)
     arm = image["sku"].endswith("arm64")
     if arm != shape.arm:
         message = f"Cannot create a VM of size '{shape.name}' because its CPU Architecture does not match the image's."
@@ -100,6 +116,12 @@ def usage(cloud: Cloud, location: str) -> Counter[str]:
 def check_quota(cloud: Cloud, body: dict[str, Any], shape: SizeSpec) -> None:
     """Raise `ArmError` if a quota would be exceeded."""
     location = body["location"]
+    addresses = cloud.find(lambda each: each["type"].endswith("publicIPAddresses"))
+    if "publicIPAddressConfiguration" in str(body) and len(addresses) >= cloud.max_addresses:
+        message = (
+            f"Cannot create more than {cloud.max_addresses} public IP addresses for this subscription in this region."
+        )
+        raise ArmError(400, "PublicIPCountLimitReached", message)
     used, limits = usage(cloud, location), cloud.quotas[location]
     spot = body["properties"].get("priority") == "Spot"
     needs = {"lowPriorityCores": "LowPriorityCores"} if spot else {"cores": "Total Regional Cores", shape.family: ""}

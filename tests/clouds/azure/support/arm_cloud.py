@@ -63,6 +63,8 @@ class Cloud(CloudState[Times, StockOut]):
         """Networks, security groups, interfaces, addresses and disks, by id in lower case."""
         self.machines: dict[str, VirtualMachine] = {}
         """VMs by id in lower case."""
+        self.max_addresses = 20
+        """Limit of public addresses in a region."""
         self.operations: dict[str, Operation] = {}
         self.creations: list[Creation] = []
         self.evicted: list[str] = []

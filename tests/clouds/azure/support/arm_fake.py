@@ -15,9 +15,10 @@ from typing import Any
 
 from arm_account import serve_account
 from arm_admin import evict, state_of
-from arm_catalog import LOCATIONS, SIZES
+from arm_catalog import IMAGES, LOCATIONS, SIZES
 from arm_checks import usage
 from arm_cloud import Cloud
+from arm_models import problems_of
 from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine, api_time
 from fake_cloud import FakeCloud
 from fake_server import Answer, Request
@@ -33,6 +34,9 @@ _NETWORK = r"virtualNetworks|networkSecurityGroups"
 _PART = rf"Microsoft\.Compute/disks|Microsoft\.Network/(?:networkInterfaces|publicIPAddresses|{_NETWORK})"
 _OPERATION = (
     rf"{_ROOT}/providers/Microsoft\.(?:Compute|Network|Resources)/locations/[^/]+/operations/(?P<operation>[^/]+)"
+)
+_IMAGE_VERSIONS = (
+    r"publishers/(?P<publisher>[^/]+)/artifacttypes/vmimage/offers/(?P<offer>[^/]+)/skus/(?P<sku>[^/]+)/versions"
 )
 _FILTER = re.compile(r"tagName eq '(?P<name>(?:[^']|'')+)'(?: and tagValue eq '(?P<value>(?:[^']|'')*)')?")
 _MAX_PAGE = 200
@@ -87,6 +91,12 @@ class ArmFake(FakeCloud[Cloud]):
         route("GET", rf"{compute}/locations/(?P<location>[^/]+)/usages", self._usages)
         route("GET", rf"{compute}/images", lambda request: self._paged(request, []))
         route("GET", rf"{compute}/virtualMachines", self._list_machines)
+        route(
+            "GET", rf"{_ROOT}/providers/Microsoft\.Network/locations/(?P<location>[^/]+)/usages", self._network_usages
+        )
+        route("GET", rf"{compute}/locations/(?P<location>[^/]+)/{_IMAGE_VERSIONS}", self._image_versions)
+        route("GET", rf"{compute}/locations/(?P<location>[^/]+)/{_IMAGE_VERSIONS}/(?P<version>[^/]+)", self._image)
+        route("GET", rf"{_ROOT}/providers/(?P<kind>{_PART})", self._list_kind)
         route("GET", rf"{_ROOT}/resources", self._list_resources)
         route("GET", rf"{_ROOT}/resourceGroups", self._list_groups)
         for method, handler in (
@@ -206,6 +216,32 @@ class ArmFake(FakeCloud[Cloud]):
         ]
         return self._paged(request, items)
 
+    def _network_usages(self, request: Request) -> Any:
+        used = len(self.cloud.find(lambda each: each["type"].endswith("publicIPAddresses")))
+        limit = self.cloud.max_addresses
+        names = ("PublicIPAddresses", "StaticPublicIPAddresses", "IPv4StandardSkuPublicIpAddresses")
+        items = [{"name": {"value": name}, "unit": "Count", "currentValue": used, "limit": limit} for name in names]
+        return self._paged(request, items)
+
+    def _image_versions(self, request: Request) -> Answer:
+        # An array without pages.
+        return Answer(body=[{"name": version, "location": "eastus"} for version in self._versions(request)])
+
+    def _image(self, request: Request) -> Any:
+        if request.groups["version"] not in self._versions(request):
+            raise ArmError(404, "NotFound", "Artifact: VMImage was not found.")
+        facts = IMAGES[tuple(request.groups[name] for name in ("publisher", "offer", "sku"))]
+        disk = {"operatingSystem": "Linux", "sizeInGb": facts.size_gb}
+        plan = {"plan": facts.plan} if facts.plan else {}
+        return {"name": request.groups["version"], "properties": {"osDiskImage": disk, **plan}}
+
+    @staticmethod
+    def _versions(request: Request) -> tuple[str, ...]:
+        facts = IMAGES.get(tuple(request.groups[name] for name in ("publisher", "offer", "sku")))
+        if facts is None:
+            raise ArmError(404, "NotFound", "Artifact: VMImage was not found.")
+        return ("1.9.20250101", "1.10.20250601")
+
     # groups and resources
 
     def _head_group(self, request: Request) -> Answer:
@@ -226,11 +262,18 @@ class ArmFake(FakeCloud[Cloud]):
             self.cloud.group(group)
         part = f"/resourcegroups/{(group or '').lower()}/"
         found = self.cloud.find(lambda each: _has_tag(each, request) and (not group or part in each["id"].lower()))
-        kept = ("id", "name", "type", "location", "tags", "managedBy")
+        # With a filter by tag, "the tags for each resource are not returned in the results".
+        filtered = "tagName" in request.query.get("$filter", "")
+        kept = ("id", "name", "type", "location", "managedBy", *(() if filtered else ("tags",)))
         return self._paged(request, [{key: each[key] for key in kept if key in each} for each in found])
 
+    def _list_kind(self, request: Request) -> Any:
+        kind = request.groups["kind"].lower()
+        return self._paged(request, self.cloud.find(lambda each: each["type"].lower() == kind))
+
     def _put_network(self, request: Request) -> Answer:
-        resource, operation = self.cloud.put(self._resource_id(request), request.groups["kind"], request.json())
+        kind = request.groups["kind"]
+        resource, operation = self.cloud.put(self._resource_id(request), kind, _body(request, kind))
         return self._accepted(operation, 201, resource)
 
     def _get_resource(self, request: Request) -> Any:
@@ -255,7 +298,8 @@ class ArmFake(FakeCloud[Cloud]):
     def _put_machine(self, request: Request) -> Answer:
         must_be_new = request.headers.get("if-none-match") == "*"
         kind = "Microsoft.Compute/virtualMachines"
-        vm, operation = self.cloud.create(self._resource_id(request, kind), request.json(), must_be_new=must_be_new)
+        body = _body(request, kind)
+        vm, operation = self.cloud.create(self._resource_id(request, kind), body, must_be_new=must_be_new)
         return self._accepted(operation, 201, _public_view(vm))
 
     def _get_machine(self, request: Request) -> Any:
@@ -285,6 +329,16 @@ class ArmFake(FakeCloud[Cloud]):
         if request.query.get("sig") != "very-secret":
             return Answer(status=403, body="AuthenticationFailed")
         return Answer(body=self.cloud.console(request.groups["name"]))
+
+
+def _body(request: Request, kind: str) -> dict[str, Any]:
+    """Return the body of a creation. Raises `ArmError` if it does not fit Microsoft's model."""
+    body: dict[str, Any] = request.json()
+    problems = problems_of(kind, body)
+    if problems:
+        message = f"The request content was invalid and could not be deserialized: {'; '.join(problems)}"
+        raise ArmError(400, "InvalidRequestContent", message)
+    return body
 
 
 def _has_tag(resource: dict[str, Any], request: Request) -> bool:

@@ -33,6 +33,8 @@ class MetadataServer:
         self._power_off = power_off
         self._approve = approve
         self.approved: list[str] = []
+        self.polls = 0
+        """Number of requests for scheduled events."""
         self.broken = 0
         """Number of next responses that are errors."""
         self._server = FakeServer()
@@ -94,6 +96,7 @@ class MetadataServer:
 
     def _scheduled(self, request: Request) -> Any:
         with self._lock:
+            self.polls += 1
             events = {"DocumentIncarnation": self._incarnation, "Events": list(self._events)}
         return self._refused(request) or events
 

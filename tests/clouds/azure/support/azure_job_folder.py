@@ -88,7 +88,10 @@ class AzureJobFolder(LoggingJobFolder):
             "instance_termination_delay": 0,
             "max_runtime": 60,
             "startup_script": self.startup_script(
-                "worker_addition.py", "--notice-interval 0.5", environment=environment
+                # A message whose response was lost waits for the end of its lease.
+                "worker_addition.py",
+                "--notice-interval 0.5 --lease 10",
+                environment=environment,
             ),
             **run,
         }
@@ -97,6 +100,7 @@ class AzureJobFolder(LoggingJobFolder):
             "management_endpoint": self._cloud.arm.url,
             "prices_endpoint": self._cloud.prices.url,
             "operation_poll_seconds": 0.05,
+            "managed_identity": "system",
             "queue_poll_seconds": 0.5,
         }
         others = {"provider": "azure", "azure": azure, **(sections or {})}

@@ -1,7 +1,7 @@
 """Retail Prices API fake on loopback, with filters, linked pages and faults.
 
-`retail_prices.json` has the format of the API's items and prices of eastus as published in 2024, as far as known; it
-was never compared with the real API.
+`retail_prices.json` has the format of the API's items and the prices of eastus of 2026-06-18. It was never compared
+with the API itself: `published_prices.json` has the figures of other projects, which read the API, and their names.
 """
 
 from __future__ import annotations

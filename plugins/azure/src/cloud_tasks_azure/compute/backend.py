@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import (
@@ -32,22 +32,22 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
+from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, SKUS, Arm
 from cloud_tasks_azure.compute.build import vm_body
 from cloud_tasks_azure.compute.catalog import Size, sizes_of
-from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
 from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
-from cloud_tasks_azure.compute.image_resolver import DEFAULT_IMAGE, ImageResolver
+from cloud_tasks_azure.compute.image_resolver import ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
 from cloud_tasks_azure.compute.listing import list_vms, vm_statuses
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
-from cloud_tasks_azure.compute.quotas import headroom
+from cloud_tasks_azure.compute.quotas import free_quotas, headroom
 from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
 from cloud_tasks_azure.compute.tags import instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
-from cloud_tasks_azure.compute.to_model import VmStatus, group_of, to_instance
+from cloud_tasks_azure.compute.to_model import VmStatus, group_of, provisioning_state, to_instance
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -64,16 +64,16 @@ class AzureCompute:
     """`Compute` of one Azure subscription. Thread-safe.
 
     Args:
-        clients: Closed with this object.
+        arm: Closed with this object.
     """
 
-    def __init__(self, clients: Clients, settings: AzureSettings, context: ComputeContext) -> None:
-        self._clients = clients
+    def __init__(self, arm: Arm, settings: AzureSettings, context: ComputeContext) -> None:
+        self._arm = arm
         self._settings = settings
         self._context = context
         self._region = (context.region or location_of(context.zone or "")).lower()
-        self._images = ImageResolver(clients)
-        self._networks = Networks(clients, settings)
+        self._images = ImageResolver(arm)
+        self._networks = Networks(arm, settings)
         self._lock = threading.Lock()
         self._catalog_lock = threading.Lock()
         self._catalogs: dict[str, tuple[datetime, Mapping[str, Size]]] = {}
@@ -89,15 +89,14 @@ class AzureCompute:
 
     def regions(self) -> Sequence[Region]:
         with translate_errors("list regions"):
-            provider = self._clients.resources.providers.get("Microsoft.Compute")
+            provider = self._arm.get("/providers/Microsoft.Compute", RESOURCES)
         return regions_of(provider)
 
     def images(self) -> Sequence[Image]:
         return self._images.list()
 
     def find_image(self, name: str | None, architecture: Architecture) -> Image | None:
-        self._images.resolve(name, architecture)
-        return self._images.find(name or DEFAULT_IMAGE)
+        return self._images.find(name, architecture, self._region)
 
     def instance_types(self) -> Sequence[InstanceType]:
         if not self._region:
@@ -117,21 +116,28 @@ class AzureCompute:
             known = self._catalogs.get(location)
             if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
                 with translate_errors(f"list the sizes of {location}"):
-                    skus = tuple(self._clients.compute.resource_skus.list(filter=f"location eq '{location}'"))
+                    skus = self._arm.entries(
+                        "/providers/Microsoft.Compute/skus", SKUS, filter=f"location eq '{location}'"
+                    )
                 known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
             return known[1]
 
     def headroom(self, offer: Offer) -> Headroom | None:
         location = location_of(offer.zone)
         size = self._sizes(location).get(offer.instance_type.name)
+        has_address = self._settings.public_address
         with self._quota_lock:
             known = self._quotas.get(location)
             if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
                 with translate_errors("read the subscription's quotas"):
-                    usage = tuple(self._clients.compute.usage.list(location))
-                free = {str(each.name.value).lower(): each.limit - each.current_value for each in usage}
-                known = self._quotas[location] = (datetime.now(UTC), free)
-        return headroom(offer, family=size.family if size is not None else "", free=known[1])
+                    usages = self._arm.entries(f"/providers/Microsoft.Compute/locations/{location}/usages", COMPUTE)
+                    if has_address:
+                        usages += self._arm.entries(
+                            f"/providers/Microsoft.Network/locations/{location}/usages", NETWORK
+                        )
+                known = self._quotas[location] = (datetime.now(UTC), free_quotas(usages))
+        family = size.family if size is not None else ""
+        return headroom(offer, family=family, free=known[1], has_address=has_address)
 
     # -- launching --
 
@@ -157,82 +163,72 @@ class AzureCompute:
         return self._launch(request, self._networks.place(request.job_id, location), name)
 
     def _launch(self, request: LaunchRequest, place: Place, name: str) -> Instance:
-        found = self._get(place.group, name)
+        vm_id = f"{self._path(place.group)}/providers/Microsoft.Compute/virtualMachines/{name}"
+        found = self._get(vm_id)
         if found is None:
-            found = self._create(request, place, name)
-        elif _provisioning(found) in ("creating", "updating"):
-            found = self._await(place.group, name)
+            found = self._create(request, place, vm_id)
+        elif _is_changing(found):
+            found = self._await(vm_id)
         with self._lock:
             self._group_of[name] = place.group
         if found is None:
             return _ended(request, name)
-        if _provisioning(found) == "failed":
+        if provisioning_state(found) == "failed":
             # Left by an earlier call with this token that ended before deleting it.
-            self._discard(place.group, name)
+            self._discard(vm_id)
             raise ProviderError(f"cannot launch {name}: an earlier attempt failed", transient=True)
         return to_instance(found)
 
-    def _create(self, request: LaunchRequest, place: Place, name: str) -> Any:
-        body = self._body(request, place, name)
-        action = f"launch {name}"
-        virtual_machines = self._clients.compute.virtual_machines
-        from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
-
+    def _create(self, request: LaunchRequest, place: Place, vm_id: str) -> dict[str, Any] | None:
+        name = vm_id.rpartition("/")[2]
+        body = self._body(request, place, vm_id)
         try:
-            with translate_errors(action, launching=True):
+            with translate_errors(f"launch {name}", launching=True):
                 try:
-                    poller = virtual_machines.begin_create_or_update(
-                        place.group, name, body, match_condition=MatchConditions.IfMissing
-                    )
-                except (ResourceModifiedError, ResourceExistsError) as error:
+                    response = self._arm.put(vm_id, COMPUTE, body, only_new=True)
+                except HttpResponseError as error:
                     # The VM exists: the response of an earlier call was lost, or a concurrent call created it.
-                    if error.status_code != 412 and self._get(place.group, name) is None:
+                    if error.status_code not in (409, 412) or self._get(vm_id) is None:
                         raise
-                    return self._await(place.group, name)
-                return self._finish(poller, action)
+                    return self._await(vm_id)
+                with after_launch_request():
+                    self._arm.wait(response, timeout=_LAUNCH_TIMEOUT)
+            with after_launch_request():
+                return self._get(vm_id)
         except LaunchRefusedError:
-            self._discard(place.group, name)
+            self._discard(vm_id)
             raise
 
-    def _finish(self, poller: Any, action: str) -> Any:
-        with after_launch_request():
-            poller.wait(_LAUNCH_TIMEOUT.total_seconds())
-        if not poller.done():
-            raise ProviderError(f"cannot {action}: the operation is still running", transient=True)
-        from azure.core.exceptions import ResourceNotFoundError
-
-        try:
-            with after_launch_request():
-                return poller.result()
-        except ResourceNotFoundError:
-            return None
-
-    def _discard(self, group: str, name: str) -> None:
+    def _discard(self, vm_id: str) -> None:
         """Delete what a failed creation left; what cannot be deleted now is listed and terminated like any instance."""
         try:
-            if self._get(group, name) is not None:
-                delete_vm(self._clients, group, name)
+            if self._get(vm_id) is not None:
+                delete_vm(self._arm, vm_id)
         except ProviderError as error:
-            log.warning(f"Cannot delete the rest of {name} yet: {error.message}")
+            log.warning(f"Cannot delete the rest of {vm_id.rpartition('/')[2]} yet: {error.message}")
 
-    def _body(self, request: LaunchRequest, place: Place, name: str) -> Any:
+    def _path(self, group: str) -> str:
+        return f"/subscriptions/{self._arm.subscription}/resourceGroups/{group}"
+
+    def _body(self, request: LaunchRequest, place: Place, vm_id: str) -> dict[str, Any]:
         instance_type = request.offer.instance_type
-        size = self._sizes(location_of(request.offer.zone)).get(instance_type.name)
+        location = location_of(request.offer.zone)
+        size = self._sizes(location).get(instance_type.name)
         generations = size.generations if size is not None else frozenset({"V2"})
-        group = f"/subscriptions/{self._clients.subscription}/resourceGroups/{place.group}"
         script = compose_script(
             request.startup_script,
             max_lifetime=request.max_lifetime,
             startup_timeout=request.startup_timeout,
             identity=self._settings.managed_identity,
-            resource=f"{group}/providers/Microsoft.Compute/virtualMachines/{name}",
-            management=self._clients.endpoint,
+            resource=vm_id,
+            management=self._arm.endpoint,
             metadata=self._settings.metadata_url,
+            account=self._settings.storage_account,
         )
         return vm_body(
             request,
             self._settings,
-            image=self._images.resolve(request.image, instance_type.architecture, generations),
+            image=self._images.resolve(request.image, instance_type.architecture, location, generations),
             subnet=place.subnet,
             security_group=place.security_group,
             custom_data=encode_script(script),
@@ -244,24 +240,25 @@ class AzureCompute:
             self._key = self._key or throwaway_key()
             return self._key
 
-    def _get(self, group: str, name: str) -> Any:
+    def _get(self, vm_id: str) -> dict[str, Any] | None:
         """Return the VM, or None if it does not exist."""
         try:
-            with translate_errors(f"read {name}"):
-                return self._clients.compute.virtual_machines.get(group, name)
+            with translate_errors(f"read {vm_id.rpartition('/')[2]}"):
+                return self._arm.get(vm_id, COMPUTE)
         except NotFoundError:
             return None
 
-    def _await(self, group: str, name: str) -> Any:
+    def _await(self, vm_id: str) -> dict[str, Any] | None:
         """Wait for a VM that another call creates and return it; None if it was deleted."""
         pause = threading.Event()
         deadline = datetime.now(UTC) + _LAUNCH_TIMEOUT
         while True:
             with after_launch_request():
-                found = self._get(group, name)
-            if found is None or _provisioning(found) not in ("creating", "updating"):
+                found = self._get(vm_id)
+            if found is None or not _is_changing(found):
                 return found
             if datetime.now(UTC) > deadline:
+                name = vm_id.rpartition("/")[2]
                 raise ProviderError(f"cannot launch {name}: the operation is still running", transient=True)
             pause.wait(self._settings.operation_poll_seconds)
 
@@ -270,11 +267,11 @@ class AzureCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        found = list_vms(self._clients, job_id, foreign=foreign)
-        statuses = vm_statuses(self._clients) if found else {}
+        found = list_vms(self._arm, job_id, foreign=foreign)
+        statuses = vm_statuses(self._arm) if found else {}
         with self._lock:
-            self._group_of.update((str(each.name), group_of(each.id)) for each in found)
-        return tuple(to_instance(each, statuses.get(str(each.id).lower(), VmStatus())) for each in found)
+            self._group_of.update((str(each["name"]), group_of(each["id"])) for each in found)
+        return tuple(to_instance(each, statuses.get(str(each["id"]).lower(), VmStatus())) for each in found)
 
     # -- termination and console --
 
@@ -283,7 +280,7 @@ class AzureCompute:
             with self._lock:
                 self._ended.update(instance_ids)
                 self._used_jobs.add(self._context.job_id)
-        terminate_instances(self._clients, instance_ids)
+        terminate_instances(self._arm, instance_ids)
 
     def console_log(self, instance_id: str) -> str:
         with self._lock:
@@ -292,7 +289,7 @@ class AzureCompute:
             self.instances(None)
             with self._lock:
                 group = self._group_of.get(instance_id)
-        return read_console(self._clients, group, instance_id) if group is not None else ""
+        return read_console(self._arm, group, instance_id) if group is not None else ""
 
     def close(self) -> None:
         """Delete the unused networks of jobs that this object worked on, and close connections."""
@@ -301,11 +298,11 @@ class AzureCompute:
                 self._networks.remove_unused(job_id)
             except ProviderError as error:
                 log.warning(f"Cannot delete the network of job {job_id} (it costs nothing): {error.message}")
-        self._clients.close()
+        self._arm.close()
 
 
-def _provisioning(vm: Any) -> str:
-    return str(vm.properties.provisioning_state or "").lower() if vm.properties is not None else ""
+def _is_changing(vm: dict[str, Any]) -> bool:
+    return provisioning_state(vm) in ("creating", "updating")
 
 
 def _ended(request: LaunchRequest, name: str) -> Instance:
@@ -327,7 +324,7 @@ def _ended(request: LaunchRequest, name: str) -> Instance:
 @contextmanager
 def open_compute(settings: AzureSettings, context: ComputeContext) -> Iterator[AzureCompute]:
     """Open Virtual Machines. Raises `ProviderError` without a subscription."""
-    compute = AzureCompute(Clients(settings), settings, context)
+    compute = AzureCompute(Arm(settings), settings, context)
     try:
         yield compute
     finally:

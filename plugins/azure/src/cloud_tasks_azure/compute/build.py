@@ -16,6 +16,7 @@ from typing import Any
 
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks_azure.compute.disks import disk_gb
+from cloud_tasks_azure.compute.image_resolver import BootImage
 from cloud_tasks_azure.compute.tags import address_name, disk_name, instance_name, interface_name, tags_of
 from cloud_tasks_azure.compute.zones import location_of, zone_number
 from cloud_tasks_azure.settings import AzureSettings
@@ -30,7 +31,7 @@ def vm_body(
     request: LaunchRequest,
     settings: AzureSettings,
     *,
-    image: dict[str, str],
+    image: BootImage,
     subnet: str,
     security_group: str | None,
     custom_data: bytes,
@@ -39,23 +40,22 @@ def vm_body(
     """Return the body of a ``virtualMachines`` request.
 
     Args:
-        image: Image reference, as returned by `image_reference`.
         subnet: Resource id.
         security_group: Resource id.
         public_key: In OpenSSH format.
     """
     name = instance_name(request)
-    tags = tags_of(request)
+    tags = {**settings.tags, **tags_of(request)}
     number = zone_number(request.offer.zone)
     properties: dict[str, Any] = {
         "hardwareProfile": {"vmSize": request.offer.instance_type.name},
         "storageProfile": {
-            "imageReference": image,
+            "imageReference": image.reference,
             "osDisk": {
                 "name": disk_name(name),
                 "createOption": "FromImage",
                 "deleteOption": "Delete",
-                "diskSizeGB": disk_gb(request.offer.boot_disk),
+                "diskSizeGB": max(disk_gb(request.offer.boot_disk), image.min_disk_gb or 0),
                 "managedDisk": {"storageAccountType": request.offer.boot_disk.disk_type},
             },
         },
@@ -75,6 +75,8 @@ def vm_body(
             "billingProfile": {"maxPrice": _max_price(request)},
         }
     body: dict[str, Any] = {"location": location_of(request.offer.zone), "tags": tags, "properties": properties}
+    if image.plan:
+        body["plan"] = image.plan
     if number is not None:
         body["zones"] = [number]
     if settings.managed_identity == "system":

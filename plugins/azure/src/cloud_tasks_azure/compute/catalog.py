@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. A size restricted in a zone is not offered there; one restricted everywhere is not listed.
 2. A size without a number of vCPUs or amount of memory is not listed.
+3. A confidential size is not listed: it needs another kind of image and disk, and its launch is refused.
 """
 
 from __future__ import annotations
@@ -33,38 +34,39 @@ class Size:
     """Hypervisor generations, ``V1`` and ``V2``; an image requires one of them."""
 
 
-def sizes_of(skus: Iterable[Any], location: str) -> dict[str, Size]:
+def sizes_of(skus: Iterable[Mapping[str, Any]], location: str) -> dict[str, Size]:
     """Return the sizes by name.
 
     Args:
-        skus: Result of ``resource_skus.list``; SKUs of other kinds and locations are ignored.
+        skus: Resource SKUs; those of other kinds and locations are ignored.
     """
     found: dict[str, Size] = {}
     for sku in skus:
-        if sku.resource_type != "virtualMachines" or not sku.name:
+        if sku.get("resourceType") != "virtualMachines" or not sku.get("name"):
             continue
-        if location not in {location_name(each) for each in sku.locations or ()}:
+        if location not in {location_name(each) for each in sku.get("locations") or ()}:
             continue
         size = _size(sku, location)
         if size is not None:
-            found[sku.name] = size
+            found[size.instance_type.name] = size
     return dict(sorted(found.items()))
 
 
-def _size(sku: Any, location: str) -> Size | None:
-    capabilities = {str(each.name): str(each.value) for each in sku.capabilities or ()}
+def _size(sku: Mapping[str, Any], location: str) -> Size | None:
+    name, family = str(sku["name"]), str(sku.get("family") or "")
+    capabilities = {str(each["name"]): str(each.get("value")) for each in sku.get("capabilities") or ()}
     vcpus = _number(capabilities, "vCPUsAvailable") or _number(capabilities, "vCPUs")
     memory = _number(capabilities, "MemoryGB")
     zones = _zones(sku, location)
-    if not vcpus or not memory or not zones:
+    if not vcpus or not memory or not zones or capabilities.get("ConfidentialComputingType"):
         return None
-    cpu = cpu_of(sku.name)
+    cpu = cpu_of(name)
     gpus = int(_number(capabilities, "GPUs"))
     local_ssd = _number(capabilities, "NvmeDiskSizeInMiB") or _number(capabilities, "MaxResourceVolumeMB")
     is_arm = capabilities.get("CpuArchitectureType", "").lower() == "arm64"
     return Size(
         instance_type=InstanceType(
-            name=sku.name,
+            name=name,
             vcpus=int(vcpus),
             memory_gb=memory,
             architecture=Architecture.ARM64 if is_arm else Architecture.X86_64,
@@ -74,12 +76,12 @@ def _size(sku: Any, location: str) -> Size | None:
             cpu_family=cpu.family,
             cpu_rank=cpu.rank,
             gpu_count=gpus,
-            gpu_type=gpu_of(sku.name) if gpus else "",
-            sustained_cpu=sustained_share(sku.name),
+            gpu_type=gpu_of(name) if gpus else "",
+            sustained_cpu=sustained_share(name),
             supports_spot=capabilities.get("LowPriorityCapable", "").lower() == "true",
-            description=f"{int(vcpus)} vCPUs, {memory:g} GiB, family {sku.family}",
+            description=f"{int(vcpus)} vCPUs, {memory:g} GiB, family {family}",
         ),
-        family=str(sku.family or ""),
+        family=family,
         generations=frozenset(each.strip() for each in capabilities.get("HyperVGenerations", "V1,V2").split(",")),
     )
 
@@ -91,20 +93,19 @@ def _number(capabilities: Mapping[str, str], name: str) -> float:
         return 0.0
 
 
-def _zones(sku: Any, location: str) -> tuple[str, ...]:
+def _zones(sku: Mapping[str, Any], location: str) -> tuple[str, ...]:
     """Return the zones that offer the size to this subscription, or the location if it has no zones."""
     restricted: set[str] = set()
-    for restriction in sku.restrictions or ():
-        kind = str(getattr(restriction.type, "value", restriction.type))
-        if kind == "Location":
+    for restriction in sku.get("restrictions") or ():
+        if restriction.get("type") == "Location":
             return ()
-        if kind == "Zone" and restriction.restriction_info is not None:
-            restricted.update(restriction.restriction_info.zones or ())
+        if restriction.get("type") == "Zone":
+            restricted.update((restriction.get("restrictionInfo") or {}).get("zones") or ())
     numbers = {
         number
-        for info in sku.location_info or ()
-        if location_name(info.location or "") == location
-        for number in info.zones or ()
+        for info in sku.get("locationInfo") or ()
+        if location_name(info.get("location") or "") == location
+        for number in info.get("zones") or ()
     }
     if not numbers:
         return (location,)

@@ -1,225 +1,207 @@
-"""Translation of Resource Manager errors: refusals with scope and delay, transient errors, permanent ones.
+"""Errors of Resource Manager as tables: what each code means, for which launches, for how long, and the remedy.
+
+Sources: "Troubleshoot common Azure deployment errors", "Error codes for Azure Spot Virtual Machines", "Troubleshoot
+allocation failures", "Resolve errors for SKU not available", "Resolve errors for resource quotas" and "Understand how
+Azure Resource Manager throttles requests" in the Azure documentation.
 
 Invariants, each with a test:
 
-1. No SDK exception leaves: each becomes a `ProviderError`, `NotFoundError` or `LaunchRefusedError`.
-2. A quota refusal has the scope of its quota: a family of sizes, the region's cores, or spot.
+1. No exception of the SDK leaves: each becomes a `ProviderError`, or for a missing image an `InputError`.
+2. Each documented code that a launch can meet has one rule. The code decides before the HTTP status.
 3. Blob URLs, tokens and headers never appear in a message.
-
-Sources: "Resolve errors for SKU not available", "Resolve errors for resource quotas", "Troubleshoot allocation failures
-when you create or restart VMs", "Understand how Azure Resource Manager throttles requests", "Error codes for Azure Spot
-Virtual Machines", in the Azure documentation.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any
 
 import attrs
 from azure.core import exceptions as sdk
 
-from cloud_tasks.errors import (
-    CloudTasksError,
-    CredentialsError,
-    InputError,
-    LaunchRefusedError,
-    NotFoundError,
-    ProviderError,
-    RefusalScope,
-)
+from cloud_tasks.errors import CloudTasksError, CredentialsError, InputError, ProviderError, RefusalScope
+from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
 from cloud_tasks_azure.credentials import LOGIN, credential_error
 
-__all__ = ["ApiProblem", "after_launch_request", "problem_of", "refusal", "translate_errors"]
+__all__ = ["LAUNCH_RULES", "after_launch_request", "problem_of", "refusal", "translate_errors"]
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
+_ACCOUNT, _REGION, _ZONE = RefusalScope.ACCOUNT, RefusalScope.REGION, RefusalScope.ZONE
+_TYPE, _OFFER = RefusalScope.INSTANCE_TYPE, RefusalScope.OFFER
 
-
-@attrs.frozen(kw_only=True)
-class ApiProblem:
-    """One error of Resource Manager, from a response or a failed operation."""
-
-    code: str
-    """``SkuNotAvailable``; empty if missing."""
-    message: str
-    status: int = 0
-    """HTTP status of the response; 200 for the state of an operation."""
-    retry_after: timedelta | None = None
-    """``Retry-After`` of the response."""
-
-
-def problem_of(error: sdk.HttpResponseError) -> ApiProblem:
-    """Return the details of an HTTP error."""
-    content: Mapping[str, Any] = {}
-    delay: timedelta | None = None
-    if error.response is not None:
-        headers: Mapping[str, str] = getattr(error.response, "headers", {})
-        delay = _retry_after(headers.get("Retry-After"))
-        try:
-            body = json.loads(error.response.text())
-            content = body.get("error") or {}
-        except (ValueError, AttributeError, LookupError, TypeError, OSError):
-            content = {}
-    code = str(content.get("code") or "")
-    message = str(content.get("message") or "")
-    for detail in _details(content):
-        # The outer code of a failed deployment is "Conflict" or "BadRequest"; the cause is in the details.
-        if detail.get("code") and code in _WRAPPERS:
-            code, message = str(detail["code"]), str(detail.get("message") or message)
-    return ApiProblem(
-        code=code,
-        message=_line(message) or f"HTTP {error.status_code}",
-        status=int(error.status_code or 0),
-        retry_after=delay,
-    )
-
-
-_WRAPPERS = ("", "BadRequest", "Conflict", "DeploymentFailed", "ResourceDeploymentFailure", "OperationFailed")
-
-
-def _details(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    details = content.get("details")
-    return [each for each in details if isinstance(each, Mapping)] if isinstance(details, list) else []
-
-
-def _retry_after(header: str | None) -> timedelta | None:
-    return timedelta(seconds=int(header)) if header and header.isdigit() else None
-
-
-def _line(text: str) -> str:
-    return re.sub(r"https?://\S+", "", " ".join(text.split())).strip()[:400].rstrip(". ")
-
-
-# Error codes by meaning. Patterns match the code, those named "…MESSAGE", FAMILY and SPOT the message.
-
-_STOCK_OUT = re.compile(
-    r"(Zonal)?AllocationFailed|AllocationTimeout|OverconstrainedZonalAllocationRequest|OverconstrainedAllocationRequest"
-    r"|AllocationFailedInZone|SpotCapacity.*|OSProvisioningTimedOut|ProvisioningTimeout",
-    re.IGNORECASE,
+_WRAPPERS = re.compile(
+    r"|BadRequest|Conflict|DeploymentFailed|ResourceDeploymentFailure|OperationFailed|RetryableError\w*"
+    r"|InvalidTemplateDeployment|TooManyRequests"
 )
-_RATE = re.compile(
-    r"TooManyRequests|SubscriptionRequestsThrottled|OperationNotAllowedRate.*|ResourceCollectionRequests"
+"""Codes whose cause is in the details. Microsoft.Network answers 429 RetryableError for a conflict."""
+
+_ROLES = "show the required roles with: cloud-tasks doctor --policy"
+_JOIN = f"the role is missing for the subnet, security group, image or identity of the azure settings; {_ROLES}"
+_QUOTA = "request a higher quota in the Azure portal > Quotas, or wait until some is free"
+_ADDRESSES = "request a higher quota of public addresses, or set azure.public_address: false"
+_SETTINGS = "check run.image and the azure settings"
+_EXCLUDE = "exclude the type with run.instance_types, or choose another region"
+_IMAGE = "choose another image, or exclude the type with run.instance_types"
+_BOOT = "the image did not finish its start: check that it is generalized and has cloud-init"
+_SIZE = "set run.total_boot_disk_size to the size of the image"
+_TERMS = "accept the image's terms: az vm image terms accept --urn URN"
+_REGISTER = "run: az provider register --namespace Microsoft.Compute (and Microsoft.Network)"
+_POLICY = "a policy of the organization denies it: ask its administrator, or set what it demands, such as azure.tags"
+_FREE = "free and student subscriptions have few regions: set run.region to another, or upgrade the subscription"
+_BILLS = "the subscription is disabled: see its state and its bills in the Azure portal"
+_ACCOUNTS = "run: az account list --output table, then set azure.subscription_id"
+_LOCKS = "the group or subscription is locked: az lock list"
+_ON_DEMAND = "the spot price is above the list price; use another size or region, or on-demand"
+_NO_SPOT = "this kind of subscription has no spot instances: set run.use_spot: false"
+_REGIONS = "list regions with: cloud-tasks list-regions"
+_ZONES = "list zones with: cloud-tasks list-regions --zones"
+_SUBNET = "use a larger subnet (azure.subnet)"
+
+_RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        kind=ErrorKind.CREDENTIALS,
+        code=r"ExpiredAuthenticationToken|InvalidAuthenticationToken\w*|AuthenticationFailed\w*|HTTP_401",
+        hint=LOGIN,
+    ),
+    # Passes by itself, whatever the status: 409, 429, or 400 while a group is deleted.
+    ErrorRule(
+        kind=ErrorKind.TRANSIENT,
+        code=r"RetryableError\w*|AnotherOperationInProgress|ConflictingConcurrentWrite\w*|OperationPreempted"
+        r"|ResourceGroupBeingDeleted|InUse\w*CannotBeDeleted|DeploymentActiveAndUneditable"
+        r"|ReferencedResourceNotProvisioned|NicReservedForAnotherVm|Canceled|InternalServerError"
+        r"|InternalExecutionError|InternalOperationError|ServiceUnavailable|ServerTimeout|GatewayTimeout",
+    ),
 )
-_QUOTA_MESSAGE = re.compile(r"quota|Current Limit|regional cores|additional required", re.IGNORECASE)
-_FAMILY = re.compile(r"(standard\w+) ?family|(\w+) family cores", re.IGNORECASE)
-_SPOT_QUOTA = re.compile(r"low ?priority|spot", re.IGNORECASE)
-_FORBIDDEN = re.compile(
-    r"AuthorizationFailed|LinkedAuthorizationFailed|InvalidAuthenticationToken\w*|RequestDisallowedByPolicy"
-    r"|SubscriptionNotFound|SubscriptionNotRegistered|MissingSubscriptionRegistration|ReadOnlyDisabledSubscription"
-    r"|DisallowedProvider|ScopeLocked|MarketplacePurchaseEligibilityFailed|ResourcePurchaseValidationFailed"
+"""Errors that mean the same for every call."""
+
+_Row = tuple[str, str, RefusalScope, timedelta, str]
+"""Patterns of code and message, scope, time and remedy of a refused launch."""
+
+_FORBIDDEN: tuple[_Row, ...] = (
+    ("RequestDisallowedByPolicy|PolicyViolation", "", _ACCOUNT, _HOUR, _POLICY),
+    ("RequestDisallowedByAzure", "", _REGION, _DAY, _FREE),
+    (r"\w*SubscriptionRegistration\w*|SubscriptionNotRegistered", "", _ACCOUNT, _HOUR, _REGISTER),
+    ("NoRegisteredProviderFound|DisallowedProvider", "", _ACCOUNT, _HOUR, _REGISTER),
+    (r"\w*DisabledSubscription|SubscriptionDisabled", "", _ACCOUNT, _HOUR, _BILLS),
+    ("SubscriptionNotFound|InvalidSubscriptionId", "", _ACCOUNT, _HOUR, _ACCOUNTS),
+    ("ScopeLocked", "", _ACCOUNT, _HOUR, _LOCKS),
+    (r"\w*Marketplace\w*|ResourcePurchase\w*", "", _ACCOUNT, _HOUR, _TERMS),
+    ("LinkedAuthorizationFailed|LinkedAccessCheckFailed", "", _ACCOUNT, _HOUR, _JOIN),
+    ("AuthorizationFailed|Forbidden|HTTP_403", "", _ACCOUNT, _HOUR, _ROLES),
 )
-_BUSY = re.compile(
-    r"ResourceGroupBeingDeleted|AnotherOperationInProgress|InUseSubnetCannotBeDeleted|RetryableError\w*"
-    r"|ConflictingConcurrentWrite\w*|OperationPreempted"
+_THROTTLED = r"TooManyRequests|\w*RequestsThrottled|OperationNotAllowedRate\w*|ResourceCollectionRequests\w*|HTTP_429"
+_STOCK_OUT = r"(Zonal)?AllocationFailed\w*|AllocationTimeout|Overconstrained(Zonal)?AllocationRequest|SpotCapacity\w*"
+_UNFIT = r"PropertyChangeNotAllowed|OperationNotAllowed|\w*NotSupported\w*|\w*Incompatible\w*|VMSizeDoesntSupport\w*"
+_WRONG = r"Invalid\w*|Reserved\w*|\w*NotFound|\w*NotInSameVnet|PrivateIP\w*|BadRequest|HTTP_400|HTTP_404"
+_QUOTAS = r"OperationNotAllowed|\w*QuotaExceeded\w*"
+_LIMITS = r"\w*(QuotaExceeded|CountLimitReached|LimitExceeded)\w*"
+_OVER = "quota|current limit|regional cores|additional required"
+
+_LAUNCH: tuple[_Row, ...] = (
+    # Capacity. "The requested tier for resource … is currently not available" is the text of spot capacity.
+    (_STOCK_OUT, "", _OFFER, 10 * _MINUTE, ""),
+    ("SkuNotAvailable", "capacity|requested tier", _OFFER, 10 * _MINUTE, ""),
+    ("SkuNotAvailable", "", _TYPE, _HOUR, _EXCLUDE),
+    ("SpotPriceGreaterThanProvidedMaxPrice", "", _OFFER, 10 * _MINUTE, _ON_DEMAND),
+    (r"AzureSpotIsNotSupportedForThisVMSize|MaxPriceValueInvalid", "", _OFFER, _DAY, ""),
+    ("AzureSpotFeatureNotEnabledForSubscription", "", _REGION, _DAY, _NO_SPOT),
+    (r"\w*(Provisioning|VMStart)TimedOut|\w*ProvisioningTimeout|OSProvisioning\w*", "", _OFFER, 10 * _MINUTE, _BOOT),
+    # Place.
+    (r"LocationNotAvailable\w*|RegionDoesNotAllowProvisioning", "", _REGION, _DAY, _REGIONS),
+    ("MissingRegistrationForLocation|InvalidLocation|LocationRequired", "", _REGION, _DAY, _REGIONS),
+    (".*", "not a valid location", _REGION, _DAY, _REGIONS),
+    (r"AvailabilityZone\w*NotSupported|InvalidAvailabilityZone\w*", "", _ZONE, _DAY, _ZONES),
+    # Quotas. Spot cores have one quota per region: a smaller size of any family may still fit.
+    (r"\w*PublicIP\w*(Limit|Quota)\w*", "", _REGION, 10 * _MINUTE, _ADDRESSES),
+    ("SubnetIsFull", "", _REGION, 10 * _MINUTE, _SUBNET),
+    (_QUOTAS, "low ?priority|spot", _REGION, 10 * _MINUTE, _QUOTA),
+    (_QUOTAS, r"standard\w+ ?family|\w+ family cores", _TYPE, 10 * _MINUTE, _QUOTA),
+    ("OperationNotAllowed", _OVER, _REGION, 10 * _MINUTE, _QUOTA),
+    (_LIMITS, "", _REGION, 10 * _MINUTE, _QUOTA),
+    *_FORBIDDEN,
+    # After the codes that come with status 429 and mean something else.
+    (_THROTTLED, "", _ACCOUNT, _MINUTE, ""),
+    # A request that does not fit this size, or fits none.
+    (".*", "security type|confidential", _TYPE, _DAY, _EXCLUDE),
+    (".*", r"disk size \d+ ?GB is smaller", _ACCOUNT, _HOUR, _SIZE),
+    (".*", r"vm ?size|hypervisor generation|architecture", _TYPE, _DAY, _IMAGE),
+    (r"BadRequest|InvalidParameter|\w*NotSupported\w*", "zone", _OFFER, _DAY, ""),
+    (_UNFIT, "", _TYPE, _HOUR, ""),
+    (_WRONG, "", _ACCOUNT, _HOUR, _SETTINGS),
 )
-_MISSING = re.compile(
-    r"ResourceNotFound|ResourceGroupNotFound|InvalidResourceReference|ImageNotFound|PlatformImageNotFound|GalleryImageNotFound"
-    r"|NotFound|ParentResourceNotFound|SubnetNotFound"
+
+
+def _refused(code: str, message: str, scope: RefusalScope, time: timedelta, hint: str) -> ErrorRule:
+    # A region that refuses for a day does so until a person changes something.
+    needs_action = True if (scope, time) == (_REGION, _DAY) else None
+    return refused(code, scope, time, message=message, hint=hint, needs_action=needs_action)
+
+
+LAUNCH_RULES = (*_RULES, *(_refused(*row) for row in _LAUNCH))
+"""Errors of a launch; the first that matches decides."""
+
+_CALL_RULES = (
+    *_RULES,
+    ErrorRule(kind=ErrorKind.TRANSIENT, code=_THROTTLED),
+    *(ErrorRule(kind=ErrorKind.PERMANENT, code=code, hint=hint) for code, _, _, _, hint in _FORBIDDEN),
+    ErrorRule(kind=ErrorKind.NOT_FOUND, code="HTTP_404"),
 )
+"""Errors of other calls."""
+
+_UNKNOWN_REFUSAL = refused(".*", _OFFER, 5 * _MINUTE)
 _NO_IMAGE = re.compile(r"(?:Platform|Gallery)?ImageNotFound")
-_UNFIT = re.compile(
-    r"BadRequest\w*|InvalidParameter|PropertyChangeNotAllowed|OperationNotAllowed|.*NotSupported\w*|.*Incompatible\w*"
-    r"|InvalidTemplate\w*|DiskSizeNotSupported|VMSizeDoesntSupport\w*",
-    re.IGNORECASE,
-)
+_MAX_RETRY_AFTER = _HOUR
 
 
-def refusal(problem: ApiProblem) -> CloudTasksError:
+def problem_of(error: sdk.HttpResponseError) -> Problem:
+    """Return the problem of an HTTP error; its status is a further code, ``HTTP_404``."""
+    status = int(error.status_code or 0)
+    code, message = "", ""
+    for content in _errors(error.response):
+        if _WRAPPERS.fullmatch(code) and (content.get("code") or not code):
+            code, message = str(content.get("code") or ""), str(content.get("message") or message)
+    fallback = f"HTTP_{status}"
+    text = re.sub(r"https?://\S+", "", message).strip()[:400]
+    return Problem(code=code or fallback, message=text, status=status, also=(fallback,) if code else ())
+
+
+def _errors(response: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the error of a response and its details, outermost first."""
+    try:
+        found = [response.json().get("error")] if response is not None else []
+    except (ValueError, AttributeError, TypeError, OSError):
+        return
+    while found:
+        content = found.pop(0)
+        if isinstance(content, Mapping):
+            yield content
+            details = content.get("details")
+            found += details if isinstance(details, list) else []
+
+
+def refusal(
+    action: str, problem: Problem, *, retry_after: timedelta | None = None, rules: tuple[ErrorRule, ...] = LAUNCH_RULES
+) -> CloudTasksError:
     """Return the error of a failed launch: `InputError` (missing image), `LaunchRefusedError`, or a transient error."""
     if _NO_IMAGE.fullmatch(problem.code):
         hint = "cloud-tasks list-images shows the available images"
         return InputError(f"image not found: {problem.message}", where="run.image", hint=hint)
-    scope, delay, hint = _classify(problem)
-    if scope is None:
-        return ProviderError(problem.message, transient=True)
-    return LaunchRefusedError(
-        problem.message,
-        scope=scope,
-        retry_after=problem.retry_after or delay,
-        reason=problem.code or f"HTTP_{problem.status}",
-        hint=hint,
-    )
+    rule = matching_rule(problem, rules)
+    if rule is None and problem.status < 500:
+        rule = _UNKNOWN_REFUSAL
+    if rule is not None and rule.scope is not None and retry_after is not None:
+        rule = attrs.evolve(rule, retry_after=min(retry_after, _MAX_RETRY_AFTER))
+    return judge(action, problem, [rule] if rule is not None else ())
 
 
-def _classify(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]:
-    """Return scope (None: transient), delay and hint; specific rules first."""
-    code, message, status = problem.code, problem.message, problem.status
-    if _RATE.search(code) or status == 429:
-        return RefusalScope.ACCOUNT, _MINUTE, ""
-    if _BUSY.fullmatch(code):
-        return None, timedelta(0), ""
-    if _STOCK_OUT.fullmatch(code):
-        return RefusalScope.OFFER, 10 * _MINUTE, ""
-    if code == "SpotPriceGreaterThanProvidedMaxPrice":
-        return (
-            RefusalScope.OFFER,
-            10 * _MINUTE,
-            "the spot price is above the list price; use another size or region, or on-demand",
-        )
-    if code == "SkuNotAvailable":
-        return _not_available(message)
-    if code == "LocationNotAvailableForResourceType" or "not a valid location" in message.lower():
-        return RefusalScope.REGION, _DAY, ""
-    if code in ("AvailabilityZoneNotSupported", "InvalidAvailabilityZone"):
-        return RefusalScope.ZONE, _DAY, "list zones with: cloud-tasks list-regions --zones"
-    if "QuotaExceeded" in code or (code == "OperationNotAllowed" and _QUOTA_MESSAGE.search(message)):
-        return _quota(message)
-    if _FORBIDDEN.fullmatch(code) or status in (401, 403):
-        return RefusalScope.ACCOUNT, _HOUR, _permission_advice(code)
-    if status >= 500:
-        return None, timedelta(0), ""
-    return _classify_invalid(problem)
-
-
-def _not_available(message: str) -> tuple[RefusalScope, timedelta, str]:
-    """Return the refusal of a size without capacity, or not available to the subscription: the message differs."""
-    if "capacity" in message.lower():
-        return RefusalScope.OFFER, 10 * _MINUTE, ""
-    return RefusalScope.INSTANCE_TYPE, _HOUR, "exclude the type with run.instance_types, or choose another region"
-
-
-def _quota(message: str) -> tuple[RefusalScope, timedelta, str]:
-    advice = "request a higher quota in the Azure portal > Quotas, or wait until some is free"
-    if _SPOT_QUOTA.search(message):
-        # One quota for all spot cores of a region: a smaller size of any family may still fit.
-        return RefusalScope.REGION, 10 * _MINUTE, advice
-    if _FAMILY.search(message):
-        return RefusalScope.INSTANCE_TYPE, 10 * _MINUTE, advice
-    return RefusalScope.REGION, 10 * _MINUTE, advice
-
-
-def _permission_advice(code: str) -> str:
-    if "Registration" in code or "Registered" in code:
-        return "run: az provider register --namespace Microsoft.Compute (and Microsoft.Network)"
-    if "Policy" in code:
-        return "a policy of the organization denies it: ask its administrator, or change the azure settings"
-    if "Marketplace" in code or "ProvisioningModel" in code:
-        return "accept the image's terms: az vm image terms accept --urn URN"
-    if "Token" in code:
-        return "run: az login"
-    return "show the required roles with: cloud-tasks doctor --policy"
-
-
-def _classify_invalid(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]:
-    """Return the refusal of a request that is invalid for this size, or for every size."""
-    code, text = problem.code, problem.message.lower()
-    if "vmsize" in text or "vm size" in text or "hypervisor generation" in text or "architecture" in text:
-        return RefusalScope.INSTANCE_TYPE, _DAY, "choose another image, or exclude the type with run.instance_types"
-    if "zone" in text and _UNFIT.search(code):
-        return RefusalScope.OFFER, _DAY, ""
-    if _MISSING.fullmatch(code) or problem.status in (400, 404):
-        # An invalid image, network, identity or setting fails every launch.
-        return RefusalScope.ACCOUNT, _HOUR, "check run.image and the azure settings"
-    if _UNFIT.fullmatch(code):
-        return RefusalScope.INSTANCE_TYPE, _HOUR, ""
-    return RefusalScope.OFFER, 5 * _MINUTE, ""
+def _retry_after(error: sdk.HttpResponseError) -> timedelta | None:
+    header = str(getattr(error.response, "headers", {}).get("Retry-After", ""))
+    return timedelta(seconds=int(header)) if header.isdigit() else None
 
 
 @contextmanager
@@ -232,24 +214,18 @@ def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except sdk.ClientAuthenticationError as error:
-        if error.response is not None and problem_of(error).code in ("AuthorizationFailed",):
-            raise _provider_error(action, problem_of(error)) from error
-        raise credential_error(error) from error
-    except sdk.ResourceNotFoundError as error:
-        if launching:
-            raise refusal(problem_of(error)) from error
-        raise NotFoundError(f"cannot {action}: {problem_of(error).message}") from error
     except sdk.HttpResponseError as error:
+        if isinstance(error, sdk.ClientAuthenticationError):
+            # Of the sign-in, not of Resource Manager.
+            raise credential_error(error) from error
         problem = problem_of(error)
-        if problem.status == HTTPStatus.UNAUTHORIZED:
-            raise CredentialsError(f"cannot {action}: {problem.message}", hint=LOGIN) from error
         if launching:
-            raise refusal(problem) from error
-        raise _provider_error(action, problem) from error
-    except (sdk.AzureError, ConnectionError, TimeoutError) as error:
+            raise refusal(f"cannot {action}", problem, retry_after=_retry_after(error)) from error
+        raise judge(f"cannot {action}", problem, _CALL_RULES) from error
+    except (sdk.AzureError, OSError) as error:
         # The message of a connection error contains URLs; its type is enough.
-        raise ProviderError(f"cannot {action}: {type(error).__name__}", transient=True) from error
+        text = "the operation is still running" if isinstance(error, TimeoutError) else type(error).__name__
+        raise ProviderError(f"cannot {action}: {text}", transient=True) from error
 
 
 @contextmanager
@@ -258,12 +234,5 @@ def after_launch_request() -> Iterator[None]:
     try:
         yield
     except (sdk.ClientAuthenticationError, CredentialsError) as error:
-        refused = error if isinstance(error, CredentialsError) else credential_error(error)
-        raise ProviderError(refused.message, transient=True, hint=refused.hint) from error
-
-
-def _provider_error(action: str, problem: ApiProblem) -> ProviderError:
-    limited = bool(_RATE.search(problem.code)) or problem.status == 429
-    transient = limited or problem.status >= 500 or problem.status == 408 or bool(_BUSY.fullmatch(problem.code))
-    hint = _permission_advice(problem.code) if problem.status in (401, 403) and not limited else ""
-    return ProviderError(f"cannot {action}: {problem.message}", transient=transient, hint=hint)
+        found = error if isinstance(error, ProviderError) else credential_error(error)
+        raise ProviderError(found.message, transient=True, hint=found.hint) from error

@@ -11,7 +11,7 @@ from http.client import HTTPException
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin.kit import CONSOLE_BYTES
-from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks_azure.compute.arm import COMPUTE, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 
 __all__ = ["read_console"]
@@ -19,12 +19,13 @@ __all__ = ["read_console"]
 _TIMEOUT = 30
 
 
-def read_console(clients: Clients, group: str, name: str) -> str:
+def read_console(arm: Arm, group: str, name: str) -> str:
     """Return the end of the console output; empty if there is none, or no such VM."""
     action = f"read the console of {name}"
     try:
         with translate_errors(action):
-            data = clients.compute.virtual_machines.retrieve_boot_diagnostics_data(group, name)
+            vm = f"/resourceGroups/{group}/providers/Microsoft.Compute/virtualMachines/{name}"
+            data = arm.post(f"{vm}/retrieveBootDiagnosticsData", COMPUTE)
     except NotFoundError:
         return ""
     except ProviderError as error:
@@ -32,8 +33,8 @@ def read_console(clients: Clients, group: str, name: str) -> str:
         if "diagnostics" in error.message.lower():
             return ""
         raise
-    url = data.serial_console_log_blob_uri
-    return _download_end(url, action) if url else ""
+    url = data.get("serialConsoleLogBlobUri")
+    return _download_end(str(url), action) if url else ""
 
 
 def _download_end(url: str, action: str) -> str:

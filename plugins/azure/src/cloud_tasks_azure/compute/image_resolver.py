@@ -2,6 +2,11 @@
 
 ``run.image`` is a URN (``Canonical:ubuntu-24_04-lts:server:latest``), the short name of a well-known image
 (``debian-12``), a resource id, or the name of a managed image in the subscription.
+
+Invariants, each with a test:
+
+1. A name is looked up once, for any number of launches. A missing image is an `InputError`.
+2. A launch sends the plan of an image that has one, and a disk as large as the image.
 """
 
 from __future__ import annotations
@@ -13,14 +18,28 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.errors import InputError
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import Architecture, Image
-from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks_azure.compute.arm import COMPUTE, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 
-__all__ = ["DEFAULT_IMAGE", "ImageResolver", "image_reference"]
+__all__ = ["DEFAULT_IMAGE", "BootImage", "ImageResolver", "has_gpu_driver"]
 
 DEFAULT_IMAGE = "ubuntu-24_04-lts"
+_GALLERIES = "2023-07-03"
+"""API version of galleries."""
+
+
+@attrs.frozen(kw_only=True)
+class BootImage:
+    """What a launch needs of an image."""
+
+    reference: Mapping[str, str]
+    """Image reference of the API."""
+    plan: Mapping[str, str] | None = None
+    """Purchase plan of a marketplace image, which a launch has to repeat."""
+    min_disk_gb: int | None = None
+    """Size in GiB; None if Azure does not report it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +57,7 @@ class _Offer:
         return f"{self.publisher}:{self.offer}:{plan}:latest"
 
 
+# Ubuntu 22.04 is not among them: its Python is 3.10, and the worker needs 3.11.
 _WELL_KNOWN: Mapping[str, _Offer] = {
     "ubuntu-24_04-lts": _Offer(
         publisher="Canonical",
@@ -46,14 +66,6 @@ _WELL_KNOWN: Mapping[str, _Offer] = {
         gen2="server",
         gen1="server-gen1",
         arm64="server-arm64",
-    ),
-    "ubuntu-22_04-lts": _Offer(
-        publisher="Canonical",
-        offer="0001-com-ubuntu-server-jammy",
-        description="Ubuntu 22.04 LTS",
-        gen2="22_04-lts-gen2",
-        gen1="22_04-lts",
-        arm64="22_04-lts-arm64",
     ),
     "debian-12": _Offer(
         publisher="Debian",
@@ -64,78 +76,142 @@ _WELL_KNOWN: Mapping[str, _Offer] = {
         arm64="12-arm64",
     ),
 }
-"""Free marketplace offers with cloud-init ("cloud-init support for virtual machines")."""
+"""Free marketplace offers of up to 30 GiB, with cloud-init and Python 3.11 or later."""
 
 _URN = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+:[\w.-]+")
 _IDS = ("/subscriptions/", "/communitygalleries/", "/sharedgalleries/")
+_HINT = "list images with: cloud-tasks list-images"
+
+
+def has_gpu_driver(name: str | None) -> bool:
+    """Return whether an image may have a GPU driver: the well-known ones have none."""
+    return (name or DEFAULT_IMAGE).lower() not in _WELL_KNOWN
 
 
 class ImageResolver:
     """Images available to one subscription; each name is looked up once. Thread-safe."""
 
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
+    def __init__(self, arm: Arm) -> None:
+        self._arm = arm
         self._lock = threading.Lock()
-        self._known: dict[str, str] = {}
+        self._known: dict[str, BootImage] = {}
 
     def list(self) -> tuple[Image, ...]:
         """Return the well-known images and the subscription's own."""
-        return (*_well_known(), *map(_own, self._listed()))
+        return (*_well_known(), *(_image(str(each["name"]), _managed(each)) for each in self._listed()))
 
     def resolve(
-        self, image: str | None, architecture: Architecture, generations: frozenset[str] = frozenset({"V2"})
-    ) -> dict[str, str]:
-        """Return the image reference of an image name; None selects the default. Raises `InputError` if not found.
+        self,
+        image: str | None,
+        architecture: Architecture,
+        location: str,
+        generations: frozenset[str] = frozenset({"V2"}),
+    ) -> BootImage:
+        """Return the image of a name; None selects the default. Raises `InputError` if not found.
 
         Args:
+            location: Location of the VM.
             generations: Hypervisor generations that the VM size supports.
         """
         name = image or DEFAULT_IMAGE
         known = _WELL_KNOWN.get(name.lower())
         if known is not None:
-            plan = (
-                known.arm64 if architecture is Architecture.ARM64 else known.gen2 if "V2" in generations else known.gen1
-            )
-            return image_reference(known.urn(plan))
-        if _URN.fullmatch(name) or name.lower().startswith(_IDS):
-            return image_reference(name)
+            is_arm = architecture is Architecture.ARM64
+            plan = known.arm64 if is_arm else known.gen2 if "V2" in generations else known.gen1
+            return BootImage(reference=_reference(known.urn(plan)))
         with self._lock:
             if name not in self._known:
-                self._known[name] = self._look_up(name)
-            return image_reference(self._known[name])
+                self._known[name] = self._look_up(name, location)
+            return self._known[name]
 
-    def find(self, name: str) -> Image | None:
-        """Return the managed image of this name; None for other images, whose size Azure does not report."""
-        known = name.lower() in _WELL_KNOWN or _URN.fullmatch(name) or name.lower().startswith(_IDS)
-        return None if known else next((_own(each) for each in self._listed() if _is_named(each, name)), None)
+    def find(self, name: str | None, architecture: Architecture, location: str) -> Image | None:
+        """Return the image of this name with its size; None for a well-known image. Raises `InputError`."""
+        if name is None or name.lower() in _WELL_KNOWN:
+            return None
+        return attrs.evolve(_image(name, self.resolve(name, architecture, location)), architecture=architecture)
 
-    def _look_up(self, name: str) -> str:
-        for image in self._listed():
-            if _is_named(image, name):
-                return str(image.id)
-        hint = "list images with: cloud-tasks list-images"
-        raise InputError(f'image "{name}" not found', where="run.image", hint=hint)
+    def _look_up(self, name: str, location: str) -> BootImage:
+        try:
+            if _URN.fullmatch(name):
+                return self._marketplace(name, location)
+            if name.lower().startswith(_IDS):
+                return self._by_id(name)
+            found = next((each for each in self._listed() if str(each["name"]).lower() == name.lower()), None)
+        except NotFoundError:
+            found = None
+        if found is None:
+            raise InputError(f'image "{name}" not found', where="run.image", hint=_HINT)
+        return _managed(found)
 
-    def _listed(self) -> tuple[Any, ...]:
+    def _marketplace(self, urn: str, location: str) -> BootImage:
+        publisher, offer, plan, version = urn.split(":")
+        folder = (
+            f"/providers/Microsoft.Compute/locations/{location}/publishers/{publisher}/artifacttypes/vmimage"
+            f"/offers/{offer}/skus/{plan}/versions"
+        )
+        reference = _reference(urn)
+        try:
+            with translate_errors(f"read the image {urn}"):
+                if version.lower() == "latest":
+                    # A plain array, sorted by version.
+                    versions = self._arm.array(folder, COMPUTE)
+                    version = max((str(each["name"]) for each in versions), key=_version, default="")
+                if not version:
+                    raise NotFoundError(f"no version of the image {urn}")
+                found = self._arm.get(f"{folder}/{version}", COMPUTE)
+        except NotFoundError:
+            raise
+        except ProviderError as error:
+            if error.transient:
+                raise
+            # Without the permission, an image without a plan can be launched all the same.
+            return BootImage(reference=reference)
+        properties = found.get("properties") or {}
+        return BootImage(
+            reference=reference,
+            plan=_plan(properties.get("plan")),
+            min_disk_gb=(properties.get("osDiskImage") or {}).get("sizeInGb"),
+        )
+
+    def _by_id(self, name: str) -> BootImage:
+        """Return a managed image, or an image of a gallery, whose plan is that of its definition."""
+        lower = name.lower()
+        if not lower.startswith("/subscriptions/"):
+            key = "communityGalleryImageId" if lower.startswith("/communitygalleries/") else "sharedGalleryImageId"
+            return BootImage(reference={key: name})
+        if "/galleries/" not in lower:
+            with translate_errors(f"read the image {name}"):
+                return attrs.evolve(_managed(self._arm.get(name, COMPUTE)), reference={"id": name})
+        definition = re.split("/versions/", name, flags=re.IGNORECASE)[0]
+        with translate_errors(f"read the image {name}"):
+            plan = (self._arm.get(definition, _GALLERIES).get("properties") or {}).get("purchasePlan")
+            version = self._arm.get(name, _GALLERIES) if name != definition else {}
+        storage = (version.get("properties") or {}).get("storageProfile") or {}
+        size = (storage.get("osDiskImage") or {}).get("sizeInGB")
+        return BootImage(reference={"id": name}, plan=_plan(plan), min_disk_gb=size)
+
+    def _listed(self) -> Any:
         with translate_errors("list images"):
-            return tuple(self._clients.compute.images.list())
+            return self._arm.entries("/providers/Microsoft.Compute/images", COMPUTE)
 
 
-def _is_named(image: Any, name: str) -> bool:
-    return str(image.name).lower() == name.lower()
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
-def image_reference(name: str) -> dict[str, str]:
-    """Return the API's image reference of a URN or a resource id."""
-    lower = name.lower()
-    if lower.startswith("/communitygalleries/"):
-        return {"communityGalleryImageId": name}
-    if lower.startswith("/sharedgalleries/"):
-        return {"sharedGalleryImageId": name}
-    if lower.startswith("/"):
-        return {"id": name}
-    publisher, offer, plan, version = name.split(":")
+def _plan(found: Any) -> dict[str, str] | None:
+    return {key: str(found[key]) for key in ("name", "publisher", "product")} if found else None
+
+
+def _reference(urn: str) -> dict[str, str]:
+    publisher, offer, plan, version = urn.split(":")
     return {"publisher": publisher, "offer": offer, "sku": plan, "version": version}
+
+
+def _managed(image: Mapping[str, Any]) -> BootImage:
+    storage = (image.get("properties") or {}).get("storageProfile") or {}
+    size = (storage.get("osDisk") or {}).get("diskSizeGB")
+    return BootImage(reference={"id": str(image.get("id"))}, min_disk_gb=size)
 
 
 def _well_known() -> Iterator[Image]:
@@ -151,13 +227,12 @@ def _well_known() -> Iterator[Image]:
             )
 
 
-def _own(image: Any) -> Image:
+def _image(name: str, found: BootImage) -> Image:
     # Managed images have no architecture; Arm images are in galleries ("Create an Azure Compute Gallery").
-    disk = getattr(image.storage_profile, "os_disk", None)
     return Image(
-        name=str(image.name),
-        uri=str(image.id),
+        name=name,
+        uri=str(found.reference.get("id", name)),
         architecture=Architecture.X86_64,
-        owner="self",
-        min_disk_gb=getattr(disk, "disk_size_gb", None),
+        owner="self" if "id" in found.reference else str(found.reference.get("publisher", "")),
+        min_disk_gb=found.min_disk_gb,
     )

@@ -31,5 +31,6 @@ def check_launch(settings: AzureSettings, request: LaunchRequest) -> None:
         resource=f"{place}/providers/Microsoft.Compute/virtualMachines/{instance_name(request)}",
         management=settings.management_endpoint or _MANAGEMENT,
         metadata=settings.metadata_url,
+        account=settings.storage_account,
     )
     encode_script(script)

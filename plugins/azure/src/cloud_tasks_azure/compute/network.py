@@ -1,39 +1,44 @@
 """Resource group and network of a job's instances, unless the settings name a subnet.
 
 Both are created at the first launch in a location, cost nothing, carry the job's tag, and are deleted by the process
-that terminates the last instance. Instances reach the internet by the subnet's default outbound access, without a
-public address; inbound connections are blocked: the security group has the default rules only ("Azure network security
-groups overview").
+that terminates the last instance. Instances reach the internet by the subnet's default outbound access or a NAT
+gateway, without a public address; inbound connections are blocked: the security group has the default rules only
+("Azure network security groups overview").
 
 Invariants, each with a test:
 
 1. Concurrent launches create one group and one network.
 2. A group is deleted only if cloud-tasks created it for this job and it contains nothing else; a group or subnet of the
    settings is never changed.
-3. Nothing is deleted while an instance of the job exists.
+3. Nothing is deleted while an instance of the job exists. Then nothing of the job is left: no network, disk, interface
+   or address.
 """
 
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import attrs
 import structlog
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks_azure.compute.arm import NETWORK, RESOURCES, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
-from cloud_tasks_azure.compute.listing import list_vms
+from cloud_tasks_azure.compute.listing import list_vms, tag_of
 from cloud_tasks_azure.compute.tags import JOB_TAG, group_name, network_name
+from cloud_tasks_azure.compute.terminate import delete_parts
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["Networks", "Place", "is_missing_placement"]
 
 log = structlog.get_logger()
 
+_TIMEOUT = timedelta(minutes=5)
 _SUBNET = "workers"
 _ADDRESSES = "10.0.0.0/16"
+_EXTENSIONS = "microsoft.compute/virtualmachines/extensions"
 
 
 @attrs.frozen(kw_only=True)
@@ -50,8 +55,8 @@ class Place:
 class Networks:
     """Resource groups and networks of one backend. Thread-safe."""
 
-    def __init__(self, clients: Clients, settings: AzureSettings) -> None:
-        self._clients = clients
+    def __init__(self, arm: Arm, settings: AzureSettings) -> None:
+        self._arm = arm
         self._settings = settings
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
@@ -78,68 +83,64 @@ class Networks:
                 del self._places[key]
 
     def _create(self, job_id: str, location: str) -> Place:
-        group, tags = self.group(job_id), {JOB_TAG: job_id}
+        name = self.group(job_id)
+        group = f"/subscriptions/{self._arm.subscription}/resourceGroups/{name}"
+        tags = {**self._settings.tags, JOB_TAG: job_id}
         if self._settings.resource_group is None:
-            with translate_errors(f"create the resource group {group}", launching=True):
-                self._create_group(group, location, tags)
+            with translate_errors(f"create the resource group {name}", launching=True):
+                # The location of an existing group cannot be changed.
+                if not self._arm.exists(group, RESOURCES):
+                    self._arm.put(group, RESOURCES, {"location": location, "tags": tags})
         if self._settings.subnet is not None:
-            return Place(group=group, subnet=self._settings.subnet, security_group=self._settings.security_group)
-        name = network_name(job_id, location)
-        network = self._clients.network
-        with translate_errors(f"create the network {name}", launching=True):
-            security_group = network.network_security_groups.begin_create_or_update(
-                group, f"{name}-nsg", _json({"location": location, "tags": tags, "properties": {"securityRules": []}})
-            ).result()
-            subnet = {
-                "name": _SUBNET,
-                "properties": {
-                    "addressPrefix": _ADDRESSES,
-                    "networkSecurityGroup": {"id": security_group.id},
-                    # Required by VMs without a public address ("Default outbound access in Azure").
-                    "defaultOutboundAccess": True,
-                },
-            }
-            space = {"addressSpace": {"addressPrefixes": [_ADDRESSES]}, "subnets": [subnet]}
-            created = network.virtual_networks.begin_create_or_update(
-                group, name, _json({"location": location, "tags": tags, "properties": space})
-            ).result()
-        subnet_id = f"{created.id}/subnets/{_SUBNET}"
-        return Place(group=group, subnet=subnet_id, security_group=str(security_group.id))
-
-    def _create_group(self, group: str, location: str, tags: dict[str, str]) -> None:
-        groups = self._clients.resources.resource_groups
-        # The location of an existing group cannot be changed.
-        if not groups.check_existence(group):
-            groups.create_or_update(group, _json({"location": location, "tags": tags}))
+            return Place(group=name, subnet=self._settings.subnet, security_group=self._settings.security_group)
+        network = f"{group}/providers/Microsoft.Network/virtualNetworks/{network_name(job_id, location)}"
+        rules = network.replace("virtualNetworks", "networkSecurityGroups") + "-nsg"
+        subnet = {
+            "addressPrefix": _ADDRESSES,
+            "networkSecurityGroup": {"id": rules},
+            # Required by VMs without a public address ("Default outbound access in Azure").
+            "defaultOutboundAccess": self._settings.nat_gateway is None,
+        }
+        if self._settings.nat_gateway is not None:
+            subnet["natGateway"] = {"id": self._settings.nat_gateway}
+        space = {
+            "addressSpace": {"addressPrefixes": [_ADDRESSES]},
+            "subnets": [{"name": _SUBNET, "properties": subnet}],
+        }
+        for path, properties in ((rules, {"securityRules": []}), (network, space)):
+            with translate_errors(f"create the network {path.rpartition('/')[2]}", launching=True):
+                body = {"location": location, "tags": tags, "properties": properties}
+                self._arm.wait(self._arm.put(path, NETWORK, body), timeout=_TIMEOUT)
+        return Place(group=name, subnet=f"{network}/subnets/{_SUBNET}", security_group=rules)
 
     # -- deletion --
 
     def remove_unused(self, job_id: str) -> None:
         """Delete the group and network of a job unless an instance of it exists. Raises `ProviderError`."""
-        if list_vms(self._clients, job_id):
+        if list_vms(self._arm, job_id):
             return
         self.forget(job_id)
-        if self._settings.resource_group is None and self._is_ours(group_name(job_id), job_id):
-            group = group_name(job_id)
+        group = self.group(job_id)
+        if self._settings.resource_group is None and self._is_ours(group, job_id):
             try:
                 with translate_errors(f"delete the resource group {group}"):
                     # The deletion takes minutes and nothing is billed: it completes in the background.
-                    self._clients.resources.resource_groups.begin_delete(group, polling=False)
+                    self._arm.delete(f"/resourceGroups/{group}", RESOURCES)
             except NotFoundError:
                 return
             log.debug("Resource group is being deleted", group=group)
-        elif self._settings.resource_group is not None and self._settings.subnet is None:
+            return
+        delete_parts(self._arm, job_id=job_id)
+        if self._settings.resource_group is not None and self._settings.subnet is None:
             self._remove_networks(self._settings.resource_group, job_id)
 
     def _is_ours(self, group: str, job_id: str) -> bool:
         """Return whether a group was created for the job and contains only its resources."""
-        resources = self._clients.resources
         try:
             with translate_errors(f"read the resource group {group}"):
-                found = resources.resource_groups.get(group)
-                if (found.tags or {}).get(JOB_TAG) != job_id:
+                if tag_of(self._arm.get(f"/resourceGroups/{group}", RESOURCES), JOB_TAG) != job_id:
                     return False
-                others = [str(r.name) for r in resources.resources.list_by_resource_group(group) if not _of(r, job_id)]
+            others = [str(each["name"]) for each in self._resources(group) if not _belongs(each, job_id)]
         except NotFoundError:
             return False
         if others:
@@ -147,34 +148,25 @@ class Networks:
         return not others
 
     def _remove_networks(self, group: str, job_id: str) -> None:
-        with translate_errors(f"list the resource group {group}"):
-            found = [
-                (str(each.type).lower(), str(each.name))
-                for each in self._clients.resources.resources.list_by_resource_group(group)
-                if _of(each, job_id)
-            ]
-        network = self._clients.network
-        deletions = (
-            ("microsoft.network/virtualnetworks", network.virtual_networks.begin_delete),
-            ("microsoft.network/networksecuritygroups", network.network_security_groups.begin_delete),
-        )
-        for kind, delete in deletions:
-            pollers: list[Any] = []
-            for name in (name for each, name in found if each == kind):
-                with translate_errors(f"delete the network {name}"):
-                    pollers.append(delete(group, name))
-            for poller in pollers:
+        found = [each for each in self._resources(group) if tag_of(each, JOB_TAG) == job_id]
+        for kind in ("microsoft.network/virtualnetworks", "microsoft.network/networksecuritygroups"):
+            paths = [str(each["id"]) for each in found if str(each["type"]).lower() == kind]
+            started = []
+            for path in paths:
+                with translate_errors(f"delete the network {path.rpartition('/')[2]}"):
+                    started.append(self._arm.delete(path, NETWORK))
+            for response in started:
                 with translate_errors("delete a network"):
-                    poller.result()
+                    self._arm.wait(response, timeout=_TIMEOUT)
+
+    def _resources(self, group: str) -> list[dict[str, Any]]:
+        with translate_errors(f"list the resource group {group}"):
+            return self._arm.entries(f"/resourceGroups/{group}/resources", RESOURCES)
 
 
-def _of(resource: Any, job_id: str) -> bool:
-    return bool((resource.tags or {}).get(JOB_TAG) == job_id)
-
-
-def _json(body: dict[str, Any]) -> Any:
-    """Return the body, typed for the SDK's overloads."""
-    return body
+def _belongs(resource: dict[str, Any], job_id: str) -> bool:
+    """Return whether a resource is the job's, or an extension that a policy of the organization added to a VM."""
+    return tag_of(resource, JOB_TAG) == job_id or str(resource["type"]).lower() == _EXTENSIONS
 
 
 def is_missing_placement(error: ProviderError) -> bool:

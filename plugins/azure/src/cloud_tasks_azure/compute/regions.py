@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cloud_tasks.model import Region
@@ -10,22 +11,22 @@ from cloud_tasks_azure.compute.zones import location_name, zone_name
 __all__ = ["regions_of"]
 
 
-def regions_of(provider: Any) -> tuple[Region, ...]:
+def regions_of(provider: Mapping[str, Any]) -> tuple[Region, ...]:
     """Return the regions, sorted by name.
 
     Args:
-        provider: Result of ``providers.get("Microsoft.Compute")``.
+        provider: The description of Microsoft.Compute.
     """
-    for kind in provider.resource_types or ():
-        if str(kind.resource_type).lower() != "virtualmachines":
+    for kind in provider.get("resourceTypes") or ():
+        if str(kind.get("resourceType")).lower() != "virtualmachines":
             continue
-        zones = {location_name(each.location): sorted(each.zones or ()) for each in kind.zone_mappings or ()}
+        mappings = kind.get("zoneMappings") or ()
+        zones = {location_name(each["location"]): sorted(each.get("zones") or ()) for each in mappings}
         regions = []
-        for display_name in kind.locations or ():
+        for display_name in kind.get("locations") or ():
             name = location_name(display_name)
-            numbers = zones.get(name, [])
             # Sizes or regions without zones are placed in the region as a whole.
-            places = (*(zone_name(name, number) for number in numbers), name)
+            places = (*(zone_name(name, number) for number in zones.get(name, [])), name)
             regions.append(Region(name=name, zones=places, description=display_name))
         return tuple(sorted(regions, key=lambda region: region.name))
     return ()

@@ -18,6 +18,7 @@ from datetime import timedelta
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin.kit import boot_script
+from cloud_tasks_azure.credentials import INSTANCE_IDENTITY
 
 __all__ = ["MAX_BYTES", "compose_script", "encode_script"]
 
@@ -60,6 +61,7 @@ def compose_script(
     resource: str,
     management: str,
     metadata: str,
+    account: str | None = None,
 ) -> str:
     """Return the script to run on the VM.
 
@@ -71,9 +73,14 @@ def compose_script(
         resource: Resource id of the VM.
         management: Endpoint of Resource Manager.
         metadata: Address of the metadata service.
+        account: Name of the storage account, with which ``az://CONTAINER/NAME`` works on the instance.
     """
+    variables = {} if account is None or "/" in account else {"AZURE_STORAGE_ACCOUNT_NAME": account}
     if identity is None:
-        return boot_script(script, max_lifetime=max_lifetime, startup_timeout=startup_timeout)
+        return boot_script(script, max_lifetime=max_lifetime, startup_timeout=startup_timeout, variables=variables)
+    if identity != "system":
+        # A policy of the organization may add another identity, between which Azure does not choose.
+        variables[INSTANCE_IDENTITY] = identity
     program = _PROGRAM.format(
         metadata=metadata,
         management=management,
@@ -85,6 +92,7 @@ def compose_script(
         max_lifetime=max_lifetime,
         startup_timeout=startup_timeout,
         end_command=f"python3 {_LEAVE}",
+        variables=variables,
         lines=[f"mkdir -p {_FOLDER}", f"cat > {_LEAVE} <<'CLOUD_TASKS_LEAVE'", program, "CLOUD_TASKS_LEAVE"],
     )
 

@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. A VM's name contains the job and the whole client token, so that a token names one VM; the names of its disk, network
    interface and address are derived from it.
-2. Labels are read back with the keys and values that were set.
+2. Two jobs never have one group or network.
+3. Labels are read back with the keys and values that were set.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 
 from cloud_tasks.model import LaunchRequest
+from cloud_tasks.plugin.kit import safe_name
 
 __all__ = [
     "DISK_TAG",
@@ -36,8 +38,8 @@ INSTANCE_TAG = f"{_PREFIX}instance"
 """Tag of a VM and of its resources: the VM's name."""
 DISK_TAG = f"{_PREFIX}boot-disk"
 
-_NAME_LENGTH = 64
-"""Limit of a Linux VM's name ("Naming rules and restrictions for Azure resources"); groups have 90, networks 64."""
+_NAME_LENGTH, _GROUP_LENGTH = 64, 90
+"""Lengths of names of Linux VMs and networks, and of groups ("Naming rules and restrictions for Azure resources")."""
 _VALUE_LENGTH = 256
 _KEY_LENGTH = 512
 _NOT_IN_A_KEY = re.compile(r"[<>%&\\?/]")
@@ -63,12 +65,12 @@ def address_name(instance: str) -> str:
 
 def group_name(job_id: str) -> str:
     """Return the name of a job's resource group."""
-    return f"cloud-tasks-{_plain(job_id, 60)}"
+    return safe_name(f"{_PREFIX}{job_id}", allowed="a-z0-9-", longest=_GROUP_LENGTH)
 
 
 def network_name(job_id: str, location: str) -> str:
     """Return the name of a job's network in one location; its security group's name starts with it."""
-    return f"ct-{_plain(job_id, 30)}-{location}"
+    return safe_name(f"ct-{job_id}-{location}", allowed="a-z0-9-", longest=_NAME_LENGTH - len("-nsg"))
 
 
 def _plain(text: str, length: int) -> str:
@@ -89,4 +91,4 @@ def tags_of(request: LaunchRequest) -> dict[str, str]:
 
 def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags of a listed VM under the keys of the launch request's labels."""
-    return {key.removeprefix(_PREFIX): value for key, value in tags.items()}
+    return {key.removeprefix(_PREFIX): value for key, value in tags.items() if key.startswith(_PREFIX)}

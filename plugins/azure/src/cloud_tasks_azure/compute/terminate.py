@@ -1,134 +1,149 @@
 """Termination of instances: deletion of VMs and of the resources created with them.
 
+Resource Manager allows a subscription ten deletions and 25 reads per second ("Understand how Azure Resource Manager
+throttles requests"). Deletions therefore begin at a bounded rate, and one listing of all VMs shows which have ended;
+operations are not polled one by one.
+
 Invariants, each with a test:
 
 1. Only resources with the job tag are deleted.
 2. When `terminate_instances` returns, no VM, disk, network interface or address of the given names exists.
-3. Deletions run concurrently, and a failed one does not prevent the others.
+3. A failed deletion does not prevent the others, and is reported with Azure's reason.
+4. The number of requests grows with the number of VMs only by their deletions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import attrs
+from azure.core.rest import HttpResponse
 
-from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.plugin.kit import FanOut
+from cloud_tasks_azure.compute.arm import COMPUTE, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
-from cloud_tasks_azure.compute.listing import list_vms, tagged_resources
+from cloud_tasks_azure.compute.listing import PARTS, list_parts, list_vms, tag_of
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG
-from cloud_tasks_azure.compute.to_model import group_of
+from cloud_tasks_azure.compute.to_model import provisioning_state
 
-__all__ = ["delete_vm", "terminate_instances"]
+__all__ = ["delete_parts", "delete_vm", "terminate_instances"]
 
 _TIMEOUT = timedelta(minutes=10)
-_MAX_CONCURRENT = 16
-
-_KINDS = ("microsoft.network/networkinterfaces", "microsoft.network/publicipaddresses", "microsoft.compute/disks")
-"""Resources created with a VM, in the order in which they can be deleted."""
-
-
-@attrs.frozen(kw_only=True)
-class _Resource:
-    """A resource to delete."""
-
-    kind: str
-    """``microsoft.compute/virtualmachines`` or one of `_KINDS`."""
-    group: str
-    name: str
+_THREADS = 8
+_INTERVAL = 0.125
+"""Seconds between the beginnings of two deletions."""
+_POLLED = 10
+"""Operations that are looked at after a listing, of VMs that do not seem to be deleted."""
 
 
-def terminate_instances(clients: Clients, names: Sequence[str]) -> None:
+def terminate_instances(arm: Arm, names: Sequence[str]) -> None:
     """Delete the managed VMs of these names and their resources. Raises `ProviderError` if any may remain."""
     selected = frozenset(names)
     if not selected:
         return
-    found = [each for each in list_vms(clients, None) if each.name in selected]
-    _delete_all(clients, [_vm(each) for each in found])
-    _delete_parts(clients, selected)
+    found = {str(each["id"]): each for each in list_vms(arm, None) if each["name"] in selected}
+    _delete_vms(arm, list(found))
+    delete_parts(arm, names=selected)
 
 
-def delete_vm(clients: Clients, group: str, name: str) -> None:
+def delete_vm(arm: Arm, vm_id: str) -> None:
     """Delete one VM whose creation failed, and its resources. Raises `ProviderError` if any may remain."""
-    _delete_all(clients, [_Resource(kind="microsoft.compute/virtualmachines", group=group, name=name)])
-    _delete_parts(clients, frozenset({name}))
+    _delete_vms(arm, [vm_id])
+    delete_parts(arm, names=frozenset({_name(vm_id)}))
 
 
-def _delete_parts(clients: Clients, names: frozenset[str]) -> None:
-    """Delete resources left by a VM: it was never created, or their delete option was changed."""
-    parts = [each for each in tagged_resources(clients) if (each.tags or {}).get(INSTANCE_TAG) in names]
-    for kind in _KINDS:
-        left = [_part(each) for each in parts if str(each.type).lower() == kind]
-        _delete_all(clients, left)
+def delete_parts(arm: Arm, *, names: frozenset[str] | None = None, job_id: str | None = None) -> None:
+    """Delete resources left by VMs of these names, or by all VMs of a job: a deletion failed or was disabled."""
+    listed = list_parts(arm, job_id)
+    for kind, version in PARTS.items():
+        paths = [str(each["id"]) for each in listed[kind] if names is None or tag_of(each, INSTANCE_TAG) in names]
+        started = _start(arm, paths, version)
+        problems = [each for each in started.values() if isinstance(each, ProviderError)]
+        for path, response in started.items():
+            if isinstance(response, ProviderError):
+                continue
+            try:
+                with translate_errors(f"delete {_name(path)}"):
+                    arm.wait(response, timeout=_TIMEOUT)
+            except ProviderError as error:
+                problems.append(error)
+        _raise(problems)
 
 
-def _vm(vm: Any) -> _Resource:
-    return _Resource(kind="microsoft.compute/virtualmachines", group=group_of(vm.id), name=str(vm.name))
+def _delete_vms(arm: Arm, vm_ids: Sequence[str]) -> None:
+    # Forced: the guest's shutdown is not awaited, since no result depends on it.
+    started = _start(arm, vm_ids, COMPUTE, forceDeletion="true")
+    problems = {path: each for path, each in started.items() if isinstance(each, ProviderError)}
+    running = {path: each for path, each in started.items() if isinstance(each, HttpResponse)}
+    deadline, pause = datetime.now(UTC) + _TIMEOUT, arm.poll_seconds
+    while running := {path: each for path, each in running.items() if each.status_code not in (200, 204, 404)}:
+        _sleep(pause)
+        pause = min(pause * 1.5, max(arm.poll_seconds, 10.0))
+        try:
+            listed = {str(each["id"]).lower(): each for each in list_vms(arm, None)}
+        except ProviderError as error:
+            if not error.transient or datetime.now(UTC) > deadline:
+                raise
+            continue
+        running = {path: each for path, each in running.items() if path.lower() in listed}
+        failed = _failed(arm, running, listed)
+        problems |= failed
+        running = {path: each for path, each in running.items() if path not in failed}
+        if datetime.now(UTC) > deadline:
+            text = "the operation is still running"
+            problems |= {
+                path: ProviderError(f"cannot delete {_name(path)}: {text}", transient=True) for path in running
+            }
+            break
+    _raise(list(problems.values()))
 
 
-def _part(part: Any) -> _Resource:
-    return _Resource(kind=str(part.type).lower(), group=group_of(part.id), name=str(part.name))
+def _failed(
+    arm: Arm, running: Mapping[str, HttpResponse], listed: Mapping[str, Mapping[str, Any]]
+) -> dict[str, ProviderError]:
+    """Return the errors of deletions that failed: the listing has their VMs in another state."""
+    found = {}
+    odd = [path for path in running if provisioning_state(listed[path.lower()]) != "deleting"]
+    for path in odd[:_POLLED]:
+        try:
+            with translate_errors(f"delete {_name(path)}"):
+                arm.poll(running[path])
+        except ProviderError as error:
+            found[path] = error
+    return found
 
 
-def _delete_all(clients: Clients, resources: Sequence[_Resource]) -> None:
-    """Start all deletions, then wait for them, so that they run concurrently."""
-    if not resources:
-        return
-    with ThreadPoolExecutor(min(_MAX_CONCURRENT, len(resources)), thread_name_prefix="azure-delete") as threads:
-        started = list(threads.map(lambda resource: _attempt(lambda: _start(clients, resource)), resources))
-    # The SDK polls each operation in a thread of its own.
-    finished = [
-        _attempt(lambda poller=poller, resource=resource: _wait(poller, resource))  # type: ignore[misc]
-        for poller, resource in zip(started, resources, strict=True)
-        if not isinstance(poller, ProviderError)
-    ]
-    problems = [result for result in (*started, *finished) if isinstance(result, ProviderError)]
+def _start(arm: Arm, paths: Sequence[str], version: str, **query: str) -> dict[str, HttpResponse | ProviderError]:
+    """Begin deletions, at most one per interval; return the response or the error of each."""
+    lock = threading.Lock()
+
+    def start(path: str) -> HttpResponse:
+        with lock:
+            if len(paths) > _THREADS:
+                _sleep(_INTERVAL)
+        with translate_errors(f"delete {_name(path)}"):
+            return arm.delete(path, version, **query)
+
+    fan_out = FanOut(_THREADS, "azure-delete")
+    try:
+        return dict(zip(paths, fan_out.outcomes(start, paths), strict=True))
+    finally:
+        fan_out.close()
+
+
+def _raise(problems: Sequence[ProviderError]) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         transient = any(problem.transient for problem in problems)
         raise ProviderError(f"{problems[0].message}{more}", transient=transient, hint=problems[0].hint) from problems[0]
 
 
-def _attempt(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except ProviderError as error:
-        return error
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
-def _start(clients: Clients, resource: _Resource) -> Any:
-    """Start the deletion and return its poller; None if the resource does not exist."""
-    try:
-        with translate_errors(f"delete {resource.name}"):
-            match resource.kind:
-                case "microsoft.compute/virtualmachines":
-                    # Forced: the guest's shutdown is not awaited, since no result depends on it.
-                    return clients.compute.virtual_machines.begin_delete(
-                        resource.group, resource.name, force_deletion=True
-                    )
-                case "microsoft.compute/disks":
-                    return clients.compute.disks.begin_delete(resource.group, resource.name)
-                case "microsoft.network/networkinterfaces":
-                    return clients.network.network_interfaces.begin_delete(resource.group, resource.name)
-                case _:
-                    return clients.network.public_ip_addresses.begin_delete(resource.group, resource.name)
-    except NotFoundError:
-        return None
-
-
-def _wait(poller: Any, resource: _Resource) -> None:
-    """Wait for a deletion. Raises `ProviderError` if it fails or takes too long."""
-    if poller is None:
-        return
-    try:
-        with translate_errors(f"delete {resource.name}"):
-            poller.wait(_TIMEOUT.total_seconds())
-            if not poller.done():
-                raise ProviderError(f"cannot delete {resource.name}: the operation is still running", transient=True)
-            poller.result()
-    except NotFoundError:
-        return
+def _sleep(seconds: float) -> None:
+    threading.Event().wait(seconds)

@@ -16,7 +16,7 @@ from cloud_tasks.model import Instance, InstanceState, ProvisioningModel
 from cloud_tasks_azure.compute.tags import DISK_TAG, JOB_TAG, TOKEN_TAG, own_tags
 from cloud_tasks_azure.compute.zones import location_name, zone_name
 
-__all__ = ["VmStatus", "group_of", "status_of", "to_instance"]
+__all__ = ["VmStatus", "group_of", "provisioning_state", "status_of", "to_instance"]
 
 _POWER: Mapping[str, InstanceState] = {
     "creating": InstanceState.STARTING,
@@ -54,25 +54,23 @@ class VmStatus:
 _UNKNOWN = VmStatus()
 
 
-def to_instance(vm: Any, status: VmStatus = _UNKNOWN) -> Instance:
+def to_instance(vm: Mapping[str, Any], status: VmStatus = _UNKNOWN) -> Instance:
     """Return the `Instance` of a VM; ``job_id`` is empty if it is unmanaged."""
-    tags = dict(vm.tags or {})
+    tags = {str(name): str(value) for name, value in (vm.get("tags") or {}).items()}
     job_id = tags.get(JOB_TAG, "")
-    properties = vm.properties
-    numbers = vm.zones or []
-    has_size = properties is not None and properties.hardware_profile is not None
-    size = properties.hardware_profile.vm_size if has_size else ""
-    priority = _text(properties.priority) if properties is not None else ""
-    state = _state(_text(properties.provisioning_state) if properties is not None else "", status.power)
-    created_at = (properties.time_created if properties is not None else None) or datetime.now(UTC)
+    properties = vm.get("properties") or {}
+    numbers = vm.get("zones") or [None]
+    state = _state(str(properties.get("provisioningState") or ""), status.power)
+    created_at = _time(properties.get("timeCreated")) or datetime.now(UTC)
     since = status.running_since if state is InstanceState.RUNNING else None
+    is_spot = properties.get("priority") in ("Spot", "Low")
     return Instance(
-        instance_id=str(vm.name),
+        instance_id=str(vm["name"]),
         job_id=job_id,
         state=state,
-        instance_type=_text(size),
-        zone=zone_name(location_name(vm.location or ""), numbers[0] if numbers else None),
-        provisioning_model=ProvisioningModel.SPOT if priority in ("Spot", "Low") else ProvisioningModel.ON_DEMAND,
+        instance_type=str((properties.get("hardwareProfile") or {}).get("vmSize") or ""),
+        zone=zone_name(location_name(str(vm.get("location") or "")), numbers[0]),
+        provisioning_model=ProvisioningModel.SPOT if is_spot else ProvisioningModel.ON_DEMAND,
         created_at=created_at,
         client_token=tags.get(TOKEN_TAG, ""),
         boot_disk_type=tags.get(DISK_TAG, ""),
@@ -80,6 +78,11 @@ def to_instance(vm: Any, status: VmStatus = _UNKNOWN) -> Instance:
         started_at=None if since is None else max(since, created_at),
         reason=status.problem if state is InstanceState.STOPPED else "",
     )
+
+
+def provisioning_state(vm: Mapping[str, Any]) -> str:
+    """Return the state of a VM's latest change in lower case: ``creating``."""
+    return str((vm.get("properties") or {}).get("provisioningState") or "").lower()
 
 
 def _state(provisioning: str, power: str) -> InstanceState:
@@ -90,20 +93,19 @@ def _state(provisioning: str, power: str) -> InstanceState:
     return _PROVISIONING.get(provisioning.lower(), InstanceState.RUNNING)
 
 
-def status_of(vm: Any) -> VmStatus:
+def status_of(vm: Mapping[str, Any]) -> VmStatus:
     """Return the status of a VM; an empty one if the VM was read without its instance view."""
-    properties = vm.properties
-    view = properties.instance_view if properties is not None else None
+    view = (vm.get("properties") or {}).get("instanceView") or {}
     power, problem = "", ""
     times: dict[str, datetime | None] = {}
-    for status in (view.statuses if view is not None else None) or ():
-        code = str(status.code or "")
+    for status in view.get("statuses") or ():
+        code, message = str(status.get("code") or ""), str(status.get("message") or "")
         kind, _, value = code.partition("/")
         if kind == "PowerState" and not power:
             power = value
-        if _text(status.level) == "Error" and not problem:
-            problem = " ".join(f"{code}: {status.message}".split()) if status.message else code
-        times.setdefault(code.lower(), status.time)
+        if status.get("level") == "Error" and not problem:
+            problem = " ".join(f"{code}: {message}".split()) if message else code
+        times.setdefault(code.lower(), _time(status.get("time")))
     since = times.get("powerstate/running") or times.get("provisioningstate/succeeded")
     return VmStatus(power=power, running_since=since, problem=problem)
 
@@ -114,5 +116,10 @@ def group_of(resource_id: str) -> str:
     return match["group"] if match is not None else ""
 
 
-def _text(value: Any) -> str:
-    return str(getattr(value, "value", value) or "")
+def _time(text: Any) -> datetime | None:
+    """Return a time of the API, which has up to seven decimal places."""
+    try:
+        found = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", str(text or "")))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -31,8 +31,10 @@ __all__ = ["disk_prices", "fetch_prices", "has_vm_prices", "vm_prices"]
 
 _VERSION = "2023-01-01-preview"
 _TIMEOUT = 60
-_ATTEMPTS = 4
+_ATTEMPTS = 6
 _INITIAL_BACKOFF = 1.0
+_MAX_PAUSE = 60.0
+"""Seconds; a throttled client is served again after about half a minute."""
 _MAX_PAGES = 1000
 """Far more than a region has: ends a cycle of links."""
 
@@ -139,6 +141,7 @@ def _items(endpoint: str, conditions: str, *, backoff: float) -> Iterator[Mappin
 
 def _page(url: str, backoff: float, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     for attempt in range(1, _ATTEMPTS + 1):
+        asked = ""
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
                 page = json.loads(response.read())
@@ -146,6 +149,7 @@ def _page(url: str, backoff: float, *, sleep: Callable[[float], None] = time.sle
                 raise ProviderError("invalid response of the Retail Prices API", transient=True)
             return page
         except urllib.error.HTTPError as error:
+            asked = str(error.headers.get("Retry-After") or "")
             error.close()
             problem = ProviderError(
                 f"the Retail Prices API answered {error.code}", transient=error.code == 429 or error.code >= 500
@@ -158,5 +162,5 @@ def _page(url: str, backoff: float, *, sleep: Callable[[float], None] = time.sle
             )
         if not problem.transient or attempt == _ATTEMPTS:
             raise problem
-        sleep(backoff * 2 ** (attempt - 1))
+        sleep(min(float(asked) if asked.isdigit() else backoff * 2 ** (attempt - 1), _MAX_PAUSE))
     raise AssertionError("unreachable")

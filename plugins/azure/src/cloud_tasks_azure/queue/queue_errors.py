@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from azure.core import exceptions as sdk
 
-from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.credentials import credential_error
 
 __all__ = ["BEING_DELETED", "code_of", "is_lost", "translate_errors"]
@@ -61,8 +61,7 @@ def _provider_error(action: str, error: sdk.AzureError) -> ProviderError:
         if code in _DENIED:
             return ProviderError(text, hint=_POLICY)
         if isinstance(error, sdk.ClientAuthenticationError):
-            auth_error = credential_error(error)
-            return CredentialsError(f"{action}: {auth_error.message}", hint=auth_error.hint)
+            return credential_error(error, action)
         return ProviderError(text, transient=code in _TRANSIENT or status >= 500 or status in (408, 429))
     # No connection, a timeout, or an invalid response, as from a proxy.
     return ProviderError(f"{action}: {_line(error)}", transient=True)

@@ -27,6 +27,8 @@ _MAX_LOCK = timedelta(minutes=5)
 """Limits of a lock duration: "Message transfers, locks, and settlement" in the Azure documentation."""
 _MAX_DELIVERIES = 1000
 """The service's default is ten ("Overview of Service Bus dead-letter queues")."""
+_MAX_MEGABYTES = 5120
+"""The largest size of the standard tier; the default of 1 GB is full with a million tasks ("Service Bus quotas")."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +48,7 @@ class BusAdministration:
                 self.name,
                 lock_duration=min(max(self.lease, _MIN_LOCK), _MAX_LOCK),
                 max_delivery_count=_MAX_DELIVERIES,
+                max_size_in_megabytes=_MAX_MEGABYTES,
                 requires_session=False,
                 user_metadata="cloud-tasks",
             )

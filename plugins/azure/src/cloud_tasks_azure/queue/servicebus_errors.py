@@ -48,8 +48,7 @@ def _provider_error(action: str, error: Exception) -> ProviderError:
     if isinstance(error, _NOT_FOUND):
         return NotFoundError(text)
     if isinstance(error, sdk.ClientAuthenticationError):
-        auth_error = credential_error(error)
-        return CredentialsError(f"{action}: {auth_error.message}", hint=auth_error.hint)
+        return credential_error(error, action)
     if isinstance(error, _DENIED):
         refused = isinstance(error, bus.ServiceBusAuthenticationError)
         error_class = CredentialsError if refused else ProviderError
