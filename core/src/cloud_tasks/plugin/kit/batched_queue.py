@@ -113,6 +113,10 @@ class BatchedQueue(ABC, Generic[P]):
         """Set by `close`."""
         return self.__closed
 
+    def _forget_leases(self) -> None:
+        """Forget all leases, after their messages were deleted."""
+        self.__leases.clear()
+
     # Requests, made by a subclass. They raise `ProviderError` if the whole request failed.
 
     @abstractmethod

@@ -88,12 +88,12 @@ class PubSubQueue(BatchedQueue[str]):
 
     def delete(self) -> None:
         self._client.delete()
-        self._leases.clear()
+        self._forget_leases()
 
     def purge(self) -> None:
         """`Queue.purge`, by the clock of this machine, which should be accurate to a second."""
         self._client.seek_to_now()
-        self._leases.clear()
+        self._forget_leases()
 
     def exists(self) -> bool:
         return self._client.exists()
