@@ -167,14 +167,24 @@ class QueueCompleteness(QueueFixtures):
     def test_lost_leases_are_reported_among_many(
         self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject, name: str, method: str
     ) -> None:
-        queue.send([b"%d" % number for number in range(25)])
+        bodies = [b"%d" % number for number in range(25)]
+        queue.send(bodies)
         lease = long_lease(subject)
         with subject.open(name, lease=lease) as worker, subject.open(name, lease=lease) as other:
-            leases = [delivery.lease_id for delivery in receive_all(worker, 25, subject.patience)]
-            lost = [*leases[5:8], leases[14], leases[24]]
+            leases = {each.lease_id: each.body for each in receive_all(worker, len(bodies), subject.patience)}
+            ids = list(leases)
+            lost = [*ids[5:8], ids[14], ids[24]]
             assert list(worker.release(lost)) == []
-            receive_all(other, len(lost), subject.patience)
-            assert sorted(call_method(worker, method, leases, lease=lease)) == sorted(lost)
+            elsewhere = [each.body for each in receive_all(other, len(lost), subject.patience)]
+            assert sorted(elsewhere) == sorted(leases[each] for each in lost)
+            assert sorted(call_method(worker, method, ids, lease=lease)) == sorted(lost)
+            depth, kept = queue.depth(), len(ids) - len(lost)
+            if depth.exact:
+                counts = {"ack": (0, len(lost)), "release": (kept, len(lost)), "extend": (0, len(ids))}
+                assert (depth.visible, depth.in_flight) == counts[method]
+            if method == "release":
+                again = [each.body for each in receive_all(worker, kept, subject.patience)]
+                assert sorted([*again, *elsewhere]) == sorted(bodies)
 
     @pytest.mark.parametrize("method", _METHODS)
     def test_unknown_lease_is_reported(self, queue: Queue, subject: QueueSubject, one: Receive, method: str) -> None:
