@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
@@ -206,6 +206,21 @@ class NamesLostLeasesByBatch(MemoryQueue):
         return [lease_ids[batch.index(lease)] for batch, some in lost for lease in some]
 
 
+class SwapsLeases(MemoryQueue):
+    def _lease_visible(self, limit: int) -> list[Delivery]:
+        found = super()._lease_visible(limit)
+        leases = [each.lease_id for each in reversed(found)]
+        return [attrs.evolve(each, lease_id=lease) for each, lease in zip(found, leases, strict=True)]
+
+
+class StopsAtALostLease(MemoryQueue):
+    def _settle(self, lease_ids: Sequence[str], act: Callable[[_Message], None]) -> list[str]:
+        held = {message.lease_id for message in self._messages()}
+        lost = [lease for lease in lease_ids if lease not in held]
+        super()._settle(lease_ids[: lease_ids.index(lost[0])] if lost else lease_ids, act)
+        return lost
+
+
 class CountsFailuresByBatch(MemoryQueue):
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
         most = self._traits.send_batch
@@ -216,6 +231,15 @@ class CountsFailuresByBatch(MemoryQueue):
 class DelaysTheFirstBatch(MemoryQueue):
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
         return [*super().send(bodies[:10], delay=delay), *super().send(bodies[10:])] if delay else super().send(bodies)
+
+
+class DelaysTheQueue(MemoryQueue):
+    until: datetime | None = None
+
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
+        now = self._queues.clock()
+        self.until = max(self.until or now, now + delay)
+        return super().send(bodies, delay=self.until - now)
 
 
 class DelaysTheFirstReleases(MemoryQueue):
@@ -294,6 +318,35 @@ class TerminatesRunningInstances(MemoryCompute):
     def terminate(self, instance_ids: Sequence[str]) -> None:
         running = [each.instance_id for each in self._state.ours().values() if each.state is InstanceState.RUNNING]
         super().terminate([each for each in instance_ids if each in running])
+
+
+class ListsEitherLiveOrEndedInstances(MemoryCompute):
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        found = super().instances(job_id, include_terminated=include_terminated, foreign=foreign)
+        return [each for each in found if (each.state is InstanceState.TERMINATED) is include_terminated]
+
+
+class ForgetsTheConsoleOfAnEndedInstance(MemoryCompute):
+    def console_log(self, instance_id: str) -> str:
+        return {each.instance_id: "" for each in self._state.ours().values() if each.is_alive}[instance_id]
+
+
+class CutsScripts(ConsoleCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        return super().launch(attrs.evolve(request, startup_script=request.startup_script[:4096]))
+
+
+class FormatsScripts(ConsoleCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        return super().launch(attrs.evolve(request, startup_script=request.startup_script.replace("%d", "0")))
+
+
+class EncodesScriptsAsAscii(ConsoleCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        script = request.startup_script.encode("ascii", "replace").decode()
+        return super().launch(attrs.evolve(request, startup_script=script))
 
 
 class TerminationIsNoticedLate(MemoryCompute):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -10,7 +11,6 @@ from functools import partial
 
 import attrs
 import pytest
-from cloud_servers import free_port
 from fake_server import Answer, FakeServer
 from sqs_clock import ClockedSqs
 from sqs_emulator import clocked_sqs
@@ -57,14 +57,22 @@ class Subject(QueueSubject):
         return open_queue(self.settings, context, min_poll=timedelta(0), clock=self.sqs.now)
 
 
-NOWHERE = AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=f"http://127.0.0.1:{free_port()}")
+@pytest.fixture(scope="module")
+def nowhere() -> Iterator[AwsSettings]:
+    """An address that nothing else takes, and that refuses connections."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        yield AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=endpoint)
 
 
 class TestSqs(QueueContract):
     exactly_once = False
 
     @pytest.fixture
-    def subject(self, sqs: ClockedSqs, refusing_sqs: str, monkeypatch: pytest.MonkeyPatch) -> QueueSubject:
+    def subject(
+        self, sqs: ClockedSqs, refusing_sqs: str, nowhere: AwsSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> QueueSubject:
         # The SDK's pauses between attempts are longer than the test.
         monkeypatch.setattr(factory, "client", partial(client, attempts=2))
         return Subject(
@@ -75,7 +83,7 @@ class TestSqs(QueueContract):
             lease=timedelta(seconds=60),
             advance=sqs.advance,
             region="us-east-1",
-            unreachable=NOWHERE,
+            unreachable=nowhere,
             refused=AwsSettings(access_key="stand", secret_key="wrong", sqs_endpoint=refusing_sqs),
             exactly_once=self.exactly_once,
         )

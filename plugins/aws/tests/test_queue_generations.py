@@ -207,11 +207,13 @@ def test_interrupted_delete_leaves_the_newest_retired(sqs: LaggingSqs, open_proc
     assert sqs.tags[newest].get(RETIRED_TAG) == "deleted"
 
 
-def test_concurrent_create_creates_one_queue(sqs: LaggingSqs, open_process: OpenProcess) -> None:
+@pytest.mark.parametrize("number", range(3), ids=lambda number: f"before_call_{number + 1}")
+def test_concurrent_create_creates_one_queue(sqs: LaggingSqs, open_process: OpenProcess, number: int) -> None:
     one, other = open_process(), open_process()
+    calls = count()
 
     def create_first(action: str) -> None:
-        if action == "CreateQueue":
+        if next(calls) == number:
             sqs.before = lambda action: None
             one.create()
 

@@ -34,6 +34,7 @@ class Side(PolledInstanceSide):
         self.answers = list(answers)
         self.reads = 0
         self.reading = threading.Event()
+        self.thread = threading.main_thread()
 
     def _read_identity(self) -> InstanceIdentity:
         self.reads += 1
@@ -45,6 +46,7 @@ class Side(PolledInstanceSide):
 
     def _read_notice(self) -> TerminationNotice | None:
         self.reads += 1
+        self.thread = threading.current_thread()
         self.reading.set()
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):
@@ -92,14 +94,36 @@ def test_closed_side_stops_polling() -> None:
     side.termination_notice()
     assert side.reading.wait(20)
     side.close()
-    thread = side._thread
-    assert thread is not None
-    thread.join(20)
-    assert not thread.is_alive()
+    side.thread.join(20)
+    assert not side.thread.is_alive()
     closed = Side(pause=0.001)
     closed.close()
     assert closed.termination_notice() is None
     assert closed.reads == 0
+
+
+class CrowdedSide(Side):
+    """Has methods and attributes with names that a base could have, too."""
+
+    _poll = None
+
+    def __init__(self, *answers: object, pause: float | None = None) -> None:
+        super().__init__(*answers, pause=pause)
+        self._pause = self._identity = self._notice = self._thread = "own"
+
+
+@pytest.mark.parametrize("pause", [None, 0.001])
+def test_names_of_a_subclass_replace_none_of_the_base(pause: float | None) -> None:
+    side = CrowdedSide(IDENTITY, NOTICE, pause=pause)
+    assert side.identity() is side.identity() is IDENTITY
+    eventually(lambda: side.termination_notice() is NOTICE)
+    side.close()
+
+
+@pytest.mark.parametrize("name", ["_closed", "_lock"])
+def test_names_for_a_subclass_are_read_only(name: str) -> None:
+    with pytest.raises(AttributeError, match=name):
+        setattr(Side(), name, None)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -39,12 +39,22 @@ class PolledInstanceSide(ABC):
     """
 
     def __init__(self, *, pause: float | None = None) -> None:
-        self._pause = pause
-        self._identity: InstanceIdentity | None = None
-        self._notice: TerminationNotice | None = None
-        self._closed = threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self.__pause = pause
+        self.__identity: InstanceIdentity | None = None
+        self.__notice: TerminationNotice | None = None
+        self.__closed = threading.Event()
+        self.__lock = threading.Lock()
+        self.__thread: threading.Thread | None = None
+
+    @property
+    def _closed(self) -> threading.Event:
+        """Set by `close`."""
+        return self.__closed
+
+    @property
+    def _lock(self) -> threading.Lock:
+        """Lock of this object, not held during a read."""
+        return self.__lock
 
     @abstractmethod
     def _read_identity(self) -> InstanceIdentity:
@@ -56,35 +66,35 @@ class PolledInstanceSide(ABC):
 
     def identity(self) -> InstanceIdentity:
         """Implement `InstanceSide.identity`."""
-        if self._identity is None:
-            self._identity = self._read_identity()
-        return self._identity
+        if self.__identity is None:
+            self.__identity = self._read_identity()
+        return self.__identity
 
     def termination_notice(self) -> TerminationNotice | None:
         """Implement `InstanceSide.termination_notice`."""
-        if self._pause is None:
-            if self._notice is None:
-                self._notice = self._read_notice()
+        if self.__pause is None:
+            if self.__notice is None:
+                self.__notice = self._read_notice()
         else:
-            with self._lock:
-                if self._thread is None and not self._closed.is_set():
-                    self._thread = threading.Thread(target=self._poll, name="instance-notice", daemon=True)
-                    self._thread.start()
-        return self._notice
+            with self.__lock:
+                if self.__thread is None and not self.__closed.is_set():
+                    self.__thread = threading.Thread(target=self.__poll, name="instance-notice", daemon=True)
+                    self.__thread.start()
+        return self.__notice
 
     def close(self) -> None:
         """Stop the thread, without waiting for a running request."""
-        self._closed.set()
+        self.__closed.set()
 
-    def _poll(self) -> None:
-        while not self._closed.is_set():
+    def __poll(self) -> None:
+        while not self.__closed.is_set():
             try:
-                self._notice = self._read_notice()
+                self.__notice = self._read_notice()
             except Exception:  # whatever the answer: without this thread, no notice would arrive
-                self._notice = None
-            if self._notice is not None:
+                self.__notice = None
+            if self.__notice is not None:
                 return
-            self._closed.wait(self._pause)
+            self.__closed.wait(self.__pause)
 
 
 class MetadataError(ProviderError):

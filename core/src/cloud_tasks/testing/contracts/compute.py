@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import attrs
@@ -258,6 +259,8 @@ class ComputeContract(ComputeSafety, Contract):
         compute.terminate([launched.instance_id])
         all_ended()
         compute.terminate([launched.instance_id])
+        with suppress(ProviderError):
+            assert isinstance(compute.console_log(launched.instance_id), str)
 
     def test_terminate_affects_the_given_instances_only(
         self,
@@ -279,6 +282,7 @@ class ComputeContract(ComputeSafety, Contract):
             patience=subject.patience,
             show=described,
         )
+        assert kept in {each.instance_id for each in compute.instances(job, include_terminated=True)}
 
     def test_terminate_ignores_unknown_instances(self, compute: Compute) -> None:
         compute.terminate([])

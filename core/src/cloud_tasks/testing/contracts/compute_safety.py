@@ -44,7 +44,10 @@ echo "contract-shown $(cat /proc/$$/cmdline "$0" 2>/dev/null | grep -acF -e "${{
 echo "contract-foreign $(env | grep -c CONTRACT_FOREIGN)"
 echo contract-end
 {_RUN}"""
+_COMMENTS = "# a comment of a long script\n" * 300
+_TEXT = 'contract-text λ "a" `b` $c %d {e} \\\\f'
 _ENVIRONMENT_SCRIPT = f"""#!/bin/bash -f
+{_COMMENTS}printf '%s\\n' '{_TEXT}'
 case $- in *f*) echo "contract-options set";; esac
 echo "contract-folder '${{CLOUD_TASKS_SUBMIT_DIR-}}'"
 echo contract-end
@@ -202,6 +205,7 @@ class ComputeSafety(ComputeFixtures):
         if subject.runs_scripts:
             log = compute.console_log(launched.instance_id)
             assert "contract-options set" in log, f"the options of the #! line are not set: {log}"
+            assert _TEXT in log, f"the text of the script was changed: {log}"
             folder = str(subject.context(job).submit_dir) if subject.traits.located is not Reach.NETWORK else ""
             assert f"contract-folder '{folder}'" in log, f"CLOUD_TASKS_SUBMIT_DIR is not {folder!r}: {log}"
 

@@ -145,6 +145,10 @@ class QueueContract(QueueDurability, QueueCompleteness, Contract):
         queue.send(bodies, delay=subject.lease * 2)
         if delay:
             assert list(queue.receive(1, wait=AT_ONCE)) == []
+            queue.send([b"at once"])
+            prompt = receive_all(queue, 1, subject.patience)
+            assert [each.body for each in prompt] == [b"at once"]
+            queue.ack([each.lease_id for each in prompt])
             subject.advance(delay)
         with subject.open(name, lease=long_lease(subject)) as worker:
             received = receive_all(worker, len(bodies), subject.patience)

@@ -146,15 +146,12 @@ class QueueCompleteness(QueueFixtures):
         queue.purge()
         assert list(queue.receive(1, wait=AT_ONCE)) == []
 
-    def test_release_of_many_messages_is_complete(self, queue: Queue, subject: QueueSubject, name: str) -> None:
+    def test_release_and_ack_of_many_messages_are_complete(
+        self, queue: Queue, subject: QueueSubject, name: str
+    ) -> None:
         with subject.open(name, lease=long_lease(subject)) as worker:
-            leases = _lease_many(worker, subject)
-            assert list(worker.release(list(leases))) == []
-            again = receive_all(worker, _MANY, subject.patience)
-            assert {each.body for each in again} == set(leases.values())
-
-    def test_ack_of_many_messages_is_complete(self, queue: Queue, subject: QueueSubject) -> None:
-        leases = _lease_many(queue, subject)
+            assert list(worker.release(list(_lease_many(worker, subject)))) == []
+        leases = {each.lease_id: each.body for each in receive_all(queue, _MANY, subject.patience)}
         _require_no_return(queue, subject, leases, lost=queue.ack(list(leases)))
 
     def test_extend_of_many_messages_is_complete(self, queue: Queue, subject: QueueSubject) -> None:
@@ -167,14 +164,24 @@ class QueueCompleteness(QueueFixtures):
     def test_lost_leases_are_reported_among_many(
         self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject, name: str, method: str
     ) -> None:
-        queue.send([b"%d" % number for number in range(25)])
+        bodies = [b"%d" % number for number in range(25)]
+        queue.send(bodies)
         lease = long_lease(subject)
         with subject.open(name, lease=lease) as worker, subject.open(name, lease=lease) as other:
-            leases = [delivery.lease_id for delivery in receive_all(worker, 25, subject.patience)]
-            lost = [*leases[5:8], leases[14], leases[24]]
+            leases = {each.lease_id: each.body for each in receive_all(worker, len(bodies), subject.patience)}
+            ids = list(leases)
+            lost = [*ids[5:8], ids[14], ids[24]]
             assert list(worker.release(lost)) == []
-            receive_all(other, len(lost), subject.patience)
-            assert sorted(call_method(worker, method, leases, lease=lease)) == sorted(lost)
+            elsewhere = [each.body for each in receive_all(other, len(lost), subject.patience)]
+            assert sorted(elsewhere) == sorted(leases[each] for each in lost)
+            assert sorted(call_method(worker, method, ids, lease=lease)) == sorted(lost)
+            depth, kept = queue.depth(), len(ids) - len(lost)
+            if depth.exact:
+                counts = {"ack": (0, len(lost)), "release": (kept, len(lost)), "extend": (0, len(ids))}
+                assert (depth.visible, depth.in_flight) == counts[method]
+            if method == "release":
+                again = [each.body for each in receive_all(worker, kept, subject.patience)]
+                assert sorted([*again, *elsewhere]) == sorted(bodies)
 
     @pytest.mark.parametrize("method", _METHODS)
     def test_unknown_lease_is_reported(self, queue: Queue, subject: QueueSubject, one: Receive, method: str) -> None:
@@ -184,8 +191,8 @@ class QueueCompleteness(QueueFixtures):
 
     def test_send_reports_oversized_messages_by_their_index(self, queue: Queue, subject: QueueSubject) -> None:
         batch = min(subject.traits.send_batch, 1000)
-        bodies = [b"%d" % number for number in range(2 * batch + 1)]
-        oversized = [0, batch, 2 * batch]
+        bodies = [b"%d" % number for number in range(batch + 2)]
+        oversized = sorted({1, batch, batch + 1})
         for index in oversized:
             bodies[index] = b"x" * (subject.traits.max_message_bytes + 1)
         failures = sorted(queue.send(bodies), key=lambda failure: failure.index)
