@@ -95,6 +95,13 @@ def test_commands_find_the_job_of_a_file_in_another_folder(
     assert "database ../sums.db" in loaded.stdout
     assert list(sub.iterdir()) == []
     assert [row["visible"] for row in json.loads(local_call("show-queue", "--json").stdout)] == [2, 0]
+    # From the folder of the file, and by another name of that folder.
+    (tmp_path / "sub" / "link").symlink_to(tmp_path)
+    for folder in (tmp_path / "third", tmp_path / "sub" / "link" / "fourth"):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        assert [row["visible"] for row in json.loads(local_call("show-queue", "--json").stdout)] == [2, 0]
+    monkeypatch.chdir(sub)
     elsewhere = ("--set", "local.state_dir=other")
     for command in ("show-queue", "purge-queue", "delete-queue", "list-running-instances"):
         refused = local_call(command, *elsewhere).exception

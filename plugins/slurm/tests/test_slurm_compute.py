@@ -73,6 +73,25 @@ def test_job_beyond_the_time_limit_of_its_partition_is_pending_with_the_reason(c
     assert waiting.state is InstanceState.PENDING
 
 
+@pytest.mark.parametrize("canceled_by", ["us", "another"])
+def test_secrets_of_a_waiting_job_are_in_a_private_file_alone_and_end_with_it(
+    compute: SlurmCompute, cluster: Cluster, settings: SlurmSettings, canceled_by: str
+) -> None:
+    request = attrs.evolve(launch_request(canceled_by, zone="closed"), secrets={"DEPOT_TOKEN": "SEKRET-4711"})
+    waiting = compute.launch(request)
+    assert compute.launch(request).instance_id == waiting.instance_id
+    (file,) = settings.output_dir.glob("*.secrets")
+    assert (file.stat().st_mode & 0o777, file.read_text()) == (0o600, "export DEPOT_TOKEN=SEKRET-4711\n")
+    shown = cluster.call("scontrol", "show", "job", waiting.instance_id)
+    assert "SEKRET" not in shown + cluster.call("scontrol", "write", "batch_script", waiting.instance_id, "-")
+    if canceled_by == "us":
+        compute.terminate([waiting.instance_id])
+    else:
+        cluster.call("scancel", waiting.instance_id)
+        only(compute, canceled_by, InstanceState.TERMINATED)
+    assert list(settings.output_dir.glob("*.secrets")) == []
+
+
 def test_job_canceled_while_it_waited_never_started(compute: SlurmCompute, cluster: Cluster) -> None:
     waiting = compute.launch(launch_request("closed", zone="closed"))
     cluster.call("scancel", waiting.instance_id)
@@ -196,7 +215,8 @@ def test_environment_of_the_submission_reaches_neither_commands_nor_jobs(
         monkeypatch.setenv(name, value)
     context = attrs.evolve(CONTEXT, submit_dir=tmp_path / "with 'quote", secret_variables=("DEPOT_KEY",))
     compute = SlurmCompute(settings, context)
-    launched = compute.launch(launch_request("environment", script="env; pwd; command -v python3; sleep 600"))
+    request = launch_request("environment", script="env; pwd; command -v python3; sleep 600")
+    launched = compute.launch(attrs.evolve(request, secrets={"CLOUD_TASKS_DEPOT_TOKEN": "it's `id` $HOME"}))
     only(compute, "environment", InstanceState.RUNNING)
     output = eventually(lambda: compute.console_log(launched.instance_id), lambda text: "/python3" in text)
     lines = output.splitlines()
@@ -204,6 +224,8 @@ def test_environment_of_the_submission_reaches_neither_commands_nor_jobs(
     assert not names & (set(leaks) - {"SLURM_MEM_PER_NODE"})
     assert "SLURM_MEM_PER_NODE=2048" in lines
     assert "KEPT=yes" in lines
+    assert "CLOUD_TASKS_DEPOT_TOKEN=it's `id` $HOME" in lines
+    assert list(settings.output_dir.glob("*.secrets")) == []
     assert f"CLOUD_TASKS_SUBMIT_DIR={context.submit_dir}" in lines
     assert f"{settings.output_dir}/{launched.instance_id}.work" in lines
     assert str(Path(sys.executable).parent / "python3") in lines

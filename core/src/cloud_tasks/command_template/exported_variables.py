@@ -138,6 +138,8 @@ class _State:
 
 def exports_variable(script: str, name: str) -> bool:
     """Return whether a script sets an environment variable for the worker that it starts."""
+    if name not in script:
+        return False
     reader = _TreeReader(script.replace(MARK, ""))
     root, state = reader.nodes, _State()
     with contextlib.suppress(UnsafePlaceError, RecursionError):

@@ -57,7 +57,7 @@ def look(database: Path, now: datetime) -> Snapshot:
 def test_render_snapshot_shows_progress_rate_and_cost(database: Path) -> None:
     text = shown(look(database, at(3600)))
     assert "2 of 10 tasks (20%)" in text
-    assert "completed 1  in progress 8  failed 1  (1 running now)" in text
+    assert "completed 1  running 1  queued 7  failed 1\n" in text
     assert "2 tasks/hour  about 4h 0m 0s left (until 2025-07-08 17:00 UTC)" in text
     assert "$1.50 so far  $1.50/hour now  projected total $7.50" in text
 

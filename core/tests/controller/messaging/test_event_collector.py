@@ -106,6 +106,29 @@ def test_messages_received_before_an_outage_are_acked_after_it(loop, store, queu
     assert "1" in queue.acked
 
 
+def test_acks_that_stay_refused_are_a_warning_once(loop, store, queue, monkeypatch) -> None:
+    refuse = True
+    accept = queue.ack
+
+    def ack(lease_ids: Sequence[str]) -> object:
+        if refuse:
+            raise ProviderError("403: consume denied")
+        return accept(lease_ids)
+
+    monkeypatch.setattr(queue, "ack", ack)
+    queue.inbox.append(message(event(EventType.TASK_COMPLETED, 1, task=1)))
+    collector = EventCollector(loop, store, queue)
+    with capture_logs() as logs:
+        collector.start()
+        loop.run_for(timedelta(minutes=2))
+        refuse = False
+        loop.run(lambda: bool(queue.acked))
+    warnings = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+    assert warnings == [
+        "The event queue does not let the controller remove messages; they come again: 403: consume denied"
+    ]
+
+
 def test_stop_collects_the_remaining_messages_first(loop, store, queue) -> None:
     collector = EventCollector(loop, store, queue)
     collector.start()

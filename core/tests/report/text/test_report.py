@@ -139,7 +139,8 @@ def test_render_summary_of_a_running_job():
         "Summary:",
         "  Total tasks: 500",
         "    completed: 120",
-        "    in_progress: 380",
+        "    running: 80",
+        "    queued: 300",
         "  Elapsed time statistics:",
         "    Range:  0.50 to 31.26 seconds",
         "    Mean:   2.50 +/- 0.75 seconds",
@@ -153,7 +154,7 @@ def test_render_summary_before_the_first_result():
     assert render_summary(a_summary(elapsed=None, pending=5, queued=2)).splitlines() == [
         "Summary:",
         "  Total tasks: 7",
-        "    in_progress: 2",
+        "    queued: 2",
         "    pending: 5",
     ]
 
@@ -327,7 +328,7 @@ def test_render_final_report_without_completed_tasks():
     assert report.splitlines()[4:-2] == [
         "Total tasks: 7",
         "  Completed: 0",
-        "  In_progress: 4",
+        "  Queued: 4",
         "  Exited: 2",
         "  Dead: 1",
         "",

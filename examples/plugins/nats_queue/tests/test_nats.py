@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +72,20 @@ def test_queue_of_a_server_with_a_token_needs_it(token_nats_url: str) -> None:
 def test_send_to_missing_queue_raises_not_found(settings: NatsSettings) -> None:
     with BACKEND.open(settings, attrs.evolve(CONTEXT, name="missing")) as queue, pytest.raises(NotFoundError):
         queue.send([b"task"])
+
+
+def test_concurrent_purges_and_depths_raise_no_error(settings: NatsSettings, queue: Queue) -> None:
+    with ExitStack() as stack, ThreadPoolExecutor(3) as threads:
+        others = [stack.enter_context(BACKEND.open(settings, CONTEXT)) for _ in range(3)]
+
+        def change(other: Queue) -> None:
+            for _ in range(15):
+                other.purge()
+                other.depth()
+
+        list(threads.map(change, others))
+    queue.send([b"task"])
+    assert queue.depth().visible == 1
 
 
 def test_send_without_permission_raises_permanent_error(settings: NatsSettings, nats_server: NatsServer) -> None:

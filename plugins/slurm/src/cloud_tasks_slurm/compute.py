@@ -23,6 +23,7 @@ from cloud_tasks.model import InstanceState as State
 from cloud_tasks.plugin import ComputeContext, kit
 from cloud_tasks_slurm.cluster import read_types, type_name
 from cloud_tasks_slurm.commands import run_command
+from cloud_tasks_slurm.secret_file import reading_lines, remove_secrets, write_secrets
 from cloud_tasks_slurm.settings import SlurmSettings
 
 __all__ = ["SlurmCompute", "check_launch"]
@@ -34,6 +35,7 @@ _FORMAT = "--format=%i|%P|%T|%V|%S|%e|%C|%B|%r|%j|%k"
 # Any other state is that of a job that runs, so that no job is forgotten.
 _ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED LAUNCH_FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT"
 _STATES = {"PENDING": State.PENDING, "CONFIGURING": State.STARTING, "COMPLETING": State.STOPPING}
+_FOLDER_ERRORS = [kit.ErrorRule(kind=kit.ErrorKind.FAILED)]
 _STATES |= dict.fromkeys(_ENDED.split(), State.TERMINATED)
 
 
@@ -66,13 +68,15 @@ class SlurmCompute:
         check_launch(self._settings, request)
         name = _job_name(request.client_token)
         with self._locked(name):
-            return self._with_name(name) or self._submit(request, name)
+            if found := self._with_name(name):
+                return found
+            with kit.translate_errors("slurm.output_dir", kit.Problem.of_exception, _FOLDER_ERRORS):
+                write_secrets(self._output, name, request.secrets)
+            return self._submit(request, name)
 
     def _locked(self, name: str) -> IO[str]:
         """Return a file that excludes launches with the same name, on all machines that share it, while it is open."""
-        with kit.translate_errors(
-            "slurm.output_dir", kit.Problem.of_exception, [kit.ErrorRule(kind=kit.ErrorKind.FAILED)]
-        ):
+        with kit.translate_errors("slurm.output_dir", kit.Problem.of_exception, _FOLDER_ERRORS):
             self._output.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (self._output / f"launch-{name[-1]}.lock").open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -91,11 +95,13 @@ class SlurmCompute:
             options.append(f"--time={math.ceil(request.max_lifetime.total_seconds() / 60)}")
         folder = shlex.quote(str(self._context.submit_dir.absolute()))
         work = 'mkdir -p "$SLURM_JOB_ID.work" && cd "$SLURM_JOB_ID.work" || exit 1'
-        script = kit.insert_lines(request.startup_script, [f"export CLOUD_TASKS_SUBMIT_DIR={folder}", work])
+        lines = [*reading_lines(self._output, name, request.secrets), f"export CLOUD_TASKS_SUBMIT_DIR={folder}", work]
+        script = kit.insert_lines(request.startup_script, lines)
         failure = ProviderError("sbatch: the job is not listed", transient=True)
         try:
             run_command(self._settings, "sbatch", *options, script=script, without=self._context.secret_variables)
         except (LaunchRefusedError, LaunchFailedError):
+            remove_secrets(self._output, name)
             raise
         except ProviderError as error:
             failure = error
@@ -114,6 +120,7 @@ class SlurmCompute:
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> list[Instance]:
         jobs = self._jobs(*(["--states=all"] if include_terminated else []))
+        self._forget(jobs, [each.instance_id for each in jobs if each.state is State.TERMINATED])
         return [each for each in jobs if (each.job_id == job_id if job_id else each.job_id or foreign)]
 
     def _jobs(self, *options: str) -> Sequence[Instance]:
@@ -122,7 +129,8 @@ class SlurmCompute:
         return [_instance(each) for each in fields if len(each) == 11]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        ids = [each.instance_id for each in self._jobs() if each.job_id and each.instance_id in set(instance_ids)]
+        jobs = self._jobs()
+        ids = [each.instance_id for each in jobs if each.job_id and each.instance_id in set(instance_ids)]
         try:
             if ids:
                 run_command(self._settings, "scancel", "--quiet", *ids)
@@ -130,6 +138,13 @@ class SlurmCompute:
             # Jobs that ended meanwhile are an error of scancel, too.
             if any(each.is_alive and each.instance_id in ids for each in self._jobs()):
                 raise
+        self._forget(jobs, ids)
+
+    def _forget(self, jobs: Sequence[Instance], ended: Sequence[str]) -> None:
+        """Delete the secrets of ended jobs, which may not have started, unless another job of their name needs them."""
+        needed = {each.client_token for each in jobs if each.instance_id not in ended}
+        for token in {each.client_token for each in jobs if each.job_id and each.instance_id in ended} - needed:
+            remove_secrets(self._output, _job_name(token))
 
     def console_log(self, instance_id: str) -> str:
         return kit.tail_of_file(self._output / f"{instance_id}.log") if instance_id.isdecimal() else ""

@@ -16,7 +16,9 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
         name="slurm",
         summary="Batch jobs of a Slurm cluster",
         settings=SlurmSettings,
-        traits=ComputeTraits(enforces_max_lifetime=True, lists_all_regions=True, location=Reach.SHARED_FILES),
+        traits=ComputeTraits(
+            enforces_max_lifetime=True, lists_all_regions=True, location=Reach.SHARED_FILES, delivers_secrets=True
+        ),
         open="cloud_tasks_slurm.compute:SlurmCompute",
         open_instance="cloud_tasks_slurm.cluster:SlurmInstanceSide",
         check="cloud_tasks_slurm.cluster:check",

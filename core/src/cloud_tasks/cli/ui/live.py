@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud_tasks.errors import CloudTasksError
-from cloud_tasks.model import Money, TaskStatus
+from cloud_tasks.model import Money
 from cloud_tasks.quantities import counted, format_cost, format_duration
 from cloud_tasks.report import Throughput, status_counts, throughput
 from cloud_tasks.store import InstanceRecord, JobSummary, LatestFailure, RecentFailures, Store, job_time, present_price
@@ -167,9 +167,7 @@ def _parts(snapshot: Snapshot) -> Iterator[RenderableType]:
     summary = snapshot.summary
     yield Text()
     yield _bar(summary)
-    counts = "  ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in status_counts(summary).items())
-    running = summary.counts.get(TaskStatus.RUNNING, 0)
-    yield Text(counts + (f"  ({running:,} running now)" if running else ""))
+    yield Text("  ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in status_counts(summary).items()))
     yield Text("  ".join(_rate(snapshot)))
     if snapshot.instances:
         yield Text("  ".join(_cost(snapshot)))

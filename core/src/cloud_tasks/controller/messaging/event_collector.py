@@ -21,7 +21,7 @@ import structlog
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.convert import MalformedMessageError, decode_events, encode_events
-from cloud_tasks.errors import NotFoundError, StoreError
+from cloud_tasks.errors import NotFoundError, ProviderError, StoreError
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Delivery, Queue
 from cloud_tasks.quantities import format_span
@@ -105,6 +105,8 @@ class EventCollector:
         self._reading = False
         self._acking = 0
         self._unacked: list[str] = []
+        self._ack_refusal = ""
+        """Permanent error of the last acks, which was logged; empty if they succeeded."""
         self._last_answer: datetime | None = None
         self.stopped = False
         """Whether no call is open any more."""
@@ -209,17 +211,24 @@ class EventCollector:
         self._unacked = []
         self._acking += 1
 
-        def over(_: object = None) -> None:
+        def over() -> None:
             self._acking -= 1
             self._finish_if_idle()
+
+        def acked(_: object) -> None:
+            self._ack_refusal = ""
+            over()
 
         def failed(error: Exception) -> None:
             # Repeated with the next answer of the queue; a second delivery changes nothing.
             log.debug(f"Event messages ({len(acks)}) could not be acked, retrying: {error}")
+            if isinstance(error, ProviderError) and not error.transient and str(error) != self._ack_refusal:
+                self._ack_refusal = str(error)
+                log.warning(f"The event queue does not let the controller remove messages; they come again: {error}")
             self._unacked += acks
             over()
 
-        self._loop.call(lambda: self._queue.ack(acks), over, failed)
+        self._loop.call(lambda: self._queue.ack(acks), acked, failed)
 
     def _finish_if_idle(self) -> None:
         if not self._reading and not self._acking and not self.stopped:

@@ -29,12 +29,11 @@ def check_max_runtime(config: JobConfig, offers: Sequence[RankedOffer], *, spent
     """
     if offers and not spent:
         _check_budget(config, min(ranked.offer.price_per_hour for ranked in offers))
-    problem = _problem(config, offers, spent) if offers else ""
+    problem, hint = _problem(config, offers, spent) if offers else ("", "")
     if not problem:
         return ""
     origin = config.origins.get("run.max_runtime")
     if origin is not None:
-        hint = "lower max_runtime, or raise the other limit"
         raise InputError(f"run.max_runtime: {problem}", where=origin.place, hint=hint)
     return f"run.max_runtime: {problem}; longer tasks may be interrupted at the end of an instance"
 
@@ -52,24 +51,26 @@ def _check_budget(config: JobConfig, price: Money) -> None:
         )
 
 
-def _problem(config: JobConfig, offers: Sequence[RankedOffer], spent: Money) -> str:
-    """Return why no instance lives long enough, with both values; empty if one does."""
+def _problem(config: JobConfig, offers: Sequence[RankedOffer], spent: Money) -> tuple[str, str]:
+    """Return why no instance lives long enough, with both values, and the remedy; empty texts if one does."""
     run, lifetime = config.run, config.max_lifetime
     wanted = seconds_of(run.max_runtime)
     start = seconds_of(run.keepalive_startup_timeout) or COMMITMENT
     if lifetime is not None and wanted + start >= lifetime:
         return (
             f"{format_span(wanted)} and up to {format_span(start)} for the start (keepalive_startup_timeout) are more "
-            f"than an instance lives, {format_span(lifetime)} (max_lifetime)"
+            f"than an instance lives, {format_span(lifetime)} (max_lifetime)",
+            "lower max_runtime or keepalive_startup_timeout, or raise max_lifetime",
         )
     limit, price = run.max_total_cost, min(ranked.offer.price_per_hour for ranked in offers)
     if limit is None or not price or spent >= limit:
-        return ""
+        return "", ""
     paid = timedelta(hours=min(float((limit - spent).usd / price.usd), _LONGEST_HOURS))
     if wanted <= paid:
-        return ""
+        return "", ""
     rest = f"{limit}" if not spent else f"the {(limit - spent).format(2)} that are left of {limit}"
     return (
         f"{format_span(wanted)} is more than {rest} (max_total_cost) pay for, {format_span(paid)} of one instance at "
-        f"{price.format(4)} an hour"
+        f"{price.format(4)} an hour",
+        "lower max_runtime, or raise max_total_cost",
     )

@@ -7,10 +7,12 @@ Invariants, each with a test:
 
 1. A job is resumed and stopped only in its recorded place; a difference is refused with both values.
 2. What is not recorded, or not known now, is not compared; no secret is recorded.
+3. Two names of one folder are one place, whatever the current folder was when it was recorded.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,8 @@ def _located(config: JobConfig, kind: str, settings: Any) -> Mapping[str, str]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, Path):
+        value = os.path.realpath(value.expanduser())
     return "" if value is None else without_credentials(str(value))
 
 
@@ -108,7 +112,7 @@ def check_place(record: JobRecord, now: Mapping[str, str], *, where: str) -> Non
         if key == "queue_name" and now.get(key) == record.queue_name:
             # The full name, as it is shown, in place of its base.
             continue
-        if key in now and now[key] != value and (value or key in record.place):
+        if key in now and not _is_same(now[key], value) and (value or key in record.place):
             raise PlaceError(
                 f"{key}: the job was started with {_shown(value)}, and now has {_shown(now[key])}; its queues and "
                 "instances would not be found there",
@@ -121,7 +125,15 @@ def has_queues_elsewhere(record: JobRecord, now: Mapping[str, str]) -> bool:
     """Return whether the queues of a job are in another place than this one."""
     known = {"queue": record.queue, **record.place}
     relevant = [key for key in known if key == "queue" or key.startswith((f"{record.queue}.", "queue "))]
-    return any(key in now and now[key] != known[key] for key in relevant if known[key] or key in record.place)
+    return any(
+        key in now and not _is_same(now[key], known[key]) for key in relevant if known[key] or key in record.place
+    )
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Return whether two values are equal, or name one folder: earlier versions recorded paths as they were written."""
+    are_paths = os.sep in one and os.sep in other and "://" not in one + other
+    return one == other or (are_paths and os.path.realpath(one) == os.path.realpath(other))
 
 
 def _shown(value: str) -> str:

@@ -11,19 +11,14 @@ from cloud_tasks.store import Activity, ActivityState, ElapsedStatistics, JobSta
 
 __all__ = ["overview", "render_activity", "render_elapsed", "render_summary", "status_counts"]
 
-_IN_PROGRESS = (TaskStatus.QUEUED, TaskStatus.RUNNING)
+_FIRST = (TaskStatus.COMPLETED, TaskStatus.RUNNING, TaskStatus.QUEUED)
 
 
 def status_counts(summary: JobSummary) -> dict[str, int]:
-    """Return the non-zero task counts by status, ``completed`` first; queued and running tasks are ``in_progress``."""
-    counts = {
-        TaskStatus.COMPLETED.value: summary.counts.get(TaskStatus.COMPLETED, 0),
-        "in_progress": sum(summary.counts.get(status, 0) for status in _IN_PROGRESS),
+    """Return the non-zero task counts by status: completed, running, queued, then the others."""
+    return {
+        status.value: count for status in dict.fromkeys((*_FIRST, *TaskStatus)) if (count := summary.counts.get(status))
     }
-    for status in TaskStatus:
-        if status is not TaskStatus.COMPLETED and status not in _IN_PROGRESS:
-            counts[status.value] = summary.counts.get(status, 0)
-    return {name: count for name, count in counts.items() if count}
 
 
 def render_elapsed(elapsed: ElapsedStatistics) -> str:

@@ -38,7 +38,8 @@ def call(commands: MemoryCommands, command: tuple[str, ...], *arguments: str) ->
     [
         (
             ("--max-runtime", "2h", "--max-lifetime", "1h"),
-            "2h and up to 10m for the start (keepalive_startup_timeout) are more than an instance lives, 1h",
+            "2h and up to 10m for the start (keepalive_startup_timeout) are more than an instance lives, 1h "
+            "(max_lifetime); lower max_runtime or keepalive_startup_timeout, or raise max_lifetime",
         ),
         (("--max-runtime", "24h"), "are more than an instance lives, "),
         (

@@ -24,7 +24,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 from nats.js import errors as js_errors
 
-from cloud_tasks.errors import NotFoundError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Depth, QueueContext
 from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits, safe_name
 from cloud_tasks_nats.connection import ANSWER, Server
@@ -37,6 +37,7 @@ _MARGIN = timedelta(seconds=0.25)
 _RESOLUTION = timedelta(milliseconds=100)
 _POLL = timedelta(seconds=5)
 _SILENCE = 1.0
+_ATTEMPTS = 20
 # A server drops a client that is 64 MiB behind.
 _BYTES = 8 * 1024 * 1024
 _LIMITS = RequestLimits(send=TRAITS.send_batch, receive=TRAITS.receive_batch, settle=500, send_bytes=_BYTES)
@@ -103,9 +104,9 @@ class NatsQueue(BatchedQueue[str]):
 
     async def _purge(self, client: Client) -> None:
         await client.jetstream().purge_stream(self._stream)
-        for consumer in await client.jetstream().consumers_info(self._stream):
+        for name in await self._consumer_names(client):
             with suppress(js_errors.NotFoundError):
-                await client.jetstream().delete_consumer(self._stream, consumer.name)
+                await client.jetstream().delete_consumer(self._stream, name)
         await self._find_consumer(client)
 
     async def _depth(self, client: Client) -> Depth:
@@ -153,16 +154,28 @@ class NatsQueue(BatchedQueue[str]):
 
     async def _find_consumer(self, client: Client) -> api.ConsumerInfo:
         """Return the consumer; create it after `create` or `purge`, in the first process that needs it."""
-        consumers = await client.jetstream().consumers_info(self._stream)
-        if consumers:
-            return consumers[0]
-        config = api.ConsumerConfig(
-            durable_name=uuid4().hex, ack_wait=self._ack_wait, max_ack_pending=-1, max_waiting=10_000
-        )
-        # A stream of this kind has one consumer only: if another process was faster, this call is refused.
-        with suppress(js_errors.BadRequestError):
-            return await client.jetstream().add_consumer(self._stream, config)
-        return (await client.jetstream().consumers_info(self._stream))[0]
+        for _ in range(_ATTEMPTS):
+            # Another process may remove it after each answer, by a purge.
+            for name in await self._consumer_names(client):
+                # The answer about one that is being removed may be empty, which the library cannot read.
+                with suppress(js_errors.NotFoundError, TypeError):
+                    return await client.jetstream().consumer_info(self._stream, name)
+            config = api.ConsumerConfig(
+                durable_name=uuid4().hex, ack_wait=self._ack_wait, max_ack_pending=-1, max_waiting=10_000
+            )
+            # A stream of this kind has one consumer only: if another process was faster, this call is refused.
+            with suppress(js_errors.BadRequestError):
+                return await client.jetstream().add_consumer(self._stream, config)
+        raise ProviderError("several programs purge the queue", transient=True)
+
+    async def _consumer_names(self, client: Client) -> Sequence[str]:
+        """Return the names of the consumers; a listing of all their properties fails while one is removed."""
+        answer = await client.request(f"$JS.API.CONSUMER.NAMES.{self._stream}", b"", timeout=ANSWER)
+        found = json.loads(answer.data)
+        if "error" in found:
+            js_errors.APIError.from_error(found["error"])
+        names: Sequence[str] = found.get("consumers") or ()
+        return names
 
 
 def _end_in(seconds: float) -> bytes:

@@ -61,7 +61,7 @@ def cleanup(registry: Registry) -> click.Command:
             "cloud-tasks cleanup --config config.yml --any-owner --json --list",
         ),
     )
-    @click.option("--all", "every", is_flag=True, help="Include instances that have not expired.")
+    @click.option("--all", "every", is_flag=True, help="Include instances that have not expired, and pending ones.")
     @click.option("--any-owner", is_flag=True, help="Include instances of other users and without an owner.")
     @click.option("--list", "only_list", is_flag=True, help="Show the instances; terminate nothing.")
     @all_regions_option
@@ -73,7 +73,8 @@ def cleanup(registry: Registry) -> click.Command:
     def command(app: AppContext, /, **values: Any) -> None:
         """Terminate leftover instances of all your jobs.
 
-        Without options: your instances whose maximum lifetime has passed, not pending ones. A job id restricts it to
+        Without options: your instances whose maximum lifetime has passed. It counts from the start of an instance, so a
+        pending one is included with --all only. A job id restricts it to
         that job, except one in the configuration file.
         """
         app.warn_of_plugins()
