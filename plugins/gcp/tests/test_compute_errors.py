@@ -289,11 +289,12 @@ def test_translate_errors_of_busy_resource_is_transient(status: int, reason: str
     assert failed.value.message == f"cannot delete the instance ct-1: {reason}: The resource is not ready"
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+@pytest.mark.parametrize("reason", ["backendError", "internalError", "timeout", "unknown"])
 @pytest.mark.parametrize("launching", [True, False])
-def test_translate_errors_of_server_error_is_transient(status: int, launching: bool) -> None:
+def test_translate_errors_of_server_error_is_transient(status: int, reason: str, launching: bool) -> None:
     with pytest.raises(ProviderError) as failed, translate_errors("start it", launching=launching):
-        raise response(status, "backendError", "Backend Error")
+        raise response(status, reason, "The service is currently unavailable: machine type, network and disk type")
     assert failed.value.transient
     assert not isinstance(failed.value, LaunchRefusedError)
 

@@ -80,12 +80,11 @@ _DENIED = (
     ),
 )
 
+_STOCK_OUT = "RESOURCE_POOL_EXHAUSTED|STOCKOUT|not have enough resources|instance is currently unavailable"
 _CAPACITY = (
     refused("REGION_RESOURCE_POOL_EXHAUSTED.*", _TYPE, 10 * _MINUTE),
     refused(".*(RESOURCE_POOL_EXHAUSTED|STOCKOUT).*|insufficientCapacity", _OFFER, 10 * _MINUTE),
-    refused(
-        ".*", _OFFER, 10 * _MINUTE, message="POOL_EXHAUSTED|STOCKOUT|not have enough resources|currently unavailable"
-    ),
+    refused(".*", _OFFER, 10 * _MINUTE, message=_STOCK_OUT),
     refused("IP_SPACE_EXHAUSTED.*", _REGION, 10 * _MINUTE, hint="set gcp.subnetwork to a larger one"),
     refused(_RATE.code, _ACCOUNT, _MINUTE / 2),
 )
@@ -146,7 +145,7 @@ _LAUNCH: tuple[ErrorRule, ...] = (
     _CREDENTIALS,
     *(refused(code, _ACCOUNT, _HOUR, message=message, hint=hint) for code, message, hint in _DENIED),
     *_POLICIES,
-    ErrorRule(kind=ErrorKind.TRANSIENT, code="HTTP_5.."),
+    ErrorRule(kind=ErrorKind.TRANSIENT, code="HTTP_5..|HTTP_408"),
     # Another operation with the resource of this name, or none that is known: the next launch has another name.
     refused(
         f"{_BUSY.code}|(resource_?)?already_?exists|internal_?error|unknown|{OPERATION_FAILED}",
