@@ -48,7 +48,8 @@ _ENABLE = "run: gcloud services enable compute.googleapis.com"
 _BILLING = "enable billing for the project"
 _ACT_AS = "grant your account roles/iam.serviceAccountUser on the instances' service account"
 _QUOTA = "request a higher quota at IAM & Admin > Quotas, or wait for running instances to finish"
-_TYPES = "choose other boot_disk_types, or exclude the type with instance_types"
+_EXCLUDE = "exclude the type with instance_types"
+_TYPES = f"choose other boot_disk_types, or {_EXCLUDE}"
 
 OPERATION_FAILED = "OPERATION_FAILED"
 """Code of an operation that failed without one."""
@@ -128,17 +129,23 @@ _INVALID = (
     refused(
         ".*", _ACCOUNT, _HOUR, message="smaller than the image", hint="raise run.total_boot_disk_size to this size"
     ),
-    refused(".*", _TYPE, _DAY, message="provisioning_?model|live migration|onHostMaintenance"),
+    refused(".*", _TYPE, _DAY, message="provisioning_?model|live migration|onHostMaintenance", hint=_EXCLUDE),
     refused("UNSUPPORTED_OPERATION|INVALID_USAGE|.*BAD_DISK.*|.*NOT_SUPPORTED.*", _TYPE, _DAY, hint=_TYPES),
-    refused(".*", _OFFER, _DAY, message="machine ?type"),
+    refused(".*", _OFFER, _DAY, message="machine ?type", hint=_EXCLUDE),
     refused(".*", _TYPE, _DAY, message="disk ?type|not compatible|accelerator", hint=_TYPES),
-    refused(".*", _ZONE, _DAY, message=r"unknown zone|'(projects/[^/']+/)?zones/[^/']+' was not found"),
+    refused(
+        ".*",
+        _ZONE,
+        _DAY,
+        message=r"unknown zone|'(projects/[^/']+/)?zones/[^/']+' was not found",
+        hint="check run.zone",
+    ),
     # What follows fails every launch.
     refused(_REQUEST, _ACCOUNT, _HOUR, message="service ?account", hint="check gcp.service_account"),
     refused(_REQUEST, _ACCOUNT, _HOUR, message="network", hint="check gcp.network, gcp.subnetwork and gcp.tags"),
     refused(_REQUEST, _ACCOUNT, _HOUR, hint="check the gcp settings and run.image"),
 )
-"""Invalid requests."""
+"""Invalid requests, which only a person can change."""
 _LAUNCH: tuple[ErrorRule, ...] = (
     *_CAPACITY,
     *_QUOTAS,
@@ -152,7 +159,7 @@ _LAUNCH: tuple[ErrorRule, ...] = (
         _OFFER,
         2 * _MINUTE,
     ),
-    *_INVALID,
+    *(attrs.evolve(rule, needs_action=True) for rule in _INVALID),
 )
 _OTHERS: tuple[ErrorRule, ...] = (
     _RATE,
