@@ -114,8 +114,8 @@ def test_launch_error_of_failed_operation_has_scope_delay_and_advice(
     assert refused.reason == (code or "OPERATION_FAILED")
     assert bool(refused.hint) is bool(advice)
     assert advice in refused.hint
-    if refused.needs_action:
-        assert refused.hint
+    assert refused.needs_action is (pause >= HOUR or (scope, pause) == (ACCOUNT, 10 * MINUTE))
+    assert advice or not refused.needs_action
 
 
 def test_operation_problem_without_error_is_none() -> None:
@@ -206,7 +206,7 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         f"{FIELD}.machineType': 'x'. Machine type with name 'x' does not exist in zone 'z'.",
         OFFER,
         DAY,
-        "",
+        "instance_types",
     ),
     (
         400,
@@ -234,7 +234,14 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         HOUR,
         "run.total_boot_disk_size",
     ),
-    (400, "badRequest", "Instances with guest accelerators do not support live migration.", TYPE, DAY, ""),
+    (
+        400,
+        "badRequest",
+        "Instances with guest accelerators do not support live migration.",
+        TYPE,
+        DAY,
+        "instance_types",
+    ),
     (
         400,
         "invalid",
@@ -243,9 +250,9 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         HOUR,
         "gcp.network",
     ),
-    (400, "invalid", "Invalid value for field 'zone': 'moon-a'. Unknown zone.", ZONE, DAY, ""),
+    (400, "invalid", "Invalid value for field 'zone': 'moon-a'. Unknown zone.", ZONE, DAY, "run.zone"),
     (400, "resourceNotReady", "The resource 'projects/p/zones/z/disks/d' is not ready", OFFER, 2 * MINUTE, ""),
-    (404, "notFound", "The resource 'projects/p/zones/moon-a' was not found", ZONE, DAY, ""),
+    (404, "notFound", "The resource 'projects/p/zones/moon-a' was not found", ZONE, DAY, "run.zone"),
     (404, "notFound", "The resource 'projects/p/global/images/none' was not found", ACCOUNT, HOUR, "run.image"),
     (404, "notFound", "The resource 'projects/p/global/networks/none' was not found", ACCOUNT, HOUR, "gcp.network"),
     (
@@ -266,6 +273,8 @@ def test_translate_errors_of_refused_insertion_has_scope_delay_and_advice(
     with pytest.raises(LaunchRefusedError) as refused, translate_errors("start it", launching=True):
         raise response(status, reason, message)
     assert (refused.value.scope, refused.value.retry_after, refused.value.reason) == (scope, pause, reason)
+    assert refused.value.needs_action is (pause >= HOUR or (scope, pause) == (ACCOUNT, 10 * MINUTE))
+    assert advice or not refused.value.needs_action
     assert bool(refused.value.hint) is bool(advice)
     assert advice in refused.value.hint
 
@@ -289,11 +298,12 @@ def test_translate_errors_of_busy_resource_is_transient(status: int, reason: str
     assert failed.value.message == f"cannot delete the instance ct-1: {reason}: The resource is not ready"
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+@pytest.mark.parametrize("reason", ["backendError", "internalError", "timeout", "unknown"])
 @pytest.mark.parametrize("launching", [True, False])
-def test_translate_errors_of_server_error_is_transient(status: int, launching: bool) -> None:
+def test_translate_errors_of_server_error_is_transient(status: int, reason: str, launching: bool) -> None:
     with pytest.raises(ProviderError) as failed, translate_errors("start it", launching=launching):
-        raise response(status, "backendError", "Backend Error")
+        raise response(status, reason, "The service is currently unavailable: machine type, network and disk type")
     assert failed.value.transient
     assert not isinstance(failed.value, LaunchRefusedError)
 

@@ -139,6 +139,21 @@ def test_price_includes_the_external_address_that_the_settings_assign(settings: 
         assert offer.price.address == Money.zero()
 
 
+@pytest.mark.parametrize(("listed", "expected"), [("0.0070", "0.0070"), ("", "0.005")])
+def test_price_of_the_external_address_is_that_of_the_list_if_it_has_one(
+    settings: GcpSettings, catalog: BillingFake, listed: str, expected: str
+) -> None:
+    title = "External IP Charge on a Standard VM"
+    catalog.skus = [each for each in skus() if each["description"] != title]
+    if listed:
+        (sku,) = (each for each in skus() if each["description"] == title)
+        sku["pricingInfo"][0]["pricingExpression"]["tieredRates"][-1]["unitPrice"]["nanos"] = int(float(listed) * 1e9)
+        catalog.skus = [*catalog.skus, sku]
+    (offer,) = CatalogPricing(settings, PricingContext()).price([request()])
+    assert isinstance(offer, Offer)
+    assert offer.price.address == Money(expected)
+
+
 def test_price_of_no_requests_fetches_nothing(settings: GcpSettings, catalog: BillingFake) -> None:
     with backend().open(settings, PricingContext()) as pricing:
         assert pricing.price([]) == ()

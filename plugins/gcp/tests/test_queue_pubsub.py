@@ -167,6 +167,21 @@ def test_create_recreates_subscription_without_topic(queue: Queue, cloud: Cloud,
     assert receive(queue, 1)[0].body == b"new"
 
 
+def test_create_waits_for_the_topic_and_later_calls_report_what_is_not_found_yet(
+    open_named: Open, cloud: Cloud
+) -> None:
+    cloud.faults.unseen.update(CreateSubscription=2, Publish=1, Pull=1)
+    with open_named() as queue:
+        queue.create()
+        with pytest.raises(NotFoundError):
+            queue.send([b"task"])
+        queue.send([b"task"])
+        with pytest.raises(NotFoundError):
+            queue.receive(1, wait=timedelta(0))
+        assert receive(queue, 1)[0].body == b"task"
+        queue.delete()
+
+
 def test_send_delivers_empty_body(queue: Queue) -> None:
     assert list(queue.send([b"", b"x"])) == []
     assert sorted(delivery.body for delivery in receive(queue, 2)) == [b"", b"x"]

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 from cloud_commands import Call, CommandsOfAProvider, Site
+from gce_records import Times
 from gcp_job_folder import ACCOUNT, PROJECT, GcpJobFolder, gcp_job_folder
 
 
 @pytest.fixture(scope="module")
 def job_folder(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[GcpJobFolder]:
-    with gcp_job_folder(tmp_path_factory.mktemp("job_folder"), emulator=emulator) as job_folder:
+    # The tests list what they launched a moment ago.
+    folder = tmp_path_factory.mktemp("job_folder")
+    with gcp_job_folder(folder, emulator=emulator, times=Times(listing=0.0)) as job_folder:
         yield job_folder
 
 

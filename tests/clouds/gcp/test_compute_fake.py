@@ -133,6 +133,17 @@ def test_operation_is_pending_before_it_runs(fake: GceFake) -> None:
     eventually(lambda: operation.resource("p")["status"] == "DONE")
 
 
+def test_instance_is_listed_after_the_lag(fake: GceFake) -> None:
+    fake.cloud.times = Times(listing=60.0)
+    inserted(fake)
+    path = f"{fake.url}/compute/v1/projects/fake-project/aggregated/instances"
+    for seconds, count in ((0, 0), (61, 1)):
+        fake.cloud.timeline.advance(seconds)
+        with urllib.request.urlopen(path, timeout=10) as answer:
+            found = json.load(answer)["items"][f"zones/{ZONE}"].get("instances", ())
+        assert len(found) == count
+
+
 def test_stock_out_leaves_no_resources(fake: GceFake) -> None:
     fake.cloud.stock_outs = [StockOut(zone=ZONE, provisioning_model="on-demand")]
     assert inserted(fake) == "ZONE_RESOURCE_POOL_EXHAUSTED"

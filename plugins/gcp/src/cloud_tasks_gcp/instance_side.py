@@ -4,18 +4,15 @@ Uses the standard library only. A thread waits for the preemption of a spot inst
 answers when the value changes ("About VM metadata", wait for change), so the notice arrives at once and polling is
 free.
 
-Invariants, each with a test:
+Invariants, each with a test, beside those of `PolledInstanceSide`:
 
-1. `termination_notice` never waits for the network.
-2. A received notice stays; a failed request is not a notice.
-3. An identity is cached only after a successful response.
+1. An answer of another server than Google's is refused.
+2. A preemption between two requests is seen by the next one.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -25,6 +22,7 @@ from http.client import HTTPException
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
 from cloud_tasks.plugin import InstanceContext
+from cloud_tasks.plugin.kit import PolledInstanceSide
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["GceInstanceSide", "open_instance"]
@@ -33,12 +31,13 @@ _HOST = "metadata.google.internal"
 _TIMEOUT = 2.0
 _LONG_POLL = 30
 """Maximum time in seconds that the server may hold a request, hence the time to detect a dead connection."""
+_PAUSE = 0.5
+"""Seconds between two requests, which limit the rate when the server ignores ``wait_for_change``."""
 _NOTICE = timedelta(seconds=30)
 """Time between the notice and the termination of the instance ("Spot VMs", preemption process)."""
-_BACKOFF = 1.0
 
 
-class GceInstanceSide:
+class GceInstanceSide(PolledInstanceSide):
     """The `InstanceSide` of one instance.
 
     Args:
@@ -50,55 +49,30 @@ class GceInstanceSide:
     """Polling interval in seconds: polling is free, and the guest shuts down within a second of the notice."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ, *, now: Callable[[], datetime] | None = None) -> None:
+        super().__init__(pause=_PAUSE)
         host = environ.get("GCE_METADATA_HOST") or _HOST
         self._base = f"http://{host}/computeMetadata/v1/instance/"
         # The metadata server is never reached through a proxy.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._now = now or (lambda: datetime.now(UTC))
-        self._identity: InstanceIdentity | None = None
-        self._notice: TerminationNotice | None = None
-        self._closed = threading.Event()
-        self._lock = threading.Lock()
-        self._watcher: threading.Thread | None = None
+        self._etag = ""
+        """ETag of the last answer; empty after a failure."""
 
-    def identity(self) -> InstanceIdentity:
-        if self._identity is None:
-            self._identity = InstanceIdentity(
-                instance_id=self._get("name"),
-                zone=self._get("zone").rpartition("/")[2],
-                instance_type=self._get("machine-type").rpartition("/")[2],
-            )
-        return self._identity
+    def _read_identity(self) -> InstanceIdentity:
+        return InstanceIdentity(
+            instance_id=self._get("name"),
+            zone=self._get("zone").rpartition("/")[2],
+            instance_type=self._get("machine-type").rpartition("/")[2],
+        )
 
-    def termination_notice(self) -> TerminationNotice | None:
-        with self._lock:
-            if self._watcher is None and not self._closed.is_set():
-                self._watcher = threading.Thread(target=self._watch, name="gcp-preemption", daemon=True)
-                self._watcher.start()
-        return self._notice
-
-    def close(self) -> None:
-        """Stop the watching thread, without waiting for a running request."""
-        self._closed.set()
-
-    def _watch(self) -> None:
-        etag = ""
-        while not self._closed.is_set() and self._notice is None:
-            started = time.monotonic()
-            # The first request returns at once, each later one when the value differs from that of `last_etag`.
-            query = f"?wait_for_change=true&timeout_sec={_LONG_POLL}&last_etag={etag}" if etag else ""
-            try:
-                value, tag = self._request(f"preempted{query}", timeout=_LONG_POLL + 10.0 if etag else _TIMEOUT)
-            except Exception:  # whatever the answer: without this thread, no notice would arrive
-                etag = ""
-                self._closed.wait(_BACKOFF)
-                continue
-            if value.upper() == "TRUE":
-                self._notice = TerminationNotice(at=self._now() + _NOTICE, reason="preempted by Compute Engine")
-                return
-            if not tag or (etag and time.monotonic() - started < _BACKOFF):
-                self._closed.wait(_BACKOFF)  # limit the request rate when the server ignores wait_for_change
-            etag = tag
+    def _read_notice(self) -> TerminationNotice | None:
+        # The first request returns at once, each later one when the value differs from that of `last_etag`.
+        etag, self._etag = self._etag, ""
+        query = f"?wait_for_change=true&timeout_sec={_LONG_POLL}&last_etag={etag}" if etag else ""
+        value, self._etag = self._request(f"preempted{query}", timeout=_LONG_POLL + 10.0 if etag else _TIMEOUT)
+        if value.upper() != "TRUE":
+            return None
+        return TerminationNotice(at=self._now() + _NOTICE, reason="preempted by Compute Engine")
 
     def _get(self, path: str) -> str:
         return self._request(path, timeout=_TIMEOUT)[0]

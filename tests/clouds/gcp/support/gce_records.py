@@ -44,7 +44,7 @@ class Times:
     preemption: float = 3.0
     """From the notice to the termination of a preempted instance; 30 s in reality."""
     listing: float = 0.0
-    """From the end of the insertion until listings show the instance."""
+    """From the insertion until listings show the instance."""
     signal: float = 0.5
     """From the notice to the guest's SIGTERM."""
 

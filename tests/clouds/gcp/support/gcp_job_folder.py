@@ -101,11 +101,13 @@ def gcp_job_folder(
 
     Args:
         emulator: ``host:port`` of a running Pub/Sub emulator; None starts one.
+        times: None for the defaults, with a lag of listings.
         faults: Share of all API calls that fail, half of them after their effect.
     """
     with ExitStack() as stack:
         emulator = pubsub = emulator or stack.enter_context(pubsub_emulator())
         catalog = stack.enter_context(billing())
+        times = times or Times(listing=1.0)
         gce = stack.enter_context(GceProcess(folder / "machines", project=PROJECT, times=times, seed=seed))
         struck: list[Callable[[], int]] = []
         if faults:

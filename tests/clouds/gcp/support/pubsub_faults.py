@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,17 +35,24 @@ class PubSubFaults(grpc.GenericRpcHandler):
         self.refuse: bytes | None = None
         """Publish requests that contain these bytes are refused as invalid."""
         self.calls = 0
+        self.unseen: Counter[str] = Counter()
+        """Number of calls, by method, that do not find what was created a moment ago: the real service is eventually
+        consistent."""
         self.methods: set[str] = set()
         """Names of the methods called."""
         self.struck = 0
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-        self.methods.add(handler_call_details.method.rpartition("/")[2])
+        method = handler_call_details.method.rpartition("/")[2]
+        self.methods.add(method)
         forward: Any = self._channel.unary_unary(handler_call_details.method)
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-            if self.refuse is not None and self.refuse in request and handler_call_details.method.endswith("Publish"):
+            if self.refuse is not None and self.refuse in request and method == "Publish":
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a message is not valid")
+            if self.unseen[method] > 0:
+                self.unseen[method] -= 1
+                context.abort(grpc.StatusCode.NOT_FOUND, "Resource not found (resource=just-created).")
             before, after = self._strike()
             if before:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "injected failure before the effect")

@@ -245,6 +245,8 @@ def test_init_writes_valid_bash(tmp_path: Path, provider: str, ship: tuple[str, 
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert "@" not in script.replace("$@", "")
     assert ("pip install" in script) == (provider == "memory")
+    for option in ("Acquire::Retries=", "DPkg::Lock::Timeout=", "--retries"):
+        assert (option in script) == (provider == "memory")
 
 
 def test_worker_packages_have_the_installed_versions_without_controller_extras() -> None:

@@ -48,7 +48,8 @@ _ENABLE = "run: gcloud services enable compute.googleapis.com"
 _BILLING = "enable billing for the project"
 _ACT_AS = "grant your account roles/iam.serviceAccountUser on the instances' service account"
 _QUOTA = "request a higher quota at IAM & Admin > Quotas, or wait for running instances to finish"
-_TYPES = "choose other boot_disk_types, or exclude the type with instance_types"
+_EXCLUDE = "exclude the type with instance_types"
+_TYPES = f"choose other boot_disk_types, or {_EXCLUDE}"
 
 OPERATION_FAILED = "OPERATION_FAILED"
 """Code of an operation that failed without one."""
@@ -80,12 +81,11 @@ _DENIED = (
     ),
 )
 
+_STOCK_OUT = "RESOURCE_POOL_EXHAUSTED|STOCKOUT|not have enough resources|instance is currently unavailable"
 _CAPACITY = (
     refused("REGION_RESOURCE_POOL_EXHAUSTED.*", _TYPE, 10 * _MINUTE),
     refused(".*(RESOURCE_POOL_EXHAUSTED|STOCKOUT).*|insufficientCapacity", _OFFER, 10 * _MINUTE),
-    refused(
-        ".*", _OFFER, 10 * _MINUTE, message="POOL_EXHAUSTED|STOCKOUT|not have enough resources|currently unavailable"
-    ),
+    refused(".*", _OFFER, 10 * _MINUTE, message=_STOCK_OUT),
     refused("IP_SPACE_EXHAUSTED.*", _REGION, 10 * _MINUTE, hint="set gcp.subnetwork to a larger one"),
     refused(_RATE.code, _ACCOUNT, _MINUTE / 2),
 )
@@ -129,31 +129,37 @@ _INVALID = (
     refused(
         ".*", _ACCOUNT, _HOUR, message="smaller than the image", hint="raise run.total_boot_disk_size to this size"
     ),
-    refused(".*", _TYPE, _DAY, message="provisioning_?model|live migration|onHostMaintenance"),
+    refused(".*", _TYPE, _DAY, message="provisioning_?model|live migration|onHostMaintenance", hint=_EXCLUDE),
     refused("UNSUPPORTED_OPERATION|INVALID_USAGE|.*BAD_DISK.*|.*NOT_SUPPORTED.*", _TYPE, _DAY, hint=_TYPES),
-    refused(".*", _OFFER, _DAY, message="machine ?type"),
+    refused(".*", _OFFER, _DAY, message="machine ?type", hint=_EXCLUDE),
     refused(".*", _TYPE, _DAY, message="disk ?type|not compatible|accelerator", hint=_TYPES),
-    refused(".*", _ZONE, _DAY, message=r"unknown zone|'(projects/[^/']+/)?zones/[^/']+' was not found"),
+    refused(
+        ".*",
+        _ZONE,
+        _DAY,
+        message=r"unknown zone|'(projects/[^/']+/)?zones/[^/']+' was not found",
+        hint="check run.zone",
+    ),
     # What follows fails every launch.
     refused(_REQUEST, _ACCOUNT, _HOUR, message="service ?account", hint="check gcp.service_account"),
     refused(_REQUEST, _ACCOUNT, _HOUR, message="network", hint="check gcp.network, gcp.subnetwork and gcp.tags"),
     refused(_REQUEST, _ACCOUNT, _HOUR, hint="check the gcp settings and run.image"),
 )
-"""Invalid requests."""
+"""Invalid requests, which only a person can change."""
 _LAUNCH: tuple[ErrorRule, ...] = (
     *_CAPACITY,
     *_QUOTAS,
     _CREDENTIALS,
     *(refused(code, _ACCOUNT, _HOUR, message=message, hint=hint) for code, message, hint in _DENIED),
     *_POLICIES,
-    ErrorRule(kind=ErrorKind.TRANSIENT, code="HTTP_5.."),
+    ErrorRule(kind=ErrorKind.TRANSIENT, code="HTTP_5..|HTTP_408"),
     # Another operation with the resource of this name, or none that is known: the next launch has another name.
     refused(
         f"{_BUSY.code}|(resource_?)?already_?exists|internal_?error|unknown|{OPERATION_FAILED}",
         _OFFER,
         2 * _MINUTE,
     ),
-    *_INVALID,
+    *(attrs.evolve(rule, needs_action=True) for rule in _INVALID),
 )
 _OTHERS: tuple[ErrorRule, ...] = (
     _RATE,

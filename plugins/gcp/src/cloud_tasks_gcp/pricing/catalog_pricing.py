@@ -30,8 +30,8 @@ from cloud_tasks_gcp.settings import GcpSettings
 __all__ = ["ADDRESS_PRICES", "CatalogPricing"]
 
 ADDRESS_PRICES = {ProvisioningModel.ON_DEMAND: Money("0.005"), ProvisioningModel.SPOT: Money("0.0025")}
-"""Price per hour of an external IPv4 address in use, the same in all regions ("Network pricing", external IP address
-pricing: in use by standard VMs, by Spot VMs)."""
+"""Price per hour of an external IPv4 address in use, the same in all regions, if the catalog has none ("Network
+pricing", external IP address pricing: in use by standard VMs, by Spot VMs)."""
 
 
 class CatalogPricing:
@@ -65,12 +65,15 @@ class CatalogPricing:
         current."""
         regions = {_region(request.zone) for request in requests}
         rates = {region: self._prices.get(region) for region in sorted(regions)}
-        return tuple(self._with_address(_offer(request, rates)) for request in requests)
+        return tuple(self._with_address(_offer(request, rates), rates) for request in requests)
 
-    def _with_address(self, answer: Offer | Unpriced) -> Offer | Unpriced:
+    def _with_address(self, answer: Offer | Unpriced, rates: Mapping[str, Rates | None]) -> Offer | Unpriced:
         if isinstance(answer, Unpriced) or not self._external_address:
             return answer
-        price = attrs.evolve(answer.price, address=ADDRESS_PRICES[answer.provisioning_model])
+        spot = answer.provisioning_model is ProvisioningModel.SPOT
+        found = rates[_region(answer.zone)]
+        address = found.address(spot=spot) if found is not None else None
+        price = attrs.evolve(answer.price, address=address or ADDRESS_PRICES[answer.provisioning_model])
         return attrs.evolve(answer, price=price)
 
     def close(self) -> None:

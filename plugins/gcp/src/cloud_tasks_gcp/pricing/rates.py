@@ -38,6 +38,11 @@ class Rates:
             amounts[part.field] = amounts.get(part.field, Money.zero()) + amount
         return PriceBreakdown(**amounts)
 
+    def address(self, *, spot: bool) -> Money | None:
+        """Return the hourly price of an external address; None when the catalog has none."""
+        key = f"address/{'spot' if spot else 'on-demand'}"
+        return self.on_demand.get(key) or self.spot.get(key)
+
     def _rate(self, part: Part, *, spot: bool) -> Money:
         spot = spot and part.has_spot
         rates = self.spot if spot else self.on_demand
@@ -49,7 +54,7 @@ class Rates:
 
 
 def rates_by_region(skus: Iterable[Sku], fetched_at: datetime) -> Mapping[str, Rates]:
-    """Return the rates of every region of the SKUs."""
+    """Return the rates of every region of the SKUs, those of the region ``global`` included."""
     found: dict[str, tuple[dict[str, Money], dict[str, Money]]] = {}
     for sku in skus:
         key = rate_key(sku)
@@ -59,7 +64,13 @@ def rates_by_region(skus: Iterable[Sku], fetched_at: datetime) -> Mapping[str, R
             rates = found.setdefault(region, ({}, {}))[sku.spot]
             if key not in rates or rates[key] < sku.price:
                 rates[key] = sku.price
+    everywhere, spot_everywhere = found.pop("global", ({}, {}))
     return {
-        region: Rates(region=region, fetched_at=fetched_at, on_demand=on_demand, spot=spot)
+        region: Rates(
+            region=region,
+            fetched_at=fetched_at,
+            on_demand={**everywhere, **on_demand},
+            spot={**spot_everywhere, **spot},
+        )
         for region, (on_demand, spot) in found.items()
     }

@@ -55,7 +55,7 @@ class Sku:
     spot: bool
     regions: tuple[str, ...]
     family: str
-    """Resource family: ``Compute`` or ``Storage``."""
+    """Resource family: ``Compute``, ``Storage`` or ``Network``."""
     price: Money
     """Price per hour of one core, GiB, device, IOPS or MiB/s."""
 
@@ -73,7 +73,7 @@ def _read(raw: Mapping[str, Any]) -> Sku | None:
     category = raw.get("category") or {}
     usage, family = category.get("usageType"), category.get("resourceFamily")
     description = raw.get("description")
-    if usage not in _USAGE or family not in ("Compute", "Storage") or not isinstance(description, str):
+    if usage not in _USAGE or family not in ("Compute", "Storage", "Network") or not isinstance(description, str):
         return None
     price = _price(raw.get("pricingInfo") or ())
     if price is None:

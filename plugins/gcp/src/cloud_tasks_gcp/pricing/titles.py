@@ -85,6 +85,10 @@ DISK_TITLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """Priced parts of each disk type, and their titles."""
 
+_ADDRESSES: Mapping[str, str] = {
+    "external ip charge on a standard vm": "address/on-demand",
+    "external ip charge on a spot preemptible vm": "address/spot",
+}
 _MACHINES: Mapping[str, str] = {
     **{title.casefold(): key for title, key in _ODD_MACHINES.items()},
     **{title.casefold(): f"gpu/{kind}" for kind, titles in GPU_TITLES.items() for title in titles},
@@ -105,6 +109,8 @@ def rate_key(sku: Sku) -> str | None:
         return "ssd"
     if sku.family == "Storage":
         return _DISKS.get(title)
+    if sku.family == "Network":
+        return _ADDRESSES.get(title)
     if title in _MACHINES:
         return _MACHINES[title]
     ssd = _LOCAL_SSD.fullmatch(title)

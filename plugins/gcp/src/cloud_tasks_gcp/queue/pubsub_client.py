@@ -7,6 +7,7 @@ Invariants, each with a test:
 1. A message or ack id refused by Pub/Sub does not affect others: a refused request is halved until the invalid one is
    alone.
 2. A queue exists only if topic and subscription belong together; a subscription that outlived its topic is recreated.
+3. A topic that is not found right after its creation is waited for.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from cloud_tasks.plugin.kit import Refused
 from cloud_tasks_gcp.credentials import credentials, is_emulator
 from cloud_tasks_gcp.queue.names import Names
-from cloud_tasks_gcp.queue.pubsub_errors import RETRY, ack_failures, to_provider_error, translate_errors
+from cloud_tasks_gcp.queue.pubsub_errors import RETRY, ack_failures, is_transient, to_provider_error, translate_errors
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["PubsubClient", "QueueSpec", "message", "open_channel"]
@@ -152,7 +153,9 @@ class PubsubClient:
             "labels": dict(spec.labels),
             "enable_exactly_once_delivery": spec.exactly_once,
         }
-        self._subscriber.create_subscription(request=request, retry=RETRY, timeout=_TIMEOUT)
+        # The topic may have been created a moment ago, and is not found everywhere yet.
+        retry: Any = RETRY.with_predicate(lambda error: is_transient(error) or isinstance(error, api.NotFound))
+        self._subscriber.create_subscription(request=request, retry=retry, timeout=_TIMEOUT)
 
     def _delete_subscription(self) -> None:
         with suppress(api.NotFound):
