@@ -11,7 +11,6 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -48,7 +47,7 @@ from cloud_tasks_aws.compute.quotas import headroom
 from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
 from cloud_tasks_aws.compute.to_model import instances_in, to_instance
 from cloud_tasks_aws.errors import code_of, is_denied
-from cloud_tasks_aws.session import client
+from cloud_tasks_aws.session import client, endpoint_of, identity_of
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["Ec2Compute", "open_compute"]
@@ -292,19 +291,9 @@ def open_compute(settings: AwsSettings, context: ComputeContext) -> Iterator[Com
             return client(settings, service, region or context.region, connections=_CONNECTIONS, attempts=1)
         return client(settings, service, region or context.region, connections=_CONNECTIONS)
 
-    compute = Ec2Compute(settings, context, client=create_client, identity=_identity(settings))
+    identity = f"{endpoint_of(settings, 'ec2')} {identity_of(settings)}"
+    compute = Ec2Compute(settings, context, client=create_client, identity=identity)
     try:
         yield compute
     finally:
         compute.close()
-
-
-def _identity(settings: AwsSettings) -> str:
-    """Return account and endpoint that cached answers belong to, without calling AWS."""
-    parts = (
-        settings.profile or os.environ.get("AWS_PROFILE", ""),
-        settings.access_key or os.environ.get("AWS_ACCESS_KEY_ID", ""),
-        settings.ec2_endpoint or settings.endpoint_url or "",
-        str(settings.credentials_file or ""),
-    )
-    return "\n".join(parts)
