@@ -280,6 +280,28 @@ def test_fleet_deletes_its_launch_template(
     assert ec2.describe_launch_templates()["LaunchTemplates"] == []
 
 
+@pytest.mark.parametrize("command", ["run", "stop", "list"])
+def test_template_of_a_killed_controller_is_deleted_by_the_next_command_that_changes_the_job(
+    aws_settings: AwsSettings, context: ComputeContext, request_of_many: RequestOfMany, ec2: Any, command: str
+) -> None:
+    tags = [{"ResourceType": "launch-template", "Tags": [{"Key": "cloud-tasks-job", "Value": context.job_id}]}]
+    data = {"InstanceType": "t3.micro"}
+    names = [f"cloud-tasks-{context.job_id}", f"cloud-tasks-other-{context.job_id}"]
+    ec2.create_launch_template(LaunchTemplateName=names[0], LaunchTemplateData=data, TagSpecifications=tags)
+    ec2.create_launch_template(LaunchTemplateName=names[1], LaunchTemplateData=data)
+    with open_compute(aws_settings, context) as compute:
+        found = [compute.launch(request_of_many()).instance_id] if command == "run" else []
+        if command == "stop":
+            compute.terminate(["i-0123456789abcdef0"])
+        compute.instances(context.job_id)
+    left = [each["LaunchTemplateName"] for each in ec2.describe_launch_templates()["LaunchTemplates"]]
+    assert left == (names if command == "list" else names[1:])
+    for each in left:
+        ec2.delete_launch_template(LaunchTemplateName=each)
+    if found:
+        ec2.terminate_instances(InstanceIds=found)
+
+
 # Accounts without fleets
 
 

@@ -42,7 +42,9 @@ def test_image_resolver_finds_a_deprecated_image_by_its_id(
 
 
 @pytest.mark.parametrize(
-    "image", ["ami-00000000000000000", "no-such-image-*", "al2023-ami-*-arm64"], ids=["id", "name", "architecture"]
+    "image",
+    ["ami-00000000000000000", "ami-mine", "no-such-image-*", "al2023-ami-*-arm64"],
+    ids=["id", "malformed", "name", "architecture"],
 )
 def test_image_resolver_reports_missing_image_with_its_setting(
     compute: Compute, request_of: RequestOf, image: str

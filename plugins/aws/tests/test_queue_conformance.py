@@ -18,12 +18,18 @@ from sqs_emulator import clocked_sqs
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_aws.queue import factory
+from cloud_tasks_aws.queue import factory, generations
 from cloud_tasks_aws.queue.factory import open_queue
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 
 REGISTRY = Registry(only=["aws"])
+
+
+@pytest.fixture(autouse=True)
+def _queues_are_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emulator knows a queue when it has created it."""
+    monkeypatch.setattr(generations, "_NEW", 0.0)
 
 
 @pytest.fixture(scope="module")

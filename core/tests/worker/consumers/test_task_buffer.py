@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
+from queue import Queue
+from types import SimpleNamespace
 
 import pytest
 
+from cloud_tasks.plugin import Delivery, QueueTraits
+from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
+from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
+from cloud_tasks.worker.consumers.queue import QueueConsumer
 from cloud_tasks.worker.consumers.task_buffer import TaskBuffer, prefetch_target
 
 
@@ -73,3 +80,33 @@ def test_buffer_accepts_no_task_once_closed() -> None:
 def test_pending_attempt_waits_for_its_delay_at_most(not_before, delay, expected) -> None:
     attempt = PendingAttempt("task", {}, not_before=time.time() + not_before, delay=delay)
     assert attempt.wait == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize(("is_billed", "count"), [(False, 4), (True, 8)])
+def test_consumer_asks_for_more_tasks_where_requests_cost_money(is_billed, count) -> None:
+    asked: Queue[int] = Queue()
+
+    def receive(most: int, *, wait: timedelta) -> list[Delivery]:
+        asked.put(most)
+        return []
+
+    traits = QueueTraits(
+        max_lease=timedelta(hours=1), max_message_bytes=1000, receive_batch=100, send_batch=10, bills_requests=is_billed
+    )
+    log = Log(verbose=False)
+    consumer = QueueConsumer(
+        SimpleNamespace(receive=receive),
+        traits,
+        LeaseExtender(SimpleNamespace(), timedelta(seconds=60), log=log),
+        slots=4,
+        max_losses=0,
+        on_malformed=print,
+        on_dead=print,
+        on_unused=print,
+        on_change=lambda: None,
+        log=log,
+    )
+    consumer.start()
+    consumer.request(0, mean_seconds=0.5)
+    assert asked.get(timeout=60) == count
+    consumer.close()

@@ -15,13 +15,14 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, ProviderError
-from cloud_tasks.model import Architecture, LaunchRequest
+from cloud_tasks.model import Architecture, LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
 from cloud_tasks_aws.compute.build import launch_arguments, profile_argument
 from cloud_tasks_aws.compute.compute_errors import launch_error, translate_errors
 from cloud_tasks_aws.compute.image_resolver import AwsImages
 from cloud_tasks_aws.compute.network import Network
+from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.errors import code_of, is_denied
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
@@ -31,8 +32,6 @@ __all__ = ["check_compute"]
 _PERMISSIONS = "cloud-tasks doctor --provider aws --policy"
 _PROBE_TYPE = "t3.micro"
 _ATTEMPTS = 3
-_QUOTAS = {"on-demand": "L-1216C47A", "spot": "L-34B43A08"}
-"""Quotas of the standard instance families, by provisioning model ("Amazon EC2 service quotas")."""
 
 
 def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Finding]:
@@ -94,9 +93,15 @@ def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Find
         )
     )
     if launch is None:
+        # The probe's type counts against the quota of the standard families.
         probes += [
-            probe(f"{model} quota", _PERMISSIONS, partial(_quota, settings, context, code), "region")
-            for model, code in _QUOTAS.items()
+            probe(
+                f"{model.value} quota",
+                _PERMISSIONS,
+                partial(_quota, settings, context, str(quota_of(_PROBE_TYPE, model))),
+                "region",
+            )
+            for model in (ProvisioningModel.ON_DEMAND, ProvisioningModel.SPOT)
         ]
     return run_probes(probes)
 
@@ -162,8 +167,8 @@ def _fleets(ec2: Any, network: Network) -> str:
         LaunchTemplateData={"InstanceType": _PROBE_TYPE},
         TagSpecifications=[{"ResourceType": "launch-template", "Tags": _TAGS}],
     )
-    subnet = network.subnets_beside(min(network.zones()))
-    places = [(_PROBE_TYPE, each) for each in subnet.values()][:1]
+    zone = min(network.zones())
+    subnet = network.subnets_beside(zone)[zone]
     _probe_call(
         "dry run of a fleet",
         ec2.create_fleet,
@@ -171,7 +176,7 @@ def _fleets(ec2: Any, network: Network) -> str:
         LaunchTemplateConfigs=[
             {
                 "LaunchTemplateSpecification": {"LaunchTemplateName": name, "Version": "$Latest"},
-                "Overrides": [{"InstanceType": kind, "SubnetId": subnet} for kind, subnet in places],
+                "Overrides": [{"InstanceType": _PROBE_TYPE, "SubnetId": subnet}],
             }
         ],
         TargetCapacitySpecification={"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"},

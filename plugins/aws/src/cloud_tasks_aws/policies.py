@@ -24,6 +24,7 @@ _READ = (
     "DescribeInstanceTypeOfferings",
     "DescribeInstanceTypes",
     "DescribeInstances",
+    "DescribeLaunchTemplates",
     "DescribeRegions",
     "DescribeSecurityGroups",
     "DescribeSpotPriceHistory",

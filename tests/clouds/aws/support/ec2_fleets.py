@@ -8,7 +8,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 import attrs
-from ec2_xml import Ec2Error, Form, add, document, items
+from ec2_xml import Ec2Error, Form, add, document, items, matches
 
 __all__ = ["LaunchTemplates", "fleet_answer"]
 
@@ -24,6 +24,7 @@ class LaunchTemplates:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, Form] = {}
+        self._tags: dict[str, dict[str, str]] = {}
         self.hidden = 0
         """Number of lookups that find no template, like just created ones."""
 
@@ -33,6 +34,7 @@ class LaunchTemplates:
             if name in self._known:
                 code = "InvalidLaunchTemplateName.AlreadyExistsException"
                 raise Ec2Error(code, "Launch template name already in use.")
+            self._tags[name] = _tags(form)
             self._known[name] = Form(
                 {key.removeprefix(_DATA): value for key, value in form.values.items() if key.startswith(_DATA)}
             )
@@ -41,6 +43,7 @@ class LaunchTemplates:
     def delete(self, form: Form) -> ElementTree.Element:
         name = form.get("LaunchTemplateName")
         with self._lock:
+            self._tags.pop(name, None)
             if self._known.pop(name, None) is None:
                 code = "InvalidLaunchTemplateName.NotFoundException"
                 raise Ec2Error(code, "At least one of the launch templates specified in the request does not exist.")
@@ -49,9 +52,11 @@ class LaunchTemplates:
     def describe(self, form: Form) -> ElementTree.Element:
         root = document("DescribeLaunchTemplates")
         container = add(root, "launchTemplates")
+        wanted = {name.removeprefix("tag:"): values for name, values in form.filters().items()}
         with self._lock:
-            for name in self._known:
-                add(add(container, "item"), "launchTemplateName", name)
+            for name, tags in self._tags.items():
+                if all(matches(tags.get(tag, ""), values) for tag, values in wanted.items()):
+                    add(add(container, "item"), "launchTemplateName", name)
         return root
 
     def get(self, name: str) -> Form:
@@ -65,6 +70,15 @@ class LaunchTemplates:
         root = document(action)
         add(add(root, "launchTemplate"), "launchTemplateName", name)
         return root
+
+
+def _tags(form: Form) -> dict[str, str]:
+    """Return the tags of a new launch template."""
+    found, number = {}, 1
+    while key := form.get(f"TagSpecification.1.Tag.{number}.Key"):
+        found[key] = form.get(f"TagSpecification.1.Tag.{number}.Value")
+        number += 1
+    return found
 
 
 @attrs.frozen

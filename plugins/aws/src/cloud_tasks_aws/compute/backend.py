@@ -11,7 +11,6 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,7 @@ from cloud_tasks.plugin.kit import CONSOLE_BYTES
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.catalog import Catalog
 from cloud_tasks_aws.compute.compute_errors import ids_in, preparation_error, translate_errors
+from cloud_tasks_aws.compute.fleets import delete_templates
 from cloud_tasks_aws.compute.image_resolver import AwsImages, WrongArchitectureError
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.compute.launcher import Launcher
@@ -47,7 +47,7 @@ from cloud_tasks_aws.compute.quotas import headroom
 from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
 from cloud_tasks_aws.compute.to_model import instances_in, to_instance
 from cloud_tasks_aws.errors import code_of, is_denied
-from cloud_tasks_aws.session import client
+from cloud_tasks_aws.session import client, endpoint_of, identity_of
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["Ec2Compute", "open_compute"]
@@ -86,6 +86,8 @@ class Ec2Compute:
         self._ec2 = client("ec2")
         self._once = client("ec2", once=True)
         self._region: str = self._ec2.meta.region_name
+        self._job_id = context.job_id
+        self._has_changed = False
         self._services: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._network = Network(self._ec2, settings)
@@ -155,6 +157,7 @@ class Ec2Compute:
     # -- launching ---------------------------------------------------------------------------------------------------
 
     def launch(self, request: LaunchRequest) -> Instance:
+        self._has_changed = True
         with _nothing_started():
             image = self._images.resolve(request.image, request.offer.instance_type.architecture)
             user_data = self._user_data(request)
@@ -186,6 +189,7 @@ class Ec2Compute:
             return tuple(found for page in pages for found in instances_in(page))
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
+        self._has_changed = True
         # EC2 rejects the whole call for a malformed id; no instance has one.
         known = [each for each in dict.fromkeys(instance_ids) if _ID.fullmatch(each)]
         problems: list[ProviderError] = []
@@ -250,6 +254,8 @@ class Ec2Compute:
         return str(answer.get("Output") or "")
 
     def close(self) -> None:
+        if self._has_changed and self._job_id:
+            delete_templates(self._once, self._job_id)
         if self._scripts is not None:
             self._scripts.close()
         for each in (self._ec2, self._once, *self._services.values()):
@@ -285,19 +291,9 @@ def open_compute(settings: AwsSettings, context: ComputeContext) -> Iterator[Com
             return client(settings, service, region or context.region, connections=_CONNECTIONS, attempts=1)
         return client(settings, service, region or context.region, connections=_CONNECTIONS)
 
-    compute = Ec2Compute(settings, context, client=create_client, identity=_identity(settings))
+    identity = f"{endpoint_of(settings, 'ec2')} {identity_of(settings)}"
+    compute = Ec2Compute(settings, context, client=create_client, identity=identity)
     try:
         yield compute
     finally:
         compute.close()
-
-
-def _identity(settings: AwsSettings) -> str:
-    """Return account and endpoint that cached answers belong to, without calling AWS."""
-    parts = (
-        settings.profile or os.environ.get("AWS_PROFILE", ""),
-        settings.access_key or os.environ.get("AWS_ACCESS_KEY_ID", ""),
-        settings.ec2_endpoint or settings.endpoint_url or "",
-        str(settings.credentials_file or ""),
-    )
-    return "\n".join(parts)

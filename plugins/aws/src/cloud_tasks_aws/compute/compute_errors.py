@@ -160,7 +160,7 @@ _REFUSALS = (*_CAPACITY, TRANSIENT, *_LIMITS, *_ACCOUNT_STATE)
 _UNKNOWN = refused(".*", _TYPE, _MEDIUM)
 """A 4xx error is definite: nothing was started. The cause may be the type, so other types are tried: a call each costs
 less than a job that stops."""
-_NOT_FOUND = ErrorRule(kind=ErrorKind.NOT_FOUND, code=r".*\.NotFound")
+_NOT_FOUND = ErrorRule(kind=ErrorKind.NOT_FOUND, code=r".*\.NotFound|InvalidAMIID\..*")
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 

@@ -9,7 +9,8 @@ does not state it).
 Invariants, each with a test:
 
 1. A client token starts at most one instance; the token is stored as a tag, since EC2 sets the instance's own token.
-2. The launch template of a fleet is created once and deleted before the call returns.
+2. The launch template of a fleet is created once and deleted before the call returns. That of a killed controller is
+   deleted at the end of the next command that launches or terminates instances of the job.
 3. Another fleet is requested only after a response that the previous one started nothing, with a token derived from
    the request's: repeating the request repeats the same fleets in the same order.
 4. The request is refused only when every offer was refused. Decisive is the refusal of the request's own offer or one
@@ -40,9 +41,10 @@ from cloud_tasks_aws.compute.compute_errors import (
 )
 from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.compute.retries import retry_call
+from cloud_tasks_aws.compute.tags import JOB_TAG
 from cloud_tasks_aws.errors import code_of
 
-__all__ = ["FleetsRefusedError", "fleet_arguments", "launch_from_fleet", "places_for"]
+__all__ = ["FleetsRefusedError", "delete_templates", "fleet_arguments", "launch_from_fleet", "places_for"]
 
 _LAUNCH_ARGUMENTS = ("ClientToken", "MinCount", "MaxCount", "Placement", "InstanceType", "InstanceMarketOptions")
 _SUBNET_ARGUMENTS = ("SubnetId", "NetworkInterfaces")
@@ -111,6 +113,15 @@ def launch_from_fleet(
         # A template that cannot be deleted costs nothing, and its name contains the client token.
         with suppress(ClientError, BotoCoreError):
             retry_call(lambda: ec2.delete_launch_template(LaunchTemplateName=name))
+
+
+def delete_templates(ec2: Any, job_id: str) -> None:
+    """Delete the launch templates of a job that a killed controller left: they contain the startup script."""
+    filters = [{"Name": f"tag:{JOB_TAG}", "Values": [job_id]}]
+    with suppress(ClientError, BotoCoreError):
+        for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=filters):
+            for each in page["LaunchTemplates"]:
+                ec2.delete_launch_template(LaunchTemplateName=each["LaunchTemplateName"])
 
 
 class _Fleets:

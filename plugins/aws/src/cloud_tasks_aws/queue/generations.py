@@ -43,7 +43,7 @@ _MAX_NAME_ATTEMPTS = 5
 # The name belongs to a queue with other attributes, or to one deleted within the last minute.
 _TAKEN = frozenset({"QueueAlreadyExists", "QueueDeletedRecently", "QueueNameExists"})
 _MAX_SUCCESSORS = 20
-_NEW = 15.0
+_NEW = 5.0
 """Seconds for which a created queue may be unknown to SQS."""
 _NEW_PAUSE = 0.5
 _FORGOTTEN_AFTER = 10.0
