@@ -235,9 +235,9 @@ class InstanceCalls:
     def _describe_images(self, form: Form) -> ElementTree.Element:
         if form.numbered("ImageId") and form.get("MaxResults"):
             raise Ec2Error("InvalidParameterCombination", "The parameter imageId cannot be used with maxResults")
-        for each in form.numbered("ImageId"):
-            if not re.fullmatch("ami-[0-9a-f]{8,17}", each):
-                raise Ec2Error("InvalidAMIID.Malformed", f'Invalid id: "{each}" (expecting "ami-...")')
+        for image in form.numbered("ImageId"):
+            if not re.fullmatch("ami-[0-9a-f]{8,17}", image):
+                raise Ec2Error("InvalidAMIID.Malformed", f'Invalid id: "{image}" (expecting "ami-...")')
         root = parse(self._ask(form.without("MaxResults", "NextToken", "IncludeDeprecated")))
         container = root.find("imagesSet")
         for each in items(root, "imagesSet"):
