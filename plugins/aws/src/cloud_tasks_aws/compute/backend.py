@@ -47,7 +47,7 @@ from cloud_tasks_aws.compute.quotas import headroom
 from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
 from cloud_tasks_aws.compute.to_model import instances_in, to_instance
 from cloud_tasks_aws.errors import code_of, is_denied
-from cloud_tasks_aws.session import client, endpoint_of, identity_of
+from cloud_tasks_aws.session import client, identity_of
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["Ec2Compute", "open_compute"]
@@ -291,7 +291,7 @@ def open_compute(settings: AwsSettings, context: ComputeContext) -> Iterator[Com
             return client(settings, service, region or context.region, connections=_CONNECTIONS, attempts=1)
         return client(settings, service, region or context.region, connections=_CONNECTIONS)
 
-    identity = f"{endpoint_of(settings, 'ec2')} {identity_of(settings)}"
+    identity = f"{settings.ec2_endpoint or settings.endpoint_url} {identity_of(settings)}"
     compute = Ec2Compute(settings, context, client=create_client, identity=identity)
     try:
         yield compute
