@@ -249,6 +249,19 @@ def test_reporter_joins_the_reports_of_a_while_where_requests_cost_money(tmp_pat
     assert writes == [[0], [1, 2]]
 
 
+def test_reporter_waits_for_no_more_than_a_batch_where_requests_cost_money(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(reporter_module, "_BILLED_BATCH_SECONDS", 3600.0)
+    monkeypatch.setattr(reporter_module, "_BATCH_REPORTS", 3)
+    sink = Sink()
+    reporter = reporter_with(spool_in(tmp_path), sink, is_billed=True)
+    reporter.put(report(0))
+    wait_until(lambda: len(sink.events) == 1)
+    for number in range(1, 7):
+        reporter.put(report(number))
+    wait_until(lambda: len(sink.events) == 7)
+    reporter.close(10)
+
+
 def test_reporter_spools_reports_of_an_outage_and_delivers_them_in_order(tmp_path) -> None:
     sink, spool = Sink(), spool_in(tmp_path)
     sink.out.set()

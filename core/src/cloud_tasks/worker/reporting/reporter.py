@@ -114,7 +114,7 @@ class Reporter:
             self._bytes += report.size
             if report.lease_id is not None:
                 self._leases += 1
-            if len(self._waiting) == 1 or self._bytes > _BATCH_BYTES:
+            if len(self._waiting) == 1 or self._is_full:
                 self._changed.notify()
 
     @property
@@ -170,7 +170,7 @@ class Reporter:
             while not self._waiting and not self._closing:
                 self._changed.wait()
             until = max(time.monotonic() + _BATCH_SECONDS, self._taken_at + self._interval)
-            while not self._closing and self._bytes < _BATCH_BYTES and (left := until - time.monotonic()) > 0:
+            while not self._closing and not self._is_full and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
             self._taken_at = time.monotonic()
             size = 0
@@ -181,6 +181,11 @@ class Reporter:
             self._bytes -= size
             self._in_hand = len(batch)
             return batch
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether a whole batch waits."""
+        return len(self._waiting) >= _BATCH_REPORTS or self._bytes >= _BATCH_BYTES
 
     def _repeat(self, name: str, step: Callable[[Sequence[Report]], None], batch: Sequence[Report]) -> None:
         """Repeat a step until it succeeds or the deadline has passed."""
