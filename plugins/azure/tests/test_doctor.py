@@ -244,6 +244,16 @@ def test_doctor_reports_identity_without_the_workers_role(
         assert "--assignee-object-id principal-1" in found["worker's role"].remedy
 
 
+def test_doctor_reports_identity_without_access_to_the_queues(arm: ArmFake, account: Account) -> None:
+    account.worker_data = ["Microsoft.Storage/storageAccounts/blobServices/*"]
+    assert failed(check(arm)) == {}
+    found = failed(check(arm, attrs.evolve(CONTEXT, queue="azure")))
+    assert list(found) == ["worker's role"]
+    assert "queues/messages/read" in found["worker's role"].message
+    account.worker_data.append("Microsoft.Storage/storageAccounts/queueServices/queues/messages/*")
+    assert failed(check(arm, attrs.evolve(CONTEXT, queue="azure"))) == {}
+
+
 def test_doctor_reports_server_errors_as_findings(
     arm: ArmFake, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:

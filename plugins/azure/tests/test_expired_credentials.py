@@ -30,7 +30,7 @@ from cloud_tasks_azure.compute import arm as resource_manager
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
 from cloud_tasks_azure.queue.account import queue_service
 from cloud_tasks_azure.queue.queue_errors import translate_errors as translate_queue
-from cloud_tasks_azure.queue.servicebus_errors import translate_errors as translate_bus
+from cloud_tasks_azure.servicebus.errors import translate_errors as translate_bus
 from cloud_tasks_azure.settings import AzureSettings
 
 CODES = ("ExpiredAuthenticationToken", "InvalidAuthenticationToken", "InvalidAuthenticationTokenTenant")
