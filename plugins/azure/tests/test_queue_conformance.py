@@ -13,6 +13,7 @@ from cloud_servers import free_port
 
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
+from cloud_tasks_azure.queue import account
 from cloud_tasks_azure.settings import AzureSettings
 
 WRONG_KEY = base64.b64encode(b"the key of another account").decode()
@@ -26,7 +27,13 @@ def azurite() -> Iterator[Azurite]:
 
 class TestStorageQueue(QueueContract):
     @pytest.fixture
-    def subject(self, azurite: Azurite) -> QueueSubject:
+    def subject(self, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> QueueSubject:
+        # As many attempts, in less time.
+        monkeypatch.setattr(
+            account,
+            "_RETRIES",
+            {**account._RETRIES, "initial_backoff": 0, "increment_base": 0.1, "random_jitter_range": 0},
+        )
         nowhere = attrs.evolve(azurite, queue_endpoint=f"http://127.0.0.1:{free_port()}/{azurite.account}")
         return QueueSubject(
             backend=Registry(only=["azure"]).queue("azure"),
