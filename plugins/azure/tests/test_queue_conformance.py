@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from datetime import timedelta
 
 import attrs
 import pytest
-from azurite import Azurite, azurite_server
+from azurite import Azurite
 from cloud_servers import free_port
 
 from cloud_tasks.registry import Registry
@@ -17,12 +16,6 @@ from cloud_tasks_azure.queue import account
 from cloud_tasks_azure.settings import AzureSettings
 
 WRONG_KEY = base64.b64encode(b"the key of another account").decode()
-
-
-@pytest.fixture(scope="module")
-def azurite() -> Iterator[Azurite]:
-    with azurite_server() as server:
-        yield server
 
 
 class TestStorageQueue(QueueContract):
