@@ -11,7 +11,7 @@ import pytest
 from arm_account import Account
 from arm_fake import SUBSCRIPTION, ArmFake
 from arm_requests import opened, settings_for, wanted
-from azurite import Azurite, azurite_server
+from azurite import Azurite
 from fake_server import Answer, FakeServer, Fault, Request
 from retail_fake import RetailFake
 from storage_faults import StorageFaults
@@ -39,12 +39,6 @@ def arm(tmp_path: Path) -> Iterator[ArmFake]:
 def account(arm: ArmFake) -> Account:
     arm.account.resources |= {IDENTITY, SUBNET}
     return arm.account
-
-
-@pytest.fixture(scope="module")
-def storage() -> Iterator[Azurite]:
-    with azurite_server() as server:
-        yield server
 
 
 def findings(kind: str, settings: AzureSettings, context: CheckContext = CONTEXT) -> dict[str, Finding]:
@@ -244,6 +238,16 @@ def test_doctor_reports_identity_without_the_workers_role(
         assert "--assignee-object-id principal-1" in found["worker's role"].remedy
 
 
+def test_doctor_reports_identity_without_access_to_the_queues(arm: ArmFake, account: Account) -> None:
+    account.worker_data = ["Microsoft.Storage/storageAccounts/blobServices/*"]
+    assert failed(check(arm)) == {}
+    found = failed(check(arm, attrs.evolve(CONTEXT, queue="azure")))
+    assert list(found) == ["worker's role"]
+    assert "queues/messages/read" in found["worker's role"].message
+    account.worker_data.append("Microsoft.Storage/storageAccounts/queueServices/queues/messages/*")
+    assert failed(check(arm, attrs.evolve(CONTEXT, queue="azure"))) == {}
+
+
 def test_doctor_reports_server_errors_as_findings(
     arm: ArmFake, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,20 +289,21 @@ def test_plain_http_endpoint_never_gets_a_token() -> None:
 # Queues
 
 
-def test_doctor_passes_usable_account_and_creates_nothing(storage: Azurite) -> None:
-    found = findings("queue", AzureSettings(connection_string=storage.connection_string))
+def test_doctor_passes_usable_account_and_creates_nothing(azurite: Azurite) -> None:
+    before = (azurite.queues(), azurite.blobs())
+    found = findings("queue", AzureSettings(connection_string=azurite.connection_string, oversize_container="unused"))
     assert failed(found) == {}
     assert list(found) == ["storage account", "container for large messages", "workers' access"]
     assert "created with the first large message" in found["container for large messages"].message
-    assert (storage.queues(), storage.blobs()) == ([], [])
+    assert (azurite.queues(), azurite.blobs()) == before
 
 
-def test_doctor_warns_if_workers_do_not_get_the_account(storage: Azurite) -> None:
-    access = findings("queue", AzureSettings(connection_string=storage.connection_string))["workers' access"]
+def test_doctor_warns_if_workers_do_not_get_the_account(azurite: Azurite) -> None:
+    access = findings("queue", AzureSettings(connection_string=azurite.connection_string))["workers' access"]
     assert access.ok
     assert "azure.storage_account" in access.remedy
     both = AzureSettings(
-        connection_string=storage.connection_string, storage_account="account", managed_identity="system"
+        connection_string=azurite.connection_string, storage_account="account", managed_identity="system"
     )
     assert findings("queue", both)["workers' access"].remedy == ""
 
@@ -308,18 +313,18 @@ def test_doctor_reports_missing_account() -> None:
     assert "AZURE_STORAGE_CONNECTION_STRING" in failed(found)["storage account"].remedy
 
 
-def test_doctor_reports_rejected_key_without_showing_it(storage: Azurite) -> None:
-    settings = AzureSettings(connection_string=storage.connection_string.replace(storage.key, "d3Jvbmcta2V5"))
+def test_doctor_reports_rejected_key_without_showing_it(azurite: Azurite) -> None:
+    settings = AzureSettings(connection_string=azurite.connection_string.replace(azurite.key, "d3Jvbmcta2V5"))
     found = findings("queue", settings)
     assert not found["storage account"].ok
     assert found["storage account"].remedy
     assert "d3Jvbmcta2V5" not in repr(found)
 
 
-def test_doctor_reports_missing_role_with_command(storage: Azurite) -> None:
-    faults = StorageFaults(storage.queue_endpoint)
+def test_doctor_reports_missing_role_with_command(azurite: Azurite) -> None:
+    faults = StorageFaults(azurite.queue_endpoint)
     faults.fail("GET", "/standin/", "AuthorizationPermissionMismatch", status=403, times=9)
-    text = storage.connection_string.replace(storage.queue_endpoint, faults.endpoint)
+    text = azurite.connection_string.replace(azurite.queue_endpoint, faults.endpoint)
     with faults.server.serving():
         found = findings("queue", AzureSettings(connection_string=text))["storage account"]
     assert not found.ok

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest, HttpResponse
 from azure.identity import CredentialUnavailableError
 from azure.servicebus import exceptions as bus
-from azurite import azurite_server
+from azurite import Azurite
 from fake_server import Answer, FakeServer, Request
 from storage_faults import StorageFaults
 
@@ -30,7 +31,7 @@ from cloud_tasks_azure.compute import arm as resource_manager
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
 from cloud_tasks_azure.queue.account import queue_service
 from cloud_tasks_azure.queue.queue_errors import translate_errors as translate_queue
-from cloud_tasks_azure.queue.servicebus_errors import translate_errors as translate_bus
+from cloud_tasks_azure.servicebus.errors import translate_errors as translate_bus
 from cloud_tasks_azure.settings import AzureSettings
 
 CODES = ("ExpiredAuthenticationToken", "InvalidAuthenticationToken", "InvalidAuthenticationTokenTenant")
@@ -79,17 +80,19 @@ def test_login_that_has_ended_is_an_error_of_the_credentials(error: sdk.AzureErr
 
 
 def test_expired_signature_of_a_storage_account_is_an_error_of_the_credentials() -> None:
-    with azurite_server() as storage:
-        faults = StorageFaults(storage.queue_endpoint)
-        faults.fail("GET", "/standin/", "AuthenticationFailed", status=403, times=9)
-        text = storage.connection_string.replace(storage.queue_endpoint, faults.endpoint)
-        with (
-            faults.server.serving(),
-            queue_service(AzureSettings(connection_string=text), connections=1) as service,
-            pytest.raises(CredentialsError),
-            translate_queue("listing queues"),
-        ):
-            list(service.list_queues())
+    # Every call is refused before it would reach an account.
+    address = "http://127.0.0.1:9/standin"
+    storage = Azurite(queue_endpoint=address, blob_endpoint=address, clock=Path())
+    faults = StorageFaults(storage.queue_endpoint)
+    faults.fail("GET", "/standin/", "AuthenticationFailed", status=403, times=9)
+    text = storage.connection_string.replace(f"QueueEndpoint={address}", f"QueueEndpoint={faults.endpoint}")
+    with (
+        faults.server.serving(),
+        queue_service(AzureSettings(connection_string=text), connections=1) as service,
+        pytest.raises(CredentialsError),
+        translate_queue("listing queues"),
+    ):
+        list(service.list_queues())
 
 
 def test_service_bus_distinguishes_credentials_from_permissions() -> None:

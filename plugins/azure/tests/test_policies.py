@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from arm_fake import SUBSCRIPTION, ArmFake
 from arm_requests import opened, wanted
-from azurite import Azurite, azurite_server
+from azurite import Azurite
 from storage_faults import StorageFaults
 
 from cloud_tasks.model import Architecture
@@ -157,12 +157,6 @@ def test_controller_role_excludes_actions_that_settings_make_unnecessary() -> No
 # Calls of storage
 
 
-@pytest.fixture(scope="module")
-def storage() -> Iterator[Azurite]:
-    with azurite_server() as server:
-        yield server
-
-
 _QUEUES = "Microsoft.Storage/storageAccounts/queueServices/queues"
 
 
@@ -208,11 +202,11 @@ def blob_action(method: str, path: str) -> str:
 class RecordedAccount:
     """Proxies of an account's services that record the required actions."""
 
-    def __init__(self, storage: Azurite) -> None:
-        self.queues, self.blobs = StorageFaults(storage.queue_endpoint), StorageFaults(storage.blob_endpoint)
-        self.connection_string = storage.connection_string.replace(
-            storage.queue_endpoint, self.queues.endpoint
-        ).replace(storage.blob_endpoint, self.blobs.endpoint)
+    def __init__(self, azurite: Azurite) -> None:
+        self.queues, self.blobs = StorageFaults(azurite.queue_endpoint), StorageFaults(azurite.blob_endpoint)
+        self.connection_string = azurite.connection_string.replace(
+            azurite.queue_endpoint, self.queues.endpoint
+        ).replace(azurite.blob_endpoint, self.blobs.endpoint)
 
     def called(self) -> set[str]:
         """Return the actions since the last call."""
@@ -223,8 +217,8 @@ class RecordedAccount:
         return found
 
 
-def test_roles_allow_every_storage_call(storage: Azurite) -> None:
-    account = RecordedAccount(storage)
+def test_roles_allow_every_storage_call(azurite: Azurite) -> None:
+    account = RecordedAccount(azurite)
     settings = AzureSettings(subscription_id=SUBSCRIPTION, connection_string=account.connection_string)
     context = QueueContext(name="tasks", job_id="job", lease=timedelta(seconds=30))
     backend = Registry(only=["azure"]).queue("azure")

@@ -23,3 +23,9 @@ def test_plugin_imports_no_sdk() -> None:
 @pytest.mark.parametrize("unused", ["azure.storage.blob", "azure.servicebus", "azure.mgmt", "adlfs"])
 def test_storage_queue_imports_no_unrelated_sdk(unused: str) -> None:
     assert unused not in imported("import cloud_tasks_azure.queue.factory")
+
+
+def test_service_bus_is_no_part_of_the_default() -> None:
+    found = imported("import cloud_tasks_azure.queue.factory, cloud_tasks_azure.doctor_queue")
+    own = {name.rpartition(".")[2] for name in found if name.startswith("cloud_tasks_azure.servicebus.")}
+    assert own == {"settings"}

@@ -21,8 +21,8 @@ from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_azure.queue.servicebus_errors import translate_errors
-from cloud_tasks_azure.queue.servicebus_factory import open_service_bus, queue_with_clients
+from cloud_tasks_azure.servicebus.errors import translate_errors
+from cloud_tasks_azure.servicebus.factory import open_service_bus, queue_with_clients
 from cloud_tasks_azure.settings import AzureSettings
 
 LEASE = timedelta(seconds=60)

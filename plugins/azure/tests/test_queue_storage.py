@@ -11,7 +11,7 @@ from uuid import uuid4
 import attrs
 import pytest
 from azure.storage.queue import QueueServiceClient
-from azurite import Azurite, azurite_server
+from azurite import Azurite
 from storage_faults import StorageFaults
 from structlog.testing import capture_logs
 
@@ -36,12 +36,6 @@ class StorageAccount:
 
     def service(self) -> QueueServiceClient:
         return QueueServiceClient.from_connection_string(self.azurite.connection_string)
-
-
-@pytest.fixture(scope="module")
-def azurite() -> Iterator[Azurite]:
-    with azurite_server() as server:
-        yield server
 
 
 @pytest.fixture

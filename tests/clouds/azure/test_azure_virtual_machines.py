@@ -395,6 +395,17 @@ def test_terminate_of_many_vms_lists_instead_of_polling_each(fake: ArmFake, monk
     assert [path for _, path in calls if "/operations/" in path] == []
 
 
+def test_terminate_deletes_a_vm_that_no_listing_has_yet(fake: ArmFake) -> None:
+    fake.cloud.times = attrs.evolve(fake.cloud.times, listing_lag=600)
+    with opened(fake) as compute:
+        name = compute.launch(wanted()).instance_id
+        assert list(compute.instances("job")) == []
+        compute.terminate([name])
+        assert remaining(fake)[0] == []
+        assert not [each for each in remaining(fake)[1] if each.partition("/")[2].startswith(name)]
+        compute.terminate([name])
+
+
 def test_group_with_an_extension_of_a_policy_is_deleted(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted()).instance_id

@@ -27,7 +27,7 @@ from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.credentials import LOGIN
-from cloud_tasks_azure.permissions import compute_actions, missing, worker_actions
+from cloud_tasks_azure.permissions import compute_actions, missing, worker_actions, worker_queue_allowed
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["check_compute"]
@@ -44,7 +44,9 @@ _AUTHORIZATION, _IDENTITIES = "2022-04-01", "2023-01-31"
 _MAX_SHOWN = 4
 _DENIED = 403
 _LAUNCH = "Microsoft.Compute/virtualMachines/write"
-_KEYS = re.compile(r"(?:CLOUD_TASKS_AZURE|AZURE_STORAGE|AZURE_SERVICEBUS)\w*CONNECTION_STRING\w*=|AZURE_CLIENT_\w+=")
+_KEYS = re.compile(
+    r"(?:CLOUD_TASKS_AZURE|AZURE_STORAGE|AZURE_SERVICEBUS)\w*CONNECTION_STRING\w*=|AZURE_CLIENT_\w+=|AZURE_FEDERATED_TOKEN_FILE="
+)
 """Credentials that a startup script sets."""
 
 
@@ -113,7 +115,7 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
     identity = settings.managed_identity or ""
     yield probe("managed identity", lambda: _identity(arm, settings, context), _create_command(identity))
     if is_complete and settings.managed_identity not in (None, "system"):
-        yield probe("worker's role", lambda: _worker_role(arm, settings), _POLICY, "managed identity")
+        yield probe("worker's role", lambda: _worker_role(arm, settings, context.queue), _POLICY, "managed identity")
     if settings.resource_group is not None:
         group = settings.resource_group
         remedy = f"run: az group create --name {group} --location LOCATION"
@@ -259,8 +261,8 @@ def _identity(arm: Arm, settings: AzureSettings, context: CheckContext) -> str:
     return f"{identity.rpartition('/')[2]} exists"
 
 
-def _worker_role(arm: Arm, settings: AzureSettings) -> str:
-    """Look for a role of the identity that has the worker's permissions for VMs."""
+def _worker_role(arm: Arm, settings: AzureSettings, queue: str) -> str:
+    """Look for roles of the identity that have the worker's permissions."""
     name = str(settings.managed_identity).rpartition("/")[2]
     try:
         with translate_errors("list role assignments"):
@@ -271,15 +273,18 @@ def _worker_role(arm: Arm, settings: AzureSettings) -> str:
     except (ProviderError, KeyError, TypeError) as error:
         return f"cannot be checked: {getattr(error, 'message', 'invalid response from Azure')}"
     permissions = [each for role in found for each in (role.get("properties") or {}).get("permissions") or ()]
-    lacking = missing(worker_actions(), permissions)
+    lacking = list(missing(worker_actions(), permissions))
+    if queue == "azure":
+        data = [{"actions": each.get("dataActions"), "notActions": each.get("notDataActions")} for each in permissions]
+        lacking += missing(worker_queue_allowed(settings).data_actions, data)
     if lacking:
         raise _DoubtError(
-            f"{name} has no role with {', '.join(lacking)}",
+            f"{name} has no role with {', '.join(lacking[:_MAX_SHOWN])}",
             hint=f'run: az role assignment create --role "cloud-tasks worker" --scope /subscriptions/{arm.subscription}'
             f" --assignee-principal-type ServicePrincipal --assignee-object-id {principal}"
             f" (role definition: {_POLICY})",
         )
-    return f"{name} may delete instances"
+    return f"{name} has the worker's permissions"
 
 
 def _resource(arm: Arm, path: str, version: str) -> str:

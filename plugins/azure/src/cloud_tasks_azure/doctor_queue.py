@@ -10,10 +10,10 @@ Invariants, each with a test:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
-from cloud_tasks.plugin import CheckContext, Finding, QueueContext
+from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.plugin.kit import Probe, run_probes
 from cloud_tasks_azure.queue.queue_errors import translate_errors
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -22,54 +22,53 @@ __all__ = ["check_queue"]
 _ROLE = 'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope'
 _POLICY = "(role definition: cloud-tasks doctor --provider azure --policy)"
 _RETRIES = 1
-_PROBE_QUEUE = "cloud-tasks-doctor"
-"""Name of a queue that no job creates."""
 
 
 def check_queue(settings: AzureSettings, context: CheckContext) -> Iterator[Finding]:
     """Yield the findings for the queue service and for the workers' access to it."""
-    if settings.queue == "servicebus":
-        yield _service_bus(settings)
-    else:
-        account = _account(settings)
-        yield account
-        if account.ok and settings.oversize_container:
-            yield _container(settings, settings.oversize_container)
+    yield from run_probes(_probes(settings))
     yield _workers(settings)
 
 
-def _account(settings: AzureSettings) -> Finding:
+def _probes(settings: AzureSettings) -> Iterator[Probe]:
+    if settings.queue == "servicebus":
+        from cloud_tasks_azure.servicebus.check import namespace_probe
+
+        yield namespace_probe(settings, _ROLE, _POLICY)
+        return
+    remedy = f"{_ROLE} ACCOUNT-ID {_POLICY}"
+    yield Probe(subject="storage account", look=lambda: _account(settings), remedy=remedy)
+    container = settings.oversize_container
+    if container:
+        yield Probe(
+            subject="container for large messages",
+            look=lambda: _container(settings, container),
+            remedy=remedy,
+            needs=("storage account",),
+            # Most jobs have no large message.
+            prevents_run=False,
+        )
+
+
+def _account(settings: AzureSettings) -> str:
     from cloud_tasks_azure.queue.account import queue_service
 
-    subject = "storage account"
-    name = settings.storage_account or "ACCOUNT"
     try:
         with queue_service(settings, connections=1) as service:
             with translate_errors("listing queues"):
-                pages = service.list_queues(
-                    name_starts_with=settings.queue_prefix or None, results_per_page=1, retry_total=_RETRIES
-                ).by_page()
-                next(pages, None)
-            return Finding(ok=True, subject=subject, message=f"queues can be listed in {service.account_name}")
+                prefix = settings.queue_prefix or None
+                found = service.list_queues(name_starts_with=prefix, results_per_page=1, retry_total=_RETRIES)
+                next(found.by_page(), None)
+            return f"queues can be listed in {service.account_name}"
     except ProviderError as error:
-        if error.transient:
-            remedy = f"run: az storage account create --name {name} --resource-group GROUP, or check the network"
-        else:
-            remedy = error.hint or f"{_ROLE} ACCOUNT-ID {_POLICY}"
-        return _unusable(subject, error, remedy)
-    except CloudTasksError as error:
-        return _unusable(subject, error, error.hint)
+        if not error.transient:
+            raise
+        create = f"run: az storage account create --name {settings.storage_account or 'ACCOUNT'} --resource-group GROUP"
+        raise ProviderError(error.message, transient=True, hint=f"{create}, or check the network") from error
 
 
-def _unusable(subject: str, error: CloudTasksError, remedy: str) -> Finding:
-    """Return the finding of an error. A run makes the same calls."""
-    is_certain = not (isinstance(error, ProviderError) and error.transient)
-    return Finding(ok=False, subject=subject, message=error.message, remedy=remedy, prevents_run=is_certain)
-
-
-def _container(settings: AzureSettings, name: str) -> Finding:
+def _container(settings: AzureSettings, name: str) -> str:
     """Check the container; a missing one is created with the first large message."""
-    subject = "container for large messages"
     try:
         from cloud_tasks_azure.queue.account import blob_container
 
@@ -78,33 +77,12 @@ def _container(settings: AzureSettings, name: str) -> Finding:
             translate_errors(f"checking the container {name}"),
         ):
             container.get_container_properties(retry_total=_RETRIES)
-    except ImportError:
-        remedy = "run: pip install azure-storage-blob, or set azure.oversize_container: ''"
-        return Finding(ok=False, subject=subject, message="azure-storage-blob is not installed", remedy=remedy)
+    except ImportError as error:
+        hint = "run: pip install azure-storage-blob, or set azure.oversize_container: ''"
+        raise CloudTasksError("azure-storage-blob is not installed", hint=hint) from error
     except NotFoundError:
-        return Finding(ok=True, subject=subject, message=f"{name} does not exist; created with the first large message")
-    except CloudTasksError as error:
-        remedy = error.hint or f"{_ROLE} ACCOUNT-ID {_POLICY}"
-        return Finding(ok=False, subject=subject, message=error.message, remedy=remedy)
-    return Finding(ok=True, subject=subject, message=f"{name} exists")
-
-
-def _service_bus(settings: AzureSettings) -> Finding:
-    from cloud_tasks_azure.queue.servicebus_factory import open_service_bus
-
-    subject = "Service Bus"
-    # The errors themselves cover everything but a wrong namespace name.
-    remedy = (
-        f"run: az servicebus namespace show --name {settings.namespace_name or 'NAMESPACE'} --resource-group GROUP;"
-        f" {_ROLE} NAMESPACE-ID {_POLICY}"
-    )
-    try:
-        context = QueueContext(name=_PROBE_QUEUE, job_id="", lease=timedelta(minutes=1))
-        with open_service_bus(settings, context) as queue:
-            queue.exists()
-    except CloudTasksError as error:
-        return _unusable(subject, error, error.hint or remedy)
-    return Finding(ok=True, subject=subject, message="queues can be looked up")
+        return f"{name} does not exist; created with the first large message"
+    return f"{name} exists"
 
 
 def _workers(settings: AzureSettings) -> Finding:
@@ -115,18 +93,13 @@ def _workers(settings: AzureSettings) -> Finding:
     else:
         named = settings.storage_account or settings.queue_endpoint
         key, text = "storage_account", "AZURE_STORAGE_CONNECTION_STRING"
+    script = f"or let the startup script export {text}"
     if named is None:
-        return Finding(
-            ok=True,
-            subject=subject,
-            message=f"instances do not get the connection string, and azure.{key} is not set",
-            remedy=f"set azure.{key} and azure.managed_identity, or let the startup script export {text}",
-        )
-    if settings.managed_identity is None:
-        return Finding(
-            ok=True,
-            subject=subject,
-            message=f"instances get azure.{key}, but azure.managed_identity is not set",
-            remedy=f"set azure.managed_identity, or let the startup script export {text}",
-        )
-    return Finding(ok=True, subject=subject, message=f"managed identity, for {named}")
+        message = f"instances do not get the connection string, and azure.{key} is not set"
+        remedy = f"set azure.{key} and azure.managed_identity, {script}"
+    elif settings.managed_identity is None:
+        message = f"instances get azure.{key}, but azure.managed_identity is not set"
+        remedy = f"set azure.managed_identity, {script}"
+    else:
+        message, remedy = f"managed identity, for {named}", ""
+    return Finding(ok=True, subject=subject, message=message, remedy=remedy)

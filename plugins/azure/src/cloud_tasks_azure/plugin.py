@@ -63,7 +63,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
 
 def _open_queue(settings: AzureSettings, context: QueueContext) -> AbstractContextManager[Queue]:
     if settings.queue == "servicebus":
-        from cloud_tasks_azure.queue.servicebus_factory import open_service_bus
+        from cloud_tasks_azure.servicebus.factory import open_service_bus
 
         return open_service_bus(settings, context)
     from cloud_tasks_azure.queue.factory import open_storage_queue

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from cloud_tasks.plugin import setting
+from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 
 __all__ = ["AzureSettings"]
 
@@ -28,7 +29,7 @@ def _valid_tags(instance: object, attribute: attrs.Attribute[dict[str, str]], va
 
 
 @attrs.frozen(kw_only=True)
-class AzureSettings:
+class AzureSettings(ServiceBusSettings):
     """Credentials, endpoints, queues, prices and instances of Microsoft Azure."""
 
     subscription_id: str | None = setting(
@@ -82,19 +83,6 @@ class AzureSettings:
     connection_string_file: Path | None = setting(
         help="File with the connection string of the storage account, readable by its owner only",
         default=None,
-    )
-    namespace_name: str | None = setting(
-        help="Name or address of the Service Bus namespace of the queues",
-        default=None,
-        flag="--namespace-name",
-        worker=True,
-        locates=True,
-    )
-    servicebus_connection_string: str | None = setting(
-        help="Connection string of the Service Bus namespace (default: azure-identity's credential chain)",
-        default=None,
-        env="AZURE_SERVICEBUS_CONNECTION_STRING",
-        secret=True,
     )
     queue_prefix: str = setting(
         help="Prefix of queue names",

@@ -28,6 +28,8 @@ class Account:
     """None: listing them is denied."""
     worker_role: list[str] | None = attrs.field(factory=lambda: ["Microsoft.Compute/virtualMachines/delete"])
     """Actions of the role of every identity; None: it has none."""
+    worker_data: list[str] = attrs.field(factory=lambda: ["*"])
+    """Data actions of that role."""
     resources: set[str] = attrs.field(factory=set)
     """Ids of existing resources."""
 
@@ -70,7 +72,8 @@ def serve_account(fake: ArmFake) -> Account:
         return {"value": [entry] if account.worker_role is not None else []}
 
     def role(request: Request) -> Any:
-        return {"id": role_id, "properties": {"permissions": [{"actions": account.worker_role, "notActions": []}]}}
+        permission = {"actions": account.worker_role, "notActions": [], "dataActions": account.worker_data}
+        return {"id": role_id, "properties": {"permissions": [permission]}}
 
     fake.server.route("GET", rf"{root}/providers/(?P<name>Microsoft\.(?:Network|Storage))", provider)
     fake.server.route(

@@ -316,6 +316,7 @@ class ArmFake(FakeCloud[Cloud]):
             found = [
                 _status(each) if request.query.get("statusOnly", "").lower() == "true" else _public_view(each)
                 for each in self.cloud.machines.values()
+                if each.created + self.cloud.times.listing_lag <= self.cloud.timeline.now()
             ]
         return self._paged(request, found)
 

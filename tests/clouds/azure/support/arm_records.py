@@ -45,6 +45,8 @@ class Times:
     """Deletion of a resource group."""
     guest_shutdown: float = 2.0
     """Grace period of a guest if the deletion is not forced."""
+    listing_lag: float = 0.0
+    """From the creation of a VM until listings have it."""
     preemption: float = 3.0
     """From the scheduled event to the end of an evicted VM; at least 30 in Azure."""
 

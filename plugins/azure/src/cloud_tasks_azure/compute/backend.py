@@ -80,6 +80,8 @@ class AzureCompute:
         self._quota_lock = threading.Lock()
         self._quotas: dict[str, tuple[datetime, Mapping[str, int]]] = {}
         self._group_of: dict[str, str] = {}
+        self._launched: dict[str, str] = {}
+        """Resource ids of VMs by name, which a listing may not have yet."""
         self._key = settings.ssh_public_key or ""
         self._ended: set[str] = set()
         self._used_jobs: set[str] = set()
@@ -170,7 +172,7 @@ class AzureCompute:
         elif _is_changing(found):
             found = self._await(vm_id)
         with self._lock:
-            self._group_of[name] = place.group
+            self._group_of[name], self._launched[name] = place.group, vm_id
         if found is None:
             return _ended(request, name)
         if provisioning_state(found) == "failed":
@@ -280,7 +282,9 @@ class AzureCompute:
             with self._lock:
                 self._ended.update(instance_ids)
                 self._used_jobs.add(self._context.job_id)
-        terminate_instances(self._arm, instance_ids)
+        with self._lock:
+            launched = {name: self._launched[name] for name in instance_ids if name in self._launched}
+        terminate_instances(self._arm, instance_ids, launched)
 
     def console_log(self, instance_id: str) -> str:
         with self._lock:

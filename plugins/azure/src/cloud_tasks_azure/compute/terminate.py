@@ -26,7 +26,7 @@ from cloud_tasks.plugin.kit import FanOut
 from cloud_tasks_azure.compute.arm import COMPUTE, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.listing import PARTS, list_parts, list_vms, tag_of
-from cloud_tasks_azure.compute.tags import INSTANCE_TAG
+from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG
 from cloud_tasks_azure.compute.to_model import provisioning_state
 
 __all__ = ["delete_parts", "delete_vm", "terminate_instances"]
@@ -39,13 +39,21 @@ _POLLED = 10
 """Operations that are looked at after a listing, of VMs that do not seem to be deleted."""
 
 
-def terminate_instances(arm: Arm, names: Sequence[str]) -> None:
-    """Delete the managed VMs of these names and their resources. Raises `ProviderError` if any may remain."""
+def terminate_instances(arm: Arm, names: Sequence[str], launched: Mapping[str, str] = {}) -> None:
+    """Delete the managed VMs of these names and their resources. Raises `ProviderError` if any may remain.
+
+    Args:
+        launched: Resource ids of VMs, by name, that may be too new to be listed.
+    """
     selected = frozenset(names)
     if not selected:
         return
-    found = {str(each["id"]): each for each in list_vms(arm, None) if each["name"] in selected}
-    _delete_vms(arm, list(found))
+    listed = list_vms(arm, None, foreign=True)
+    names_listed = {str(each["name"]) for each in listed}
+    found = [str(each["id"]) for each in listed if each["name"] in selected and tag_of(each, JOB_TAG)]
+    unlisted = [path for name, path in launched.items() if name in selected - names_listed]
+    _delete_vms(arm, found)
+    _delete_now(arm, unlisted, COMPUTE, forceDeletion="true")
     delete_parts(arm, names=selected)
 
 
@@ -60,17 +68,22 @@ def delete_parts(arm: Arm, *, names: frozenset[str] | None = None, job_id: str |
     listed = list_parts(arm, job_id)
     for kind, version in PARTS.items():
         paths = [str(each["id"]) for each in listed[kind] if names is None or tag_of(each, INSTANCE_TAG) in names]
-        started = _start(arm, paths, version)
-        problems = [each for each in started.values() if isinstance(each, ProviderError)]
-        for path, response in started.items():
-            if isinstance(response, ProviderError):
-                continue
-            try:
-                with translate_errors(f"delete {_name(path)}"):
-                    arm.wait(response, timeout=_TIMEOUT)
-            except ProviderError as error:
-                problems.append(error)
-        _raise(problems)
+        _delete_now(arm, paths, version)
+
+
+def _delete_now(arm: Arm, paths: Sequence[str], version: str, **query: str) -> None:
+    """Delete a few resources, and wait for the operation of each."""
+    started = _start(arm, paths, version, **query)
+    problems = [each for each in started.values() if isinstance(each, ProviderError)]
+    for path, response in started.items():
+        if isinstance(response, ProviderError):
+            continue
+        try:
+            with translate_errors(f"delete {_name(path)}"):
+                arm.wait(response, timeout=_TIMEOUT)
+        except ProviderError as error:
+            problems.append(error)
+    _raise(problems)
 
 
 def _delete_vms(arm: Arm, vm_ids: Sequence[str]) -> None:

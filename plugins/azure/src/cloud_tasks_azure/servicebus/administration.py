@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 
-from cloud_tasks_azure.queue.servicebus_errors import translate_errors
+from cloud_tasks_azure.servicebus.errors import translate_errors
 
 __all__ = ["BusAdministration"]
 

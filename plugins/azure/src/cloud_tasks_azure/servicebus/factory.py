@@ -32,9 +32,9 @@ def queue_with_clients(client: Any, administration: Any, settings: AzureSettings
     """Return the queue on a `ServiceBusClient` and a `ServiceBusAdministrationClient`, and close both with it."""
     from azure.servicebus import ServiceBusSubQueue
 
-    from cloud_tasks_azure.queue.servicebus_administration import BusAdministration
-    from cloud_tasks_azure.queue.servicebus_links import ReceiveLink, SendLink
-    from cloud_tasks_azure.queue.servicebus_queue import ServiceBusQueue
+    from cloud_tasks_azure.servicebus.administration import BusAdministration
+    from cloud_tasks_azure.servicebus.links import ReceiveLink, SendLink
+    from cloud_tasks_azure.servicebus.queue import ServiceBusQueue
 
     name = base_name(settings.queue_prefix, context.name)
 

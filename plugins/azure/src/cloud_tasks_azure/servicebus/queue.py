@@ -28,9 +28,9 @@ from azure.servicebus.exceptions import MessageSizeExceededError
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
-from cloud_tasks_azure.queue.servicebus_administration import BusAdministration
-from cloud_tasks_azure.queue.servicebus_errors import LOST, translate_errors
-from cloud_tasks_azure.queue.servicebus_links import ReceiveLink, SendLink
+from cloud_tasks_azure.servicebus.administration import BusAdministration
+from cloud_tasks_azure.servicebus.errors import LOST, translate_errors
+from cloud_tasks_azure.servicebus.links import ReceiveLink, SendLink
 from cloud_tasks_azure.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["ServiceBusQueue"]
