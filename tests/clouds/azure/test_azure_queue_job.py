@@ -118,8 +118,11 @@ def test_azure_queue_job_reads_and_writes_blob_storage(
     for name, value in azurite.environment.items():
         monkeypatch.setenv(name, value)
     with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
-        service.create_container("files")
-    result = run_job(tmp_path, azurite, 6, files="az://files/job")
-    assert result.returncode == 0, result.stderr
-    assert sums("az://files/job") == expected_sums(6)
-    assert azurite.queues() == []
+        container = service.create_container("files")
+        try:
+            result = run_job(tmp_path, azurite, 6, files="az://files/job")
+            assert result.returncode == 0, result.stderr
+            assert sums("az://files/job") == expected_sums(6)
+            assert azurite.queues() == []
+        finally:
+            container.delete_container()

@@ -162,8 +162,8 @@ def _region(location: str, provider: Mapping[str, Any]) -> str:
 
 def _sizes(arm: Arm, location: str) -> str:
     with translate_errors(f"list the sizes of {location}"):
-        skus = arm.entries("/providers/Microsoft.Compute/skus", SKUS, filter=f"location eq '{location}'")
-    sizes = [each for each in skus if str(each.get("resourceType")).lower() == "virtualmachines"]
+        skus = arm.compute.resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
+        sizes = [each for each in skus if str(each.get("resourceType")).lower() == "virtualmachines"]
     available = [
         each for each in sizes if not any(found.get("type") == "Location" for found in each.get("restrictions") or ())
     ]
@@ -178,8 +178,8 @@ def _sizes(arm: Arm, location: str) -> str:
 
 def _read_quotas(arm: Arm, location: str, limits: dict[str, Mapping[str, Any]]) -> str:
     with translate_errors("read the subscription's quotas"):
-        usages = arm.entries(f"/providers/Microsoft.Compute/locations/{location}/usages", COMPUTE)
-    limits.update({str(each["name"]["value"]).lower(): each for each in usages})
+        usages = arm.compute.usage.list(location, api_version=COMPUTE)
+        limits.update({str(each["name"]["value"]).lower(): each for each in usages})
     return f"{len(limits)} quotas readable"
 
 
@@ -195,13 +195,13 @@ def _quota(limits: Mapping[str, Mapping[str, Any]], name: str, location: str) ->
 
 def _instances(arm: Arm) -> str:
     with translate_errors("list instances"):
-        found = next(arm.iterate("/providers/Microsoft.Compute/virtualMachines", COMPUTE), None)
+        found = next(iter(arm.compute.virtual_machines.list_all(api_version=COMPUTE)), None)
     return "can be listed" + ("" if found is not None else "; none found")
 
 
 def _leftovers(arm: Arm) -> str:
     """Look for disks, interfaces and addresses of jobs whose VM does not exist: they are billed."""
-    parts = [each for found in list_parts(arm).values() for each in found]
+    parts = [each for found in list_parts(arm) for each in found]
     alive = {str(each["name"]) for each in list_vms(arm, None)} if parts else set()
     left = sorted(str(each["id"]) for each in parts if tag_of(each, INSTANCE_TAG) not in alive)
     if left:

@@ -1,7 +1,7 @@
-"""Client of Azure Resource Manager: requests in JSON, pages of listings, and operations. Thread-safe.
+"""Clients of Azure Resource Manager for one subscription, and the operations that their requests begin. Thread-safe.
 
-Requests go through the pipeline of ``azure-core``. Each names the API version that its caller was written for, so an
-update of a library changes no request.
+Microsoft.Compute is called through ``azure-mgmt-compute``; the few calls of other providers are plain requests. Each
+call names the API version that it was written for, so an update of a library changes no request.
 
 Invariants, each with a test:
 
@@ -15,22 +15,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from azure.core.exceptions import HttpResponseError
-from azure.core.pipeline import policies
+from azure.core.exceptions import DecodeError, HttpResponseError
+from azure.core.pipeline import PipelineContext, PipelineResponse, policies
+from azure.core.polling.base_polling import BadResponse, BadStatus
 from azure.core.rest import HttpRequest, HttpResponse
 from azure.mgmt.core import ARMPipelineClient
 from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy, ARMHttpLoggingPolicy
+from azure.mgmt.core.polling.arm_polling import ARMPolling
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks_azure.credentials import MANAGEMENT_ENDPOINT, credential, is_emulator, subscription_id
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["COMPUTE", "DISKS", "NETWORK", "RESOURCES", "SKUS", "Arm"]
+if TYPE_CHECKING:
+    from azure.mgmt.compute import ComputeManagementClient
+
+__all__ = ["BEGIN", "COMPUTE", "DISKS", "NETWORK", "RESOURCES", "SKUS", "Arm", "Operation", "whole_page"]
 
 # API versions of the resource providers. They decide what a request may contain and what a response has.
 COMPUTE = "2024-07-01"
@@ -39,16 +44,18 @@ NETWORK = "2024-05-01"
 RESOURCES = "2021-04-01"
 SKUS = "2021-07-01"
 
+BEGIN: Mapping[str, Any] = {"polling": False, "cls": lambda response, *_: response.http_response}
+"""Options of the SDK's ``begin_…``: the result is the response, for `Arm.operation`, and no thread polls."""
+
 _RETRIES = 3
 _MAX_PAUSE = 5
 """Seconds between two attempts; the controller repeats calls as well."""
-_CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
+_TIMEOUTS: Mapping[str, Any] = {"connection_timeout": 10, "read_timeout": 60}
 """Seconds."""
 _POLL_LIMIT = 30.0
 """Longest pause between two polls of an operation in seconds, whatever Azure asks for."""
 _UNKNOWN = (404, 408, 429, 500, 502, 503, 504)
 """Statuses of a poll that say nothing about the operation."""
-_RUNNING = ("inprogress", "accepted", "running", "updating", "creating", "deleting", "notstarted")
 
 
 class _Retries(policies.RetryPolicy[Any, Any]):
@@ -64,6 +71,30 @@ class _Retries(policies.RetryPolicy[Any, Any]):
         return None if pause is None else min(pause, _MAX_PAUSE)
 
 
+class Operation(ARMPolling):
+    """Operation that a response began, polled by its caller: the library's poller has a thread and no limit."""
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next poll."""
+        return min(self._extract_delay(), _POLL_LIMIT)
+
+    def update_status(self) -> None:
+        """Poll once. Raises `HttpResponseError` if the operation failed."""
+        latest = self._pipeline_response
+        try:
+            super().update_status()
+        except (BadStatus, BadResponse, DecodeError) as error:
+            answer, self._pipeline_response = self._pipeline_response.http_response, latest
+            if answer.status_code >= 400 and answer.status_code not in _UNKNOWN:
+                raise HttpResponseError(response=answer) from error
+            # Throttled or failed: the poll, not the operation. Without an operation, the caller reads the resource.
+            if answer.status_code == 404:
+                self._status = "Succeeded"
+        if self.status().lower() in ("failed", "canceled", "cancelled"):
+            raise HttpResponseError(response=self._pipeline_response.http_response)
+
+
 class Arm:
     """Resource Manager for one subscription.
 
@@ -76,169 +107,138 @@ class Arm:
         self.endpoint = (settings.management_endpoint or MANAGEMENT_ENDPOINT).rstrip("/")
         self.poll_seconds = settings.operation_poll_seconds
         self._credential = credential(settings, endpoint=settings.management_endpoint)
-        emulated = is_emulator(settings.management_endpoint)
-        signed = [] if emulated else [ARMChallengeAuthenticationPolicy(self._credential, f"{self.endpoint}/.default")]
-        retries = _Retries(
-            retry_total=_RETRIES, retry_backoff_factor=0.02 if emulated else 0.8, retry_backoff_max=_MAX_PAUSE
-        )
         self._client: ARMPipelineClient[HttpRequest, HttpResponse] = ARMPipelineClient(
-            self.endpoint,
-            policies=[
-                policies.RequestIdPolicy(),
-                policies.HeadersPolicy(),
-                policies.UserAgentPolicy("cloud-tasks"),
-                policies.ProxyPolicy(),
-                policies.RedirectPolicy(),
-                retries,
-                *signed,
-                policies.SensitiveHeaderCleanupPolicy(),
-                ARMHttpLoggingPolicy(),
-            ],
-            connection_timeout=_CONNECT_TIMEOUT,
-            read_timeout=_READ_TIMEOUT,
+            self.endpoint, policies=self._policies(), **_TIMEOUTS
         )
+        self._compute: dict[str, ComputeManagementClient] = {}
+        self._lock = threading.Lock()
         self._closed = threading.Event()
 
-    # Requests. Paths without ``/subscriptions/`` are below the subscription. All raise the exceptions of azure-core.
+    def _policies(self) -> list[Any]:
+        # The SDK's own list would register a missing resource provider within a request, which takes minutes.
+        emulated = is_emulator(self.endpoint)
+        signed = [] if emulated else [ARMChallengeAuthenticationPolicy(self._credential, f"{self.endpoint}/.default")]
+        return [
+            policies.RequestIdPolicy(),
+            policies.HeadersPolicy(),
+            policies.UserAgentPolicy("cloud-tasks"),
+            policies.ProxyPolicy(),
+            policies.RedirectPolicy(),
+            _Retries(
+                retry_total=_RETRIES, retry_backoff_factor=0.02 if emulated else 0.8, retry_backoff_max=_MAX_PAUSE
+            ),
+            *signed,
+            policies.CustomHookPolicy(),
+            policies.SensitiveHeaderCleanupPolicy(),
+            ARMHttpLoggingPolicy(),
+        ]
 
-    def get(self, path: str, version: str, **query: str) -> dict[str, Any]:
+    @property
+    def compute(self) -> ComputeManagementClient:
+        """Client of Microsoft.Compute."""
+        return self.compute_of(self.subscription)
+
+    def compute_of(self, subscription: str) -> ComputeManagementClient:
+        """Return the client of Microsoft.Compute for a subscription: that of a gallery may be another one."""
+        from azure.mgmt.compute import ComputeManagementClient
+
+        with self._lock:
+            self._check_open()
+            if subscription not in self._compute:
+                self._compute[subscription] = ComputeManagementClient(
+                    self._credential, subscription, self.endpoint, policies=self._policies(), **_TIMEOUTS
+                )
+            return self._compute[subscription]
+
+    # Plain requests. Paths without ``/subscriptions/`` are below the subscription. All raise the exceptions of
+    # azure-core.
+
+    def get(self, path: str, version: str) -> dict[str, Any]:
         """Return a resource."""
-        return _json(self._send("GET", self._url(path, version, query)))
+        return _json(self._send("GET", self._url(path, version)))
 
     def exists(self, path: str, version: str) -> bool:
         """Return whether a resource group exists."""
-        return self._send("HEAD", self._url(path, version, {}), allowed=(404,)).status_code != 404
+        return self._send("HEAD", self._url(path, version), allowed=404).status_code != 404
 
     def entries(self, path: str, version: str, **query: str) -> list[dict[str, Any]]:
         """Return all entries of a listing."""
-        return list(self.iterate(path, version, **query))
-
-    def iterate(self, path: str, version: str, **query: str) -> Iterator[dict[str, Any]]:
-        """Yield the entries of a listing, page by page."""
-        url: str | None = self._url(path, version, query)
+        found, url = [], self._url(path, version, **query)
         while url:
-            page = _json(self._send("GET", url))
-            if not isinstance(page.get("value"), list):
-                raise _invalid()
-            yield from page["value"]
-            url = page.get("nextLink")
-
-    def array(self, path: str, version: str) -> list[dict[str, Any]]:
-        """Return a plain array, which has no pages."""
-        found = self._send("GET", self._url(path, version, {})).json()
-        if not isinstance(found, list):
-            raise _invalid()
+            page = _json(self._send("GET", url), paged=True)
+            found += page["value"]
+            url = page.get("nextLink") or ""
         return found
 
-    def post(self, path: str, version: str) -> dict[str, Any]:
-        """Carry out an action and return its result."""
-        return _json(self._send("POST", self._url(path, version, {})))
+    def put(self, path: str, version: str, body: Mapping[str, Any]) -> HttpResponse:
+        """Create or update a resource and return the response, for `operation`."""
+        return self._send("PUT", self._url(path, version), json=dict(body))
 
-    def put(self, path: str, version: str, body: Mapping[str, Any], *, only_new: bool = False) -> HttpResponse:
-        """Create or update a resource and return the response, for `wait`.
-
-        Args:
-            only_new: Fail with HTTP 412 if the resource exists.
-        """
-        headers = {"If-None-Match": "*"} if only_new else {}
-        return self._send("PUT", self._url(path, version, {}), json=dict(body), headers=headers)
-
-    def delete(self, path: str, version: str, **query: str) -> HttpResponse:
-        """Begin to delete a resource and return the response, for `wait`. A missing resource is no error."""
-        return self._send("DELETE", self._url(path, version, query), allowed=(404,))
+    def delete(self, path: str, version: str) -> HttpResponse:
+        """Begin to delete a resource and return the response, for `operation`."""
+        return self._send("DELETE", self._url(path, version))
 
     # Operations
 
-    def wait(self, response: HttpResponse, *, timeout: timedelta) -> None:
-        """Wait for the operation that a response began.
+    def operation(self, response: HttpResponse) -> Operation:
+        """Return the operation that a response began. Raises `HttpResponseError` if it has failed."""
+        operation = Operation(self.poll_seconds)
+        began = PipelineResponse(response.request, response, PipelineContext(None))
+        operation.initialize(self._client, began, lambda found: None)
+        return operation
+
+    def wait(self, operation: Operation, *, timeout: timedelta) -> None:
+        """Wait for an operation.
 
         Raises:
             TimeoutError: It is still running.
             HttpResponseError: It failed.
         """
         deadline = time.monotonic() + timeout.total_seconds()
-        while self.is_running(response):
-            pause = self._pause(response)
-            if time.monotonic() + pause > deadline or self._closed.wait(pause):
+        while not operation.finished():
+            if time.monotonic() + operation.pause > deadline or self._closed.wait(operation.pause):
                 raise TimeoutError("the operation is still running")
-            response = self.poll(response)
-
-    def poll(self, response: HttpResponse) -> HttpResponse:
-        """Return the present state of the operation. Raises `HttpResponseError` if it failed."""
-        url = _operation_url(response)
-        if url is None:
-            return response
-        answer = self._send("GET", url, allowed=_UNKNOWN)
-        if answer.status_code in _UNKNOWN:
-            # Throttled or failed: the poll, not the operation. Without an operation, the caller reads the resource.
-            return answer if answer.status_code == 404 else response
-        status = _status_of(answer)
-        if status and status not in (*_RUNNING, "succeeded"):
-            raise HttpResponseError(response=answer)
-        for name in ("Azure-AsyncOperation", "Location"):
-            # A later response may leave out the address of the operation.
-            if name in response.headers and name not in answer.headers and answer.status_code != 204:
-                answer.headers[name] = response.headers[name]
-        return answer
-
-    @staticmethod
-    def is_running(response: HttpResponse) -> bool:
-        """Return whether a response says that its operation is still running."""
-        if response.status_code == 202:
-            return True
-        if response.status_code == 201:
-            return _operation_url(response) is not None
-        return response.request.method == "GET" and _status_of(response) in _RUNNING
-
-    def _pause(self, response: HttpResponse) -> float:
-        asked = response.headers.get("Retry-After", "")
-        return min(float(asked), _POLL_LIMIT) if asked.isdigit() else self.poll_seconds
+            operation.update_status()
 
     def close(self) -> None:
         """Close connections and interrupt waits; idempotent."""
-        if not self._closed.is_set():
+        with self._lock:
             self._closed.set()
             self._client.close()
+            for client in self._compute.values():
+                client.close()
             self._credential.close()
 
-    def _url(self, path: str, version: str, query: Mapping[str, str]) -> str:
+    def _url(self, path: str, version: str, **query: str) -> str:
         full = path if path.startswith("/subscriptions/") else f"/subscriptions/{self.subscription}{path}"
         names = {"$filter" if name == "filter" else name: text for name, text in query.items()}
         text = urlencode({"api-version": version, **names}, quote_via=quote)
         return f"{self.endpoint}{quote(full, safe='/')}?{text}"
 
-    def _send(self, method: str, url: str, *, allowed: tuple[int, ...] = (), **options: Any) -> HttpResponse:
+    def _check_open(self) -> None:
         if self._closed.is_set():
             raise ProviderError("the connection to Azure is closed")
+
+    def _send(self, method: str, url: str, *, allowed: int = 0, **options: Any) -> HttpResponse:
+        self._check_open()
         response = self._client.send_request(HttpRequest(method, url, **options))
-        if response.status_code >= 400 and response.status_code not in allowed:
+        if response.status_code >= 400 and response.status_code != allowed:
             raise HttpResponseError(response=response)
         return response
 
 
-def _operation_url(response: HttpResponse) -> str | None:
-    headers = response.headers
-    return headers.get("Azure-AsyncOperation") or headers.get("Location")
+def whole_page(response: PipelineResponse[Any, HttpResponse]) -> None:
+    """Refuse a page without entries, which the SDK takes for an empty one. The ``raw_response_hook`` of a listing."""
+    if response.http_response.status_code == 200:
+        _json(response.http_response, paged=True)
 
 
-def _status_of(response: HttpResponse) -> str:
-    """Return the status of an operation in lower case; empty if the response has none."""
-    try:
-        return str(_json(response).get("status") or "").lower()
-    except ProviderError:
-        return ""
-
-
-def _json(response: HttpResponse) -> dict[str, Any]:
+def _json(response: HttpResponse, *, paged: bool = False) -> dict[str, Any]:
+    """Return an object, with a list of entries if ``paged``. Raises `ProviderError`, as for a response of a proxy."""
     try:
         content = response.json()
-    except ValueError as error:
-        raise _invalid() from error
-    if not isinstance(content, dict):
-        raise _invalid()
-    return content
-
-
-def _invalid() -> ProviderError:
-    # As from a proxy.
-    return ProviderError("invalid response from Azure", transient=True)
+        if isinstance(content, dict) and (not paged or isinstance(content.get("value"), list)):
+            return content
+    except ValueError:
+        pass
+    raise ProviderError("invalid response from Azure", transient=True)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
@@ -32,7 +33,7 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, SKUS, Arm
+from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, NETWORK, RESOURCES, SKUS, Arm
 from cloud_tasks_azure.compute.build import vm_body
 from cloud_tasks_azure.compute.catalog import Size, sizes_of
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
@@ -118,10 +119,8 @@ class AzureCompute:
             known = self._catalogs.get(location)
             if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
                 with translate_errors(f"list the sizes of {location}"):
-                    skus = self._arm.entries(
-                        "/providers/Microsoft.Compute/skus", SKUS, filter=f"location eq '{location}'"
-                    )
-                known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
+                    skus = self._arm.compute.resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
+                    known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
             return known[1]
 
     def headroom(self, offer: Offer) -> Headroom | None:
@@ -132,7 +131,7 @@ class AzureCompute:
             known = self._quotas.get(location)
             if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
                 with translate_errors("read the subscription's quotas"):
-                    usages = self._arm.entries(f"/providers/Microsoft.Compute/locations/{location}/usages", COMPUTE)
+                    usages: list[Mapping[str, Any]] = [*self._arm.compute.usage.list(location, api_version=COMPUTE)]
                     if has_address:
                         usages += self._arm.entries(
                             f"/providers/Microsoft.Network/locations/{location}/usages", NETWORK
@@ -181,20 +180,23 @@ class AzureCompute:
             raise ProviderError(f"cannot launch {name}: an earlier attempt failed", transient=True)
         return to_instance(found)
 
-    def _create(self, request: LaunchRequest, place: Place, vm_id: str) -> dict[str, Any] | None:
+    def _create(self, request: LaunchRequest, place: Place, vm_id: str) -> Mapping[str, Any] | None:
         name = vm_id.rpartition("/")[2]
         body = self._body(request, place, vm_id)
+        create: Any = self._arm.compute.virtual_machines.begin_create_or_update
+        # Only a new one: HTTP 412 if the VM exists.
+        options = {"etag": "*", "match_condition": MatchConditions.IfMissing, "api_version": COMPUTE, **BEGIN}
         try:
             with translate_errors(f"launch {name}", launching=True):
                 try:
-                    response = self._arm.put(vm_id, COMPUTE, body, only_new=True)
+                    response = create(place.group, name, body, **options).result()
                 except HttpResponseError as error:
                     # The VM exists: the response of an earlier call was lost, or a concurrent call created it.
                     if error.status_code not in (409, 412) or self._get(vm_id) is None:
                         raise
                     return self._await(vm_id)
                 with after_launch_request():
-                    self._arm.wait(response, timeout=_LAUNCH_TIMEOUT)
+                    self._arm.wait(self._arm.operation(response), timeout=_LAUNCH_TIMEOUT)
             with after_launch_request():
                 return self._get(vm_id)
         except LaunchRefusedError:
@@ -242,15 +244,16 @@ class AzureCompute:
             self._key = self._key or throwaway_key()
             return self._key
 
-    def _get(self, vm_id: str) -> dict[str, Any] | None:
+    def _get(self, vm_id: str) -> Mapping[str, Any] | None:
         """Return the VM, or None if it does not exist."""
+        group, name = group_of(vm_id), vm_id.rpartition("/")[2]
         try:
-            with translate_errors(f"read {vm_id.rpartition('/')[2]}"):
-                return self._arm.get(vm_id, COMPUTE)
+            with translate_errors(f"read {name}"):
+                return self._arm.compute.virtual_machines.get(group, name, api_version=COMPUTE)
         except NotFoundError:
             return None
 
-    def _await(self, vm_id: str) -> dict[str, Any] | None:
+    def _await(self, vm_id: str) -> Mapping[str, Any] | None:
         """Wait for a VM that another call creates and return it; None if it was deleted."""
         pause = threading.Event()
         deadline = datetime.now(UTC) + _LAUNCH_TIMEOUT
@@ -305,7 +308,7 @@ class AzureCompute:
         self._arm.close()
 
 
-def _is_changing(vm: dict[str, Any]) -> bool:
+def _is_changing(vm: Mapping[str, Any]) -> bool:
     return provisioning_state(vm) in ("creating", "updating")
 
 

@@ -222,9 +222,12 @@ def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
         if launching:
             raise refusal(f"cannot {action}", problem, retry_after=_retry_after(error)) from error
         raise judge(f"cannot {action}", problem, _CALL_RULES) from error
-    except (sdk.AzureError, OSError) as error:
+    except (sdk.AzureError, OSError, ValueError) as error:
         # The message of a connection error contains URLs; its type is enough.
         text = "the operation is still running" if isinstance(error, TimeoutError) else type(error).__name__
+        if isinstance(error, ValueError):
+            # No JSON, as from a proxy.
+            text = "invalid response from Azure"
         raise ProviderError(f"cannot {action}: {text}", transient=True) from error
 
 

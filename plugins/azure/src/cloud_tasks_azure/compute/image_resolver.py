@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
+from azure.mgmt.core.tools import parse_resource_id
 
 from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import Architecture, Image
@@ -145,20 +146,16 @@ class ImageResolver:
 
     def _marketplace(self, urn: str, location: str) -> BootImage:
         publisher, offer, plan, version = urn.split(":")
-        folder = (
-            f"/providers/Microsoft.Compute/locations/{location}/publishers/{publisher}/artifacttypes/vmimage"
-            f"/offers/{offer}/skus/{plan}/versions"
-        )
         reference = _reference(urn)
         try:
             with translate_errors(f"read the image {urn}"):
+                images = self._arm.compute.virtual_machine_images
                 if version.lower() == "latest":
-                    # A plain array, sorted by version.
-                    versions = self._arm.array(folder, COMPUTE)
+                    versions = images.list(location, publisher, offer, plan, api_version=COMPUTE)
                     version = max((str(each["name"]) for each in versions), key=_version, default="")
                 if not version:
                     raise NotFoundError(f"no version of the image {urn}")
-                found = self._arm.get(f"{folder}/{version}", COMPUTE)
+                found = images.get(location, publisher, offer, plan, version, api_version=COMPUTE)
         except NotFoundError:
             raise
         except ProviderError as error:
@@ -179,20 +176,31 @@ class ImageResolver:
         if not lower.startswith("/subscriptions/"):
             key = "communityGalleryImageId" if lower.startswith("/communitygalleries/") else "sharedGalleryImageId"
             return BootImage(reference={key: name})
-        if "/galleries/" not in lower:
-            with translate_errors(f"read the image {name}"):
-                return attrs.evolve(_managed(self._arm.get(name, COMPUTE)), reference={"id": name})
-        definition = re.split("/versions/", name, flags=re.IGNORECASE)[0]
+        keys = ("resource_group", "name", "child_name_1", "child_name_2")
+        parts = {key: str(text) for key, text in parse_resource_id(name).items()}
+        group, folder, image, version = (parts.get(key, "") for key in keys)
+        if not (folder and (image or "/galleries/" not in lower)):
+            raise NotFoundError(f"no image {name}")
+        compute = self._arm.compute_of(parts["subscription"])
         with translate_errors(f"read the image {name}"):
-            plan = (self._arm.get(definition, _GALLERIES).get("properties") or {}).get("purchasePlan")
-            version = self._arm.get(name, _GALLERIES) if name != definition else {}
-        storage = (version.get("properties") or {}).get("storageProfile") or {}
+            if not image:
+                return attrs.evolve(
+                    _managed(compute.images.get(group, folder, api_version=COMPUTE)), reference={"id": name}
+                )
+            definition = compute.gallery_images.get(group, folder, image, api_version=_GALLERIES)
+            plan = (definition.get("properties") or {}).get("purchasePlan")
+            found: Mapping[str, Any] = (
+                compute.gallery_image_versions.get(group, folder, image, version, api_version=_GALLERIES)
+                if version
+                else {}
+            )
+        storage = (found.get("properties") or {}).get("storageProfile") or {}
         size = (storage.get("osDiskImage") or {}).get("sizeInGB")
         return BootImage(reference={"id": name}, plan=_plan(plan), min_disk_gb=size)
 
     def _listed(self) -> Any:
         with translate_errors("list images"):
-            return self._arm.entries("/providers/Microsoft.Compute/images", COMPUTE)
+            return list(self._arm.compute.images.list(api_version=COMPUTE))
 
 
 def _version(text: str) -> tuple[int, ...]:

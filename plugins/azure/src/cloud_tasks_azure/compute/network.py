@@ -28,7 +28,7 @@ from cloud_tasks_azure.compute.arm import NETWORK, RESOURCES, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.listing import list_vms, tag_of
 from cloud_tasks_azure.compute.tags import JOB_TAG, group_name, network_name
-from cloud_tasks_azure.compute.terminate import delete_parts
+from cloud_tasks_azure.compute.terminate import delete_now, delete_parts
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["Networks", "Place", "is_missing_placement"]
@@ -110,7 +110,7 @@ class Networks:
         for path, properties in ((rules, {"securityRules": []}), (network, space)):
             with translate_errors(f"create the network {path.rpartition('/')[2]}", launching=True):
                 body = {"location": location, "tags": tags, "properties": properties}
-                self._arm.wait(self._arm.put(path, NETWORK, body), timeout=_TIMEOUT)
+                self._arm.wait(self._arm.operation(self._arm.put(path, NETWORK, body)), timeout=_TIMEOUT)
         return Place(group=name, subnet=f"{network}/subnets/{_SUBNET}", security_group=rules)
 
     # -- deletion --
@@ -150,14 +150,7 @@ class Networks:
     def _remove_networks(self, group: str, job_id: str) -> None:
         found = [each for each in self._resources(group) if tag_of(each, JOB_TAG) == job_id]
         for kind in ("microsoft.network/virtualnetworks", "microsoft.network/networksecuritygroups"):
-            paths = [str(each["id"]) for each in found if str(each["type"]).lower() == kind]
-            started = []
-            for path in paths:
-                with translate_errors(f"delete the network {path.rpartition('/')[2]}"):
-                    started.append(self._arm.delete(path, NETWORK))
-            for response in started:
-                with translate_errors("delete a network"):
-                    self._arm.wait(response, timeout=_TIMEOUT)
+            delete_now(self._arm, [str(each["id"]) for each in found if str(each["type"]).lower() == kind])
 
     def _resources(self, group: str) -> list[dict[str, Any]]:
         with translate_errors(f"list the resource group {group}"):

@@ -19,17 +19,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from azure.core.rest import HttpResponse
+from azure.mgmt.core.tools import parse_resource_id
 
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin.kit import FanOut
-from cloud_tasks_azure.compute.arm import COMPUTE, Arm
+from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, DISKS, NETWORK, Arm, Operation
 from cloud_tasks_azure.compute.compute_errors import translate_errors
-from cloud_tasks_azure.compute.listing import PARTS, list_parts, list_vms, tag_of
+from cloud_tasks_azure.compute.listing import list_parts, list_vms, tag_of
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG
 from cloud_tasks_azure.compute.to_model import provisioning_state
 
-__all__ = ["delete_parts", "delete_vm", "terminate_instances"]
+__all__ = ["delete_now", "delete_parts", "delete_vm", "terminate_instances"]
 
 _TIMEOUT = timedelta(minutes=10)
 _THREADS = 8
@@ -53,7 +53,7 @@ def terminate_instances(arm: Arm, names: Sequence[str], launched: Mapping[str, s
     found = [str(each["id"]) for each in listed if each["name"] in selected and tag_of(each, JOB_TAG)]
     unlisted = [path for name, path in launched.items() if name in selected - names_listed]
     _delete_vms(arm, found)
-    _delete_now(arm, unlisted, COMPUTE, forceDeletion="true")
+    delete_now(arm, unlisted)
     delete_parts(arm, names=selected)
 
 
@@ -65,34 +65,26 @@ def delete_vm(arm: Arm, vm_id: str) -> None:
 
 def delete_parts(arm: Arm, *, names: frozenset[str] | None = None, job_id: str | None = None) -> None:
     """Delete resources left by VMs of these names, or by all VMs of a job: a deletion failed or was disabled."""
-    listed = list_parts(arm, job_id)
-    for kind, version in PARTS.items():
-        paths = [str(each["id"]) for each in listed[kind] if names is None or tag_of(each, INSTANCE_TAG) in names]
-        _delete_now(arm, paths, version)
+    for listed in list_parts(arm, job_id):
+        delete_now(arm, [str(each["id"]) for each in listed if names is None or tag_of(each, INSTANCE_TAG) in names])
 
 
-def _delete_now(arm: Arm, paths: Sequence[str], version: str, **query: str) -> None:
-    """Delete a few resources, and wait for the operation of each."""
-    started = _start(arm, paths, version, **query)
-    problems = [each for each in started.values() if isinstance(each, ProviderError)]
-    for path, response in started.items():
-        if isinstance(response, ProviderError):
-            continue
+def delete_now(arm: Arm, paths: Sequence[str]) -> None:
+    """Delete a few resources, and wait for the operation of each. Raises `ProviderError` if any may remain."""
+    running, problems = _start(arm, paths)
+    for path, operation in running.items():
         try:
             with translate_errors(f"delete {_name(path)}"):
-                arm.wait(response, timeout=_TIMEOUT)
+                arm.wait(operation, timeout=_TIMEOUT)
         except ProviderError as error:
-            problems.append(error)
-    _raise(problems)
+            problems[path] = error
+    _raise(list(problems.values()))
 
 
 def _delete_vms(arm: Arm, vm_ids: Sequence[str]) -> None:
-    # Forced: the guest's shutdown is not awaited, since no result depends on it.
-    started = _start(arm, vm_ids, COMPUTE, forceDeletion="true")
-    problems = {path: each for path, each in started.items() if isinstance(each, ProviderError)}
-    running = {path: each for path, each in started.items() if isinstance(each, HttpResponse)}
+    running, problems = _start(arm, vm_ids)
     deadline, pause = datetime.now(UTC) + _TIMEOUT, arm.poll_seconds
-    while running := {path: each for path, each in running.items() if each.status_code not in (200, 204, 404)}:
+    while running := {path: each for path, each in running.items() if not each.finished()}:
         _sleep(pause)
         pause = min(pause * 1.5, max(arm.poll_seconds, 10.0))
         try:
@@ -102,7 +94,7 @@ def _delete_vms(arm: Arm, vm_ids: Sequence[str]) -> None:
                 raise
             continue
         running = {path: each for path, each in running.items() if path.lower() in listed}
-        failed = _failed(arm, running, listed)
+        failed = _failed(running, listed)
         problems |= failed
         running = {path: each for path, each in running.items() if path not in failed}
         if datetime.now(UTC) > deadline:
@@ -114,37 +106,56 @@ def _delete_vms(arm: Arm, vm_ids: Sequence[str]) -> None:
     _raise(list(problems.values()))
 
 
-def _failed(
-    arm: Arm, running: Mapping[str, HttpResponse], listed: Mapping[str, Mapping[str, Any]]
-) -> dict[str, ProviderError]:
+def _failed(running: Mapping[str, Operation], listed: Mapping[str, Mapping[str, Any]]) -> dict[str, ProviderError]:
     """Return the errors of deletions that failed: the listing has their VMs in another state."""
     found = {}
     odd = [path for path in running if provisioning_state(listed[path.lower()]) != "deleting"]
     for path in odd[:_POLLED]:
         try:
             with translate_errors(f"delete {_name(path)}"):
-                arm.poll(running[path])
+                running[path].update_status()
         except ProviderError as error:
             found[path] = error
     return found
 
 
-def _start(arm: Arm, paths: Sequence[str], version: str, **query: str) -> dict[str, HttpResponse | ProviderError]:
-    """Begin deletions, at most one per interval; return the response or the error of each."""
+def _start(arm: Arm, paths: Sequence[str]) -> tuple[dict[str, Operation], dict[str, ProviderError]]:
+    """Begin deletions, at most one per interval; return operations and errors. A missing resource has neither."""
     lock = threading.Lock()
 
-    def start(path: str) -> HttpResponse:
+    def start(path: str) -> Operation:
         with lock:
             if len(paths) > _THREADS:
                 _sleep(_INTERVAL)
         with translate_errors(f"delete {_name(path)}"):
-            return arm.delete(path, version, **query)
+            return _delete(arm, path)
 
     fan_out = FanOut(_THREADS, "azure-delete")
     try:
-        return dict(zip(paths, fan_out.outcomes(start, paths), strict=True))
+        found = dict(zip(paths, fan_out.outcomes(start, paths), strict=True))
     finally:
         fan_out.close()
+    problems = {path: each for path, each in found.items() if isinstance(each, ProviderError)}
+    return (
+        {path: each for path, each in found.items() if isinstance(each, Operation)},
+        {path: each for path, each in problems.items() if not isinstance(each, NotFoundError)},
+    )
+
+
+def _delete(arm: Arm, path: str) -> Operation:
+    """Begin to delete a VM, disk or resource of the network."""
+    parts = {key: str(text) for key, text in parse_resource_id(path).items()}
+    group, name = parts["resource_group"], parts["name"]
+    match parts["type"].lower():
+        case "virtualmachines":
+            # Forced: the guest's shutdown is not awaited, since no result depends on it.
+            begin: Any = arm.compute.virtual_machines.begin_delete
+            response = begin(group, name, force_deletion=True, api_version=COMPUTE, **BEGIN).result()
+        case "disks":
+            response = arm.compute.disks.begin_delete(group, name, api_version=DISKS, **BEGIN).result()
+        case _:
+            response = arm.delete(path, NETWORK)
+    return arm.operation(response)
 
 
 def _raise(problems: Sequence[ProviderError]) -> None:
