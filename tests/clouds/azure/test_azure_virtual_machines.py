@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from cloud_tasks.plugin import ComputeContext, ImageLookup
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
 from cloud_tasks_azure.compute import terminate
+from cloud_tasks_azure.compute.arm import Arm
+from cloud_tasks_azure.compute.image_resolver import ImageResolver
+from cloud_tasks_azure.compute.listing import list_parts, list_vms, vm_statuses
 from cloud_tasks_azure.compute.tags import group_name, network_name
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -505,10 +509,73 @@ def test_names_of_two_jobs_differ(jobs: tuple[str, str]) -> None:
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,58}[a-z0-9]", each) for each in networks)
 
 
-# Throttling and failed requests
+# Requests
 
 
-@pytest.mark.parametrize(("status", "code"), [(429, "TooManyRequests"), (409, "SkuNotAvailable")])
+def test_requests_name_the_api_version_they_were_written_for(fake: ArmFake, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, set[str]] = {}
+    answer = fake._answer
+
+    def recorded(handler: Any, request: Any) -> Answer:
+        provider = request.path.rpartition("/providers/")[2].split("/")[0]
+        found.setdefault(provider, set()).add(request.query["api-version"])
+        return answer(handler, request)
+
+    monkeypatch.setattr(fake, "_answer", recorded)
+    fake.server._routes.clear()
+    fake._routes()
+    with opened(fake, public_address=True) as compute:
+        compute.regions(), compute.images(), compute.instance_types(), compute.headroom(offer())
+        urn = "Canonical:0001-com-ubuntu-server-jammy:22_04-lts-gen2:latest"
+        name = compute.launch(wanted(image=urn)).instance_id
+        compute.instances("job"), compute.console_log(name)
+        detached(fake, name)
+        compute.terminate([name])
+    # Compute is also the provider of the polled operations; its description is of Resource Manager.
+    assert found["Microsoft.Compute"] == {"2021-04-01", "2021-07-01", "2024-03-02", "2024-07-01"}
+    assert found["Microsoft.Network"] == {"2024-05-01"}
+
+
+@pytest.mark.parametrize("page", ["<html>sign in</html>", {}, []])
+def test_listing_that_is_not_azures_is_no_empty_one(page: Any) -> None:
+    server = FakeServer()
+    server.route("*", ".*", lambda request: Answer(body=page))
+    with (
+        server.serving(),
+        closing(Arm(AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url))) as arm,
+    ):
+        for listed in (lambda: list_vms(arm, None), lambda: vm_statuses(arm), lambda: list_parts(arm)):
+            with pytest.raises(ProviderError, match="invalid response from Azure") as caught:
+                listed()
+            assert caught.value.transient
+
+
+def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
+    other = SUBSCRIPTION[:-1] + "f"
+    definition = f"/subscriptions/{other}/resourceGroups/g/providers/Microsoft.Compute/galleries/shared/images/mine"
+    plan = {"name": "n", "publisher": "p", "product": "q"}
+    server = FakeServer()
+    storage = {"storageProfile": {"osDiskImage": {"sizeInGB": 64}}}
+    server.route("GET", rf"{definition}/versions/1\.0\.0", lambda request: Answer(body={"properties": storage}))
+    server.route("GET", definition, lambda request: Answer(body={"properties": {"purchasePlan": plan}}))
+    with (
+        server.serving(),
+        closing(Arm(AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url))) as arm,
+    ):
+        images = ImageResolver(arm)
+        found = images.resolve(f"{definition}/versions/1.0.0", Architecture.X86_64, "eastus")
+        latest = images.resolve(definition, Architecture.X86_64, "eastus")
+        for name in (f"/subscriptions/{other}", f"{definition.partition('/images/')[0]}"):
+            with pytest.raises(InputError, match="not found"):
+                images.resolve(name, Architecture.X86_64, "eastus")
+    assert (found.plan, found.min_disk_gb, found.reference) == (plan, 64, {"id": f"{definition}/versions/1.0.0"})
+    assert (latest.plan, latest.min_disk_gb) == (plan, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(429, "TooManyRequests"), (409, "SkuNotAvailable"), (409, "MissingSubscriptionRegistration")],
+)
 def test_refused_request_is_not_repeated_whatever_azure_asks_to_wait(status: int, code: str) -> None:
     server = FakeServer()
     answer = Answer(status=status, body={"error": {"code": code, "message": "wait"}}, headers={"Retry-After": "1200"})

@@ -162,7 +162,7 @@ def _region(location: str, provider: Mapping[str, Any]) -> str:
 
 def _sizes(arm: Arm, location: str) -> str:
     with translate_errors(f"list the sizes of {location}"):
-        skus = arm.compute.resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
+        skus = arm.compute().resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
         sizes = [each for each in skus if str(each.get("resourceType")).lower() == "virtualmachines"]
     available = [
         each for each in sizes if not any(found.get("type") == "Location" for found in each.get("restrictions") or ())
@@ -178,7 +178,7 @@ def _sizes(arm: Arm, location: str) -> str:
 
 def _read_quotas(arm: Arm, location: str, limits: dict[str, Mapping[str, Any]]) -> str:
     with translate_errors("read the subscription's quotas"):
-        usages = arm.compute.usage.list(location, api_version=COMPUTE)
+        usages = arm.compute().usage.list(location, api_version=COMPUTE)
         limits.update({str(each["name"]["value"]).lower(): each for each in usages})
     return f"{len(limits)} quotas readable"
 
@@ -195,7 +195,7 @@ def _quota(limits: Mapping[str, Mapping[str, Any]], name: str, location: str) ->
 
 def _instances(arm: Arm) -> str:
     with translate_errors("list instances"):
-        found = next(iter(arm.compute.virtual_machines.list_all(api_version=COMPUTE)), None)
+        found = next(iter(arm.compute().virtual_machines.list_all(api_version=COMPUTE)), None)
     return "can be listed" + ("" if found is not None else "; none found")
 
 
@@ -268,7 +268,7 @@ def _worker_role(arm: Arm, settings: AzureSettings, queue: str) -> str:
         with translate_errors("list role assignments"):
             principal = arm.get(str(settings.managed_identity), _IDENTITIES)["properties"]["principalId"]
             path = "/providers/Microsoft.Authorization/roleAssignments"
-            roles = arm.entries(path, _AUTHORIZATION, filter=f"assignedTo('{principal}')")
+            roles = arm.entries(path, _AUTHORIZATION, **{"$filter": f"assignedTo('{principal}')"})
             found = [arm.get(str(each["properties"]["roleDefinitionId"]), _AUTHORIZATION) for each in roles]
     except (ProviderError, KeyError, TypeError) as error:
         return f"cannot be checked: {getattr(error, 'message', 'invalid response from Azure')}"

@@ -13,9 +13,11 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -47,11 +49,12 @@ SKUS = "2021-07-01"
 BEGIN: Mapping[str, Any] = {"polling": False, "cls": lambda response, *_: response.http_response}
 """Options of the SDK's ``begin_…``: the result is the response, for `Arm.operation`, and no thread polls."""
 
+# Its warning with a traceback, about an error that is no JSON, is for programs that show the SDK's log.
+logging.getLogger("azure.mgmt.compute").addHandler(logging.NullHandler())
+
 _RETRIES = 3
 _MAX_PAUSE = 5
 """Seconds between two attempts; the controller repeats calls as well."""
-_TIMEOUTS: Mapping[str, Any] = {"connection_timeout": 10, "read_timeout": 60}
-"""Seconds."""
 _POLL_LIMIT = 30.0
 """Longest pause between two polls of an operation in seconds, whatever Azure asks for."""
 _UNKNOWN = (404, 408, 429, 500, 502, 503, 504)
@@ -107,51 +110,45 @@ class Arm:
         self.endpoint = (settings.management_endpoint or MANAGEMENT_ENDPOINT).rstrip("/")
         self.poll_seconds = settings.operation_poll_seconds
         self._credential = credential(settings, endpoint=settings.management_endpoint)
-        self._client: ARMPipelineClient[HttpRequest, HttpResponse] = ARMPipelineClient(
-            self.endpoint, policies=self._policies(), **_TIMEOUTS
-        )
+        self._client: ARMPipelineClient[HttpRequest, HttpResponse] = ARMPipelineClient(self.endpoint, **self._options())
         self._compute: dict[str, ComputeManagementClient] = {}
+        self._clients = ExitStack()
+        self._clients.callback(self._credential.close)
+        self._clients.callback(self._client.close)
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
-    def _policies(self) -> list[Any]:
-        # The SDK's own list would register a missing resource provider within a request, which takes minutes.
+    def _options(self) -> dict[str, Any]:
         emulated = is_emulator(self.endpoint)
         signed = [] if emulated else [ARMChallengeAuthenticationPolicy(self._credential, f"{self.endpoint}/.default")]
-        return [
+        factor = 0.02 if emulated else 0.8
+        # The SDK's own list would register a missing resource provider within a request, which takes minutes.
+        used = [
             policies.RequestIdPolicy(),
-            policies.HeadersPolicy(),
             policies.UserAgentPolicy("cloud-tasks"),
             policies.ProxyPolicy(),
             policies.RedirectPolicy(),
-            _Retries(
-                retry_total=_RETRIES, retry_backoff_factor=0.02 if emulated else 0.8, retry_backoff_max=_MAX_PAUSE
-            ),
+            _Retries(retry_total=_RETRIES, retry_backoff_factor=factor, retry_backoff_max=_MAX_PAUSE),
             *signed,
             policies.CustomHookPolicy(),
             policies.SensitiveHeaderCleanupPolicy(),
             ARMHttpLoggingPolicy(),
         ]
+        return {"policies": used, "connection_timeout": 10, "read_timeout": 60}
 
-    @property
-    def compute(self) -> ComputeManagementClient:
-        """Client of Microsoft.Compute."""
-        return self.compute_of(self.subscription)
-
-    def compute_of(self, subscription: str) -> ComputeManagementClient:
-        """Return the client of Microsoft.Compute for a subscription: that of a gallery may be another one."""
+    def compute(self, subscription: str = "") -> ComputeManagementClient:
+        """Return the client of Microsoft.Compute for this subscription, or for that of a gallery."""
         from azure.mgmt.compute import ComputeManagementClient
 
         with self._lock:
             self._check_open()
-            if subscription not in self._compute:
-                self._compute[subscription] = ComputeManagementClient(
-                    self._credential, subscription, self.endpoint, policies=self._policies(), **_TIMEOUTS
-                )
-            return self._compute[subscription]
+            name = subscription or self.subscription
+            if name not in self._compute:
+                self._compute[name] = ComputeManagementClient(self._credential, name, self.endpoint, **self._options())
+                self._clients.callback(self._compute[name].close)
+            return self._compute[name]
 
-    # Plain requests. Paths without ``/subscriptions/`` are below the subscription. All raise the exceptions of
-    # azure-core.
+    # Plain requests. Paths without ``/subscriptions/`` are below the subscription. All raise the errors of azure-core.
 
     def get(self, path: str, version: str) -> dict[str, Any]:
         """Return a resource."""
@@ -204,15 +201,11 @@ class Arm:
         """Close connections and interrupt waits; idempotent."""
         with self._lock:
             self._closed.set()
-            self._client.close()
-            for client in self._compute.values():
-                client.close()
-            self._credential.close()
+            self._clients.close()
 
     def _url(self, path: str, version: str, **query: str) -> str:
         full = path if path.startswith("/subscriptions/") else f"/subscriptions/{self.subscription}{path}"
-        names = {"$filter" if name == "filter" else name: text for name, text in query.items()}
-        text = urlencode({"api-version": version, **names}, quote_via=quote)
+        text = urlencode({"api-version": version, **query}, quote_via=quote)
         return f"{self.endpoint}{quote(full, safe='/')}?{text}"
 
     def _check_open(self) -> None:

@@ -119,7 +119,7 @@ class AzureCompute:
             known = self._catalogs.get(location)
             if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
                 with translate_errors(f"list the sizes of {location}"):
-                    skus = self._arm.compute.resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
+                    skus = self._arm.compute().resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
                     known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
             return known[1]
 
@@ -131,7 +131,7 @@ class AzureCompute:
             known = self._quotas.get(location)
             if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
                 with translate_errors("read the subscription's quotas"):
-                    usages: list[Mapping[str, Any]] = [*self._arm.compute.usage.list(location, api_version=COMPUTE)]
+                    usages: list[Mapping[str, Any]] = [*self._arm.compute().usage.list(location, api_version=COMPUTE)]
                     if has_address:
                         usages += self._arm.entries(
                             f"/providers/Microsoft.Network/locations/{location}/usages", NETWORK
@@ -183,7 +183,7 @@ class AzureCompute:
     def _create(self, request: LaunchRequest, place: Place, vm_id: str) -> Mapping[str, Any] | None:
         name = vm_id.rpartition("/")[2]
         body = self._body(request, place, vm_id)
-        create: Any = self._arm.compute.virtual_machines.begin_create_or_update
+        create: Any = self._arm.compute().virtual_machines.begin_create_or_update
         # Only a new one: HTTP 412 if the VM exists.
         options = {"etag": "*", "match_condition": MatchConditions.IfMissing, "api_version": COMPUTE, **BEGIN}
         try:
@@ -249,7 +249,7 @@ class AzureCompute:
         group, name = group_of(vm_id), vm_id.rpartition("/")[2]
         try:
             with translate_errors(f"read {name}"):
-                return self._arm.compute.virtual_machines.get(group, name, api_version=COMPUTE)
+                return self._arm.compute().virtual_machines.get(group, name, api_version=COMPUTE)
         except NotFoundError:
             return None
 

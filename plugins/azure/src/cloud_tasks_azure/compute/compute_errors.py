@@ -225,9 +225,8 @@ def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
     except (sdk.AzureError, OSError, ValueError) as error:
         # The message of a connection error contains URLs; its type is enough.
         text = "the operation is still running" if isinstance(error, TimeoutError) else type(error).__name__
-        if isinstance(error, ValueError):
-            # No JSON, as from a proxy.
-            text = "invalid response from Azure"
+        # No JSON, as from a proxy.
+        text = "invalid response from Azure" if isinstance(error, ValueError) else text
         raise ProviderError(f"cannot {action}: {text}", transient=True) from error
 
 

@@ -24,7 +24,7 @@ def read_console(arm: Arm, group: str, name: str) -> str:
     action = f"read the console of {name}"
     try:
         with translate_errors(action):
-            data = arm.compute.virtual_machines.retrieve_boot_diagnostics_data(group, name, api_version=COMPUTE)
+            data = arm.compute().virtual_machines.retrieve_boot_diagnostics_data(group, name, api_version=COMPUTE)
     except NotFoundError:
         return ""
     except ProviderError as error:

@@ -138,7 +138,8 @@ class ImageResolver:
             if name.lower().startswith(_IDS):
                 return self._by_id(name)
             found = next((each for each in self._listed() if str(each["name"]).lower() == name.lower()), None)
-        except NotFoundError:
+        except (NotFoundError, KeyError):
+            # Or an id without the name of an image.
             found = None
         if found is None:
             raise InputError(f'image "{name}" not found', where="run.image", hint=_HINT)
@@ -149,7 +150,7 @@ class ImageResolver:
         reference = _reference(urn)
         try:
             with translate_errors(f"read the image {urn}"):
-                images = self._arm.compute.virtual_machine_images
+                images = self._arm.compute().virtual_machine_images
                 if version.lower() == "latest":
                     versions = images.list(location, publisher, offer, plan, api_version=COMPUTE)
                     version = max((str(each["name"]) for each in versions), key=_version, default="")
@@ -176,31 +177,24 @@ class ImageResolver:
         if not lower.startswith("/subscriptions/"):
             key = "communityGalleryImageId" if lower.startswith("/communitygalleries/") else "sharedGalleryImageId"
             return BootImage(reference={key: name})
-        keys = ("resource_group", "name", "child_name_1", "child_name_2")
         parts = {key: str(text) for key, text in parse_resource_id(name).items()}
-        group, folder, image, version = (parts.get(key, "") for key in keys)
-        if not (folder and (image or "/galleries/" not in lower)):
-            raise NotFoundError(f"no image {name}")
-        compute = self._arm.compute_of(parts["subscription"])
+        place, image, size = (parts["resource_group"], parts["name"]), {"id": name}, None
+        compute = self._arm.compute(parts["subscription"])
         with translate_errors(f"read the image {name}"):
-            if not image:
-                return attrs.evolve(
-                    _managed(compute.images.get(group, folder, api_version=COMPUTE)), reference={"id": name}
-                )
-            definition = compute.gallery_images.get(group, folder, image, api_version=_GALLERIES)
-            plan = (definition.get("properties") or {}).get("purchasePlan")
-            found: Mapping[str, Any] = (
-                compute.gallery_image_versions.get(group, folder, image, version, api_version=_GALLERIES)
-                if version
-                else {}
-            )
-        storage = (found.get("properties") or {}).get("storageProfile") or {}
-        size = (storage.get("osDiskImage") or {}).get("sizeInGB")
-        return BootImage(reference={"id": name}, plan=_plan(plan), min_disk_gb=size)
+            if parts["type"].lower() != "galleries":
+                return attrs.evolve(_managed(compute.images.get(*place, api_version=COMPUTE)), reference=image)
+            definition = compute.gallery_images.get(*place, parts["child_name_1"], api_version=_GALLERIES)
+            if "child_name_2" in parts:
+                versions = (*place, parts["child_name_1"], parts["child_name_2"])
+                found = compute.gallery_image_versions.get(*versions, api_version=_GALLERIES)
+                storage = (found.get("properties") or {}).get("storageProfile") or {}
+                size = (storage.get("osDiskImage") or {}).get("sizeInGB")
+        plan = (definition.get("properties") or {}).get("purchasePlan")
+        return BootImage(reference=image, plan=_plan(plan), min_disk_gb=size)
 
     def _listed(self) -> Any:
         with translate_errors("list images"):
-            return list(self._arm.compute.images.list(api_version=COMPUTE))
+            return list(self._arm.compute().images.list(api_version=COMPUTE))
 
 
 def _version(text: str) -> tuple[int, ...]:

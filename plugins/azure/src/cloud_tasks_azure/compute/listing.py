@@ -25,14 +25,14 @@ def list_vms(arm: Arm, job_id: str | None, *, foreign: bool = False) -> list[Map
     The API cannot filter VMs by tag, so all VMs of the subscription are listed.
     """
     with translate_errors("list instances"):
-        found = arm.compute.virtual_machines.list_all(api_version=COMPUTE, raw_response_hook=whole_page)
+        found = arm.compute().virtual_machines.list_all(api_version=COMPUTE, raw_response_hook=whole_page)
         return [each for each in found if (foreign and job_id is None) or _is_of(job_id, each)]
 
 
 def vm_statuses(arm: Arm) -> dict[str, VmStatus]:
     """Return statuses by resource id in lower case, for all VMs of the subscription."""
     with translate_errors("list power states"):
-        found = arm.compute.virtual_machines.list_all(
+        found = arm.compute().virtual_machines.list_all(
             status_only="true", api_version=COMPUTE, raw_response_hook=whole_page
         )
         return {str(each["id"]).lower(): status_of(each) for each in found}
@@ -49,7 +49,7 @@ def list_parts(arm: Arm, job_id: str | None = None) -> list[list[Mapping[str, An
             entries = arm.entries(f"/providers/Microsoft.Network/{kind}", NETWORK)
         found.append([each for each in entries if _is_of(job_id, each)])
     with translate_errors("list disks"):
-        disks = arm.compute.disks.list(api_version=DISKS, raw_response_hook=whole_page)
+        disks = arm.compute().disks.list(api_version=DISKS, raw_response_hook=whole_page)
         found.append([each for each in disks if _is_of(job_id, each)])
     return found
 

@@ -19,15 +19,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from azure.mgmt.core.tools import parse_resource_id
-
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin.kit import FanOut
 from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, DISKS, NETWORK, Arm, Operation
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.listing import list_parts, list_vms, tag_of
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG
-from cloud_tasks_azure.compute.to_model import provisioning_state
+from cloud_tasks_azure.compute.to_model import group_of, provisioning_state
 
 __all__ = ["delete_now", "delete_parts", "delete_vm", "terminate_instances"]
 
@@ -144,18 +142,15 @@ def _start(arm: Arm, paths: Sequence[str]) -> tuple[dict[str, Operation], dict[s
 
 def _delete(arm: Arm, path: str) -> Operation:
     """Begin to delete a VM, disk or resource of the network."""
-    parts = {key: str(text) for key, text in parse_resource_id(path).items()}
-    group, name = parts["resource_group"], parts["name"]
-    match parts["type"].lower():
-        case "virtualmachines":
-            # Forced: the guest's shutdown is not awaited, since no result depends on it.
-            begin: Any = arm.compute.virtual_machines.begin_delete
-            response = begin(group, name, force_deletion=True, api_version=COMPUTE, **BEGIN).result()
-        case "disks":
-            response = arm.compute.disks.begin_delete(group, name, api_version=DISKS, **BEGIN).result()
-        case _:
-            response = arm.delete(path, NETWORK)
-    return arm.operation(response)
+    group, name, kind = group_of(path), _name(path), path.split("/")[-2].lower()
+    if kind == "virtualmachines":
+        # Forced: the guest's shutdown is not awaited, since no result depends on it.
+        begin: Any = arm.compute().virtual_machines.begin_delete
+        return arm.operation(begin(group, name, force_deletion=True, api_version=COMPUTE, **BEGIN).result())
+    if kind == "disks":
+        begin = arm.compute().disks.begin_delete
+        return arm.operation(begin(group, name, api_version=DISKS, **BEGIN).result())
+    return arm.operation(arm.delete(path, NETWORK))
 
 
 def _raise(problems: Sequence[ProviderError]) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import attrs
+from azure.mgmt.core.tools import parse_resource_id
 
 from cloud_tasks.model import Instance, InstanceState, ProvisioningModel
 from cloud_tasks_azure.compute.tags import DISK_TAG, JOB_TAG, TOKEN_TAG, own_tags
@@ -36,7 +37,6 @@ _PROVISIONING: Mapping[str, InstanceState] = {
     "failed": InstanceState.STOPPED,
     "canceled": InstanceState.STOPPED,
 }
-_GROUP = re.compile(r"/resourceGroups/(?P<group>[^/]+)/", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)
@@ -112,8 +112,7 @@ def status_of(vm: Mapping[str, Any]) -> VmStatus:
 
 def group_of(resource_id: str) -> str:
     """Return the resource group of a resource id."""
-    match = _GROUP.search(resource_id)
-    return match["group"] if match is not None else ""
+    return str(parse_resource_id(resource_id).get("resource_group", ""))
 
 
 def _time(text: Any) -> datetime | None:
