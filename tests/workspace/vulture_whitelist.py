@@ -57,8 +57,7 @@ _.result_type  # `TaskRecord`, by the name of the column of an export, as are th
 _.result_bytes
 _.result_address
 _.result_pickle
-_.ec2_endpoint  # `AwsSettings`, by the name of the service, as are the next three
-_.sqs_endpoint
+_.sqs_endpoint  # `AwsSettings`, by the name of the service, as are the next two
 _.s3_endpoint
 _.pricing_endpoint
 _.interrupted_instances  # `CostResult`, by `simulate`, which computes quantiles of a field

@@ -399,6 +399,28 @@ def test_terminate_of_many_vms_lists_instead_of_polling_each(fake: ArmFake, monk
     assert [path for _, path in calls if "/operations/" in path] == []
 
 
+@pytest.mark.parametrize("poll", [Answer(status=404), Answer(body={"status": "Succeeded"}), Answer(body={})])
+def test_delete_vm_ends_when_no_listing_has_it_whatever_its_operation_says(poll: Answer) -> None:
+    server = FakeServer()
+    vm = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/v"
+    listed = {
+        "id": vm,
+        "name": "v",
+        "tags": {"cloud-tasks-job": "job"},
+        "properties": {"provisioningState": "Updating"},
+    }
+    listings = iter([[listed], [listed], []])
+    begun = Answer(status=202, headers={"Location": f"{server.url}/operation"})
+    server.route("DELETE", vm, lambda request: begun)
+    server.route("GET", "/operation", lambda request: poll)
+    server.route("GET", ".*/virtualMachines", lambda request: Answer(body={"value": next(listings)}))
+    server.route("GET", ".*", lambda request: Answer(body={"value": []}))
+    settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url, operation_poll_seconds=0.02)
+    with server.serving(), closing(Arm(settings)) as arm:
+        terminate.delete_vm(arm, vm)
+    assert list(listings) == []
+
+
 def test_terminate_deletes_a_vm_that_no_listing_has_yet(fake: ArmFake) -> None:
     fake.cloud.times = attrs.evolve(fake.cloud.times, listing_lag=600)
     with opened(fake) as compute:

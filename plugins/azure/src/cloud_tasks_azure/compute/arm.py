@@ -49,7 +49,7 @@ SKUS = "2021-07-01"
 BEGIN: Mapping[str, Any] = {"polling": False, "cls": lambda response, *_: response.http_response}
 """Options of the SDK's ``begin_…``: the result is the response, for `Arm.operation`, and no thread polls."""
 
-# Its warning with a traceback, about an error that is no JSON, is for programs that show the SDK's log.
+# Its warning with a traceback, about an error without JSON, is for programs that show the log of the SDK.
 logging.getLogger("azure.mgmt.compute").addHandler(logging.NullHandler())
 
 _RETRIES = 3

@@ -82,7 +82,7 @@ def delete_now(arm: Arm, paths: Sequence[str]) -> None:
 def _delete_vms(arm: Arm, vm_ids: Sequence[str]) -> None:
     running, problems = _start(arm, vm_ids)
     deadline, pause = datetime.now(UTC) + _TIMEOUT, arm.poll_seconds
-    while running := {path: each for path, each in running.items() if not each.finished()}:
+    while running:
         _sleep(pause)
         pause = min(pause * 1.5, max(arm.poll_seconds, 10.0))
         try:
@@ -133,11 +133,9 @@ def _start(arm: Arm, paths: Sequence[str]) -> tuple[dict[str, Operation], dict[s
         found = dict(zip(paths, fan_out.outcomes(start, paths), strict=True))
     finally:
         fan_out.close()
+    running = {path: each for path, each in found.items() if isinstance(each, Operation)}
     problems = {path: each for path, each in found.items() if isinstance(each, ProviderError)}
-    return (
-        {path: each for path, each in found.items() if isinstance(each, Operation)},
-        {path: each for path, each in problems.items() if not isinstance(each, NotFoundError)},
-    )
+    return running, {path: each for path, each in problems.items() if not isinstance(each, NotFoundError)}
 
 
 def _delete(arm: Arm, path: str) -> Operation:
