@@ -98,10 +98,19 @@ class JobConfig:
         if self.provider is None and not self.backends:
             hint = "set provider in the configuration, or add --provider"
             raise InputError("no provider given", where=where, hint=hint)
-        installed = ", ".join(self.registry.names(kind)) or "none"
+        installed = ", ".join(self._usable(kind)) or "none"
         hint = f"set {kind} in the configuration, or add --set {kind}=NAME; installed: {installed}"
         problem = f'"{self.provider}" has none' if self.provider else "no provider given"
         raise InputError(f"no {kind} chosen: {problem}", where=where, hint=hint)
+
+    def _usable(self, kind: str) -> list[str]:
+        """Return the names of a backend kind, of queues those that the instances can use."""
+        chosen = self.backends.get("compute")
+        compute = self.registry.compute(chosen) if chosen in self.registry.names("compute") else None
+        found = [each for _, each in self.registry.all(kind)]
+        if kind == "queue" and compute is not None:
+            found = [each for each in found if each.traits.reach.includes(compute.traits.located)]
+        return sorted({each.name for each in found})
 
     def settings_for(self, kind: str, name: str) -> Any:
         """Return the settings of a backend.
