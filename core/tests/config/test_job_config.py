@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ from configuration_fakes import GcpComputeSettings, GcpQueueSettings, load, make
 from cloud_tasks.config import JobConfig, RunSettings, load_config
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Constraints, Limits, Money, ProvisioningModel
-from cloud_tasks.plugin import setting_info
+from cloud_tasks.plugin import Reach, hookimpl, setting_info
 from cloud_tasks.retry_rule import RetryRule
 
 Read = Callable[..., JobConfig]
@@ -245,7 +246,12 @@ def test_provider_is_chosen_for_the_kinds_that_it_has() -> None:
 
 @pytest.mark.parametrize("key", ["provider", "compute"])
 def test_queue_that_the_provider_lacks_is_asked_for_by_name(key: str) -> None:
-    config = load_config(make_registry_with_cluster(), file=None, options={key: "cluster"}, environ={})
+    registry = make_registry_with_cluster()
+    # Not named: the instances cannot use it.
+    traits = attrs.evolve(registry.queue("gcp").traits, reach=Reach.MACHINE)
+    desk = attrs.evolve(registry.queue("gcp"), name="desk", traits=traits)
+    registry.register("desk", SimpleNamespace(cloud_tasks_register_queue=hookimpl(lambda: (desk,))))
+    config = load_config(registry, file=None, options={key: "cluster"}, environ={})
     with pytest.raises(InputError) as caught:
         _ = config.queue
     problem = '"cluster" has none' if key == "provider" else "no provider given"

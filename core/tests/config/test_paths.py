@@ -122,10 +122,47 @@ def test_database_in_the_current_folder_is_named_instead_of_a_new_one(sub: Path,
     assert isinstance(refused, InputError)
     assert str(refused) == (
         "../sums.db: job sums has its database in the current folder, and not beside the configuration file; "
-        "add --db-file sums.db, or move sums.db there; for a new job, add --db-file ../sums.db"
+        "add --db-file sums.db to use it where it is; for a new job, add --db-file ../sums.db"
     )
     assert not (tmp_path / "sums.db").exists()
     assert local_call("config", "show").exception is None
+
+
+def job_of_the_current_folder(sub: Path, tmp_path: Path) -> None:
+    """Load a job as an earlier version did: its database and its state are in the current folder."""
+    (tmp_path / "config.yml").write_text("provider: local\ntask_source: tasks.json\nrun:\n  job_id: sums\n")
+    (tmp_path / "tasks.json").write_text(TASKS)
+    loaded = local_call("load-queue", "--db-file", "sums.db", "--local-state-dir", ".cloud-tasks")
+    assert loaded.exception is None
+
+
+def test_job_in_the_current_folder_needs_no_option_but_its_database(sub: Path, tmp_path: Path) -> None:
+    job_of_the_current_folder(sub, tmp_path)
+    old = ("--db-file", "sums.db")
+    assert [row["visible"] for row in json.loads(local_call("show-queue", *old, "--json").stdout)] == [2, 0]
+    for command in (("status",), ("list-running-instances",), ("load-queue", "--continue"), ("stop", "--force")):
+        assert local_call(*command, *old).exception is None, command
+    # A value is not replaced.
+    refused = local_call("show-queue", *old, "--local-state-dir", "other").exception
+    assert isinstance(refused, PlaceError)
+    assert not (tmp_path / ".cloud-tasks").exists()
+    # The whole job was moved: nothing is created where it was.
+    (sub / ".cloud-tasks").rename(sub / "moved")
+    assert isinstance(local_call("show-queue", *old).exception, PlaceError)
+    assert not (sub / ".cloud-tasks").exists()
+
+
+@pytest.mark.parametrize("command", ["load-queue", "status", "show-queue", "stop"])
+def test_database_that_was_moved_without_its_log_is_refused(sub: Path, tmp_path: Path, command: str) -> None:
+    job_of_the_current_folder(sub, tmp_path)
+    (sub / "sums.db-wal").write_bytes(b"latest")
+    (sub / "sums.db").rename(tmp_path / "sums.db")
+    refused = local_call(command).exception
+    assert str(refused) == (
+        "../sums.db: the database was moved without sums.db-wal, which has its latest changes; "
+        "move it to ../sums.db-wal first; or delete it if it is of another job"
+    )
+    assert sorted(path.name for path in tmp_path.glob("sums.db*")) == ["sums.db"]
 
 
 def test_plan_reads_the_task_source_beside_the_file(sub: Path, tmp_path: Path) -> None:

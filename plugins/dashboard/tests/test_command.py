@@ -20,8 +20,10 @@ from pathlib import Path
 import pytest
 from made_jobs import make_job
 
+from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks_dashboard import command, plugin
+from cloud_tasks_dashboard.jobs import Jobs
 
 START = "from cloud_tasks.cli.main import main; main()"
 
@@ -189,3 +191,42 @@ def test_help_shows_examples(tmp_path: Path) -> None:
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
     assert "cloud-tasks dashboard --db-file sums.db" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("run:\n  db_file: dbs/ee.db\n", "dbs/ee.db"),
+        ("run:\n  db_file: ./job.db\n", "job.db"),
+        ("run:\n  db_file: 3\n", None),
+        ("run:\n  job_id: ee\n", None),
+        ("run: [1]\n", None),
+        ("text", None),
+        ("", None),
+    ],
+)
+def test_database_of_a_configuration_is_relative_to_its_folder(tmp_path: Path, text: str, expected: str | None) -> None:
+    (tmp_path / "e.yml").write_text(text)
+    assert command.configured_database(tmp_path / "e.yml") == (None if expected is None else tmp_path / expected)
+
+
+@pytest.mark.parametrize("content", [b"run: {db_file: [", b"\xff\xfe\x00secret", b"run: !!python/name:os.system x"])
+def test_configuration_that_is_not_yaml_is_one_line_without_its_content(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "e.yml").write_bytes(content)
+    with pytest.raises(InputError, match=r"^[^\n]*e\.yml: cannot read the configuration: it is not valid YAML$"):
+        command.configured_database(tmp_path / "e.yml")
+
+
+def test_database_of_a_configuration_is_listed_with_those_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "dbs").mkdir()
+    make_job(tmp_path, ["a"], job_id="beside")
+    other = make_job(tmp_path / "dbs", ["a"], job_id="named")
+    for also, names in (
+        (None, {"job.db": "beside"}),
+        (tmp_path / "dbs" / ".." / "job.db", {"job.db": "beside"}),
+        (tmp_path / "later.db", {"job.db": "beside"}),
+        (other, {"job.db": "beside", "job.db in dbs": "named"}),
+    ):
+        jobs = Jobs(tmp_path, also=also)
+        assert {each["name"]: each["job_id"] for each in jobs.listing()} == names
+    assert Jobs(tmp_path, also=other).watch("job.db in dbs") is not None

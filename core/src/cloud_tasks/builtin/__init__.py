@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 
 from cloud_tasks.builtin.sinks.settings import SqliteSettings
 from cloud_tasks.builtin.sources.descriptors import task_source_descriptors
-from cloud_tasks.builtin.sources.resolve import is_builtin_source, open_task_source
+from cloud_tasks.builtin.sources.resolve import is_builtin_source, location_of_source, open_task_source
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import (
     EventSink,
@@ -22,7 +22,7 @@ from cloud_tasks.plugin import (
     hookimpl,
 )
 
-__all__ = ["check_length", "is_builtin_source", "open_task_source", "parameter_grid", "validate"]
+__all__ = ["check_length", "is_builtin_source", "location_of_source", "open_task_source", "parameter_grid", "validate"]
 
 
 def validate(source: Iterable[Task], *, where: str = "") -> int:

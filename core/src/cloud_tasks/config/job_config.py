@@ -74,6 +74,8 @@ class JobConfig:
     values: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
     """Written values of the sections of plugins."""
     sections: Mapping[str, Section] = attrs.field(factory=dict, repr=False)
+    started_with: Mapping[str, Path] = attrs.field(factory=dict, repr=False)
+    """Folders that the job was started with, by dotted key: they replace defaults, not values."""
     registry: Registry = attrs.field(repr=False)
 
     @property
@@ -96,10 +98,19 @@ class JobConfig:
         if self.provider is None and not self.backends:
             hint = "set provider in the configuration, or add --provider"
             raise InputError("no provider given", where=where, hint=hint)
-        installed = ", ".join(self.registry.names(kind)) or "none"
+        installed = ", ".join(self._usable(kind)) or "none"
         hint = f"set {kind} in the configuration, or add --set {kind}=NAME; installed: {installed}"
         problem = f'"{self.provider}" has none' if self.provider else "no provider given"
         raise InputError(f"no {kind} chosen: {problem}", where=where, hint=hint)
+
+    def _usable(self, kind: str) -> list[str]:
+        """Return the names of a backend kind, of queues those that the instances can use."""
+        chosen = self.backends.get("compute")
+        compute = self.registry.compute(chosen) if chosen in self.registry.names("compute") else None
+        found = [each for _, each in self.registry.all(kind)]
+        if kind == "queue" and compute is not None:
+            found = [each for each in found if each.traits.reach.includes(compute.traits.located)]
+        return sorted({each.name for each in found})
 
     def settings_for(self, kind: str, name: str) -> Any:
         """Return the settings of a backend.
@@ -122,7 +133,7 @@ class JobConfig:
         arguments |= {
             field.alias: default
             for field in attrs.fields(cls)
-            if field.init and field.name not in given and isinstance(default := self._default_of(field), Path)
+            if field.init and field.name not in given and isinstance(default := self._default_of(name, field), Path)
         }
         try:
             return cls(**arguments)
@@ -130,7 +141,7 @@ class JobConfig:
             raise
         except Exception as error:
             # Values that were given are valid, each for itself.
-            if (found := self._invalid_default(cls, given)) is not None:
+            if (found := self._invalid_default(name, cls, given)) is not None:
                 raise InputError(f"{name}.{found[0]}: {found[1]} (its default)", where=where) from error
             if any(setting_info(field).secret and field.name in given for field in attrs.fields(cls)):
                 raise InputError(f"{name}: invalid combination of settings", where=where) from None
@@ -139,9 +150,9 @@ class JobConfig:
                 reason = f"the check of its settings failed with {type(error).__name__}: {reason}"
             raise InputError(f"{name}: {reason}", where=where) from error
 
-    def _invalid_default(self, cls: type[Any], given: Mapping[str, Any]) -> tuple[str, str] | None:
+    def _invalid_default(self, name: str, cls: type[Any], given: Mapping[str, Any]) -> tuple[str, str] | None:
         """Return the first setting whose default its check refuses, and why."""
-        defaults = {field.name: self._default_of(field) for field in attrs.fields(cls) if field.name not in given}
+        defaults = {field.name: self._default_of(name, field) for field in attrs.fields(cls) if field.name not in given}
         view = SimpleNamespace(**{**defaults, **given})
         for field in attrs.fields(cls):
             default = defaults.get(field.name, attrs.NOTHING)
@@ -149,10 +160,24 @@ class JobConfig:
                 return field.name, "invalid value" if setting_info(field).secret else reason
         return None
 
-    def _default_of(self, field: attrs.Attribute[Any]) -> Any:
-        """Return the default of a setting; a relative path is in the folder of the file, as one written there."""
+    def _default_of(self, name: str, field: attrs.Attribute[Any]) -> Any:
+        """Return the default of a setting; a relative path is in the folder of the file, as one written there, unless
+        the job was started with another folder."""
         default = default_of(field)
-        return self.folder / default if isinstance(default, Path) and not str(default).startswith("~") else default
+        if not isinstance(default, Path) or str(default).startswith("~"):
+            return default
+        return self.started_with.get(f"{name}.{field.name}") or self.folder / default
+
+    def default_folders(self) -> tuple[str, ...]:
+        """Return the settings without a value whose default decides where queues or instances are, by dotted key."""
+        return tuple(
+            f"{name}.{field.name}"
+            for kind, name in self.backends.items()
+            if kind in ("queue", "compute") and name in self.registry.names(kind)
+            for field in attrs.fields(getattr(self.registry, kind)(name).settings)
+            if setting_info(field).locates and isinstance(default_of(field), Path)
+            if self.values.get(name, {}).get(field.name) is None
+        )
 
     def constraints(self) -> Constraints:
         """Return the job's requirements on instances."""
@@ -240,7 +265,7 @@ class JobConfig:
         variables: dict[str, str] = {}
         for name, field, kind, value in self.worker_settings(secret=False):
             default = default_of(field)
-            if value == self._default_of(field) and self._is_remote():
+            if value == self._default_of(name, field) and self._is_remote():
                 # The folder of the configuration is on this machine.
                 value = default
             is_default = value == default
@@ -308,7 +333,7 @@ class JobConfig:
         given, section = self.values.get(name, {}), self.sections.get(name)
         keys = section.keys if section is not None else {}
         for key, found in keys.items():
-            default = self._default_of(found.owners[0][1])
+            default = self._default_of(name, found.owners[0][1])
             value = given.get(key, None if default is attrs.NOTHING else default)
             secret = found.secret and value is not None
             yield self._entry(f"{name}.{key}", value, secret=secret, help=found.info.help)

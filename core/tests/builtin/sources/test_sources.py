@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from memory_commands import MemoryCommands
 
 from cloud_tasks import builtin
 from cloud_tasks.builtin import open_task_source
@@ -21,6 +22,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import NoSettings, TaskSource, TaskSourceBackend, TaskSourceContext, hookimpl
 from cloud_tasks.registry import Registry
+from cloud_tasks.worker.consumers.local_source import open_local_source
 
 FACTORY = """
 from neighbour import COUNT
@@ -256,12 +258,12 @@ def _open_numbers(settings: Any, context: TaskSourceContext) -> Iterator[TaskSou
     yield _Numbers(f"{settings!r} {context.location}")
 
 
-def registry_with(*backends: TaskSourceBackend) -> Registry:
+def registry_with(*backends: TaskSourceBackend, registry: Registry | None = None) -> Registry:
     @hookimpl
     def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
         return backends
 
-    registry = Registry(builtins=[("builtin", builtin)], only=())
+    registry = registry or Registry(builtins=[("builtin", builtin)], only=())
     registry.register("extra", SimpleNamespace(cloud_tasks_register_task_source=cloud_tasks_register_task_source))
     return registry
 
@@ -285,6 +287,124 @@ def test_source_receives_its_settings(tmp_path: Path) -> None:
         registry, "numbers:x", base_dir=tmp_path, settings_for=lambda kind, name: f"{kind} {name}"
     ) as source:
         assert [task.task_id for task in source] == ["'task_source numbers' x"]
+
+
+class _Odd:
+    """A source that does what its location says."""
+
+    where = ""
+
+    def __init__(self, settings: Any, context: TaskSourceContext) -> None:
+        self._kind = context.location
+        if self._kind == "opening":
+            raise SystemExit(3)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield Task(task_id="a")
+        if self._kind == "raises":
+            raise KeyError("id")
+        if self._kind == "exits":
+            sys.exit()
+        if self._kind == "unprintable":
+            raise _UnprintableError
+        yield {
+            "empty": Task(task_id=""),
+            "number": Task(task_id=3),  # type: ignore[arg-type]
+            "dict": {"task_id": "b", "data": {}},
+            "none": None,
+            "text": Task(task_id="b", data="x"),  # type: ignore[arg-type]
+            "list": Task(task_id="b", data=[("x", 1)]),  # type: ignore[arg-type]
+            "set": Task(task_id="b", data={"x": {1}}),
+        }[self._kind]
+
+    def expected_length(self) -> Any:
+        return {"length": "3", "negative": -1}.get(self._kind)
+
+    def close(self) -> None:
+        if self._kind != "set":
+            raise KeyError("closing")
+
+
+class _UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+_ODD = 'the task source "odd" of plugin "extra"'
+ODD_SOURCES = [
+    ("raises", f"after task 1, {_ODD} raised KeyError: 'id'"),
+    ("exits", f"after task 1, {_ODD} raised SystemExit"),
+    ("unprintable", f"after task 1, {_ODD} raised _UnprintableError: its message cannot be shown"),
+    ("opening", f"{_ODD} cannot be opened: SystemExit: 3"),
+    ("empty", 'task 2: "task_id" is empty'),
+    ("number", 'task 2: "task_id" must be text, not a number (3); put it in quotes'),
+    ("dict", f"task 2: {_ODD} gave a dict, not a Task"),
+    ("none", f"task 2: {_ODD} gave a NoneType, not a Task"),
+    ("text", 'task 2: "data" of task "b" must be an object, not text'),
+    ("list", 'task 2: "data" of task "b" must be an object, not a list'),
+    (
+        "set",
+        'task 2 ("b"): data.x: a value of the type set, which JSON does not have; '
+        "convert it to text, a number, a list or an object",
+    ),
+    ("length", f"expected_length of {_ODD} raised TypeError: expected a number of tasks or None, got '3'"),
+    ("negative", f"expected_length of {_ODD} raised TypeError: expected a number of tasks or None, got -1"),
+]
+
+
+def odd_registry(registry: Registry | None = None) -> Registry:
+    return registry_with(TaskSourceBackend(name="odd", summary="odd", open=f"{__name__}:_Odd"), registry=registry)
+
+
+@pytest.mark.parametrize(("kind", "message"), ODD_SOURCES)
+def test_source_of_a_plugin_is_checked_as_a_factory_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yml").write_text("run:\n  job_id: job\n  startup_script: 'true'\n")
+    with (
+        pytest.raises(InputError) as by_hand,
+        open_local_source(f"odd:{kind}", plugins=odd_registry, settings_of=lambda backend: backend.settings()) as read,
+    ):
+        list(read.tasks)
+    assert str(by_hand.value) == f"odd:{kind}: {message}"
+    commands = MemoryCommands()
+    odd_registry(commands.registry)
+    # The same gate, so not every kind of each.
+    for command in (("load-queue",), ("run", "--dry-run")) if kind in ("raises", "exits", "number", "length") else ():
+        answer = commands.call(*command, "--config", "config.yml", "--task-file", f"odd:{kind}")
+        assert (type(answer.error), str(answer.error)) == (InputError, str(by_hand.value)), command
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yml"]
+
+
+def test_source_of_a_plugin_that_cannot_be_closed_is_an_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"^odd:: .* cannot be closed: KeyError: 'closing'$"),
+        open_task_source(odd_registry(), "odd:", base_dir=tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "code", ["raise SystemExit(2)", "def f():\n  raise SystemExit(2)", "def f():\n  exit()\n  yield"]
+)
+def test_factory_that_exits_is_an_error_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    (folder / "exits.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "exits", raising=False)
+    with (
+        pytest.raises(InputError, match=r"^exits\.py.*SystemExit"),
+        open_task_source(None, "exits.py:f", base_dir=folder) as source,
+    ):
+        list(source)
+
+
+def test_source_of_a_program_is_checked_as_a_factory_is(tmp_path: Path) -> None:
+    source = _Odd(None, TaskSourceContext(location="raises", base_dir=tmp_path))
+    with (
+        pytest.raises(InputError, match=r"^the given tasks: after task 1, the task source raised KeyError: 'id'$"),
+        open_task_source(None, source) as opened,
+    ):
+        list(opened)
 
 
 def test_suffix_of_two_sources_is_an_error_naming_both(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_commands import MemoryCommands
 
+from cloud_tasks.config import load_config
+from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.plugin import LocationContext, setting
+from cloud_tasks.store import Store
 
 
 @attrs.frozen(kw_only=True)
@@ -138,3 +141,45 @@ def test_task_file_with_credentials_is_neither_shown_nor_recorded(commands: Loca
     config = ("run", "--job-id", "other", "--continue", "--startup-script", "true", "--task-file")
     other = commands.call(*config, "memory://user:SECRETPW@host/b.json").error
     assert "are those of memory://host/tasks.json, not of memory://host/b.json" in str(other)
+
+
+@pytest.mark.parametrize("written", ["t.json", "json:t.json", "./t.json"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_other_name_of_the_task_file_resumes_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, recorded: bool
+) -> None:
+    commands = MemoryCommands()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "t.json").write_text("[]")
+    (tmp_path / "link.json").symlink_to("t.json")
+    (tmp_path / "t.json").write_text('[{"id": "a", "data": {}}]')
+    monkeypatch.chdir(tmp_path)
+    assert commands.call("load-queue", "--job-id", "job", "--task-file", written).error is None
+    if not recorded:
+        with Store.open(Path("job.db")) as store:
+            place = {key: value for key, value in store.job.place.items() if key != "task_source"}
+            store.update_job(attrs.evolve(store.job, place=place))
+    options = {"provider": "memory", "run.job_id": "job"}
+    config = load_config(commands.registry, file=None, options=options, environ={})
+
+    def check(task_file: str) -> None:
+        given = JobInput(db_file=tmp_path / "job.db", task_file=task_file)
+        with JobSetup(commands.registry, config, given, starts_instances=False, resume=True) as setup:
+            setup.check_resumable()
+
+    same = [
+        "t.json",
+        "./t.json",
+        "json:t.json",
+        "json:./t.json",
+        str(tmp_path / "t.json"),
+        "link.json",
+        "sub/../t.json",
+    ]
+    for task_file in same:
+        check(task_file)
+    for task_file in ("sub/t.json", "https://t.json", "json:https://t.json", "-", "none.json", "grid:t=1", "t.json\0"):
+        with pytest.raises(InputError, match=r"^--task-file: the tasks of the job are those of "):
+            check(task_file)
+    monkeypatch.chdir(tmp_path / "sub")
+    check("../t.json")

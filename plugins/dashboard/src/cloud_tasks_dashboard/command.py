@@ -19,7 +19,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.store import check_content, is_job_database
 from cloud_tasks_dashboard.database import CHECKED_TASKS, open_reader
 
-__all__ = ["dashboard"]
+__all__ = ["configured_database", "dashboard"]
 
 _EXIT_SECONDS = 1.0
 
@@ -49,7 +49,7 @@ _EXIT_SECONDS = 1.0
     "config_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Show the jobs in the folder of this configuration file.",
+    help="Show the jobs in the folder of this configuration file, and that of its db_file.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine. [0: any free port]")
 @click.option("--open/--no-open", "open_browser", default=None, help="Open a browser. [if a desktop is available]")
@@ -67,9 +67,10 @@ def dashboard(
     given = [option for option, value in places.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} exclude each other", hint="use one of them")
+    configured = None
     if config_file is not None:
-        folder = config_file.parent
-    jobs = Jobs(folder or Path.cwd(), db_file if db_file is None else _database(db_file))
+        folder, configured = config_file.parent, configured_database(config_file)
+    jobs = Jobs(folder or Path.cwd(), db_file if db_file is None else _database(db_file), also=configured)
     token = make_token()
     with listen(port) as listener:
         address = f"http://{ADDRESS}:{listener.getsockname()[1]}/{token}/"
@@ -90,6 +91,25 @@ def _leave_stalled_reads() -> None:
             if thread.is_alive():
                 sys.stdout.flush()
                 os._exit(exit_codes.COMPLETED)
+
+
+def configured_database(file: Path) -> Path | None:
+    """Return the database that a configuration file names with ``db_file``; None if it names none, or is a pipe.
+
+    Raises:
+        InputError: It cannot be read, or is not YAML. The error has nothing of its content.
+    """
+    import yaml
+
+    if not file.is_file():
+        return None
+    try:
+        content = yaml.safe_load(file.read_bytes())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError("cannot read the configuration: it is not valid YAML", where=str(file)) from error
+    run = content.get("run") if isinstance(content, dict) else None
+    written = run.get("db_file") if isinstance(run, dict) else None
+    return file.parent / Path(written).expanduser() if isinstance(written, str) and written.strip() else None
 
 
 def _database(path: Path) -> Path:

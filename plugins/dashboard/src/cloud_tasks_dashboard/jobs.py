@@ -40,11 +40,13 @@ class Jobs:
     Args:
         folder: Folder with the databases.
         database: The only database to show; None for all of the folder.
+        also: A database to show as well, wherever it is.
     """
 
-    def __init__(self, folder: Path, database: Path | None = None) -> None:
+    def __init__(self, folder: Path, database: Path | None = None, *, also: Path | None = None) -> None:
         self.folder = folder
         self._database = database
+        self._also = also
         self._lock = threading.Lock()
         self._entries: dict[Path, _Entry] = {}
         self._watches: dict[Path, Watch] = {}
@@ -54,7 +56,14 @@ class Jobs:
         if self._database is not None:
             return {self._database.name: self._database}
         found = sorted(path for path in self.folder.glob("*.db") if not path.name.startswith("."))
-        return {path.name: path for path in found if is_job_database(path)}
+        paths = {path.name: path for path in found if is_job_database(path)}
+        if self._also is not None and is_job_database(self._also):
+            same = paths.get(self._also.name)
+            if same is None:
+                paths[self._also.name] = self._also
+            elif not same.samefile(self._also):
+                paths[f"{self._also.name} in {self._also.parent.name}"] = self._also
+        return paths
 
     def watch(self, name: str) -> Watch:
         """Return the watch of the job with this name.

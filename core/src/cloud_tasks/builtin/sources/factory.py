@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
-from cloud_tasks.builtin.sources.task_from_entry import task_from_entry
+from cloud_tasks.builtin.sources.foreign import checked_tasks, failures
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 
 __all__ = ["CallableSource", "IterableSource", "load_factory", "looks_like_factory"]
 
 _SPEC = re.compile(r"^(?P<place>.+):(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)$", re.DOTALL)
+_FACTORY = "the task factory"
 _MODULE = re.compile(r"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")
 
 
@@ -37,12 +37,8 @@ def load_factory(spec: str, base_dir: Path) -> CallableSource:
     if match is None or not looks_like_factory(spec):
         raise InputError(f'"{spec}" is not a function', hint="write module:function or path/to/file.py:function")
     place = match["place"]
-    try:
+    with failures(lambda: "import failed:", place):
         module = _from_file(place, base_dir) if place.endswith(".py") else _from_name(place, base_dir)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"import failed: {type(error).__name__}: {error}", where=place) from error
     found: Any = module
     for part in match["name"].split("."):
         found = getattr(found, part, None)
@@ -91,11 +87,9 @@ class CallableSource:
         self.where = where or f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', function)}"
 
     def __iter__(self) -> Iterator[Task]:
-        try:
+        with failures(lambda: f"{_FACTORY} raised", self.where):
             answer = self._function()
-        except Exception as error:
-            raise InputError(f"the task factory raised {_describe(error)}", where=self.where) from error
-        yield from _checked(answer, self.where)
+        yield from checked_tasks(answer, _FACTORY, self.where)
 
     def expected_length(self) -> int | None:
         return None
@@ -116,26 +110,7 @@ class IterableSource:
                     "tasks of an iterator can be read only once", where=self.where, hint="pass a function instead"
                 )
             self._used = True
-        yield from _checked(self._entries, self.where)
+        yield from checked_tasks(self._entries, _FACTORY, self.where)
 
     def expected_length(self) -> int | None:
         return len(self._entries) if isinstance(self._entries, Sized) else None
-
-
-def _checked(answer: Any, where: str) -> Iterator[Task]:
-    if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
-        raise InputError("the task factory is asynchronous", where=where, hint="use a plain generator function")
-    number = 0
-    try:
-        if isinstance(answer, (dict, str)):
-            raise TypeError(f"expected a list or generator of tasks, got {type(answer).__name__}")
-        for number, entry in enumerate(answer, start=1):
-            yield task_from_entry(entry, number, lambda: where)
-    except (InputError, GeneratorExit):
-        raise
-    except Exception as error:
-        raise InputError(f"after task {number}, the task factory raised {_describe(error)}", where=where) from error
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

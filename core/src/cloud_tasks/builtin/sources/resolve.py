@@ -5,6 +5,7 @@ Invariant, with a test: the former name of a source still works, with one warnin
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -12,17 +13,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.builtin.sources.descriptors import task_source_descriptors
-from cloud_tasks.errors import InputError
+from cloud_tasks.builtin.sources.foreign import ForeignSource, open_foreign
+from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.escape import without_credentials
 from cloud_tasks.plugin import TaskSource, TaskSourceBackend, TaskSourceContext
+from cloud_tasks.sanitize import clean_text
 from cloud_tasks.taskfile import COMPRESSIONS, STANDARD_INPUT, is_url
 
 if TYPE_CHECKING:
     from cloud_tasks.registry import Registry
 
-__all__ = ["is_builtin_source", "open_task_source"]
+__all__ = ["is_builtin_source", "location_of_source", "open_task_source"]
 
 _FILES = ("json", "jsonl", "yaml")
 """Built-in sources that read a file."""
@@ -55,8 +59,23 @@ def open_task_source(
         text = str(spec) if not isinstance(spec, os.PathLike) else os.fspath(spec)
         backend, location = _choose(registry, str(text), base_dir or Path.cwd())
         settings = settings_for("task_source", backend.name) if settings_for is not None else backend.settings()
-        return backend.open(settings, TaskSourceContext(location=location, base_dir=base_dir or Path.cwd()))
+        context = TaskSourceContext(location=location, base_dir=base_dir or Path.cwd())
+        plugin = _plugin_of(registry, backend)
+        if plugin is None:
+            return backend.open(settings, context)
+        author = f'the task source "{backend.name}" of plugin "{plugin}"'
+        where = without_credentials(clean_text(str(text)))
+        return open_foreign(lambda: backend.open(settings, context), author, where)
     return _open_object(spec)
+
+
+def location_of_source(registry: Registry | None, spec: str, *, base_dir: Path) -> str:
+    """Return the location that a text denotes, the same for each name of a file; a URL is returned as it is."""
+    with contextlib.suppress(CloudTasksError):
+        spec = _choose(registry, spec, base_dir)[1]
+    if is_url(spec) or spec == STANDARD_INPUT or "\0" in spec:
+        return spec
+    return os.path.realpath(base_dir / os.path.expanduser(spec))
 
 
 def is_builtin_source(spec: Any) -> bool:
@@ -82,7 +101,9 @@ def _open_object(spec: Any) -> Iterator[TaskSource]:
     from cloud_tasks.builtin.sources.factory import CallableSource, IterableSource
 
     if hasattr(spec, "expected_length") and hasattr(spec, "__iter__"):
-        yield cast(TaskSource, spec)
+        where = clean_text(str(getattr(spec, "where", ""))) or "the given tasks"
+        is_own = type(spec).__module__.startswith("cloud_tasks.")
+        yield spec if is_own else ForeignSource(spec, "the task source", where)
     elif callable(spec):
         yield CallableSource(spec)
     elif hasattr(spec, "__iter__") and not isinstance(spec, (bytes, dict)):
@@ -92,6 +113,13 @@ def _open_object(spec: Any) -> Iterator[TaskSource]:
             f"a value of type {type(spec).__name__} is not a task source",
             hint="pass a path, a function that yields tasks, or an iterable of tasks",
         )
+
+
+def _plugin_of(registry: Registry | None, backend: TaskSourceBackend) -> str | None:
+    """Return the name of the plugin that has a task source; None for one of core."""
+    found = () if registry is None else registry.all("task_source")
+    owners = [plugin for plugin, descriptor in found if descriptor is backend]
+    return None if not owners or owners[0].distribution == "cloud-tasks" else owners[0].name
 
 
 def _backends(registry: Registry | None) -> list[TaskSourceBackend]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cloud_tasks.cli.options.database import with_recorded_folders
 from cloud_tasks.cli.options.output_files import check_output_files
 from cloud_tasks.cli.options.words_option import WordsOption
 from cloud_tasks.config import JobConfig, Key, find_sections, load_config, run_section
@@ -171,4 +172,4 @@ def load_from_options(
         environ=os.environ if environ is None else environ,
     )
     check_output_files(config, values)
-    return config
+    return with_recorded_folders(config)

@@ -22,7 +22,7 @@ import attrs
 import structlog
 
 import cloud_tasks
-from cloud_tasks.builtin import check_length, open_task_source
+from cloud_tasks.builtin import check_length, location_of_source, open_task_source
 from cloud_tasks.command_template import CheckedTasks
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.deferred_writes import wait_for_store
@@ -47,6 +47,8 @@ log = structlog.get_logger()
 
 _SCRATCH = ".cloud-tasks-load-"
 """Start of the names of folders in which databases are loaded."""
+_SOURCE = "task_source"
+"""Key of the location of the task source among the values of a recorded place, which no command compares."""
 _LEFTOVER_AGE = 60.0
 """Seconds after which a folder whose database is not locked belongs to a load that was killed."""
 
@@ -144,7 +146,7 @@ class JobSetup:
                 f"{folder}: cannot create the job database: {error.strerror}", hint="use another folder with --db-file"
             ) from error
         self._loaded = self._stack.enter_context(
-            Store.create(Path(scratch) / "job.db", self._record(clean_text(str(spec))))
+            Store.create(Path(scratch) / "job.db", self._record(str(spec), base_dir))
         )
         with open_task_source(
             self._registry, spec, base_dir=base_dir, settings_for=self._config.settings_for
@@ -170,7 +172,7 @@ class JobSetup:
         if job is None:
             # `resume` reports why.
             return
-        if spec is not None and without_credentials(clean_text(spec)) != job.task_source:
+        if spec is not None and not self._is_source_of(job, spec):
             raise InputError(
                 f"the tasks of the job are those of {job.task_source}, not of {spec}",
                 where="--task-file",
@@ -179,6 +181,20 @@ class JobSetup:
         if self._command is not None and path.exists():
             for task in itertools.islice(iterate_tasks(path), 1):
                 self._check_command(Task(task_id=task.task_id, data=task.data))
+
+    def _is_source_of(self, job: JobRecord, spec: str) -> bool:
+        """Return whether a task source is that of a job: the same text, or another name of the same file."""
+        if without_credentials(clean_text(spec)) == job.task_source:
+            return True
+        recorded = job.place.get(_SOURCE)
+        if recorded is not None:
+            return self._location_of(spec, Path.cwd()) == recorded
+        # An older database: the path was relative to one of these folders.
+        folders = {Path.cwd(), self._config.base_dir, self._given.db_file.absolute().parent}
+        return self._location_of(spec, Path.cwd()) in {self._location_of(job.task_source, each) for each in folders}
+
+    def _location_of(self, spec: str, folder: Path) -> str:
+        return without_credentials(clean_text(location_of_source(self._registry, spec, base_dir=folder)))
 
     def _check_command(self, task: Task) -> None:
         if self._command is not None:
@@ -268,7 +284,7 @@ class JobSetup:
         """Delete the queues that the job's replaced (`queue_names.delete_former_queues`)."""
         delete_former_queues(store, lambda name: open_named_queue(self._config, self.job_id, name), is_last=is_last)
 
-    def _record(self, spec: str) -> JobRecord:
+    def _record(self, spec: str, base_dir: Path) -> JobRecord:
         backends = self._config.backends
         return JobRecord(
             job_id=self.job_id,
@@ -279,9 +295,9 @@ class JobSetup:
             queue=self._config.queue,
             compute=backends.get("compute", ""),
             pricing=backends.get("pricing", ""),
-            task_source=spec,
+            task_source=clean_text(spec),
             tool_version=cloud_tasks.__version__,
-            place=place_of(self._config),
+            place=place_of(self._config) | {_SOURCE: self._location_of(spec, base_dir)},
             config=self._config.as_dict(),
         )
 
