@@ -247,7 +247,59 @@ class DelaysTheFirstReleases(MemoryQueue):
         return [*super().release(lease_ids[:10], delay=delay), *super().release(lease_ids[10:])]
 
 
+class PurgeKeepsDelayedMessages(MemoryQueue):
+    def purge(self) -> None:
+        now, messages = self._queues.clock(), self._messages()
+        messages[:] = [each for each in messages if each.lease_id is None and each.visible_at > now]
+
+
+class CountsAHundredMessages(MemoryQueue):
+    def depth(self) -> Depth:
+        depth = super().depth()
+        return attrs.evolve(depth, visible=min(depth.visible or 0, 100))
+
+
+class CountsAHundredLeases(MemoryQueue):
+    def depth(self) -> Depth:
+        depth = super().depth()
+        return attrs.evolve(depth, in_flight=min(depth.in_flight or 0, 100))
+
+
 # Limits, unknown leases, times
+
+
+class ExtendCountsFromTheReceipt(MemoryQueue):
+    @property
+    def received_at(self) -> dict[str, datetime]:
+        received: dict[str, datetime] = self._queues.__dict__.setdefault("received", {})
+        return received
+
+    def _lease_visible(self, limit: int) -> list[Delivery]:
+        found = super()._lease_visible(limit)
+        self.received_at.update((each.lease_id, self._queues.clock()) for each in found)
+        return found
+
+    def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
+        now, received, lost = self._queues.clock(), self.received_at, list[str]()
+        for each in lease_ids:
+            lost += super().extend([each], lease=lease - (now - received.get(each, now)))
+        return lost
+
+
+class ExtendsOnce(MemoryQueue):
+    def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
+        extended: set[str] = self._queues.__dict__.setdefault("extended", set())
+        first = [each for each in lease_ids if each not in extended]
+        extended.update(first)
+        return super().extend(first, lease=lease)
+
+
+class DelaysInMilliseconds(MemoryQueue):
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
+        return super().send(bodies, delay=delay / 1000)
+
+    def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
+        return super().release(lease_ids, delay=delay / 1000)
 
 
 class RefusesLongDelays(MemoryQueue):
@@ -374,6 +426,52 @@ class LaunchesAgainAfterTheEnd(MemoryCompute):
 class AnswersWithTheEndedInstanceAsAlive(MemoryCompute):
     def launch(self, request: LaunchRequest) -> Instance:
         return attrs.evolve(super().launch(request), state=InstanceState.STARTING, ended_at=None)
+
+
+class LaunchesAgainWhileItRuns(MemoryCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        before = dict(self._state.records)
+        for instance_id, record in before.items():
+            if record.instance.state is InstanceState.RUNNING:
+                hidden = attrs.evolve(record.instance, client_token="")
+                self._state.records[instance_id] = attrs.evolve(record, instance=hidden)
+        try:
+            return super().launch(request)
+        finally:
+            self._state.records.update(before)
+
+
+class ListsTheFirstPageOfAllJobs(MemoryCompute):
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        found = super().instances(job_id, include_terminated=include_terminated, foreign=foreign)
+        return found[:5] if job_id is None else found
+
+
+class EndsAfterATenthOfItsLifetime(MemoryCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        lifetime = request.max_lifetime
+        return super().launch(attrs.evolve(request, max_lifetime=None if lifetime is None else lifetime / 10))
+
+
+class EndsAfterAnHour(MemoryCompute):
+    def launch(self, request: LaunchRequest) -> Instance:
+        return super().launch(attrs.evolve(request, max_lifetime=request.max_lifetime or timedelta(hours=1)))
+
+
+class TerminatesByPrefix(MemoryCompute):
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        ids = list(self._state.records)
+        super().terminate([each for each in ids if any(self.is_meant(each, given) for given in instance_ids)])
+
+    def is_meant(self, instance_id: str, given: str) -> bool:
+        return instance_id.startswith(given)
+
+
+class TerminatesThePrefixes(TerminatesByPrefix):
+    def is_meant(self, instance_id: str, given: str) -> bool:
+        return given.startswith(instance_id)
 
 
 class LaunchesOtherwise(MemoryCompute):

@@ -485,6 +485,12 @@ class NewestFirst(ListSink):
         super().flush()
 
 
+class StartsEmpty(ListSink):
+    def __init__(self, arrived: list[Mapping[str, Any]]) -> None:
+        arrived.clear()
+        super().__init__(arrived)
+
+
 class DropsDetails(ListSink):
     def encode(self, event: Event) -> Mapping[str, Any]:
         return event_to_json(attrs.evolve(event, details={}))

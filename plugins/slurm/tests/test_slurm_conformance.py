@@ -60,8 +60,10 @@ class TestSlurmCompute(ComputeContract):
         def advance(lifetime: timedelta) -> None:
             """Shorten the time limit, whose unit is a minute, of each job that runs."""
             eventually(lambda: cluster.call("squeue", "-h", "-t", "RUNNING", "-o", "%i"))
-            for number in cluster.call("squeue", "-h", "-t", "RUNNING", "-o", "%i").split():
-                cluster.call("scontrol", "update", f"JobId={number}", "TimeLimit-=1")
+            for line in cluster.call("squeue", "-h", "-t", "RUNNING", "-o", "%i %l").splitlines():
+                number, limit = line.split()
+                if limit != "UNLIMITED":
+                    cluster.call("scontrol", "update", f"JobId={number}", "TimeLimit-=1")
 
         def cancel(number: str) -> None:
             cluster.call("scancel", number)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -12,7 +13,7 @@ import attrs
 import pytest
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError
-from cloud_tasks.model import ProvisioningModel
+from cloud_tasks.model import Instance, InstanceState, ProvisioningModel
 from cloud_tasks.plugin import CheckContext, Compute
 from cloud_tasks.testing.contracts.compute_safety import ComputeSafety
 from cloud_tasks.testing.contracts.compute_subject import (
@@ -31,6 +32,7 @@ from cloud_tasks.testing.fakes.faults import Fault, When, inject
 __all__ = ["ComputeContract", "ComputeSubject", "Refusal"]
 
 _UNKNOWN = "contract-unknown-instance"
+_LONGER = 8
 
 
 class ComputeContract(ComputeSafety, Contract):
@@ -84,10 +86,17 @@ class ComputeContract(ComputeSafety, Contract):
     ) -> None:
         request = request_of()
         first = compute.launch(request)
-        with subject.open(job) as after_a_crash:
-            again = after_a_crash.launch(request)
-        assert again.instance_id == first.instance_id
-        assert len(listed(1)) == 1
+
+        def is_running(found: Sequence[Instance]) -> bool:
+            return any(each.state is InstanceState.RUNNING for each in found)
+
+        # Both while it starts and while it runs.
+        for _ in range(2):
+            with subject.open(job) as after_a_crash:
+                assert after_a_crash.launch(request).instance_id == first.instance_id
+            patience = subject.traits.listing_lag + subject.patience
+            eventually(lambda: live(compute, job), is_running, patience=patience, show=described)
+            assert len(listed(1)) == 1
 
     def test_calls_can_be_repeated_after_a_lost_answer(
         self,
@@ -140,16 +149,36 @@ class ComputeContract(ComputeSafety, Contract):
         self,
         compute: Compute,
         subject: ComputeSubject,
+        job: str,
         request_of: RequestFactory,
-        listed: InstanceWaiter,
-        all_ended: Callable[[], object],
+        launch: Launch,
     ) -> None:
-        compute.launch(request_of(max_lifetime=subject.lifetime if subject.traits.enforces_max_lifetime else None))
-        if subject.traits.enforces_max_lifetime:
+        longer = subject.lifetime * _LONGER
+        began_at = time.monotonic()
+
+        def is_late() -> bool:
+            # On a slow machine, both may have ended.
+            return time.monotonic() - began_at >= longer.total_seconds()
+
+        def alive() -> set[str]:
+            return {each.instance_id for each in live(compute, job) if each.is_alive}
+
+        enforced, is_clock_set = subject.traits.enforces_max_lifetime, False
+        patience = subject.traits.listing_lag + subject.patience
+        if enforced:
+            ended, kept = (launch(request_of(max_lifetime=each)).instance_id for each in (subject.lifetime, longer))
+            eventually(alive, lambda found: kept in found or is_late(), patience=patience)
+            advanced_at = time.monotonic()
             subject.advance(subject.lifetime)
-            all_ended()
-        else:
-            assert len(listed(1)) == 1
+            is_clock_set = time.monotonic() - advanced_at < subject.lifetime.total_seconds() / 2
+            found = eventually(alive, lambda found: ended not in found, patience=subject.patience)
+            assert kept in found or is_late(), f"ended before its lifetime of {longer}"
+            compute.terminate([kept])
+        if is_clock_set or not enforced:
+            endless = launch(request_of()).instance_id
+            if is_clock_set:
+                subject.advance(timedelta(days=1))
+            eventually(alive, lambda found: endless in found, patience=patience)
 
     # Listing
 
@@ -169,6 +198,8 @@ class ComputeContract(ComputeSafety, Contract):
             launched = [instance.instance_id for instance in threads.map(launch, requests)]
         found = {instance.instance_id: instance for instance in listed(subject.many)}
         assert sorted(found) == sorted(launched)
+        for foreign in (False, True):
+            assert set(found) <= {instance.instance_id for instance in compute.instances(None, foreign=foreign)}
         for request, instance_id in zip(requests, launched, strict=True):
             assert found[instance_id].client_token == request.client_token
             assert dict(request.labels).items() <= dict(found[instance_id].labels).items()
@@ -271,19 +302,30 @@ class ComputeContract(ComputeSafety, Contract):
         launch: Launch,
         listed: InstanceWaiter,
     ) -> None:
-        ended, kept, *others = [launch(request_of()).instance_id for _ in range(subject.many)]
+        def require_alive(*ids: str) -> None:
+            eventually(
+                lambda: live(compute, job),
+                lambda found: sorted(each.instance_id for each in found if each.is_alive) == sorted(ids),
+                patience=subject.patience,
+                show=described,
+            )
+
+        shortest, ended, kept, *others = _alike_first([launch(request_of()).instance_id for _ in range(subject.many)])
         listed(subject.many)
         compute.terminate([ended])
         # Neither an ended nor an unknown instance keeps the others running.
         compute.terminate([ended, _UNKNOWN, *others])
-        eventually(
-            lambda: live(compute, job),
-            lambda found: [each.instance_id for each in found if each.is_alive] == [kept],
-            patience=subject.patience,
-            show=described,
-        )
+        require_alive(shortest, kept)
+        compute.terminate([shortest])
+        require_alive(kept)
         assert kept in {each.instance_id for each in compute.instances(job, include_terminated=True)}
 
     def test_terminate_ignores_unknown_instances(self, compute: Compute) -> None:
         compute.terminate([])
         compute.terminate([_UNKNOWN])
+
+
+def _alike_first(ids: Sequence[str]) -> list[str]:
+    """Return the ids, first one that is the beginning of others, then these others, as far as there are such."""
+    shortest = next((each for each in ids if sum(other.startswith(each) for other in ids) > 1), ids[0])
+    return sorted(ids, key=lambda each: (each != shortest, not each.startswith(shortest)))

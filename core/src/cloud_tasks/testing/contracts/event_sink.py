@@ -98,6 +98,13 @@ class EventSinkContract(Contract):
             sink.write([make_event(1)])
         assert [each["event_id"] for each in subject.arrived()] == ["event-1"]
 
+    def test_open_keeps_the_events_of_former_runs(self, subject: EventSinkSubject) -> None:
+        events = [make_event(number) for number in range(3)]
+        for event in events:
+            with subject.open() as sink:
+                sink.write([event])
+        assert [each["event_id"] for each in subject.arrived()] == [event.event_id for event in events]
+
     def test_write_keeps_every_field_of_an_event(self, subject: EventSinkSubject) -> None:
         event = make_event(7, result={"sum": 3, "list": [1, None, "λ ≠ 木"]}, stack_trace='line 1\n  line "2"\n')
         with subject.open() as sink:

@@ -18,6 +18,7 @@ from cloud_tasks.testing.contracts.queue_completeness import QueueCompleteness
 from cloud_tasks.testing.contracts.queue_durability import QueueDurability
 from cloud_tasks.testing.contracts.queue_subject import (
     AT_ONCE,
+    Delay,
     OpenConsumer,
     QueueSubject,
     Receive,
@@ -78,9 +79,13 @@ class QueueContract(QueueDurability, QueueCompleteness, Contract):
         assert one().body == b"new"
         assert list(queue.receive(1, wait=AT_ONCE)) == []
 
-    def test_purge_removes_visible_and_leased_messages(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
-        queue.send([b"leased", b"waiting"])
+    def test_purge_removes_visible_leased_and_delayed_messages(
+        self, queue: Queue, subject: QueueSubject, one: Receive
+    ) -> None:
+        queue.send([b"leased", b"released", b"waiting"])
         one()
+        queue.release([one().lease_id], delay=subject.lease)
+        queue.send([b"delayed"], delay=subject.lease)
         queue.purge()
         subject.advance(subject.lease * 1.5)
         assert list(queue.receive(10, wait=AT_ONCE)) == []
@@ -140,18 +145,17 @@ class QueueContract(QueueDurability, QueueCompleteness, Contract):
         assert list(queue.extend([], lease=timedelta(seconds=10))) == []
 
     def test_send_with_a_delay_is_not_early_if_supported(self, queue: Queue, subject: QueueSubject, name: str) -> None:
-        delay = min(subject.lease * 2, subject.traits.delay)
         bodies = [b"%d" % number for number in range(_MORE_THAN_A_REQUEST)]
-        queue.send(bodies, delay=subject.lease * 2)
-        if delay:
+        delay = Delay(subject)
+        queue.send(bodies, delay=delay.asked)
+        if delay.granted:
             assert list(queue.receive(1, wait=AT_ONCE)) == []
             queue.send([b"at once"])
             prompt = receive_all(queue, 1, subject.patience)
             assert [each.body for each in prompt] == [b"at once"]
             queue.ack([each.lease_id for each in prompt])
-            subject.advance(delay)
         with subject.open(name, lease=long_lease(subject)) as worker:
-            received = receive_all(worker, len(bodies), subject.patience)
+            received = delay.received_after_it(worker, len(bodies))
         assert sorted(each.body for each in received) == sorted(bodies)
 
     # Receiving
@@ -296,11 +300,14 @@ class QueueContract(QueueDurability, QueueCompleteness, Contract):
         self, queue: Queue, consumers: OpenConsumer, subject: QueueSubject, one: Receive
     ) -> None:
         queue.send([b"task"])
-        first = one()
-        assert list(queue.extend([first.lease_id], lease=subject.lease * 4)) == []
+        lease_id = one().lease_id
+        other = consumers()
+        # Each extension counts from its call.
+        for elapsed in (1.5, 1.75):
+            assert list(queue.extend([lease_id], lease=subject.lease * 3)) == []
+            subject.advance(subject.lease * elapsed)
+            assert list(other.receive(1, wait=AT_ONCE)) == []
         subject.advance(subject.lease * 1.5)
-        assert list(consumers().receive(1, wait=AT_ONCE)) == []
-        subject.advance(subject.lease * 3)
         assert one().body == b"task"
 
     def test_release_makes_a_message_visible_at_once(
@@ -317,15 +324,14 @@ class QueueContract(QueueDurability, QueueCompleteness, Contract):
     def test_release_with_a_delay_is_not_early_if_supported(
         self, queue: Queue, subject: QueueSubject, name: str
     ) -> None:
-        delay = min(subject.lease * 2, subject.traits.delay)
         queue.send([b"%d" % number for number in range(_MORE_THAN_A_REQUEST)])
         with subject.open(name, lease=long_lease(subject)) as worker:
             leases = [each.lease_id for each in receive_all(worker, _MORE_THAN_A_REQUEST, subject.patience)]
-            assert list(worker.release(leases, delay=subject.lease * 2)) == []
-            if delay:
+            delay = Delay(subject)
+            assert list(worker.release(leases, delay=delay.asked)) == []
+            if delay.granted:
                 assert list(queue.receive(1, wait=AT_ONCE)) == []
-                subject.advance(delay)
-            receive_all(worker, _MORE_THAN_A_REQUEST, subject.patience)
+            delay.received_after_it(worker, _MORE_THAN_A_REQUEST)
 
     # Depth
 

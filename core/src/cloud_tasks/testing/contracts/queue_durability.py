@@ -21,6 +21,7 @@ from cloud_tasks.testing.contracts.queue_subject import (
     call_method,
     long_lease,
     receive_all,
+    require_depth_if_exact,
 )
 from cloud_tasks.testing.second_process import SecondProcess, is_installed
 
@@ -123,10 +124,12 @@ class QueueDurability(QueueFixtures):
     ) -> None:
         bodies = [b"%d" % number for number in range(subject.many)]
         assert list(queue.send(bodies)) == []
+        require_depth_if_exact(queue, len(bodies), 0)
         lease = min(max(subject.lease * 60, _LONG_LEASE), subject.traits.max_lease)
         with subject.open(name, lease=lease) as consumer:
             deliveries = receive_all(consumer, len(bodies), subject.patience)
             assert sorted(each.body for each in deliveries) == sorted(bodies)
+            require_depth_if_exact(queue, 0, len(bodies))
             assert list(consumer.ack([each.lease_id for each in deliveries])) == []
 
     def test_message_is_delivered_until_it_is_acked(self, queue: Queue, subject: QueueSubject, one: Receive) -> None:
@@ -147,9 +150,7 @@ class QueueDurability(QueueFixtures):
             subject.restart()
         subject.advance(subject.lease * 1.5)
         consumer = consumers()
-        depth = consumer.depth()
-        if depth.exact:
-            assert (depth.visible, depth.in_flight) == (2, 0)
+        require_depth_if_exact(consumer, 2, 0)
         received = receive_all(consumer, 2, subject.patience)
         assert {each.body for each in received} == {b"first", b"second", b"third"} - {done.body}
         assert leased.lease_id not in {each.lease_id for each in received}

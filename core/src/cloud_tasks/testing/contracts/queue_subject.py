@@ -17,6 +17,7 @@ from cloud_tasks.testing.contracts.contract import sleep
 
 __all__ = [
     "AT_ONCE",
+    "Delay",
     "OpenConsumer",
     "QueueFixtures",
     "QueueSubject",
@@ -25,6 +26,7 @@ __all__ = [
     "long_lease",
     "receive_all",
     "receive_up_to",
+    "require_depth_if_exact",
 ]
 
 Receive = Callable[[], Delivery]
@@ -104,6 +106,38 @@ def receive_all(queue: Queue, count: int, patience: timedelta) -> list[Delivery]
         missing = f"received {len(received)} of {count} messages; no other within {patience.total_seconds():g} s"
         pytest.fail(f"{missing}; {_depth_text(queue)}")
     return received
+
+
+def require_depth_if_exact(queue: Queue, visible: int, in_flight: int) -> None:
+    """Assert the depth of a queue that counts its messages exactly."""
+    depth = queue.depth()
+    if depth.exact:
+        assert (depth.visible, depth.in_flight) == (visible, in_flight)
+
+
+class Delay:
+    """A delay of messages, from its construction on."""
+
+    _LAST = timedelta(seconds=5)
+
+    def __init__(self, subject: QueueSubject) -> None:
+        self._subject = subject
+        self._began_at = time.monotonic()
+        self.asked = subject.lease * 2
+        self.granted = min(self.asked, subject.traits.delay)
+
+    def received_after_it(self, queue: Queue, count: int) -> list[Delivery]:
+        """Let the delay pass and receive ``count`` messages; fail if some arrive shortly before its end."""
+        received: list[Delivery] = []
+        if self.granted:
+            rest = min(self._LAST, self.granted / 2)
+            self._subject.advance(self.granted - rest)
+            received += queue.receive(count, wait=AT_ONCE)
+            # On a slow machine, the delay may have ended.
+            late = time.monotonic() - self._began_at >= self.granted.total_seconds()
+            assert late or not received, f"{len(received)} messages arrived {rest} before the end of their delay"
+            self._subject.advance(rest)
+        return received + receive_all(queue, count - len(received), self._subject.patience)
 
 
 def _depth_text(queue: Queue) -> str:
