@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. Nothing is executed. The commands of the script are followed in their order; conditions are not evaluated.
+1. Nothing is executed. The commands of the script are followed in their order; a condition may be met or not.
 2. Any program may start the worker, but for mere tools; a command ``cloud-tasks worker`` that is certainly executed
    does. The variable is set if one of them may get a value that is not empty.
 3. What cannot be followed, such as computed names, counts as setting the variable. Of a script that cannot be read to
@@ -71,7 +71,10 @@ def exports_variable(script: str, name: str) -> bool:
     """Return whether a script sets an environment variable for the worker that it starts."""
     search, state = _Search(name), _State()
     root, is_readable = read_tree(script)
-    search.follow(root, state)
+    try:
+        search.follow(root, state)
+    except RecursionError:
+        is_readable = False
     if search.certain is not None:
         return search.certain
     at_end = state.is_set and not state.has_ended and (not search.has_started or not is_readable)

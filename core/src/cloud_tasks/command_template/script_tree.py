@@ -18,6 +18,7 @@ from cloud_tasks.command_template.words import Facts, UnsafePlaceError, Word
 __all__ = ["Node", "read_tree"]
 
 _OPERATOR = re.compile(r"(?:&&|\|\||\|&?|&)\Z")
+_NO_PARAMETERS = re.compile(r"[ \t]*\([ \t]*\)")
 _BRANCHES = ("then", "do", "else", "elif", "!")
 
 
@@ -106,6 +107,7 @@ class _TreeReader(ShellReader):
         is_reserved = super()._reserved(word, command)
         if word == "function":
             self._node(command).function = next(reversed(self._facts.functions))
+            self._skip(_NO_PARAMETERS)
         return is_reserved
 
     def _here_document(self, document: HereDocument) -> None:
