@@ -1,135 +1,66 @@
-"""Whether a script sets an environment variable for the program that it starts.
+"""Whether a script sets an environment variable for the worker that it starts.
 
 Invariants, each with a test:
 
-1. Nothing is executed, and text that is no command of the script's own shell sets nothing: arguments, comments,
-   here-documents, substitutions, other shells.
-2. A variable counts as set if the script exports it, with a value or from elsewhere, or sets it for a command that
-   starts a worker. Of a script that cannot be read to its end, what stands before the unreadable part counts.
+1. Nothing is executed. The commands of the script are followed in their order; a condition may be met or not.
+2. Any program may start the worker, but for mere tools; a command ``cloud-tasks worker`` that is certainly executed
+   does. The variable is set if one of them may get a value that is not empty.
+3. What cannot be followed, such as computed names, counts as setting the variable. Of a script that cannot be read to
+   its end, what stands before the unreadable part counts.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
-from cloud_tasks.command_template.commands import Command
-from cloud_tasks.command_template.fields import MARK
-from cloud_tasks.command_template.shell_syntax import ShellReader
-from cloud_tasks.command_template.words import Facts, UnsafePlaceError, Word
+from cloud_tasks.command_template import program_tables as tables
+from cloud_tasks.command_template.launchers import COMPUTED, LAUNCHERS, code_of, file_of, is_tool
+from cloud_tasks.command_template.script_tree import Node, read_tree
+from cloud_tasks.command_template.words import Word
 
 __all__ = ["exports_variable"]
 
+_MAX_CALLS = 200
+_MAX_DEPTH = 8
 _MAY_BE_EMPTY = re.compile(r"""["']?(?:\$\{\w+:?-(?:""|'')?\})?["']?""")
-_OPERATOR = re.compile(r"[;&|]+\Z")
 _READING = ("read", "mapfile", "readarray")
-_CONTAINERS = ("docker", "podman", "nerdctl", "apptainer", "singularity")
-_WRAPPERS = ("env", "ionice", "nice", "nohup", "setsid", "stdbuf", "sudo", "taskset", "time", "timeout")
-_WORKER = re.compile(r"python[0-9.]*|cloud[-_]tasks|.*\.py|.*worker.*|uv|poetry|pipenv|conda")
-_OWN_MODULES = ("pip", "venv", "ensurepip")
-"""Modules of Python that start no worker."""
-
-
-class _Node:
-    """A command with the compound commands that it consists of."""
-
-    __slots__ = ("end", "function", "groups", "words")
-
-    def __init__(self) -> None:
-        self.words: Sequence[Word] = ()
-        self.groups: list[tuple[bool, list[_Node]]] = []
-        """Compound commands, and whether each is a subshell."""
-        self.function = ""
-        """Function whose definition it is."""
-        self.end = ""
-        """``|`` or ``&`` after it: it is run by a subshell."""
-
-
-class _TreeReader(ShellReader):
-    """Reads the commands of a script into a tree."""
-
-    def __init__(self, script: str) -> None:
-        super().__init__(script, (), Facts(), is_bash=True)
-        self.nodes: list[_Node] = []
-        self._made: dict[int, tuple[Command, _Node]] = {}
-        self._sources: dict[int, tuple[Word, str]] = {}
-
-    def source(self, word: Word) -> str:
-        """Return the text of a word, with its quotes."""
-        return self._sources[id(word)][1]
-
-    def _node(self, command: Command) -> _Node:
-        """Return the node of a command, which is in the tree from its beginning on."""
-        if id(command) not in self._made:
-            self._made[id(command)] = (command, _Node())
-            self.nodes.append(self._made[id(command)][1])
-        return self._made[id(command)][1]
-
-    def _examine(self, command: Command) -> None:
-        if not command.words and id(command) not in self._made:
-            return
-        node = self._node(command)
-        node.words = tuple(command.words)
-        operator = _OPERATOR.search(self._text, max(self._at - 3, 0), self._at)
-        node.end = operator[0][0] if operator and operator[0] in ("|", "|&", "&") else ""
-
-    def _compound(self, command: Command, read: Callable[[], None]) -> None:
-        node, outer, children = self._node(command), self.nodes, list[_Node]()
-        node.groups.append((self._text[self._at - 1] == "(", children))
-        self.nodes = children
-        super()._compound(command, read)
-        self.nodes = outer
-
-    def _parenthesis(self, command: Command) -> None:
-        name = command.words[0].text if command.words else ""
-        super()._parenthesis(command)
-        if name and not command.words:
-            self._node(command).function = name
-
-    def _reserved(self, word: str, command: Command) -> bool:
-        is_reserved = super()._reserved(word, command)
-        if word == "function":
-            self._node(command).function = next(reversed(self._facts.functions))
-        return is_reserved
-
-    def _word(self, *, one_word: bool = False, may_assign: bool = False) -> Word:
-        start = self._at
-        word = super()._word(one_word=one_word, may_assign=may_assign)
-        self._sources[id(word)] = (word, self._text[start : self._at])
-        return word
-
-    def _code(self, text: str, arguments: Sequence[Word] | None) -> None:
-        """Skip code in arguments: another shell runs it."""
-
-    def _dollar(self, word: Word, *, is_quoted: bool) -> None:
-        with self._elsewhere():
-            super()._dollar(word, is_quoted=is_quoted)
-
-    def _process_substitution(self, word: Word) -> None:
-        with self._elsewhere():
-            super()._process_substitution(word)
-
-    @contextlib.contextmanager
-    def _elsewhere(self) -> Iterator[None]:
-        """Read commands of another shell."""
-        outer, self.nodes = self.nodes, []
-        yield
-        self.nodes = outer
+_SUBCOMMANDS = ("run", "exec", "create", "container")
 
 
 class _State:
     """What a shell has of the variable."""
 
-    def __init__(self, *, exported: bool = False, has_value: bool | None = None, exports_all: bool = False) -> None:
+    def __init__(self, *, exported: bool = False, has_value: bool | None = None) -> None:
         self.exported = exported
         self.has_value = has_value
         """None: nothing is known, so that an export is one of a value from elsewhere."""
-        self.exports_all = exports_all
+        self.exports_all = False
+        self.is_certain = True
+        """Whether its commands are certainly executed."""
+        self.has_ended = False
 
-    def subshell(self) -> _State:
-        return _State(exported=self.exported, has_value=self.has_value, exports_all=self.exports_all)
+    def copy(self, *, is_certain: bool) -> _State:
+        copied = _State(exported=self.exported, has_value=self.has_value)
+        copied.exports_all, copied.is_certain = self.exports_all, self.is_certain and is_certain
+        return copied
+
+    def join(self, branch: _State) -> None:
+        """Take over what commands did that may have been executed."""
+        if branch is not self and not branch.has_ended:
+            self.exported |= branch.exported
+            self.exports_all |= branch.exports_all
+            self.has_value = max(self.has_value, branch.has_value, key=(False, None, True).index)
+
+    def leave(self, subshell: _State) -> None:
+        """Note that a subshell ended: a value that only it had is none."""
+        if subshell.has_value is True and self.has_value is None:
+            self.has_value = False
+
+    def give(self, *, is_filled: bool) -> None:
+        self.has_value = is_filled
+        self.exported |= self.exports_all
 
     @property
     def is_set(self) -> bool:
@@ -138,120 +69,215 @@ class _State:
 
 def exports_variable(script: str, name: str) -> bool:
     """Return whether a script sets an environment variable for the worker that it starts."""
-    if name not in script:
-        return False
-    reader = _TreeReader(script.replace(MARK, ""))
-    root, state = reader.nodes, _State()
-    with contextlib.suppress(UnsafePlaceError, RecursionError):
-        reader.read()
-    return _Search(name, reader.source).passes_on(root, state) or state.is_set
+    search, state = _Search(name), _State()
+    root, is_readable = read_tree(script)
+    try:
+        search.follow(root, state)
+    except RecursionError:
+        is_readable = False
+    if search.certain is not None:
+        return search.certain
+    at_end = state.is_set and not state.has_ended and (not search.has_started or not is_readable)
+    return search.is_passed or at_end
 
 
 class _Search:
     """Follows the commands of a script in their order."""
 
-    def __init__(self, name: str, source: Callable[[Word], str]) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._source = source
-        self._functions: dict[str, list[_Node]] = {}
+        self._functions: dict[str, list[Node]] = {}
+        self._calls = 0
+        self._depth = 0
+        self.certain: bool | None = None
+        """Whether the worker that is certainly started has the variable."""
+        self.has_started = False
+        """Whether there is a program that may start the worker."""
+        self.is_passed = False
+        """Whether one of them has the variable."""
+        self._is_given = False
+        """Whether one of them has it that the shell has not."""
 
-    def passes_on(self, nodes: Sequence[_Node], state: _State) -> bool:
-        """Return whether a worker is certainly started with the variable; else `state` is that after the commands."""
-        is_piped = False
+    # -- order of the commands ---------------------------------------------------------------------------------------
+
+    def follow(self, nodes: Sequence[Node], state: _State, opening: str = "") -> None:
+        """Follow a list of commands, with the branches of the compound command that consists of it."""
+        branch, joint, is_run, is_sure = state, "", True, True
+        status: bool | None = None
+        condition: bool | None = None
         for node in nodes:
-            own = not is_piped and not node.end
-            is_piped = node.end == "|"
-            here = state if own else state.subshell()
-            if node.function:
-                self._functions[node.function] = [child for _, children in node.groups for child in children]
+            for word in node.keywords:
+                if word == "!":
+                    continue
+                state.join(branch)
+                if word in ("then", "do"):
+                    condition = None if opening == "until" else status
+                else:
+                    condition = None if condition is None or word == "case" else not condition
+                branch = state if condition else state.copy(is_certain=False)
+                branch.has_ended |= condition is False
+                joint = ""
+            if joint != "|":
+                is_run = status is None or joint not in ("&&", "||") or status is (joint == "&&")
+                is_sure = status is not None or joint not in ("&&", "||")
+            forks, joint = "|" in (joint, node.end) or node.end == "&", node.end
+            if not is_run or branch.has_ended or self.certain is not None:
                 continue
-            if any(self.passes_on(group, here.subshell() if forks else here) for forks, group in node.groups):
-                return True
-            if node.words and self._command(node.words, here):
-                return True
-        return False
+            here = branch.copy(is_certain=is_sure) if forks or not is_sure else branch
+            self._node(node, here)
+            if forks:
+                branch.leave(here)
+            else:
+                branch.join(here)
+            status = _status(node) if is_sure else None
+        state.join(branch)
 
-    def _command(self, words: Sequence[Word], state: _State) -> bool:
-        """Follow a simple command; return whether it starts a worker with the variable."""
-        count = next((at for at, word in enumerate(words) if not word.assigned), len(words))
-        prefix, rest = words[:count], [word for word in words[count:] if word.text not in ("command", "builtin")]
-        given = [self._fills(word) for word in prefix if word.assigned == self._name and not self._is_itself(word)]
-        if not rest:
-            for is_filled in given:
-                state.has_value = is_filled
-                state.exported |= state.exports_all
-            return False
-        if (body := self._functions.pop(rest[0].text, None)) is not None:
-            return self.passes_on(body, state)
-        if _starts_worker(rest):
-            return given[-1] if given else state.is_set or self._is_argument(rest)
-        self._builtin(rest, state)
-        return False
+    def _node(self, node: Node, state: _State) -> None:
+        if node.function:
+            self._functions[node.function] = [child for _, children in node.groups for child in children]
+            return
+        for opening, group in node.groups:
+            here = state.copy(is_certain=True) if opening == "(" else state
+            self.follow(group, here, opening)
+            if here is not state:
+                state.leave(here)
+        if node.is_loop and node.words[0].text == self._name:
+            state.give(is_filled=True)
+        elif node.words and not node.is_loop:
+            self._command(node, state)
 
-    def _fills(self, word: Word) -> bool:
+    def _command(self, node: Node, state: _State) -> None:
+        """Follow a simple command."""
+        count = next((at for at, word in enumerate(node.words) if not word.assigned), len(node.words))
+        words = [word for word in node.words[count:] if word.text not in ("command", "builtin")]
+        given = [self._fills(node, word, state) for word in node.words[:count] if word.assigned == self._name]
+        own = state.copy(is_certain=True) if given and words else state
+        for is_filled in given:
+            own.give(is_filled=is_filled)
+            own.exported |= own is not state
+        program = words[0].text if words else ""
+        if (body := self._functions.get(program)) is not None:
+            self._calls += 1
+            if self._calls < _MAX_CALLS:
+                del self._functions[program]
+                self.follow(body, own)
+                self._functions.setdefault(program, body)
+        elif program == "eval":
+            self._evaluate(" ".join(word.text for word in words[1:]), state)
+        elif program in (".", "source"):
+            # It may start the worker, too.
+            self.is_passed |= own.is_set
+            state.give(is_filled=True)
+        elif program == "exit":
+            state.has_ended = True
+        elif words:
+            self._builtin(node, words, state)
+            self._program(node, words, state, own)
+            state.has_ended |= program == "exec" and len(words) > 1
+
+    def _read(self, code: str, state: _State) -> None:
+        """Follow code in an argument or a here-document."""
+        if self._depth < _MAX_DEPTH:
+            self._depth += 1
+            self.follow(read_tree(code)[0], state)
+            self._depth -= 1
+
+    def _evaluate(self, code: str, state: _State) -> None:
+        if COMPUTED.fullmatch(code):
+            state.give(is_filled=True)
+        else:
+            self._read(code, state)
+
+    # -- variables ---------------------------------------------------------------------------------------------------
+
+    def _may_name(self, text: str) -> bool:
+        """Return whether the text before ``=`` is the name of the variable, as far as it is known."""
+        pattern = ".*".join(map(re.escape, COMPUTED.split(text.partition("=")[0])))
+        return re.fullmatch(pattern, self._name) is not None
+
+    def _fills(self, node: Node, word: Word, state: _State) -> bool:
         """Return whether the value of an assignment is a text that is not empty, as far as it is known."""
-        value = self._source(word).partition("=")[2]
-        return bool(word.text.partition("=")[2]) and word.members is None and not _MAY_BE_EMPTY.fullmatch(value)
+        text, source = word.text.partition("=")[2], node.sources[id(word)].partition("=")[2]
+        if text == "$" and word.names == {self._name}:
+            return state.has_value is True
+        return bool(text) and word.members is None and not _MAY_BE_EMPTY.fullmatch(source)
 
-    def _is_itself(self, word: Word) -> bool:
-        """Return whether an assignment has the value of the variable: it is one that was set elsewhere."""
-        return word.text.partition("=")[2] == "$" and word.names == {self._name}
-
-    def _is_argument(self, words: Sequence[Word]) -> bool:
-        """Return whether a program that sets variables for another one, or for a container, is given this one."""
-        texts = [word.text for word in words]
-        if _base(texts[0]) in ("env", "sudo"):
-            return any(text.startswith(f"{self._name}=") and text != f"{self._name}=" for text in texts[1:])
-        if _base(texts[0]) not in _CONTAINERS:
-            return False
-        options = [re.sub(r"^(?:--env=|-e=?)(?=.)", "", text) for text in texts]
-        option_before = [text in ("-e", "--env") for text in texts]
-        return any(
-            option.startswith(f"{self._name}=") and option != f"{self._name}=" and (option != text or is_value)
-            for option, text, is_value in zip(options[1:], texts[1:], option_before, strict=False)
-        )
-
-    def _builtin(self, words: Sequence[Word], state: _State) -> None:
+    def _builtin(self, node: Node, words: Sequence[Word], state: _State) -> None:
         """Follow a command of the shell that changes variables."""
-        program = words[0].text
-        options = [word.text for word in words[1:] if word.text[:1] in ("-", "+")]
-        letters = "".join(text for text in options if not text.startswith("--"))
-        names = [word.text for word in words[1:]]
+        program, arguments = words[0].text, [word.text for word in words[1:]]
+        letters = "".join(text for text in arguments if text[:1] in ("-", "+") and not text.startswith("--"))
         if program == "set":
             turned = {"-": True, "+": False}
-            for text, following in zip(names, [*names[1:], ""], strict=True):
+            for text, following in itertools.pairwise([*arguments, ""]):
                 if text[:1] in turned and ("a" in text[1:] or (text[1:] == "o" and following == "allexport")):
                     state.exports_all = turned[text[0]]
-        elif program == "unset" and self._name in names and "f" not in letters:
+        elif program == "unset" and self._name in arguments and "f" not in letters:
             state.exported, state.has_value = False, None
-        elif self._name in names and (program in _READING or (program == "printf" and names[0] == "-v")):
-            state.has_value = True
+        elif program in _READING or (program == "printf" and arguments[:1] == ["-v"]):
+            names = arguments[1:2] if program == "printf" else arguments
+            if any(map(self._may_name, names)):
+                state.give(is_filled=True)
         elif program in ("export", "declare", "typeset") and not set(letters) & set("fp"):
             turns_off = "n" in letters if program == "export" else "+" in letters
             if program == "export" or "x" in letters:
-                self._export(words[1:], state, exported=not turns_off)
+                for word in words[1:]:
+                    self._export(node, word, state, exported=not turns_off)
 
-    def _export(self, words: Sequence[Word], state: _State, *, exported: bool) -> None:
-        for word in words:
-            if self._name in (word.assigned, word.assigns):
-                if not self._is_itself(word):
-                    state.has_value = self._fills(word)
-                state.exported = exported
-            elif word.text == self._name and not word.has_expansion:
-                state.exported = exported
+    def _export(self, node: Node, word: Word, state: _State, *, exported: bool) -> None:
+        if self._name in (word.assigned, word.assigns):
+            state.has_value = self._fills(node, word, state)
+            state.exported = exported
+        elif word.text == self._name:
+            state.exported = exported
+        elif self._may_name(word.text) and exported:
+            state.exported = True
+            state.has_value = True if "=" in word.text or word.splits else state.has_value
+
+    # -- programs ----------------------------------------------------------------------------------------------------
+
+    def _program(self, node: Node, words: Sequence[Word], state: _State, own: _State) -> None:
+        """Follow a command that starts a program, which is the worker or may start it, with a state of its own."""
+        names = [file_of(word) for word in words]
+        if is_tool(words):
+            return
+        is_passed = own.is_set
+        launchers = [at for at, name in enumerate(names) if name in LAUNCHERS and names[0] in tables.WRAPPERS]
+        for at, following in itertools.pairwise([*launchers, len(words)]):
+            is_passed = self._launch(node, words[at:following], is_set=is_passed)
+        code = code_of(words, node.input)
+        if code:
+            inner = _State(exported=is_passed, has_value=is_passed or None)
+            inner.is_certain = own.is_certain
+            self._read(code, inner)
+            return
+        self.has_started = True
+        self.is_passed |= is_passed
+        self._is_given |= is_passed and not state.is_set
+        if own.is_certain and ("cloud-tasks", "worker") in itertools.pairwise(names):
+            self.certain = is_passed or self._is_given
+
+    def _launch(self, node: Node, words: Sequence[Word], *, is_set: bool) -> bool:
+        """Return whether a launcher passes on the variable, or sets it."""
+        line = " "
+        for before, word in itertools.pairwise(words):
+            may_be_several = word.splits or "[@]" in node.sources[id(word)]
+            if may_be_several and COMPUTED.fullmatch(word.text) and word is not words[-1]:
+                return True
+            is_argument = before.text.startswith("-")
+            if not (is_argument or word.text in _SUBCOMMANDS or tables.WRAPPED.fullmatch(word.text)):
+                break
+            name, separator, value = word.text.partition("=")
+            line += f"{self._name if '$' in name and self._may_name(name) else name}{separator}{value} "
+        drops, keeps, sets = (
+            re.search(each.replace("NAME", self._name), line) for each in LAUNCHERS[file_of(words[0])]
+        )
+        return bool(sets or (is_set and (keeps or not drops)))
 
 
-def _base(program: str) -> str:
-    return program.rpartition("/")[2]
-
-
-def _starts_worker(words: Sequence[Word]) -> bool:
-    """Return whether a command may start a worker, as far as its program shows."""
-    names = [_base(word.text) for word in words]
-    if names[0] == "exec":
-        return len(names) > 1
-    if names[0] in _CONTAINERS:
-        return True
-    found = names if names[0] in _WRAPPERS else names[:1]
-    has_own_module = any(a == "-m" and b in _OWN_MODULES for a, b in itertools.pairwise(names))
-    return any(map(_WORKER.fullmatch, found)) and not has_own_module
+def _status(node: Node) -> bool | None:
+    """Return whether a command succeeds, for a loop whether there is a value; None if it is not known."""
+    texts = [word.text for word in node.words]
+    if node.is_loop:
+        return False if texts[1:] == ["in"] else None
+    known = {"true": True, ":": True, "false": False}.get(texts[0]) if texts else None
+    return known if known is None or "!" not in node.keywords else not known
