@@ -245,7 +245,7 @@ def _inspect(name: str, distribution: str, version: str, module: object) -> Plug
                     for descriptor in descriptors:
                         if not isinstance(descriptor, descriptor_class):
                             raise TypeError(
-                                f"the {kind} hook returned {descriptor!r}, not a {descriptor_class.__name__}"
+                                f"the {kind} hook returned a {type(descriptor).__name__}, not a {descriptor_class.__name__}"
                             )
                         if isinstance(descriptor, Backend):
                             check_settings_class(descriptor.settings)
