@@ -244,9 +244,8 @@ def _inspect(name: str, distribution: str, version: str, module: object) -> Plug
                 for descriptors in getattr(manager.hook, f"cloud_tasks_register_{kind}")():
                     for descriptor in descriptors:
                         if not isinstance(descriptor, descriptor_class):
-                            raise TypeError(
-                                f"the {kind} hook returned a {type(descriptor).__name__}, not a {descriptor_class.__name__}"
-                            )
+                            given, wanted = type(descriptor).__name__, descriptor_class.__name__
+                            raise TypeError(f"the {kind} hook returned a {given}, not a {wanted}")
                         if isinstance(descriptor, Backend):
                             check_settings_class(descriptor.settings)
                         registered.append((kind, descriptor))
