@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,12 +74,15 @@ def test_worker_with_a_full_log_folder_gives_its_tasks_back_and_stops_until_ther
 def test_worker_with_a_full_log_folder_costs_the_job_no_task(worker, disk) -> None:
     fill(disk)
     worker.load(*[{"do": "say"}] * 400)
-    options = FAST | {"CLOUD_TASKS_IDLE_LIMIT": "8", "CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": "2"}
+    # No idle limit that load could exceed: the broken worker holds tasks for as long as it takes to fail.
+    options = FAST | {"CLOUD_TASKS_IDLE_LIMIT": "120", "CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": "2"}
     broken = worker.start_on_queue("--task-log-dir", str(disk), **options)
     wait_until(lambda: worker.queued_events("task_released"), what="the first task that is given back")
     working = worker.start_on_queue("--task-log-dir", str(worker.folder / "logs"), **options)
-    worker.finish(broken)
-    assert worker.finish(working).code == 0
+    wait_until(lambda: len(worker.queued_events("task_completed")) >= 400, what="the last task")
+    for each in (broken, working):
+        each.send_signal(signal.SIGTERM)
+        worker.finish(each)
     completed = [event["task_id"] for event in worker.queued_events("task_completed")]
     assert len(completed) == len(set(completed)) == 400
     assert worker.queued_events("task_exited", "task_exception", "task_dead") == []
