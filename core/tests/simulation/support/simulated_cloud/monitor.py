@@ -350,8 +350,10 @@ class Monitor:
     def aborted(self, reason: str) -> None:
         """8: check that the world gave cause for an abort."""
         assert self.cloud is not None
-        first_failed = self._scenario.faults.calls.credentials_expire and not self._has_sent
-        if not first_failed and not has_cause(
+        # Without instances, a run waits for a new sign-in for `give_up_after` only.
+        is_idle = "refused the credentials" in reason and not any(self.cloud.ours())
+        is_expired = self._scenario.faults.calls.credentials_expire and (is_idle or not self._has_sent)
+        if not is_expired and not has_cause(
             reason, self._scenario, self.cloud, self._cost_limit, is_shared=self.is_shared, unseen=self.unseen
         ):
             raise InvariantViolation(f"8: the run was aborted without a cause: {reason}")
