@@ -38,7 +38,7 @@ _SHORTEST = 3
 """Characters: shorter texts are parts of words."""
 
 _PATTERNS = (
-    ("arn", r"\barn:[\w-]+:[\w-]*:[\w-]*:\d*:[^\s,;'\"]+"),
+    ("arn", r"\barn:[\w-]+:[\w-]*:[\w-]*:\d*:[^\s,;'\"()]+"),
     ("email", r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     ("id", r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
     ("group", r"(?i:(?<=/resourcegroups/))[^/\s,;'\"]+"),
@@ -88,6 +88,10 @@ def mask_of(config: JobConfig) -> Mask:
     for entry in config.entries():
         if entry.origin.layer is not Layer.DEFAULT and entry.key not in _SHOWN:
             known |= dict.fromkeys(_texts(entry.value), entry.key)
+    for section, values in config.values.items():
+        # Secrets too: their entries are masked.
+        for key, value in values.items():
+            known |= dict.fromkeys(_texts(value), f"{section}.{key}")
     known |= {str(config.base_dir): "folder", str(Path.home()): "home"} if str(Path.home()) != "/" else {}
     known |= {socket.gethostname(): "host", _user(): "user"}
     return Mask({text: name for text, name in known.items() if text not in config.backends.values()})
@@ -160,6 +164,7 @@ def _settings(config: JobConfig, mask: Mask) -> Iterator[str]:
     for entry in config.entries():
         if entry.origin.layer is Layer.DEFAULT or entry.value is None:
             continue
-        is_text = any(True for _ in _texts(entry.value)) and entry.key not in _SHOWN
+        is_text = entry.key not in _SHOWN and any(_texts(entry.value))
         value = f"<{entry.key}>" if is_text else mask(str(entry.value))
-        yield f"{entry.key}: {value} ({entry.origin.layer.value})"
+        layer = entry.origin.layer.name.lower().replace("_", " ")
+        yield f"{entry.key}: {value} ({layer})"
