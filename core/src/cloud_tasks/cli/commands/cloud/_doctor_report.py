@@ -1,4 +1,4 @@
-"""Report of ``doctor --report``: versions, written settings and findings, to be sent to somebody else.
+"""Report of ``doctor --report``: versions, written settings and checks, to be sent to other people.
 
 Invariants, each with a test:
 
