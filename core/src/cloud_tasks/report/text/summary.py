@@ -12,6 +12,7 @@ from cloud_tasks.store import Activity, ActivityState, ElapsedStatistics, JobSta
 __all__ = ["overview", "render_activity", "render_elapsed", "render_summary", "status_counts"]
 
 _FIRST = (TaskStatus.COMPLETED, TaskStatus.RUNNING, TaskStatus.QUEUED)
+_LEASED = (TaskStatus.RUNNING.value, TaskStatus.QUEUED.value)
 
 
 def status_counts(summary: JobSummary) -> dict[str, int]:
@@ -25,7 +26,7 @@ def _merged(counts: dict[str, int]) -> dict[str, int]:
     """Return the counts with running and queued tasks as one number, ``in_progress``."""
     merged: dict[str, int] = {}
     for name, count in counts.items():
-        name = "in_progress" if name in (TaskStatus.RUNNING, TaskStatus.QUEUED) else name
+        name = "in_progress" if name in _LEASED else name
         merged[name] = merged.get(name, 0) + count
     return merged
 
