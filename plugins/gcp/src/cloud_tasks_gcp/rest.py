@@ -16,22 +16,18 @@ from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry
 from google.auth.transport.requests import AuthorizedSession
 
-from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
+from cloud_tasks.errors import ProviderError
+from cloud_tasks_gcp.api_errors import api_error
 from cloud_tasks_gcp.credentials import auth_failure, credentials
-from cloud_tasks_gcp.explain import explain
 from cloud_tasks_gcp.renewed_credentials import RenewedCredentials
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["DeniedError", "Rest"]
+__all__ = ["Rest"]
 
 _TIMEOUT = (10, 60)
 """Connect timeout and read timeout in seconds."""
 _TOTAL_TIMEOUT = 120.0
 """Time limit of a call with its retries, in seconds."""
-
-
-class DeniedError(ProviderError):
-    """A permission for the call is missing."""
 
 
 class Rest:
@@ -105,13 +101,7 @@ class Rest:
             return content
         if answer.status_code == 200:
             raise ProviderError(f"{self._service} returned invalid JSON", transient=True)
-        explanation = explain(answer.status_code, content, service=self._service, project=self._project)
-        error_class = NotFoundError if answer.status_code == 404 else ProviderError
-        if explanation.is_denied:
-            error_class = DeniedError
-        if answer.status_code == 401:
-            error_class = CredentialsError
-        raise error_class(explanation.message, transient=explanation.transient, hint=explanation.remedy)
+        raise api_error(answer.status_code, content, service=self._service, project=self._project)
 
 
 def _is_user(own: Any) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Finding
+from cloud_tasks_gcp.api_errors import DeniedError
 from cloud_tasks_gcp.credentials import credentials, is_emulator, project_id
-from cloud_tasks_gcp.rest import DeniedError, Rest
+from cloud_tasks_gcp.rest import Rest
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["Account", "Answer", "check_permissions", "failed", "finding", "open_account", "skipped"]
