@@ -325,6 +325,7 @@ def test_translate_errors_of_refused_insertion_has_scope_delay_and_advice(
         (403, "rateLimitExceeded"),
         (403, "quotaExceeded"),
         (408, "timeout"),
+        (409, "conflict"),
     ],
 )
 def test_translate_errors_of_busy_resource_is_transient(status: int, reason: str) -> None:

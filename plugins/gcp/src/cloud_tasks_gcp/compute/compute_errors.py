@@ -60,7 +60,7 @@ _RATE = ErrorRule(
 _BUSY = ErrorRule(
     kind=ErrorKind.TRANSIENT,
     code="resource_?not_?ready|resource_?in_?use_?by_?another_?resource|operation_?in_?progress|condition_?not_?met|"
-    "HTTP_412|HTTP_408",
+    "HTTP_412|HTTP_409|HTTP_408",
 )
 """Another operation on the resource is under way."""
 _SHARED = common_rules("compute.googleapis.com")
