@@ -21,7 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(_ROOT / each) for each in ("tests/clouds/support", "tests/clouds/gcp/support", "core/tests/support")]
+sys.path[:0] = [
+    str(_ROOT / each) for each in ("tests/clouds/support", "tests/clouds/gcp/support", "core/tests/support")
+]
 
 import grpc  # noqa: E402 - on the path set above
 from billing_fake import google_error  # noqa: E402

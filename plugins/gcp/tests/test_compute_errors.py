@@ -85,6 +85,7 @@ OPERATIONS: list[tuple[str, str, RefusalScope, timedelta, str]] = [
     ),
     ("RESOURCE_NOT_FOUND", "The resource 'projects/p/global/networks/n' was not found", ACCOUNT, HOUR, "gcp.network"),
     ("RESOURCE_NOT_FOUND", "The resource 'projects/p/global/images/i' was not found", ACCOUNT, HOUR, "run.image"),
+    ("NETWORK_NOT_FOUND", "The network was not found", ACCOUNT, HOUR, "gcp.network"),
     ("RESOURCE_NOT_READY", "The resource 'projects/p/zones/z/disks/d' is not ready", OFFER, 2 * MINUTE, ""),
     ("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "The disk is already being used", OFFER, 2 * MINUTE, ""),
     ("RESOURCE_ALREADY_EXISTS", "The resource 'ct-job-1' already exists", OFFER, 2 * MINUTE, ""),
@@ -244,6 +245,24 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         DAY,
         "instance_types",
     ),
+    (
+        400,
+        "badRequest",
+        "hyperdisk-balanced disk type cannot be used by n2-standard-4 machine type.",
+        TYPE,
+        DAY,
+        "boot_disk_types",
+    ),
+    (
+        400,
+        "invalid",
+        f"{FIELD}.disks[0].initializeParams.diskType': 'projects/p/zones/z/diskTypes/hyperdisk-balanced'. The "
+        "referenced diskType resource cannot be found.",
+        OFFER,
+        DAY,
+        "boot_disk_types",
+    ),
+    (403, "forbidden", "Service account w@p.iam.gserviceaccount.com is disabled.", ACCOUNT, HOUR, "service_account"),
     (
         400,
         "badRequest",

@@ -240,7 +240,12 @@ class GceFake(FakeCloud[Cloud]):
         return self._aggregated(request, "disks", found)
 
     def _aggregated(self, request: Request, kind: str, found: list[tuple[str, dict[str, Any]]]) -> Any:
-        """Return one page over all zones: each zone with its resources, or with a warning that it has none."""
+        """Return one page over all zones: each zone with its resources, or with a warning that it has none.
+
+        A zone that does not answer fails the call, unless the request accepts partial success.
+        """
+        if self.unreachable_zones and request.query.get("returnPartialSuccess") != "true":
+            raise ApiError(503, "backendError", f"Zones do not answer: {', '.join(sorted(self.unreachable_zones))}")
         filter = request.query.get("filter", "")
         matches(filter, {})  # refuses one that is not understood, whatever there is to filter
         passed = sorted(

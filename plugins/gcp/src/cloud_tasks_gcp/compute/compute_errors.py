@@ -66,11 +66,12 @@ _BUSY = ErrorRule(
 _SHARED = common_rules("compute.googleapis.com")
 _DENIED = (
     # Code, message, remedy.
-    ("HTTP_403", "has not been used in project|is disabled", _SHARED[0].hint),
+    ("HTTP_403", "has not been used in project", _SHARED[0].hint),
     ("HTTP_403|PERMISSIONS_ERROR", "billing", _SHARED[1].hint),
     ("SERVICE_ACCOUNT_ACCESS_DENIED", "", _ACT_AS),
     (".*", "SERVICE_ACCOUNT_ACCESS_DENIED|serviceAccounts.actAs|access to service account", _ACT_AS),
     (".*", "organization('s|s)? policy", "ask the administrator of the organization to allow the call"),
+    (_PERMISSION, "^service account .* disabled", "enable it, or set gcp.service_account to another one"),
     (_PERMISSION, "images.useReadOnly", "grant your account roles/compute.imageUser in the project of the image"),
     (_PERMISSION, "networks.use", "grant your account roles/compute.networkUser on the subnetwork"),
     (_PERMISSION, "", "grant roles/compute.instanceAdmin.v1 in the project; see: cloud-tasks doctor"),
@@ -116,7 +117,7 @@ _POLICIES = tuple(
         (_ACCOUNT, _HOUR, "", "the launch: ask its administrator, or change the gcp settings"),
     )
 )
-_REQUEST = "(EXTERNAL_)?RESOURCE_?NOT_?FOUND|NOT_FOUND|INVALID.*|required|HTTP_40[04]"
+_REQUEST = r"\w*NOT_?FOUND|INVALID.*|required|HTTP_40[04]"
 _INVALID = (
     refused(
         ".*", _TYPE, _DAY, message="architecture .*not compatible", hint="set run.image to one for this architecture"
@@ -128,8 +129,11 @@ _INVALID = (
         ".*", _TYPE, _DAY, message="provisioning_?model|preemptible|live migration|onHostMaintenance", hint=_EXCLUDE
     ),
     refused("UNSUPPORTED_OPERATION|INVALID_USAGE|.*BAD_DISK.*|.*NOT_SUPPORTED.*", _TYPE, _DAY, hint=_TYPES),
+    # A disk type that its zone lacks, then one that the machine type cannot use.
+    refused(".*", _OFFER, _DAY, message="disk ?types?.*(not|cannot be) found", hint=_TYPES),
+    refused(".*", _TYPE, _DAY, message="disk ?type", hint=_TYPES),
     refused(".*", _OFFER, _DAY, message="machine ?type", hint=_EXCLUDE),
-    refused(".*", _TYPE, _DAY, message="disk ?type|not compatible|accelerator", hint=_TYPES),
+    refused(".*", _TYPE, _DAY, message="not compatible|accelerator", hint=_TYPES),
     refused(
         ".*",
         _ZONE,

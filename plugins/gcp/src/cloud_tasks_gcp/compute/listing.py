@@ -20,6 +20,8 @@ __all__ = ["Required", "all_disks", "all_instances", "silent_zones", "zone_disks
 
 _PAGE = 500
 """Maximum page size ("maxResults")."""
+_OPTIONS = {"max_results": _PAGE, "return_partial_success": True}
+"""Without partial success, a zone that does not answer fails the whole call ("returnPartialSuccess")."""
 
 _HARMLESS = ("", "NO_RESULTS_ON_PAGE")
 """Warning codes of an empty zone."""
@@ -34,7 +36,7 @@ def all_instances(
     """Return every matching instance, and the other zones that did not answer. Raise if a required one did not."""
 
     def pages(clients: ClientSet) -> Iterable[Any]:
-        request = sdk.AggregatedListInstancesRequest(project=project, filter=filter, max_results=_PAGE)
+        request = sdk.AggregatedListInstancesRequest(project=project, filter=filter, **_OPTIONS)
         return clients.instances.aggregated_list(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT).pages
 
     scopes, silent = _scopes(clients, pages, "list instances", required)
@@ -47,7 +49,7 @@ def all_disks(
     """Return every matching disk, and the other zones that did not answer. Raise if a required one did not."""
 
     def pages(clients: ClientSet) -> Iterable[Any]:
-        request = sdk.AggregatedListDisksRequest(project=project, filter=filter, max_results=_PAGE)
+        request = sdk.AggregatedListDisksRequest(project=project, filter=filter, **_OPTIONS)
         return clients.disks.aggregated_list(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT).pages
 
     scopes, silent = _scopes(clients, pages, "list disks", required)
