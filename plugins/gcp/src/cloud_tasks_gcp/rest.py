@@ -1,4 +1,5 @@
-"""Client of Google's JSON APIs over HTTPS, for the few calls that need no SDK: prices and doctor checks.
+"""Client of Google's JSON APIs over HTTPS, for the few calls without an SDK: prices, doctor checks, and lists of all
+zones.
 
 Invariants, each with a test: no exception of google-auth or requests leaves this module, and no token is in a message.
 """
@@ -66,6 +67,9 @@ class Rest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._session.close()
 
     def _call(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
@@ -100,7 +104,7 @@ class Rest:
         if answer.status_code == 200 and isinstance(content, Mapping):
             return content
         if answer.status_code == 200:
-            raise ProviderError(f"{self._service} returned invalid JSON", transient=True)
+            raise ProviderError(f"{self._service} returned invalid JSON", transient=True, hint="check for a proxy")
         raise api_error(answer.status_code, content, service=self._service, project=self._project)
 
 

@@ -25,6 +25,7 @@ import attrs
 import google.auth.exceptions
 import requests
 from google.api_core import exceptions as api
+from google.protobuf.json_format import ParseError
 
 from cloud_tasks.errors import CredentialsError, ProviderError, RefusalScope
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
@@ -32,6 +33,7 @@ from cloud_tasks_gcp.api_errors import LOGIN, common_rules
 
 __all__ = [
     "OPERATION_FAILED",
+    "SERVICE",
     "after_launch_request",
     "is_transient",
     "launch_error",
@@ -50,6 +52,7 @@ _QUOTA = "request a higher quota at IAM & Admin > Quotas, or wait for running in
 _EXCLUDE = "exclude the type with instance_types"
 _TYPES = f"choose other boot_disk_types, or {_EXCLUDE}"
 
+SERVICE = "compute.googleapis.com"
 OPERATION_FAILED = "OPERATION_FAILED"
 """Code of an operation that failed without one."""
 
@@ -63,7 +66,7 @@ _BUSY = ErrorRule(
     "HTTP_412|HTTP_409|HTTP_408",
 )
 """Another operation on the resource is under way."""
-_SHARED = common_rules("compute.googleapis.com")
+_SHARED = common_rules(SERVICE)
 _DENIED = (
     # Code, message, remedy.
     ("HTTP_403", "has not been used in project", _SHARED[0].hint),
@@ -272,6 +275,9 @@ def translate_errors(what: str, *, launching: bool = False) -> Iterator[None]:
         # The exception text may quote the token server's answer.
         text = f"cannot {what}: the credentials were refused ({type(error).__name__})"
         raise CredentialsError(text, hint=LOGIN) from error
+    except (ParseError, UnicodeDecodeError) as error:
+        text = f"cannot {what}: invalid answer of Compute Engine"
+        raise ProviderError(text, transient=True, hint="check for a proxy") from error
     except (requests.RequestException, api.GoogleAPIError, ConnectionError, TimeoutError) as error:
         raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from error
 
