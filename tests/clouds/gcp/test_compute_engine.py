@@ -150,6 +150,22 @@ def test_find_image_of_another_architecture_raises_input_error(compute: Compute)
         compute.find_image("debian-12-arm64", Architecture.X86_64)
 
 
+@pytest.mark.parametrize("architecture", Architecture)
+def test_find_image_without_architecture_fits_any(compute: Compute, architecture: Architecture) -> None:
+    assert isinstance(compute, ImageLookup)
+    found = compute.find_image("own-image", architecture)
+    assert found is not None
+    assert (found.name, found.architecture) == ("own-image", architecture)
+
+
+def test_find_image_that_is_obsolete_raises_input_error_with_its_successor(compute: Compute) -> None:
+    assert isinstance(compute, ImageLookup)
+    with pytest.raises(
+        InputError, match=r'run\.image: image "ubuntu-1804-bionic-v20200101" is obsolete.*/ubuntu-1804-lts'
+    ):
+        compute.find_image("ubuntu-1804-bionic-v20200101", Architecture.X86_64)
+
+
 # -- launching --
 
 

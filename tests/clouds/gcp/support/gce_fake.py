@@ -172,8 +172,11 @@ class GceFake(FakeCloud[Cloud]):
                     "description": f"{each['family']} image",
                     "creationTimestamp": "2025-10-21T08:00:00.000-07:00",
                 }
+                if not image["architecture"]:
+                    del image["architecture"]
                 if "deprecated" in each:
-                    image["deprecated"] = {"state": each["deprecated"]}
+                    replacement = f"projects/{project}/global/images/family/{each['family']}"
+                    image["deprecated"] = {"state": each["deprecated"], "replacement": replacement}
                 found.append(image)
         return found
 
@@ -189,7 +192,7 @@ class GceFake(FakeCloud[Cloud]):
     def _one_image(self, request: Request, key: str, value: str) -> Any:
         project = request.groups["project"]
         for image in self._images(project):
-            if image[key] == value and "deprecated" not in image:
+            if image[key] == value and (key == "name" or "deprecated" not in image):
                 return image
         path = f"projects/{project}/global/images/{value}"
         raise ApiError(404, "notFound", f"The resource '{path}' was not found")
