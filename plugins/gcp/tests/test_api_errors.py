@@ -108,6 +108,7 @@ def test_api_error_has_remedy(found: ProviderError, message: str, remedy: str) -
     [
         explained(429, "RATE_LIMIT_EXCEEDED", "Quota exceeded."),
         old_style(403, "rateLimitExceeded", "Rate Limit Exceeded"),
+        old_style(403, "quotaExceeded", "Quota 'CPUS' exceeded"),
         api_error(503, None, service="pubsub.googleapis.com"),
         api_error(500, "a page of HTML", service="pubsub.googleapis.com"),
         api_error(502, {"error": "text"}, service="pubsub.googleapis.com"),
@@ -131,6 +132,7 @@ REASONS = {
     "CREDENTIALS_MISSING": ACCOUNT,
     "CREDENTIAL_TYPE_UNSUPPORTED": ACCOUNT,
     "ENDPOINT_USAGE_RESTRICTION_VIOLATED": ORGANIZATION,
+    "EMULATOR_QUOTA_EXCEEDED": "returned HTTP 403",
     "GCP_SUSPENDED": "is suspended",
     "JWT_TOKEN_INVALID": ACCOUNT,
     "LOCATION_ORG_POLICY_VIOLATED": ORGANIZATION,
@@ -139,6 +141,7 @@ REASONS = {
     "ORG_RESTRICTION_HEADER_INVALID": ORGANIZATION,
     "ORG_RESTRICTION_VIOLATION": ORGANIZATION,
     "RATE_LIMIT_EXCEEDED": "returned HTTP 403",
+    "RESOURCE_QUOTA_EXCEEDED": "returned HTTP 403",
     "RESOURCE_PROJECT_INVALID": "does not exist",
     "RESOURCE_USAGE_RESTRICTION_VIOLATED": ORGANIZATION,
     "SECURITY_POLICY_VIOLATED": ORGANIZATION,

@@ -455,7 +455,8 @@ def test_silent_zones_raises_for_a_warning_that_may_be_about_any_zone() -> None:
         silent_zones(page, "list instances", lambda place: False)
 
 
-def test_silent_zones_accepts_empty_zone() -> None:
-    nothing = sdk.InstancesScopedList(warning=sdk.Warning(code="NO_RESULTS_ON_PAGE"))
-    page = sdk.InstanceAggregatedList(items={"zones/z": nothing})
+@pytest.mark.parametrize("code", ["NO_RESULTS_ON_PAGE", "DEPRECATED_TYPE_USED"])
+def test_silent_zones_accepts_zone_that_is_empty_or_lists_deprecated_types(code: str) -> None:
+    nothing = sdk.InstancesScopedList(warning=sdk.Warning(code=code))
+    page = sdk.InstanceAggregatedList(items={"zones/z": nothing}, warning=sdk.Warning(code=code))
     assert silent_zones(page, "list instances", lambda place: True) == set()

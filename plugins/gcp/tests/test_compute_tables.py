@@ -215,6 +215,11 @@ def test_to_instance_has_the_start_and_the_reason_of_a_stop() -> None:
     assert to_instance(instance("RUNNING", status_message="fine")).reason == ""
 
 
+def test_to_instance_with_invalid_time_is_listed() -> None:
+    found = to_instance(sdk.Instance(name="x", status="RUNNING", creation_timestamp="yesterday"))
+    assert (found.instance_id, found.started_at) == ("x", None)
+
+
 def test_to_instance_of_unmanaged_instance_keeps_labels() -> None:
     converted = to_instance(instance(labels={"team": "others"}))
     assert (converted.job_id, converted.labels) == ("", {"team": "others"})

@@ -20,10 +20,11 @@ import attrs
 from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem
 
-__all__ = ["LOGIN", "DeniedError", "api_error", "common_rules"]
+__all__ = ["LOGIN", "QUOTA", "DeniedError", "api_error", "common_rules"]
 
 LOGIN = "run: gcloud auth application-default login"
 """Remedy for credentials that are missing, expired or refused."""
+QUOTA = "request a higher quota at IAM & Admin > Quotas, or wait for running instances to finish"
 
 _TITLES: Mapping[str, str] = {
     "cloudbilling.googleapis.com": "Cloud Billing API",
@@ -104,6 +105,7 @@ _RETURNED = "the {api} returned HTTP {status}{text}"
 _OTHERS = (
     _Meaning(*_NO_PROJECT, "HTTP_404", r"\bproject\b|'projects/[^/']+'", ErrorKind.NOT_FOUND),
     _Meaning(*_NOT_ALLOWED, message="constraints/|organization('s|s)? policy"),
+    _Meaning(_RETURNED, QUOTA, r"\w*quota_?exceeded", kind=ErrorKind.TRANSIENT),
     _Meaning(_RETURNED, "", "(user_?)?rate_?limit_?exceeded|HTTP_(408|429|5..)", kind=ErrorKind.TRANSIENT),
     _Meaning(_RETURNED, "", "HTTP_404", kind=ErrorKind.NOT_FOUND),
     _Meaning(

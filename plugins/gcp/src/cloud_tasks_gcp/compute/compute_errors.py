@@ -29,7 +29,7 @@ from google.protobuf.json_format import ParseError
 
 from cloud_tasks.errors import CredentialsError, ProviderError, RefusalScope
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
-from cloud_tasks_gcp.api_errors import LOGIN, common_rules
+from cloud_tasks_gcp.api_errors import LOGIN, QUOTA, common_rules
 
 __all__ = [
     "OPERATION_FAILED",
@@ -48,7 +48,6 @@ _REGION, _ACCOUNT = RefusalScope.REGION, RefusalScope.ACCOUNT
 
 _PERMISSION = "PERMISSIONS_ERROR|FORBIDDEN|insufficientPermissions|IAM_PERMISSION_DENIED|HTTP_403"
 _ACT_AS = "grant your account roles/iam.serviceAccountUser on the instances' service account"
-_QUOTA = "request a higher quota at IAM & Admin > Quotas, or wait for running instances to finish"
 _EXCLUDE = "exclude the type with instance_types"
 _TYPES = f"choose other boot_disk_types, or {_EXCLUDE}"
 
@@ -89,14 +88,14 @@ _CAPACITY = (
     refused(_RATE.code, _ACCOUNT, _MINUTE / 2),
 )
 _QUOTAS = (
-    refused("quota:.*:PREEMPTIBLE_CPUS.*", _REGION, 10 * _MINUTE, hint=_QUOTA),
+    refused("quota:.*:PREEMPTIBLE_CPUS.*", _REGION, 10 * _MINUTE, hint=QUOTA),
     # Instances without GPUs may still fit.
-    refused("quota:.*:.*GPUS_ALL_REGIONS.*", _TYPE, 10 * _MINUTE, hint=_QUOTA),
-    refused("quota:.*:.*ALL_REGIONS.*|quota:global:.*", _ACCOUNT, 10 * _MINUTE, hint=_QUOTA),
+    refused("quota:.*:.*GPUS_ALL_REGIONS.*", _TYPE, 10 * _MINUTE, hint=QUOTA),
+    refused("quota:.*:.*ALL_REGIONS.*|quota:global:.*", _ACCOUNT, 10 * _MINUTE, hint=QUOTA),
     # Other series have separate quotas, and a smaller instance type of this series may still fit.
-    refused(r"quota:.*:.*(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)", _TYPE, 10 * _MINUTE, hint=_QUOTA),
-    refused("daily_?limit_?exceeded.*", _ACCOUNT, _HOUR, hint=_QUOTA),
-    refused("quota:.*|.*(QUOTA|LIMIT)_?EXCEEDED", _REGION, 10 * _MINUTE, hint=_QUOTA),
+    refused(r"quota:.*:.*(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)", _TYPE, 10 * _MINUTE, hint=QUOTA),
+    refused("daily_?limit_?exceeded.*", _ACCOUNT, _HOUR, hint=QUOTA),
+    refused("quota:.*|.*(QUOTA|LIMIT)_?EXCEEDED", _REGION, 10 * _MINUTE, hint=QUOTA),
 )
 _POLICIES = tuple(
     refused(

@@ -22,8 +22,8 @@ __all__ = ["Required", "all_disks", "all_instances", "silent_zones", "zone_disks
 _PAGE = 500
 """Maximum page size ("maxResults")."""
 
-_HARMLESS = ("", "NO_RESULTS_ON_PAGE")
-"""Warning codes of an empty zone."""
+_HARMLESS = ("", "NO_RESULTS_ON_PAGE", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED")
+"""Codes of warnings that leave a list complete."""
 
 Required: TypeAlias = Callable[[str], bool]
 """Whether a zone, or a region, has to answer."""
@@ -85,9 +85,9 @@ def silent_zones(page: Any, what: str, required: Required) -> set[str]:
         if scope.warning.code not in _HARMLESS:
             reasons[name] = f": {scope.warning.message or scope.warning.code}"
     missing = [f"{name}{reason}" for name, reason in reasons.items() if required(last_part(name))]
-    if page.warning.code not in _HARMLESS and not reasons:
-        # It may be about any zone.
-        missing.append(page.warning.message or page.warning.code)
     if missing:
         raise ProviderError(f"cannot {what}: no answer from {', '.join(missing)}", transient=True)
+    if page.warning.code not in _HARMLESS and not reasons:
+        # It may be about any zone.
+        raise ProviderError(f"cannot {what}: {page.warning.message or page.warning.code}", transient=True)
     return {last_part(name) for name in reasons}

@@ -136,5 +136,8 @@ def to_image(image: sdk.Image, project: str, *, own: bool) -> Image:
 
 
 def _parse_time(text: str) -> datetime | None:
-    """Parse an RFC 3339 timestamp of the API; return UTC, or None for an empty text."""
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+    """Parse an RFC 3339 timestamp of the API; return UTC, or None for an empty or invalid text."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
