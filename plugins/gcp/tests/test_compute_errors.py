@@ -187,7 +187,7 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         HOUR,
         "roles/compute.networkUser",
     ),
-    (403, "SECURITY_POLICY_VIOLATED", "Request is prohibited", ACCOUNT, HOUR, "ask its administrator"),
+    (403, "SECURITY_POLICY_VIOLATED", "Request is prohibited", ACCOUNT, HOUR, "administrator of the organization"),
     (403, "CONSUMER_SUSPENDED", "Consumer 'projects/p' has been suspended.", ACCOUNT, HOUR, "billing account"),
     (403, "forbidden", "Request is prohibited by organization's policy.", ACCOUNT, HOUR, "administrator"),
     (

@@ -70,7 +70,7 @@ _NO_PROJECT = (
 )
 _NOT_ALLOWED = (
     "a policy of the organization denies the call to the {api} in {project}",
-    "ask its administrator to allow the service and the account there",
+    "ask the administrator of the organization to allow the service and the account",
 )
 _COMMON = (
     _Meaning(
@@ -87,7 +87,7 @@ _COMMON = (
     ),
     _Meaning(
         "{project} is suspended",
-        "see its notices in the console, or ask the administrator of the billing account",
+        "see the notices of the project in the console, or ask the administrator of the billing account",
         "CONSUMER_SUSPENDED|GCP_SUSPENDED",
     ),
     _Meaning(*_NO_PROJECT, "CONSUMER_INVALID|RESOURCE_PROJECT_INVALID|USER_PROJECT_DENIED"),
