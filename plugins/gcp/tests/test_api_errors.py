@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from billing_fake import google_error
-from google.api.error_reason_pb2 import ErrorReason
+from google.api.error_reason_pb2 import ErrorReason  # type: ignore[import-untyped]  # it has no stubs
 
 from cloud_tasks.errors import CredentialsError, ProviderError
 from cloud_tasks_gcp.api_errors import DeniedError, api_error

@@ -25,7 +25,7 @@ import attrs
 import google.auth.exceptions
 import requests
 from google.api_core import exceptions as api
-from google.protobuf.json_format import ParseError
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]  # it has no stubs
 
 from cloud_tasks.errors import CredentialsError, ProviderError, RefusalScope
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
