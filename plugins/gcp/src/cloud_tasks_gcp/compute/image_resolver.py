@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import attrs
 import structlog
@@ -17,6 +17,7 @@ from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import Architecture, Image
+from cloud_tasks.plugin.kit import FanOut
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import translate_errors
 from cloud_tasks_gcp.compute.to_model import GONE, to_image
@@ -69,9 +70,8 @@ class ImageResolver:
         An unreadable public project is skipped; an unreadable own project raises `ProviderError`.
         """
         projects = (self._project, *(project for project in PUBLIC_PROJECTS if project != self._project))
-        with ThreadPoolExecutor(len(projects), thread_name_prefix="gcp-images") as threads:
-            found = threads.map(self._of_project, projects)
-            return tuple(image for images in found for image in images)
+        with closing(FanOut(len(projects), "gcp-images")) as fan_out:
+            return tuple(image for images in fan_out.map(self._of_project, projects) for image in images)
 
     def _of_project(self, project: str) -> Sequence[Image]:
         own = project == self._project
