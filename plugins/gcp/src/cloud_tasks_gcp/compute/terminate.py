@@ -116,8 +116,12 @@ def _delete_all(clients: Clients, project: str, resources: Iterable[_Resource]) 
     resources = tuple(resources)
     with closing(FanOut(_MAX_PARALLEL, "gcp-delete")) as fan_out:
         started = fan_out.outcomes(lambda resource: _start_deletion(clients, project, resource), resources)
-        pairs = [pair for pair in zip(resources, started, strict=True) if isinstance(pair[1], sdk.Operation)]
-        ended = fan_out.outcomes(lambda pair: _await_deletion(clients, project, *pair), pairs)
+        operations = [
+            (resource, each)
+            for resource, each in zip(resources, started, strict=True)
+            if isinstance(each, sdk.Operation)
+        ]
+        ended = fan_out.outcomes(lambda pair: _await_deletion(clients, project, *pair), operations)
     problems = [result for result in (*started, *ended) if isinstance(result, ProviderError)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
