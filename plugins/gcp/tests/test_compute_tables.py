@@ -14,9 +14,9 @@ from cloud_tasks.model import (
     InstanceType,
     ProvisioningModel,
 )
-from cloud_tasks_gcp.compute.disks import DISKS, disk_problem
 from cloud_tasks_gcp.compute.families import FAMILIES, boot_disk_types, family_of
 from cloud_tasks_gcp.compute.to_model import to_image, to_instance, to_instance_types
+from cloud_tasks_gcp.disks import DISKS, disk_problem
 
 RANKS = {
     "Intel Sandy Bridge": 4, "Intel Haswell": 7, "Intel Broadwell": 10, "Intel Cascade Lake": 12, "AMD EPYC Rome": 13,

@@ -43,7 +43,6 @@ from cloud_tasks_gcp.compute.compute_errors import (
     problem_of,
     translate_errors,
 )
-from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.image_resolver import ImageResolver
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter
 from cloud_tasks_gcp.compute.listing import all_instances
@@ -52,6 +51,7 @@ from cloud_tasks_gcp.compute.quotas import headroom
 from cloud_tasks_gcp.compute.terminate import terminate_instances
 from cloud_tasks_gcp.compute.to_model import last_part, to_instance, to_instance_types
 from cloud_tasks_gcp.credentials import project_id
+from cloud_tasks_gcp.disks import disk_problem
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["GceCompute", "open_compute"]
