@@ -48,6 +48,7 @@ _REGION, _ACCOUNT = RefusalScope.REGION, RefusalScope.ACCOUNT
 
 _PERMISSION = "PERMISSIONS_ERROR|FORBIDDEN|insufficientPermissions|IAM_PERMISSION_DENIED|HTTP_403"
 _ACT_AS = "grant your account roles/iam.serviceAccountUser on the instances' service account"
+_DOCTOR = "see: cloud-tasks doctor"
 _EXCLUDE = "exclude the type with instance_types"
 _TYPES = f"choose other boot_disk_types, or {_EXCLUDE}"
 
@@ -75,8 +76,8 @@ _DENIED = (
     (".*", "organization('s|s)? policy", "ask the administrator of the organization to allow the call"),
     (_PERMISSION, "^service account .* disabled", "enable it, or set gcp.service_account to another one"),
     (_PERMISSION, "images.useReadOnly", "grant your account roles/compute.imageUser in the project of the image"),
-    (_PERMISSION, "networks.use", "grant your account roles/compute.networkUser on the subnetwork"),
-    (_PERMISSION, "", "grant roles/compute.instanceAdmin.v1 in the project; see: cloud-tasks doctor"),
+    (_PERMISSION, "networks.use", f"grant your account roles/compute.networkUser on the subnetwork; {_DOCTOR}"),
+    (_PERMISSION, "", f"grant roles/compute.instanceAdmin.v1 in the project; {_DOCTOR}"),
 )
 
 _STOCK_OUT = "RESOURCE_POOL_EXHAUSTED|STOCKOUT|not have enough resources|instance is currently unavailable"
