@@ -235,6 +235,14 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         "gcp.external_address",
     ),
     (412, "conditionNotMet", "Constraint constraints/gcp.resourceLocations violated", REGION, DAY, "--region"),
+    (
+        412,
+        "conditionNotMet",
+        "Organization policy constraint constraints/compute.vmExternalIpAccess violated",
+        ACCOUNT,
+        HOUR,
+        "gcp.external_address",
+    ),
     (503, "stockout", "The zone does not have enough resources available", OFFER, 10 * MINUTE, ""),
     (503, "insufficientCapacity", "Insufficient capacity", OFFER, 10 * MINUTE, ""),
     (

@@ -73,7 +73,7 @@ _DENIED = (
     ("HTTP_403|PERMISSIONS_ERROR", "billing", _SHARED[1].hint),
     ("SERVICE_ACCOUNT_ACCESS_DENIED", "", _ACT_AS),
     (".*", "SERVICE_ACCOUNT_ACCESS_DENIED|serviceAccounts.actAs|access to service account", _ACT_AS),
-    (".*", "organization('s|s)? policy", "ask the administrator of the organization to allow the call"),
+    (_PERMISSION, "organization('s|s)? policy", "ask the administrator of the organization to allow the call"),
     (_PERMISSION, "^service account .* disabled", "enable it, or set gcp.service_account to another one"),
     (_PERMISSION, "images.useReadOnly", "grant your account roles/compute.imageUser in the project of the image"),
     (_PERMISSION, "networks.use", f"grant your account roles/compute.networkUser on the subnetwork; {_DOCTOR}"),
