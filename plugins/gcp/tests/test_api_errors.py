@@ -8,7 +8,7 @@ import pytest
 from billing_fake import google_error
 from google.api.error_reason_pb2 import ErrorReason  # type: ignore[import-untyped]  # it has no stubs
 
-from cloud_tasks.errors import CredentialsError, ProviderError
+from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks_gcp.api_errors import DeniedError, api_error
 
 
@@ -117,6 +117,13 @@ def test_api_error_has_remedy(found: ProviderError, message: str, remedy: str) -
 def test_api_error_transient_errors(found: ProviderError) -> None:
     assert found.transient
     assert found.message.startswith("the ")
+
+
+@pytest.mark.parametrize("name", ["cloud-tasks-my-project-1", "projects/my-project/topics/project"])
+def test_api_error_of_resource_whose_name_has_project_is_not_about_the_project(name: str) -> None:
+    found = explained(404, "NOT_FOUND", f"Resource not found (resource={name}).")
+    assert isinstance(found, NotFoundError)
+    assert found.message == f"the Pub/Sub API returned HTTP 404: Resource not found (resource={name})."
 
 
 ORGANIZATION, ACCOUNT = "a policy of the organization denies", "rejected the credentials"

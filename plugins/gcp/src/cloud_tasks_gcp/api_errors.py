@@ -103,7 +103,7 @@ _COMMON = (
 """Reasons that mean the same for every API."""
 _RETURNED = "the {api} returned HTTP {status}{text}"
 _OTHERS = (
-    _Meaning(*_NO_PROJECT, "HTTP_404", r"\bproject\b|'projects/[^/']+'", ErrorKind.NOT_FOUND),
+    _Meaning(*_NO_PROJECT, "HTTP_404", r"(?<![-\w/])project(?![-\w])|'projects/[^/']+'", ErrorKind.NOT_FOUND),
     _Meaning(*_NOT_ALLOWED, message="constraints/|organization('s|s)? policy"),
     _Meaning(_RETURNED, QUOTA, r"\w*quota_?exceeded", kind=ErrorKind.TRANSIENT),
     _Meaning(_RETURNED, "", "(user_?)?rate_?limit_?exceeded|HTTP_(408|429|5..)", kind=ErrorKind.TRANSIENT),
