@@ -1,6 +1,6 @@
 """Jobs on fakes of Google Cloud: 10,000 tasks on 5 instances without faults, then with faults.
 
-Faults: every few seconds the oldest spot instance is preempted; two zones have no capacity; 2% of all API calls fail,
+Faults: every few seconds the oldest spot instance is preempted; two zones have no capacity; 5% of all API calls fail,
 half of them after their effect, with the answers of `_ANSWERS` in turn; at times a zone does not answer listings; and
 the controller is killed and resumed twice.
 
@@ -31,7 +31,7 @@ from fake_server import Fault  # noqa: E402
 from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder  # noqa: E402
 from soak_job import FAULTY_RUN, TIMEOUT, completed, run_and_kill, run_scenarios  # noqa: E402
 
-_SHARE = 0.02
+_SHARE = 0.05
 _BETWEEN_TROUBLES = 4.0
 _RATE_LIMIT = google_error(429, "RATE_LIMIT_EXCEEDED", "Quota exceeded for queries per minute", name="UNAVAILABLE")
 _ANSWERS = (
@@ -59,7 +59,8 @@ def run_normally(folder: Path, tasks: int, seed: int) -> bool:
 def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
     """Run the job with all faults; return whether it passed."""
     with gcp_job_folder(folder, faults=True, seed=seed) as job_folder:
-        job_folder.configure(**FAULTY_RUN)
+        # Tasks that take a while are interrupted by preemptions.
+        job_folder.configure(environment="export ADDITION_TASK_DELAY=0.3", **FAULTY_RUN)
         job_folder.tasks(tasks)
         job_folder.gce.stock_out({"zone": "us-central1-a"}, {"zone": "us-central1-b"})
         started = time.monotonic()
