@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [
@@ -43,13 +44,14 @@ _ANSWERS = (
     (Fault(share=_SHARE, status=502), grpc.StatusCode.ABORTED),
 )
 """Answers of failed calls: over HTTP, where None closes the connection, and over gRPC."""
+_FAST: dict[str, Any] = {"scaling_check_interval": 1, "instance_termination_delay": 0}
 _SILENT_ZONES = ((), ("europe-west1-b",), ("us-central1-c",))
 
 
 def run_normally(folder: Path, tasks: int, seed: int) -> bool:
     """Run the job without faults; return whether it passed."""
     with gcp_job_folder(folder, seed=seed) as job_folder:
-        job_folder.configure(min_instances=5)
+        job_folder.configure(min_instances=5, **_FAST)
         job_folder.tasks(tasks)
         started = time.monotonic()
         code = _start(job_folder, "--task-file", "tasks.json").wait(TIMEOUT)
@@ -60,7 +62,7 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
     """Run the job with all faults; return whether it passed."""
     with gcp_job_folder(folder, faults=True, seed=seed) as job_folder:
         # Tasks that take a while are interrupted by preemptions.
-        job_folder.configure(environment="export ADDITION_TASK_DELAY=0.3", **FAULTY_RUN)
+        job_folder.configure(environment="export ADDITION_TASK_DELAY=0.3", **FAULTY_RUN, **_FAST)
         job_folder.tasks(tasks)
         job_folder.gce.stock_out({"zone": "us-central1-a"}, {"zone": "us-central1-b"})
         started = time.monotonic()
