@@ -1,114 +1,120 @@
-"""The reference example's command on fakes of Google Cloud, twice: without faults, and with many.
+"""Jobs on fakes of Google Cloud: 10,000 tasks on 5 instances without faults, then with faults.
 
-In the second run a spot instance is preempted every few seconds, two zones have no capacity, 2% of all API calls fail
-(half of them after their effect), and the controller is killed and resumed twice.
+Faults: every few seconds the oldest spot instance is preempted; two zones have no capacity; 5% of all API calls fail,
+half of them after their effect, with the answers of `_ANSWERS` in turn; at times a zone does not answer listings; and
+the controller is killed and resumed twice.
 
-Run by `dev.py soak`; arguments: tasks (default: 10000), seed, runs (``normal``, ``faults``; default: both). The exit
-code is 1, with the reason, unless every task is completed and counted once and nothing is left.
+Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
+task is counted once, and no instance, disk, topic or subscription is left; without faults, each task runs once.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-CLOUDS = Path(__file__).parents[1] / "clouds"
-sys.path[:0] = [str(CLOUDS / "gcp" / "support"), str(CLOUDS / "support")]
+_ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [
+    str(_ROOT / each) for each in ("tests/clouds/support", "tests/clouds/gcp/support", "core/tests/support")
+]
 
-from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder  # noqa: E402 - on the path set above
+import grpc  # noqa: E402 - on the path set above
+from billing_fake import google_error  # noqa: E402
+from fake_server import Fault  # noqa: E402
+from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder  # noqa: E402
+from soak_job import FAULTY_RUN, TIMEOUT, completed, run_and_kill, run_scenarios  # noqa: E402
 
-_SHARE = 0.02
-_KILLS = 2
-_BETWEEN_PREEMPTIONS = 4.0
-_MAX_DURATION = 3600.0
+_SHARE = 0.05
+_BETWEEN_TROUBLES = 4.0
+_RATE_LIMIT = google_error(429, "RATE_LIMIT_EXCEEDED", "Quota exceeded for queries per minute", name="UNAVAILABLE")
+_ANSWERS = (
+    (Fault(share=_SHARE), grpc.StatusCode.UNAVAILABLE),
+    (Fault(share=_SHARE, status=500), grpc.StatusCode.INTERNAL),
+    (Fault(share=_SHARE, status=None), grpc.StatusCode.CANCELLED),
+    (Fault(share=_SHARE, status=429, body=_RATE_LIMIT.body), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (Fault(share=_SHARE, status=504), grpc.StatusCode.DEADLINE_EXCEEDED),
+    (Fault(share=_SHARE, status=502), grpc.StatusCode.ABORTED),
+)
+"""Answers of failed calls: over HTTP, where None closes the connection, and over gRPC."""
+_FAST: dict[str, Any] = {"scaling_check_interval": 1, "instance_termination_delay": 0}
+_SILENT_ZONES = ((), ("europe-west1-b",), ("us-central1-c",))
+
+
+def run_normally(folder: Path, tasks: int, seed: int) -> bool:
+    """Run the job without faults; return whether it passed."""
+    with gcp_job_folder(folder, seed=seed) as job_folder:
+        job_folder.configure(min_instances=5, **_FAST)
+        job_folder.tasks(tasks)
+        started = time.monotonic()
+        code = _start(job_folder, "--task-file", "tasks.json").wait(TIMEOUT)
+        return _judge("normal", job_folder, tasks, code, time.monotonic() - started)
+
+
+def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
+    """Run the job with all faults; return whether it passed."""
+    with gcp_job_folder(folder, faults=True, seed=seed) as job_folder:
+        # Tasks that take a while are interrupted by preemptions.
+        job_folder.configure(environment="export ADDITION_TASK_DELAY=0.3", **FAULTY_RUN, **_FAST)
+        job_folder.tasks(tasks)
+        job_folder.gce.stock_out({"zone": "us-central1-a"}, {"zone": "us-central1-b"})
+        started = time.monotonic()
+        with _troubles(job_folder):
+            code = run_and_kill(lambda *arguments: _start(job_folder, *arguments), job_folder, random.Random(seed))
+        return _judge("faults", job_folder, tasks, code, time.monotonic() - started)
+
+
+def _start(job_folder: GcpJobFolder, *arguments: str) -> subprocess.Popen[str]:
+    return job_folder.start("run", "--config", "config.yml", *REFERENCE_OPTIONS, *arguments)
 
 
 @contextmanager
-def preemptions(job_folder: GcpJobFolder) -> Iterator[list[str]]:
-    """Preempt the oldest spot instance every few seconds; yield the names of preempted instances."""
-    preempted: list[str] = []
+def _troubles(job_folder: GcpJobFolder) -> Iterator[None]:
+    """Cause the faults that change every few seconds."""
     stopped = threading.Event()
 
-    def preempt() -> None:
-        while not stopped.wait(_BETWEEN_PREEMPTIONS):
-            preempted.extend(job_folder.gce.preempt(oldest=1))
+    def cause() -> None:
+        for (fault, code), zones in zip(itertools.cycle(_ANSWERS), itertools.cycle(_SILENT_ZONES), strict=False):
+            job_folder.fail(fault, code)
+            job_folder.gce.unreachable(*zones)
+            job_folder.gce.preempt(oldest=1)
+            if stopped.wait(_BETWEEN_TROUBLES):
+                return
 
-    thread = threading.Thread(target=preempt)
+    thread = threading.Thread(target=cause)
     thread.start()
     try:
-        yield preempted
+        yield
     finally:
         stopped.set()
         thread.join()
 
 
-def without_faults(job_folder: GcpJobFolder, arguments: list[str]) -> int:
-    return job_folder.start("run", *arguments, log=job_folder.folder / "run.log").wait(_MAX_DURATION)
-
-
-def with_faults(job_folder: GcpJobFolder, arguments: list[str], seed: int) -> int:
-    """Run the job while killing and resuming the controller; return the final exit code."""
-    rng = random.Random(seed)
-    job_folder.gce.stock_out({"zone": "us-central1-a"}, {"zone": "us-central1-b"})
-    log = job_folder.folder / "run.log"
-    with preemptions(job_folder) as preempted:
-        process = job_folder.start("run", *arguments, log=log)
-        for _ in range(_KILLS):
-            while not (job_folder.folder / "addition.db").exists() and process.poll() is None:
-                time.sleep(0.1)
-            try:
-                code = process.wait(rng.uniform(15, 30))
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                process = job_folder.start("run", *arguments, "--continue", log=log)
-            else:
-                print(f"  the job exited with {code} before all kills of the controller")
-                break
-        code = process.wait(_MAX_DURATION)
-    print(f"  {len(preempted)} preemptions, {job_folder.count_faults()} failed calls, {_KILLS} kills")
-    return code
-
-
-def soak(which: str, tasks: int, seed: int) -> bool:
-    with tempfile.TemporaryDirectory(prefix="cloud-tasks-gcp-soak-") as name:
-        folder = Path(name).resolve()
-        with gcp_job_folder(folder, faults=_SHARE if which == "faults" else 0.0, seed=seed) as job_folder:
-            config = job_folder.configure(scaling_check_interval=2, instance_termination_delay=0, max_losses=1000)
-            arguments = ["--config", str(config), "--task-file", str(job_folder.tasks(tasks)), *REFERENCE_OPTIONS]
-            started = time.monotonic()
-            if which == "faults":
-                code = with_faults(job_folder, [*arguments, "--use-spot"], seed)
-            else:
-                code = without_faults(job_folder, arguments)
-            seconds = time.monotonic() - started
-            found = job_folder.status() if (folder / "addition.db").exists() else {"counts": {"completed": 0}}
-            sums, left = job_folder.sums(), job_folder.left_in_the_cloud()
-        correct = sum(sums.get(f"task-{number:05d}") == number + 1 for number in range(1, tasks + 1))
-        good = code == 0 and found["counts"]["completed"] == tasks == correct and not left
-        print(f"  {tasks} tasks, {seconds:.0f} s: {found['counts']}, {correct} correct sums, exit code {code}")
-        print(f"  left: {left}")
-        print(f"  attempts {found.get('attempts')}, interruptions {found.get('losses')}, seed {seed}")
-        if not good:
-            print(f"FAILED: {which}; end of the log:\n{(folder / 'run.log').read_text()[-4000:]}")
-        return good
-
-
-def main(tasks: str = "10000", seed: str = "1", *runs: str) -> int:
-    good = []
-    for which in runs or ("normal", "faults"):
-        print(which, flush=True)
-        good.append(soak(which, int(tasks), int(seed)))
-    return 0 if all(good) else 1
+def _judge(scenario: str, job_folder: GcpJobFolder, tasks: int, code: int, seconds: float) -> bool:
+    state = job_folder.gce.state()
+    faults = (
+        f"{len(state['inserts'])} launches, {len(state['preempted'])} preemptions, "
+        f"{job_folder.count_faults()} failed calls"
+    )
+    left = job_folder.left_in_the_cloud()
+    return completed(
+        scenario,
+        job_folder,
+        tasks=tasks,
+        code=code,
+        seconds=seconds,
+        faults=faults,
+        left=left,
+        repeats=scenario == "faults",
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(run_scenarios({"normal": run_normally, "faults": run_with_faults}))

@@ -22,10 +22,9 @@ from cloud_tasks.model import (
 from cloud_tasks.plugin import boot_script
 from cloud_tasks.registry import Registry
 from cloud_tasks_gcp.compute.build import instance_resource
-from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter, label_value, labels_of, own_labels
 from cloud_tasks_gcp.compute.launch_check import MAX_BYTES
-from cloud_tasks_gcp.provisioning import provisioned
+from cloud_tasks_gcp.disks import disk_problem, provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
 TYPE = InstanceType(

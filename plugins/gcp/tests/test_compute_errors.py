@@ -85,6 +85,7 @@ OPERATIONS: list[tuple[str, str, RefusalScope, timedelta, str]] = [
     ),
     ("RESOURCE_NOT_FOUND", "The resource 'projects/p/global/networks/n' was not found", ACCOUNT, HOUR, "gcp.network"),
     ("RESOURCE_NOT_FOUND", "The resource 'projects/p/global/images/i' was not found", ACCOUNT, HOUR, "run.image"),
+    ("NETWORK_NOT_FOUND", "The network was not found", ACCOUNT, HOUR, "gcp.network"),
     ("RESOURCE_NOT_READY", "The resource 'projects/p/zones/z/disks/d' is not ready", OFFER, 2 * MINUTE, ""),
     ("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "The disk is already being used", OFFER, 2 * MINUTE, ""),
     ("RESOURCE_ALREADY_EXISTS", "The resource 'ct-job-1' already exists", OFFER, 2 * MINUTE, ""),
@@ -170,6 +171,42 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         HOUR,
         "gcloud services enable",
     ),
+    (
+        403,
+        "forbidden",
+        "Required 'compute.images.useReadOnly' permission for 'projects/q/global/images/i'",
+        ACCOUNT,
+        HOUR,
+        "roles/compute.imageUser",
+    ),
+    (
+        403,
+        "forbidden",
+        "Required 'compute.subnetworks.use' permission for 'projects/host/regions/r/subnetworks/s'",
+        ACCOUNT,
+        HOUR,
+        "roles/compute.networkUser",
+    ),
+    (403, "SECURITY_POLICY_VIOLATED", "Request is prohibited", ACCOUNT, HOUR, "administrator of the organization"),
+    (403, "CONSUMER_SUSPENDED", "Consumer 'projects/p' has been suspended.", ACCOUNT, HOUR, "billing account"),
+    (403, "forbidden", "Request is prohibited by organization's policy.", ACCOUNT, HOUR, "administrator"),
+    (
+        403,
+        "quotaExceeded",
+        "Quota limit 'GPUS-PER-GPU-FAMILY-per-project-region' has been exceeded. Limit: 0.0 in region us-central1.",
+        TYPE,
+        10 * MINUTE,
+        "Quotas",
+    ),
+    (400, "invalid", "Preemptible instances are not supported for machine type x.", TYPE, DAY, "instance_types"),
+    (
+        400,
+        "invalid",
+        f"{FIELD}.disks[0].initializeParams.provisionedIops': '90000'.",
+        ACCOUNT,
+        HOUR,
+        "run.boot_disk_iops",
+    ),
     (403, "forbidden", "This API method requires billing to be enabled", ACCOUNT, HOUR, "enable billing"),
     (403, "forbidden", "Required 'iam.serviceAccounts.actAs' permission for 'w@p'", ACCOUNT, HOUR, ACT_AS),
     (
@@ -198,6 +235,14 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         "gcp.external_address",
     ),
     (412, "conditionNotMet", "Constraint constraints/gcp.resourceLocations violated", REGION, DAY, "--region"),
+    (
+        412,
+        "conditionNotMet",
+        "Organization policy constraint constraints/compute.vmExternalIpAccess violated",
+        ACCOUNT,
+        HOUR,
+        "gcp.external_address",
+    ),
     (503, "stockout", "The zone does not have enough resources available", OFFER, 10 * MINUTE, ""),
     (503, "insufficientCapacity", "Insufficient capacity", OFFER, 10 * MINUTE, ""),
     (
@@ -208,6 +253,24 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta, str]] = [
         DAY,
         "instance_types",
     ),
+    (
+        400,
+        "badRequest",
+        "hyperdisk-balanced disk type cannot be used by n2-standard-4 machine type.",
+        TYPE,
+        DAY,
+        "boot_disk_types",
+    ),
+    (
+        400,
+        "invalid",
+        f"{FIELD}.disks[0].initializeParams.diskType': 'projects/p/zones/z/diskTypes/hyperdisk-balanced'. The "
+        "referenced diskType resource cannot be found.",
+        OFFER,
+        DAY,
+        "boot_disk_types",
+    ),
+    (403, "forbidden", "Service account w@p.iam.gserviceaccount.com is disabled.", ACCOUNT, HOUR, "service_account"),
     (
         400,
         "badRequest",
@@ -289,6 +352,7 @@ def test_translate_errors_of_refused_insertion_has_scope_delay_and_advice(
         (403, "rateLimitExceeded"),
         (403, "quotaExceeded"),
         (408, "timeout"),
+        (409, "conflict"),
     ],
 )
 def test_translate_errors_of_busy_resource_is_transient(status: int, reason: str) -> None:
@@ -399,7 +463,8 @@ def test_silent_zones_raises_for_a_warning_that_may_be_about_any_zone() -> None:
         silent_zones(page, "list instances", lambda place: False)
 
 
-def test_silent_zones_accepts_empty_zone() -> None:
-    nothing = sdk.InstancesScopedList(warning=sdk.Warning(code="NO_RESULTS_ON_PAGE"))
-    page = sdk.InstanceAggregatedList(items={"zones/z": nothing})
+@pytest.mark.parametrize("code", ["NO_RESULTS_ON_PAGE", "DEPRECATED_TYPE_USED"])
+def test_silent_zones_accepts_zone_that_is_empty_or_lists_deprecated_types(code: str) -> None:
+    nothing = sdk.InstancesScopedList(warning=sdk.Warning(code=code))
+    page = sdk.InstanceAggregatedList(items={"zones/z": nothing}, warning=sdk.Warning(code=code))
     assert silent_zones(page, "list instances", lambda place: True) == set()

@@ -17,9 +17,9 @@ from cloud_tasks.model import (
     PriceBreakdown,
     ProvisioningModel,
 )
-from cloud_tasks_gcp.compute.disks import DISKS
 from cloud_tasks_gcp.compute.families import FAMILIES
 from cloud_tasks_gcp.compute.quotas import headroom
+from cloud_tasks_gcp.disks import DISKS
 
 FREE = {
     "CPUS": 24.0, "N2_CPUS": 20.0, "PREEMPTIBLE_CPUS": 0.0, "INSTANCES": 100.0, "IN_USE_ADDRESSES": 8.0,

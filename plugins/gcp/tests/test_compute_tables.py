@@ -14,9 +14,9 @@ from cloud_tasks.model import (
     InstanceType,
     ProvisioningModel,
 )
-from cloud_tasks_gcp.compute.disks import DISKS, disk_problem
 from cloud_tasks_gcp.compute.families import FAMILIES, boot_disk_types, family_of
 from cloud_tasks_gcp.compute.to_model import to_image, to_instance, to_instance_types
+from cloud_tasks_gcp.disks import DISKS, disk_problem
 
 RANKS = {
     "Intel Sandy Bridge": 4, "Intel Haswell": 7, "Intel Broadwell": 10, "Intel Cascade Lake": 12, "AMD EPYC Rome": 13,
@@ -213,6 +213,11 @@ def test_to_instance_has_the_start_and_the_reason_of_a_stop() -> None:
     assert (stopped.ended_at, stopped.reason) == (None, "Instance was preempted")
     assert to_instance(instance("STAGING")).started_at is None
     assert to_instance(instance("RUNNING", status_message="fine")).reason == ""
+
+
+def test_to_instance_with_invalid_time_is_listed() -> None:
+    found = to_instance(sdk.Instance(name="x", status="RUNNING", creation_timestamp="yesterday"))
+    assert (found.instance_id, found.started_at) == ("x", None)
 
 
 def test_to_instance_of_unmanaged_instance_keeps_labels() -> None:

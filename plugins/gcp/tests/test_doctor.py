@@ -44,6 +44,7 @@ def test_check_queue_passes_for_complete_project(google: GoogleFake) -> None:
     assert failed(findings) == []
     assert list(findings) == [
         "credentials",
+        "project",
         "Pub/Sub API",
         "Cloud Monitoring API",
         "permissions for queues",

@@ -38,6 +38,7 @@ def test_check_compute_passes_for_complete_project(google: GoogleFake) -> None:
     assert failed(findings) == []
     assert list(findings) == [
         "credentials",
+        "project",
         "Compute Engine API",
         "quotas of the project",
         "region",

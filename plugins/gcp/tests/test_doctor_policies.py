@@ -16,10 +16,10 @@ from cloud_tasks_gcp.settings import GcpSettings
 GUIDE = Path(__file__).parents[3] / "docs" / "providers" / "gcp.md"
 
 
-def printed(settings: GcpSettings) -> dict[str, str]:
+def printed(settings: GcpSettings, context: CheckContext | None = None) -> dict[str, str]:
     backend = Registry(only=["gcp"]).compute("gcp")
     assert backend.policies is not None
-    return dict(backend.policies(settings, CheckContext()))
+    return dict(backend.policies(settings, context or CheckContext()))
 
 
 def test_policies_are_valid_role_documents() -> None:
@@ -58,6 +58,39 @@ def test_policies_commands_name_accounts_of_settings() -> None:
     )
     assert "add-iam-policy-binding w@p.iam.gserviceaccount.com" in documents["cloud-tasks-controller.yaml"]
     assert "--member serviceAccount:w@p.iam.gserviceaccount.com" in documents["cloud-tasks-worker.yaml"]
+
+
+def test_policies_commands_grant_access_to_the_buckets_of_a_job() -> None:
+    context = CheckContext(
+        stores=("gs://results/a", "gs://results/logs", "s3://other/x"), downloads=("gs://code/x", "gs://results/b")
+    )
+    documents = printed(GcpSettings(project_id="p"), context)
+    roles = {
+        name.removeprefix("cloud-tasks-").removesuffix(".yaml"): re.findall(
+            r"buckets add-iam-policy-binding (\S+) --member \S+ --role (\S+)", text
+        )
+        for name, text in documents.items()
+    }
+    assert roles == {
+        "controller": [("gs://code", "roles/storage.objectUser"), ("gs://results", "roles/storage.objectUser")],
+        "worker": [("gs://code", "roles/storage.objectViewer"), ("gs://results", "roles/storage.objectUser")],
+    }
+
+
+def test_policies_commands_without_buckets_have_a_placeholder() -> None:
+    for text in printed(GcpSettings(project_id="p")).values():
+        assert re.search(
+            r"binding gs://BUCKET .* --role roles/storage.objectUser   # for gs:// files only$", text, re.M
+        )
+
+
+def test_policies_commands_grant_use_of_the_subnetwork_of_another_project() -> None:
+    settings = GcpSettings(project_id="p", subnetwork="projects/host/regions/r/subnetworks/s")
+    text = printed(settings)["cloud-tasks-controller.yaml"]
+    assert (
+        "gcloud projects add-iam-policy-binding host --member user:YOU@example.com --role roles/compute.networkUser"
+        in text
+    )
 
 
 def test_guide_lists_every_permission() -> None:

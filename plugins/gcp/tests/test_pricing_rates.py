@@ -133,6 +133,7 @@ def test_read_skus_skips_invalid_skus(invalid: dict[str, Any]) -> None:
         ("SSD backed Local Storage", "ssd"),
         ("SSD backed Local Storage in Bangkok", "ssd"),
         ("C4D Instance Local SSD running in Frankfurt", "ssd/c4d"),
+        ("C4A Arm Instance Local SSD running in Frankfurt", "ssd/c4a"),
         ("Q9 Instance Core running in Atlantis", "core/q9"),
         ("N1 Predefined Instance RAM running in Jakarta", "ram/n1"),
         ("C2D AMD Core running in Dallas", "core/c2d"),
@@ -175,6 +176,8 @@ def test_rate_key_of_disk_titles(description: str, key: str) -> None:
         "Hyperdisk Balanced Confidential Mode IOPS in Iowa",
         "Hyperdisk Balanced Storage Pools Advanced Capacity in Iowa",
         "VM state: preserved local SSD in Bangkok",
+        "N2 Instance Core running in Iowa for Confidential Computing",
+        "A3 Instance Core running in Iowa with DWS Flex Start",
     ],
 )
 @pytest.mark.parametrize("family", ["Compute", "Storage"])

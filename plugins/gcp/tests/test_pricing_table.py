@@ -11,10 +11,10 @@ import pytest
 from billing_fake import skus
 
 from cloud_tasks.model import Architecture, BootDisk, InstanceType, Money
+from cloud_tasks_gcp.disks import provisioned
 from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
 from cloud_tasks_gcp.pricing.skus import read_skus
-from cloud_tasks_gcp.provisioning import provisioned
 
 PAGE = Path(__file__).parents[3] / "docs" / "providers" / "gcp_prices.md"
 PD_STANDARD = BootDisk(disk_type="pd-standard", size_gb=10)

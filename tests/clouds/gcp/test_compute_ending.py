@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import google.auth.credentials
 import pytest
 from cloud_requests import insistently
 from fake_server import Fault
@@ -25,9 +23,7 @@ from cloud_tasks.plugin import Compute, LocatedCompute
 from cloud_tasks.testing import eventually
 from cloud_tasks_gcp.compute.clients import Clients
 from cloud_tasks_gcp.compute.operations import wait_for_operation
-
-ANONYMOUS: Any = google.auth.credentials.AnonymousCredentials  # not annotated by the SDK
-ANONYMOUS = ANONYMOUS()
+from cloud_tasks_gcp.settings import GcpSettings
 
 
 @pytest.fixture
@@ -233,7 +229,7 @@ def test_launch_and_terminate_with_faults_leave_no_duplicate_or_leftover(
 
 
 def test_clients_are_never_shared_between_threads() -> None:
-    clients = Clients(ANONYMOUS, "http://127.0.0.1:1")
+    clients = Clients(GcpSettings(compute_endpoint="http://127.0.0.1:1"))
     held: set[int] = set()
     lock, collisions = threading.Lock(), []
 
@@ -263,7 +259,7 @@ def test_compute_after_close_raises(fake: GceFake) -> None:
 
 
 def test_wait_for_operation_times_out(fake: GceFake) -> None:
-    clients = Clients(ANONYMOUS, fake.url)
+    clients = Clients(GcpSettings(compute_endpoint=fake.url))
     with clients.acquire() as one, pytest.raises(ProviderError, match="still running") as late:
         wait_for_operation(
             one,

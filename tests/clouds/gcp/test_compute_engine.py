@@ -68,7 +68,7 @@ def test_instances_of_unknown_project_raises(fake: GceFake) -> None:
     backend = Registry(only=["gcp"]).compute("gcp")
     with (
         backend.open(settings, ComputeContext(job_id="job")) as compute,
-        pytest.raises(ProviderError, match="projects/unknown-project"),
+        pytest.raises(ProviderError, match="cannot list instances: the project does not exist"),
     ):
         compute.instances("job")
 
@@ -148,6 +148,22 @@ def test_find_image_of_another_architecture_raises_input_error(compute: Compute)
     assert found.architecture is Architecture.ARM64
     with pytest.raises(InputError, match=r'run\.image: image "debian-12-arm64" is for arm64.* set run\.architecture'):
         compute.find_image("debian-12-arm64", Architecture.X86_64)
+
+
+@pytest.mark.parametrize("architecture", Architecture)
+def test_find_image_without_architecture_fits_any(compute: Compute, architecture: Architecture) -> None:
+    assert isinstance(compute, ImageLookup)
+    found = compute.find_image("own-image", architecture)
+    assert found is not None
+    assert (found.name, found.architecture) == ("own-image", architecture)
+
+
+def test_find_image_that_is_obsolete_raises_input_error_with_its_successor(compute: Compute) -> None:
+    assert isinstance(compute, ImageLookup)
+    with pytest.raises(
+        InputError, match=r'run\.image: image "ubuntu-1804-bionic-v20200101" is obsolete.*/ubuntu-1804-lts'
+    ):
+        compute.find_image("ubuntu-1804-bionic-v20200101", Architecture.X86_64)
 
 
 # -- launching --

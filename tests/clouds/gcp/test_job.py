@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder
-from storage_emulator import storage_emulator
+from storage_emulator import permissions, recorded, storage_emulator
+
+OBJECT_USER = {"objects.create", "objects.get", "objects.list"}
+"""Permissions of roles/storage.objectUser that a job uses."""
+DENIED = "buckets.get"
+"""Not in that role: a job requests it, and works without."""
 
 
 @pytest.fixture
@@ -21,10 +26,10 @@ def job_folder(tmp_path: Path, emulator: str) -> Iterator[GcpJobFolder]:
 
 
 def test_job_with_task_file_and_results_in_cloud_storage(job_folder: GcpJobFolder) -> None:
-    with storage_emulator("bucket") as storage:
+    with storage_emulator("bucket") as storage, recorded(storage) as (proxy, calls):
         put(storage, "jobs/tasks.json.gz", gzip.compress(job_folder.tasks(3).read_bytes()))
         # The emulator's address, and a switch that keeps google-auth from looking for credentials.
-        variables = {"STORAGE_EMULATOR_HOST": storage, "NO_GCE_CHECK": "true"}
+        variables = {"STORAGE_EMULATOR_HOST": proxy, "NO_GCE_CHECK": "true"}
         job_folder.environment |= variables
         config = job_folder.configure(
             environment="\n".join(f"export {name}={value}" for name, value in variables.items())
@@ -33,6 +38,7 @@ def test_job_with_task_file_and_results_in_cloud_storage(job_folder: GcpJobFolde
             instance_termination_delay=0,
             max_result_bytes=10,
             result_store="gs://bucket/long-results",
+            log_store="gs://bucket/logs",
         )
         options = [*REFERENCE_OPTIONS, "--max-instances", "1"]
         ran = job_folder.run("run", "--config", str(config), "--task-file", "gs://bucket/jobs/tasks.json.gz", *options)
@@ -40,6 +46,8 @@ def test_job_with_task_file_and_results_in_cloud_storage(job_folder: GcpJobFolde
         assert job_folder.status()["counts"]["completed"] == 3, ran.stderr
         assert get(storage, "sums/task-00003.txt") == b"4\n"
         assert json.loads(get(storage, "long-results/task-00003.1.json")) == "gs://bucket/sums/task-00003.txt"
+        needed = permissions(calls)
+        assert set(needed.values()) == OBJECT_USER | {DENIED}, needed
 
 
 def put(storage: str, name: str, content: bytes) -> None:

@@ -34,11 +34,11 @@ def test_list_instance_types_prices_reference_type_online_and_offline(job_folder
     first = job_folder.run(*LIST_COMMAND)
     assert first.returncode == 0, first.stderr
     assert prices(first.stdout) == pytest.approx([0.268614 + 0.005], rel=0.0002)
-    job_folder.price_fault(Fault(share=1.0, status=None))
+    job_folder.billing.server.fault = Fault(share=1.0, status=None)
     try:
         offline = job_folder.run(*LIST_COMMAND, "--set", "gcp.price_max_age_hours=0")
     finally:
-        job_folder.price_fault(None)
+        job_folder.billing.server.fault = None
     assert offline.returncode == 0, offline.stderr
     assert prices(offline.stdout) == prices(first.stdout)
     assert "WARNING - Prices of Google Cloud of us-central1: using those of " in offline.stderr

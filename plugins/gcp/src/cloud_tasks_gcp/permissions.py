@@ -6,7 +6,8 @@ permissions", and the required permissions on the reference page of each method 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Set
 
 from cloud_tasks.plugin import CheckContext
 from cloud_tasks_gcp.settings import GcpSettings
@@ -88,6 +89,8 @@ def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
             also=(
                 f"gcloud iam service-accounts add-iam-policy-binding {worker} --project {project} "
                 f"--member {member} --role roles/iam.serviceAccountUser",
+                *_shared_network(settings, project, member),
+                *_buckets(member, read_write={*context.stores, *context.downloads}),
             ),
         ),
         "cloud-tasks-worker.yaml": _role(
@@ -98,12 +101,31 @@ def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
             permissions=WORKER,
             project=project,
             member=f"serviceAccount:{worker}",
-            also=(
-                "gcloud storage buckets add-iam-policy-binding gs://BUCKET "
-                f"--member serviceAccount:{worker} --role roles/storage.objectUser   # for gs:// files only",
+            also=tuple(
+                _buckets(f"serviceAccount:{worker}", read_write=set(context.stores), read=set(context.downloads))
             ),
         ),
     }
+
+
+def _shared_network(settings: GcpSettings, project: str, member: str) -> Iterator[str]:
+    """Yield the command for a subnetwork of another project (Shared VPC)."""
+    host = re.match(r"projects/([^/]+)/", settings.subnetwork or settings.network or "")
+    if host is not None and host[1] != project:
+        yield f"gcloud projects add-iam-policy-binding {host[1]} --member {member} --role roles/compute.networkUser"
+
+
+def _buckets(member: str, *, read_write: Set[str], read: Set[str] = frozenset()) -> Iterator[str]:
+    """Yield a command for each bucket of these URLs; without one, that for a bucket to be named."""
+    roles = dict.fromkeys(_bucket_names(read), "objectViewer")
+    roles |= dict.fromkeys(_bucket_names(read_write), "objectUser")
+    for bucket, role in sorted(roles.items()) or [("BUCKET", "objectUser")]:
+        command = f"gcloud storage buckets add-iam-policy-binding gs://{bucket} --member {member}"
+        yield f"{command} --role roles/storage.{role}" + ("" if roles else "   # for gs:// files only")
+
+
+def _bucket_names(urls: Set[str]) -> Iterator[str]:
+    return (url.removeprefix("gs://").partition("/")[0] for url in urls if url.startswith("gs://"))
 
 
 def _role(

@@ -1,4 +1,5 @@
-"""Client of Google's JSON APIs over HTTPS, for the few calls that need no SDK: prices and doctor checks.
+"""Client of Google's JSON APIs over HTTPS, for the few calls without an SDK: prices, doctor checks, and lists of all
+zones.
 
 Invariants, each with a test: no exception of google-auth or requests leaves this module, and no token is in a message.
 """
@@ -16,22 +17,18 @@ from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry
 from google.auth.transport.requests import AuthorizedSession
 
-from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
+from cloud_tasks.errors import ProviderError
+from cloud_tasks_gcp.api_errors import api_error
 from cloud_tasks_gcp.credentials import auth_failure, credentials
-from cloud_tasks_gcp.explain import explain
 from cloud_tasks_gcp.renewed_credentials import RenewedCredentials
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["DeniedError", "Rest"]
+__all__ = ["Rest"]
 
 _TIMEOUT = (10, 60)
 """Connect timeout and read timeout in seconds."""
 _TOTAL_TIMEOUT = 120.0
 """Time limit of a call with its retries, in seconds."""
-
-
-class DeniedError(ProviderError):
-    """A permission for the call is missing."""
 
 
 class Rest:
@@ -70,6 +67,9 @@ class Rest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._session.close()
 
     def _call(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
@@ -104,14 +104,8 @@ class Rest:
         if answer.status_code == 200 and isinstance(content, Mapping):
             return content
         if answer.status_code == 200:
-            raise ProviderError(f"{self._service} returned invalid JSON", transient=True)
-        explanation = explain(answer.status_code, content, service=self._service, project=self._project)
-        error_class = NotFoundError if answer.status_code == 404 else ProviderError
-        if explanation.is_denied:
-            error_class = DeniedError
-        if answer.status_code == 401:
-            error_class = CredentialsError
-        raise error_class(explanation.message, transient=explanation.transient, hint=explanation.remedy)
+            raise ProviderError(f"{self._service} returned invalid JSON", transient=True, hint="check for a proxy")
+        raise api_error(answer.status_code, content, service=self._service, project=self._project)
 
 
 def _is_user(own: Any) -> bool:

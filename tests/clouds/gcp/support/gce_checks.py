@@ -85,8 +85,10 @@ def _check_image(cloud: Cloud, image: str, disk_gb: int, machine_type: MachineTy
     found = [each for each in cloud.catalog.images if each["project"] == project and each[key] == last]
     if not found:
         raise ApiError(404, "notFound", f"The resource '{image}' was not found")
+    if found[0].get("deprecated") in ("OBSOLETE", "DELETED"):
+        raise ApiError(400, "invalid", f"Invalid value for field 'sourceImage': '{image}'. The resource is obsolete.")
     architectures = [found[0].get("arch", "X86_64"), "ARM64" if machine_type.arm else "X86_64"]
-    if architectures[0] != architectures[1]:
+    if architectures[0] not in ("", architectures[1]):
         message = (
             f"Requested boot disk architecture ({architectures[0]}) is not compatible with machine type architecture "
             f"({architectures[1]})."

@@ -172,8 +172,11 @@ class GceFake(FakeCloud[Cloud]):
                     "description": f"{each['family']} image",
                     "creationTimestamp": "2025-10-21T08:00:00.000-07:00",
                 }
+                if not image["architecture"]:
+                    del image["architecture"]
                 if "deprecated" in each:
-                    image["deprecated"] = {"state": each["deprecated"]}
+                    replacement = f"projects/{project}/global/images/family/{each['family']}"
+                    image["deprecated"] = {"state": each["deprecated"], "replacement": replacement}
                 found.append(image)
         return found
 
@@ -189,7 +192,7 @@ class GceFake(FakeCloud[Cloud]):
     def _one_image(self, request: Request, key: str, value: str) -> Any:
         project = request.groups["project"]
         for image in self._images(project):
-            if image[key] == value and "deprecated" not in image:
+            if image[key] == value and (key == "name" or "deprecated" not in image):
                 return image
         path = f"projects/{project}/global/images/{value}"
         raise ApiError(404, "notFound", f"The resource '{path}' was not found")
@@ -240,7 +243,12 @@ class GceFake(FakeCloud[Cloud]):
         return self._aggregated(request, "disks", found)
 
     def _aggregated(self, request: Request, kind: str, found: list[tuple[str, dict[str, Any]]]) -> Any:
-        """Return one page over all zones: each zone with its resources, or with a warning that it has none."""
+        """Return one page over all zones: each zone with its resources, or with a warning that it has none.
+
+        A zone that does not answer fails the call, unless the request accepts partial success.
+        """
+        if self.unreachable_zones and request.query.get("returnPartialSuccess") != "true":
+            raise ApiError(503, "backendError", f"Zones do not answer: {', '.join(sorted(self.unreachable_zones))}")
         filter = request.query.get("filter", "")
         matches(filter, {})  # refuses one that is not understood, whatever there is to filter
         passed = sorted(

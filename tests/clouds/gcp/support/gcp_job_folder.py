@@ -3,22 +3,22 @@ each called with its real SDK."""
 
 from __future__ import annotations
 
-import functools
 import json
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import yaml
+from billing_fake import BillingFake
 from billing_fake import serving as billing
 from fake_server import Fault
 from gce_process import GceProcess
 from gce_records import Times
-from job_folder import EXAMPLE, JobFolder
+from job_folder import EXAMPLE, LoggingJobFolder
 from pubsub_emulator import leftovers, pubsub_emulator
-from pubsub_faults import failing_pubsub
+from pubsub_faults import PubSubFaults, failing_pubsub
 
 __all__ = ["ACCOUNT", "PROJECT", "REFERENCE_OPTIONS", "GcpJobFolder", "gcp_job_folder"]
 
@@ -32,30 +32,38 @@ REFERENCE_OPTIONS = (
 """Options of the reference example's command."""
 
 
-class GcpJobFolder(JobFolder):
+class GcpJobFolder(LoggingJobFolder):
     """Working directory with fakes of Google Cloud.
 
     Args:
-        pubsub: ``host:port`` for clients, possibly of a fault proxy.
+        pubsub: ``host:port`` for clients, possibly of the fault proxy.
         direct_pubsub: ``host:port`` of the emulator itself.
+        proxy: Faults of the fault proxy.
     """
 
-    def __init__(self, folder: Path, gce: GceProcess, *, pubsub: str, direct_pubsub: str, billing: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        gce: GceProcess,
+        billing: BillingFake,
+        *,
+        pubsub: str,
+        direct_pubsub: str,
+        proxy: PubSubFaults | None = None,
+    ) -> None:
         super().__init__(
             folder,
             {
                 "CLOUD_TASKS_CACHE_DIR": str(folder / "cache"),
                 "CLOUD_TASKS_GCP_COMPUTE_ENDPOINT": gce.url,
-                "CLOUD_TASKS_GCP_BILLING_ENDPOINT": billing,
+                "CLOUD_TASKS_GCP_BILLING_ENDPOINT": billing.url,
                 "PUBSUB_EMULATOR_HOST": pubsub,
             },
         )
         self.gce = gce
-        self.price_fault: Callable[[Fault | None], None] = lambda fault: None
-        """Sets a fault for calls to the Billing Catalog; None removes it."""
-        self.count_faults: Callable[[], int] = lambda: 0
-        """Returns the number of injected failures."""
+        self.billing = billing
         self._direct_pubsub = direct_pubsub
+        self._proxy = proxy
 
     def configure(self, *, worker: str = "worker_addition.py", environment: str = "", **run: object) -> Path:
         """Write `config.yml`; ``run`` adds keys."""
@@ -78,13 +86,17 @@ class GcpJobFolder(JobFolder):
         (folder / "addition_tasks.json").write_text(json.dumps(tasks))
         return tasks
 
-    def start(self, *arguments: str, log: Path | None = None) -> subprocess.Popen[str]:
-        """Start `cloud-tasks` without waiting.
+    def fail(self, fault: Fault, code: grpc.StatusCode) -> None:
+        """Make a share of the calls of all fakes fail, those of Pub/Sub with a code of gRPC."""
+        self.gce.fault(share=fault.share, status=fault.status, body=fault.body)
+        self.billing.server.fault = fault
+        if self._proxy is not None:
+            self._proxy.share, self._proxy.code = fault.share, code
 
-        Args:
-            log: File for stderr; None for a pipe.
-        """
-        return self.begin(*arguments, errors=log)
+    def count_faults(self) -> int:
+        """Return the number of injected failures."""
+        proxy = self._proxy.struck if self._proxy is not None else 0
+        return proxy + self.billing.server.struck + int(self.gce.state()["struck"])
 
     def left_in_the_cloud(self) -> list[str]:
         """Return every existing instance, disk, topic and subscription."""
@@ -95,29 +107,23 @@ class GcpJobFolder(JobFolder):
 
 @contextmanager
 def gcp_job_folder(
-    folder: Path, *, emulator: str | None = None, times: Times | None = None, faults: float = 0.0, seed: int = 1
+    folder: Path, *, emulator: str | None = None, times: Times | None = None, faults: bool = False, seed: int = 1
 ) -> Iterator[GcpJobFolder]:
     """Yield a working directory whose fakes, with all instances, end with the context.
 
     Args:
         emulator: ``host:port`` of a running Pub/Sub emulator; None starts one.
         times: None for the defaults, with a lag of listings.
-        faults: Share of all API calls that fail, half of them after their effect.
+        faults: Whether calls to Pub/Sub can fail, by `GcpJobFolder.fail`.
     """
     with ExitStack() as stack:
         emulator = pubsub = emulator or stack.enter_context(pubsub_emulator())
         catalog = stack.enter_context(billing())
         times = times or Times(listing=1.0)
         gce = stack.enter_context(GceProcess(folder / "machines", project=PROJECT, times=times, seed=seed))
-        struck: list[Callable[[], int]] = []
+        proxy: PubSubFaults | None = None
         if faults:
             pubsub, proxy = stack.enter_context(failing_pubsub(emulator, seed=seed))
-            proxy.share = faults
-            catalog.server.fault = Fault(share=faults)
-            gce.fault(share=faults, status=503)
-            struck = [lambda: proxy.struck, lambda: catalog.server.struck, lambda: int(gce.state()["struck"])]
-        job_folder = GcpJobFolder(folder, gce, pubsub=pubsub, direct_pubsub=emulator, billing=catalog.url)
-        job_folder.price_fault = functools.partial(setattr, catalog.server, "fault")
-        job_folder.count_faults = lambda: sum(count() for count in struck)
+        job_folder = GcpJobFolder(folder, gce, catalog, pubsub=pubsub, direct_pubsub=emulator, proxy=proxy)
         stack.callback(job_folder.close)
         yield job_folder

@@ -32,6 +32,8 @@ class PubSubFaults(grpc.GenericRpcHandler):
         self._lock = threading.Lock()
         self.share = 0.0
         """Share of the calls that fail, half of them after their effect."""
+        self.code = grpc.StatusCode.UNAVAILABLE
+        """Code of the failures."""
         self.refuse: bytes | None = None
         """Publish requests that contain these bytes are refused as invalid."""
         self.calls = 0
@@ -55,13 +57,13 @@ class PubSubFaults(grpc.GenericRpcHandler):
                 context.abort(grpc.StatusCode.NOT_FOUND, "Resource not found (resource=just-created).")
             before, after = self._strike()
             if before:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "injected failure before the effect")
+                context.abort(self.code, "injected failure before the effect")
             metadata = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-goog-")]
             call = forward.future(request, timeout=context.time_remaining(), metadata=metadata)
             context.add_callback(call.cancel)
             content = _content(call, context)
             if after:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "injected failure after the effect")
+                context.abort(self.code, "injected failure after the effect")
             return content
 
         return grpc.unary_unary_rpc_method_handler(answer)

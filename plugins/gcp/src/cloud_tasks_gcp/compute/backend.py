@@ -14,8 +14,7 @@ import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -35,7 +34,7 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks.plugin.kit import CONSOLE_BYTES
+from cloud_tasks.plugin.kit import CONSOLE_BYTES, FanOut
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import (
@@ -44,7 +43,6 @@ from cloud_tasks_gcp.compute.compute_errors import (
     problem_of,
     translate_errors,
 )
-from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.image_resolver import ImageResolver
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter
 from cloud_tasks_gcp.compute.listing import all_instances
@@ -52,7 +50,8 @@ from cloud_tasks_gcp.compute.operations import operation_problem, wait_for_opera
 from cloud_tasks_gcp.compute.quotas import headroom
 from cloud_tasks_gcp.compute.terminate import terminate_instances
 from cloud_tasks_gcp.compute.to_model import last_part, to_instance, to_instance_types
-from cloud_tasks_gcp.credentials import credentials, project_id
+from cloud_tasks_gcp.credentials import project_id
+from cloud_tasks_gcp.disks import disk_problem
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["GceCompute", "open_compute"]
@@ -70,9 +69,7 @@ _NAMESPACE = uuid.UUID("6b4b7a3e-7d5c-5e0f-9b1a-5a0c3f6f2a51")
 @contextmanager
 def open_compute(settings: GcpSettings, context: ComputeContext) -> Iterator[GceCompute]:
     """Open Compute Engine. Raise `ProviderError` without credentials or project."""
-    endpoint = settings.compute_endpoint
-    clients = Clients(credentials(settings, endpoint=endpoint or None), endpoint)
-    compute = GceCompute(clients, project_id(settings), settings, context)
+    compute = GceCompute(Clients(settings), project_id(settings), settings, context)
     try:
         yield compute
     finally:
@@ -122,9 +119,16 @@ class GceCompute:
 
     def instance_types(self) -> Sequence[InstanceType]:
         zones = self._zones()
-        with ThreadPoolExecutor(len(zones), thread_name_prefix="gcp-types") as threads:
-            found = list(threads.map(self._types_of_zone, zones))
-        return to_instance_types((zone, each) for zone, types in zip(zones, found, strict=True) for each in types)
+        with closing(FanOut(len(zones), "gcp-types")) as fan_out:
+            found = dict(zip(zones, fan_out.outcomes(self._types_of_zone, zones), strict=True))
+        failed = {zone: types for zone, types in found.items() if isinstance(types, ProviderError)}
+        if len(failed) == len(zones) or self._zone_asked_for in failed:
+            raise failed.get(self._zone_asked_for or "") or next(iter(failed.values()))
+        for error in failed.values():
+            log.warning(f"{error}; continuing without this zone")
+        return to_instance_types(
+            (zone, each) for zone, types in found.items() if not isinstance(types, ProviderError) for each in types
+        )
 
     def _types_of_zone(self, zone: str) -> list[sdk.MachineType]:
         with self._clients.acquire() as clients, translate_errors(f"list the machine types of {zone}"):

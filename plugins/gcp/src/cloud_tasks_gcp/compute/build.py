@@ -16,11 +16,10 @@ from datetime import timedelta
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.model import BootDisk, LaunchRequest, ProvisioningModel
-from cloud_tasks_gcp.compute.disks import disk_gb
 from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.compute.labels import instance_name, labels_of
 from cloud_tasks_gcp.compute.launch_check import startup_script
-from cloud_tasks_gcp.provisioning import provisioned
+from cloud_tasks_gcp.disks import disk_gb, provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["instance_resource"]

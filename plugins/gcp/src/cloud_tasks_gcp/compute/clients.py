@@ -15,11 +15,13 @@ from typing import Any, TypeVar, cast
 
 from google.api_core import retry as retries
 from google.api_core.client_options import ClientOptions
-from google.auth.credentials import Credentials
 from google.cloud import compute_v1
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks_gcp.compute.compute_errors import is_transient
+from cloud_tasks_gcp.compute.compute_errors import SERVICE, is_transient
+from cloud_tasks_gcp.credentials import credentials
+from cloud_tasks_gcp.rest import Rest
+from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["ANSWER_TIMEOUT", "ClientSet", "Clients", "read_retry"]
 
@@ -39,20 +41,29 @@ def read_retry() -> retries.Retry:
 
 
 class ClientSet:
-    """SDK clients for one thread at a time, created on first use.
+    """Clients for one thread at a time, created on first use.
 
     Args:
-        make: Creates a client of the given class.
+        make: Creates a client of the given class of the SDK.
+        make_rest: Creates a client for calls that the SDK cannot make.
     """
 
-    def __init__(self, make: Callable[[type[Any]], Any]) -> None:
+    def __init__(self, make: Callable[[type[Any]], Any], make_rest: Callable[[], Rest]) -> None:
         self._make = make
         self._made: dict[type[Any], Any] = {}
+        self._make_rest = make_rest
+        self._rest: Rest | None = None
 
     def _client(self, kind: type[_C]) -> _C:
         if kind not in self._made:
             self._made[kind] = self._make(kind)
         return cast(_C, self._made[kind])
+
+    @property
+    def rest(self) -> Rest:
+        if self._rest is None:
+            self._rest = self._make_rest()
+        return self._rest
 
     @property
     def instances(self) -> compute_v1.InstancesClient:
@@ -91,17 +102,17 @@ class ClientSet:
     def close(self) -> None:
         for client in self._made.values():
             client.transport.close()
+        if self._rest is not None:
+            self._rest.close()
 
 
 class Clients:
-    """Client sets of one backend. Thread-safe.
+    """Client sets of one backend. Thread-safe. Raise `ProviderError` without credentials."""
 
-    Args:
-        endpoint: Address to call in place of Google's own; empty for Google's.
-    """
-
-    def __init__(self, credentials: Credentials, endpoint: str = "") -> None:
-        self._credentials = credentials
+    def __init__(self, settings: GcpSettings) -> None:
+        endpoint = settings.compute_endpoint
+        self._settings = settings
+        self._credentials = credentials(settings, endpoint=endpoint or None)
         self._options = ClientOptions(api_endpoint=endpoint) if endpoint else ClientOptions()
         self._lock = threading.Lock()
         self._free: list[ClientSet] = []
@@ -113,7 +124,7 @@ class Clients:
         with self._lock:
             if self._closed:
                 raise ProviderError("the connection to Compute Engine is closed")
-            clients = self._free.pop() if self._free else ClientSet(self._make)
+            clients = self._free.pop() if self._free else ClientSet(self._make, self._make_rest)
         try:
             yield clients
         finally:
@@ -133,3 +144,6 @@ class Clients:
 
     def _make(self, kind: type[Any]) -> Any:
         return kind(credentials=self._credentials, client_options=self._options, transport="rest")
+
+    def _make_rest(self) -> Rest:
+        return Rest(self._settings, self._settings.compute_endpoint or f"https://{SERVICE}", service=SERVICE)

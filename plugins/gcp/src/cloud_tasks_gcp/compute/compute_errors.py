@@ -25,12 +25,15 @@ import attrs
 import google.auth.exceptions
 import requests
 from google.api_core import exceptions as api
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]  # it has no stubs
 
 from cloud_tasks.errors import CredentialsError, ProviderError, RefusalScope
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
+from cloud_tasks_gcp.api_errors import LOGIN, QUOTA, common_rules
 
 __all__ = [
     "OPERATION_FAILED",
+    "SERVICE",
     "after_launch_request",
     "is_transient",
     "launch_error",
@@ -43,14 +46,13 @@ _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=
 _OFFER, _TYPE, _ZONE = RefusalScope.OFFER, RefusalScope.INSTANCE_TYPE, RefusalScope.ZONE
 _REGION, _ACCOUNT = RefusalScope.REGION, RefusalScope.ACCOUNT
 
-_LOGIN = "run: gcloud auth application-default login"
-_ENABLE = "run: gcloud services enable compute.googleapis.com"
-_BILLING = "enable billing for the project"
+_PERMISSION = "PERMISSIONS_ERROR|FORBIDDEN|insufficientPermissions|IAM_PERMISSION_DENIED|HTTP_403"
 _ACT_AS = "grant your account roles/iam.serviceAccountUser on the instances' service account"
-_QUOTA = "request a higher quota at IAM & Admin > Quotas, or wait for running instances to finish"
+_DOCTOR = "see: cloud-tasks doctor"
 _EXCLUDE = "exclude the type with instance_types"
 _TYPES = f"choose other boot_disk_types, or {_EXCLUDE}"
 
+SERVICE = "compute.googleapis.com"
 OPERATION_FAILED = "OPERATION_FAILED"
 """Code of an operation that failed without one."""
 
@@ -61,24 +63,21 @@ _RATE = ErrorRule(
 _BUSY = ErrorRule(
     kind=ErrorKind.TRANSIENT,
     code="resource_?not_?ready|resource_?in_?use_?by_?another_?resource|operation_?in_?progress|condition_?not_?met|"
-    "HTTP_412|HTTP_408",
+    "HTTP_412|HTTP_409|HTTP_408",
 )
 """Another operation on the resource is under way."""
-_CREDENTIALS = ErrorRule(kind=ErrorKind.CREDENTIALS, code="HTTP_401|authError", hint=_LOGIN)
+_SHARED = common_rules(SERVICE)
 _DENIED = (
     # Code, message, remedy.
-    ("SERVICE_?DISABLED|access_?not_?configured", "", _ENABLE),
-    ("HTTP_403", "has not been used in project|is disabled", _ENABLE),
-    ("BILLING_DISABLED|billing_?not_?enabled", "", _BILLING),
-    ("HTTP_403|PERMISSIONS_ERROR", "billing", _BILLING),
+    ("HTTP_403", "has not been used in project", _SHARED[0].hint),
+    ("HTTP_403|PERMISSIONS_ERROR", "billing", _SHARED[1].hint),
     ("SERVICE_ACCOUNT_ACCESS_DENIED", "", _ACT_AS),
     (".*", "SERVICE_ACCOUNT_ACCESS_DENIED|serviceAccounts.actAs|access to service account", _ACT_AS),
-    ("CONSUMER_.*|RESOURCE_PROJECT_.*|USER_PROJECT_DENIED", "", "check --project-id; run: gcloud projects list"),
-    (
-        "PERMISSIONS_ERROR|FORBIDDEN|insufficientPermissions|IAM_PERMISSION_DENIED|HTTP_403",
-        "",
-        "grant roles/compute.instanceAdmin.v1 in the project; see: cloud-tasks doctor",
-    ),
+    (_PERMISSION, "organization('s|s)? policy", "ask the administrator of the organization to allow the call"),
+    (_PERMISSION, "^service account .* disabled", "enable it, or set gcp.service_account to another one"),
+    (_PERMISSION, "images.useReadOnly", "grant your account roles/compute.imageUser in the project of the image"),
+    (_PERMISSION, "networks.use", f"grant your account roles/compute.networkUser on the subnetwork; {_DOCTOR}"),
+    (_PERMISSION, "", f"grant roles/compute.instanceAdmin.v1 in the project; {_DOCTOR}"),
 )
 
 _STOCK_OUT = "RESOURCE_POOL_EXHAUSTED|STOCKOUT|not have enough resources|instance is currently unavailable"
@@ -90,14 +89,14 @@ _CAPACITY = (
     refused(_RATE.code, _ACCOUNT, _MINUTE / 2),
 )
 _QUOTAS = (
-    refused("quota:.*:PREEMPTIBLE_CPUS.*", _REGION, 10 * _MINUTE, hint=_QUOTA),
+    refused("quota:.*:PREEMPTIBLE_CPUS.*", _REGION, 10 * _MINUTE, hint=QUOTA),
     # Instances without GPUs may still fit.
-    refused("quota:.*:.*GPUS_ALL_REGIONS.*", _TYPE, 10 * _MINUTE, hint=_QUOTA),
-    refused("quota:.*:.*ALL_REGIONS.*|quota:global:.*", _ACCOUNT, 10 * _MINUTE, hint=_QUOTA),
+    refused("quota:.*:.*GPUS_ALL_REGIONS.*", _TYPE, 10 * _MINUTE, hint=QUOTA),
+    refused("quota:.*:.*ALL_REGIONS.*|quota:global:.*", _ACCOUNT, 10 * _MINUTE, hint=QUOTA),
     # Other series have separate quotas, and a smaller instance type of this series may still fit.
-    refused(r"quota:.*:.*(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)", _TYPE, 10 * _MINUTE, hint=_QUOTA),
-    refused("daily_?limit_?exceeded.*", _ACCOUNT, _HOUR, hint=_QUOTA),
-    refused("quota:.*|.*(QUOTA|LIMIT)_?EXCEEDED", _REGION, 10 * _MINUTE, hint=_QUOTA),
+    refused(r"quota:.*:.*(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)", _TYPE, 10 * _MINUTE, hint=QUOTA),
+    refused("daily_?limit_?exceeded.*", _ACCOUNT, _HOUR, hint=QUOTA),
+    refused("quota:.*|.*(QUOTA|LIMIT)_?EXCEEDED", _REGION, 10 * _MINUTE, hint=QUOTA),
 )
 _POLICIES = tuple(
     refused(
@@ -121,7 +120,7 @@ _POLICIES = tuple(
         (_ACCOUNT, _HOUR, "", "the launch: ask its administrator, or change the gcp settings"),
     )
 )
-_REQUEST = "(EXTERNAL_)?RESOURCE_?NOT_?FOUND|NOT_FOUND|INVALID.*|required|HTTP_40[04]"
+_REQUEST = r"\w*NOT_?FOUND|INVALID.*|required|HTTP_40[04]"
 _INVALID = (
     refused(
         ".*", _TYPE, _DAY, message="architecture .*not compatible", hint="set run.image to one for this architecture"
@@ -129,10 +128,15 @@ _INVALID = (
     refused(
         ".*", _ACCOUNT, _HOUR, message="smaller than the image", hint="raise run.total_boot_disk_size to this size"
     ),
-    refused(".*", _TYPE, _DAY, message="provisioning_?model|live migration|onHostMaintenance", hint=_EXCLUDE),
+    refused(
+        ".*", _TYPE, _DAY, message="provisioning_?model|preemptible|live migration|onHostMaintenance", hint=_EXCLUDE
+    ),
     refused("UNSUPPORTED_OPERATION|INVALID_USAGE|.*BAD_DISK.*|.*NOT_SUPPORTED.*", _TYPE, _DAY, hint=_TYPES),
+    # A disk type that its zone lacks, then one that the machine type cannot use.
+    refused(".*", _OFFER, _DAY, message="disk ?types?.*(not|cannot be) found", hint=_TYPES),
+    refused(".*", _TYPE, _DAY, message="disk ?type", hint=_TYPES),
     refused(".*", _OFFER, _DAY, message="machine ?type", hint=_EXCLUDE),
-    refused(".*", _TYPE, _DAY, message="disk ?type|not compatible|accelerator", hint=_TYPES),
+    refused(".*", _TYPE, _DAY, message="not compatible|accelerator", hint=_TYPES),
     refused(
         ".*",
         _ZONE,
@@ -142,14 +146,30 @@ _INVALID = (
     ),
     # What follows fails every launch.
     refused(_REQUEST, _ACCOUNT, _HOUR, message="service ?account", hint="check gcp.service_account"),
+    refused(
+        _REQUEST,
+        _ACCOUNT,
+        _HOUR,
+        message="provisioned_?(iops|throughput)|disk_?size",
+        hint="check run.boot_disk_iops, run.boot_disk_throughput and run.total_boot_disk_size",
+    ),
     refused(_REQUEST, _ACCOUNT, _HOUR, message="network", hint="check gcp.network, gcp.subnetwork and gcp.tags"),
     refused(_REQUEST, _ACCOUNT, _HOUR, hint="check the gcp settings and run.image"),
 )
 """Invalid requests, which only a person can change."""
+
+
+def _for_launch(rule: ErrorRule) -> ErrorRule:
+    """Return the rule of a shared reason for launches."""
+    if rule.kind is not ErrorKind.PERMANENT:
+        return rule
+    return refused(rule.code, _ACCOUNT, _HOUR, message=rule.message, hint=rule.hint)
+
+
 _LAUNCH: tuple[ErrorRule, ...] = (
     *_CAPACITY,
     *_QUOTAS,
-    _CREDENTIALS,
+    *(_for_launch(rule) for rule in _SHARED),
     *(refused(code, _ACCOUNT, _HOUR, message=message, hint=hint) for code, message, hint in _DENIED),
     *_POLICIES,
     ErrorRule(kind=ErrorKind.TRANSIENT, code="HTTP_5..|HTTP_408"),
@@ -164,7 +184,7 @@ _LAUNCH: tuple[ErrorRule, ...] = (
 _OTHERS: tuple[ErrorRule, ...] = (
     _RATE,
     ErrorRule(kind=ErrorKind.TRANSIENT, code=".*(quota|limit)_?exceeded"),
-    _CREDENTIALS,
+    *_SHARED,
     _BUSY,
     *(ErrorRule(kind=ErrorKind.PERMANENT, code=code, message=message, hint=hint) for code, message, hint in _DENIED),
     ErrorRule(kind=ErrorKind.NOT_FOUND, code="HTTP_404"),
@@ -179,7 +199,7 @@ _TRANSIENT_ERRORS = (
     requests.ConnectionError,
     requests.Timeout,
 )
-_MESSAGE_QUOTA = re.compile(r"Quota '(?P<metric>[A-Z0-9_a-z./-]+)' exceeded")
+_MESSAGE_QUOTA = re.compile(r"Quota (limit )?'(?P<metric>[A-Z0-9_a-z./-]+)' (has been )?exceeded")
 
 
 def problem_of(error: api.GoogleAPICallError) -> Problem:
@@ -204,18 +224,19 @@ def _with_quota(problem: Problem, error: Any = None) -> Problem:
     for detail in getattr(error, "error_details", None) or ():
         info = detail.quota_info
         if info.metric_name or info.limit_name:
-            metric = info.limit_name.removesuffix("-per-project-region").removesuffix("-per-project")
-            metric = metric.replace("-", "_").upper() or info.metric_name
-            return _quota_problem(problem, metric, is_regional="region" in dict(info.dimensions))
+            return _quota_problem(problem, info.limit_name or info.metric_name, "region" in dict(info.dimensions))
     match = _MESSAGE_QUOTA.search(problem.message)
     if match is None:
         return problem
-    return _quota_problem(problem, match["metric"].upper(), is_regional="globally" not in problem.message)
+    return _quota_problem(problem, match["metric"], "globally" not in problem.message)
 
 
-def _quota_problem(problem: Problem, metric: str, *, is_regional: bool) -> Problem:
+def _quota_problem(problem: Problem, limit: str, is_regional: bool) -> Problem:
+    """Add the code of a quota, given by its metric or by the name of a limit: ``CPUS-per-project-region``."""
+    metric = re.sub(r"-per-project(-region)?$", "", limit).replace("-", "_").upper()
     code = f"quota:{'regional' if is_regional else 'global'}:{metric}"
-    message = problem.message if metric in problem.message else f"{problem.message} (quota {metric})"
+    is_named = metric in problem.message or limit in problem.message
+    message = problem.message if is_named else f"{problem.message} (quota {metric})"
     return attrs.evolve(problem, also=(*problem.also, code), message=message)
 
 
@@ -253,7 +274,10 @@ def translate_errors(what: str, *, launching: bool = False) -> Iterator[None]:
     except google.auth.exceptions.GoogleAuthError as error:
         # The exception text may quote the token server's answer.
         text = f"cannot {what}: the credentials were refused ({type(error).__name__})"
-        raise CredentialsError(text, hint=_LOGIN) from error
+        raise CredentialsError(text, hint=LOGIN) from error
+    except (ParseError, UnicodeDecodeError) as error:
+        text = f"cannot {what}: invalid answer of Compute Engine"
+        raise ProviderError(text, transient=True, hint="check for a proxy") from error
     except (requests.RequestException, api.GoogleAPIError, ConnectionError, TimeoutError) as error:
         raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from error
 

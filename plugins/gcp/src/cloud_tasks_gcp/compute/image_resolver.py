@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
+import attrs
 import structlog
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import Architecture, Image
+from cloud_tasks.plugin.kit import FanOut
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import translate_errors
-from cloud_tasks_gcp.compute.to_model import to_image
+from cloud_tasks_gcp.compute.to_model import GONE, to_image
 
 __all__ = ["DEFAULT_IMAGES", "PUBLIC_PROJECTS", "ImageResolver"]
 
@@ -45,6 +47,7 @@ PUBLIC_PROJECTS = (
 ``project/image``."""
 
 _HINT = "run: cloud-tasks list-images"
+_ARCHITECTURES: Mapping[str, Architecture] = {"X86_64": Architecture.X86_64, "ARM64": Architecture.ARM64}
 _SPECIFIC = re.compile(r"^(https?://.*?/compute/[a-z0-9]+/)?(?P<path>projects/.+)$")
 _PATH = re.compile(r"projects/(?P<project>[^/]+)/global/images/(?P<family>family/)?(?P<name>[^/]+)")
 _TWO_PARTS = re.compile(r"^(?P<project>[a-z][-a-z0-9:.]*)/(?P<name>[-a-z0-9]+)$")
@@ -58,8 +61,8 @@ class ImageResolver:
         self._project = project
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}
-        self._described: dict[str, Image] = {}
-        """By path."""
+        self._described: dict[str, tuple[str, sdk.Image]] = {}
+        """Project and image, by path."""
 
     def list_images(self) -> tuple[Image, ...]:
         """Return the usable images of all projects.
@@ -67,9 +70,8 @@ class ImageResolver:
         An unreadable public project is skipped; an unreadable own project raises `ProviderError`.
         """
         projects = (self._project, *(project for project in PUBLIC_PROJECTS if project != self._project))
-        with ThreadPoolExecutor(len(projects), thread_name_prefix="gcp-images") as threads:
-            found = threads.map(self._of_project, projects)
-            return tuple(image for images in found for image in images)
+        with closing(FanOut(len(projects), "gcp-images")) as fan_out:
+            return tuple(image for images in fan_out.map(self._of_project, projects) for image in images)
 
     def _of_project(self, project: str) -> Sequence[Image]:
         own = project == self._project
@@ -110,26 +112,36 @@ class ImageResolver:
         with self._lock:
             if path not in self._described:
                 self._described[path] = self._get(path, requested or path)
-            found = self._described[path]
-        if found.architecture is not architecture:
+            project, found = self._described[path]
+        if found.deprecated.state in GONE:
+            successor = found.deprecated.replacement
             raise InputError(
-                f'image "{requested}" is for {found.architecture.value}, the instance types are {architecture.value}',
+                f'image "{requested}" is {found.deprecated.state.lower()}, so that no instance can use it',
+                where="run.image",
+                hint=f"set it to {successor.removeprefix(_ADDRESS)}" if successor else _HINT,
+            )
+        # An image of one's own may name no architecture.
+        named = found.architecture if found.architecture in _ARCHITECTURES else ""
+        if named and _ARCHITECTURES[named] is not architecture:
+            raise InputError(
+                f'image "{requested}" is for {_ARCHITECTURES[named].value}, the instance types are '
+                f"{architecture.value}",
                 where="run.image",
                 hint="choose another image (run: cloud-tasks list-images), or set run.architecture",
             )
-        return found
+        return attrs.evolve(to_image(found, project, own=project == self._project), architecture=architecture)
 
-    def _get(self, path: str, requested: str) -> Image:
-        """Return the image of a path of the API, of an image or an image family."""
+    def _get(self, path: str, requested: str) -> tuple[str, sdk.Image]:
+        """Return the project and the image of a path of the API, of an image or an image family."""
         parts = _PATH.fullmatch(path)
-        if parts is None:
+        found = None
+        if parts is not None:
+            with self._clients.acquire() as clients:
+                is_family = parts["family"] is not None
+                found = _find(clients.images, parts["project"], parts["name"], by_family=is_family)
+        if parts is None or found is None:
             raise InputError(f'image "{requested}" not found', where="run.image", hint=_HINT)
-        project, name = parts["project"], parts["name"]
-        with self._clients.acquire() as clients:
-            found = _find(clients.images, project, name, by_family=parts["family"] is not None)
-        if found is None:
-            raise InputError(f'image "{requested}" not found', where="run.image", hint=_HINT)
-        return to_image(found, project, own=project == self._project)
+        return parts["project"], found
 
     def _default(self, architecture: Architecture) -> str:
         """Return the newest image of the default family, resolved and logged once for all instances."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin.kit import boot_script
-from cloud_tasks_gcp.compute.disks import disk_problem
+from cloud_tasks_gcp.disks import disk_problem
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["MAX_BYTES", "check_launch", "startup_script"]

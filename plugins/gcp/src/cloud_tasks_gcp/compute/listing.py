@@ -6,13 +6,14 @@ answer. Other zones that did not answer are returned with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, ClientSet, read_retry
+from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import translate_errors
 from cloud_tasks_gcp.compute.to_model import last_part
 
@@ -21,8 +22,8 @@ __all__ = ["Required", "all_disks", "all_instances", "silent_zones", "zone_disks
 _PAGE = 500
 """Maximum page size ("maxResults")."""
 
-_HARMLESS = ("", "NO_RESULTS_ON_PAGE")
-"""Warning codes of an empty zone."""
+_HARMLESS = ("", "NO_RESULTS_ON_PAGE", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED")
+"""Codes of warnings that leave a list complete."""
 
 Required: TypeAlias = Callable[[str], bool]
 """Whether a zone, or a region, has to answer."""
@@ -32,26 +33,16 @@ def all_instances(
     clients: Clients, project: str, filter: str, required: Required
 ) -> tuple[tuple[sdk.Instance, ...], frozenset[str]]:
     """Return every matching instance, and the other zones that did not answer. Raise if a required one did not."""
-
-    def pages(clients: ClientSet) -> Iterable[Any]:
-        request = sdk.AggregatedListInstancesRequest(project=project, filter=filter, max_results=_PAGE)
-        return clients.instances.aggregated_list(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT).pages
-
-    scopes, silent = _scopes(clients, pages, "list instances", required)
-    return tuple(instance for scope in scopes for instance in scope.instances), silent
+    pages, silent = _pages(clients, project, sdk.InstanceAggregatedList, "instances", filter, required)
+    return tuple(each for page in pages for scope in page.items.values() for each in scope.instances), silent
 
 
 def all_disks(
     clients: Clients, project: str, filter: str, required: Required
 ) -> tuple[tuple[sdk.Disk, ...], frozenset[str]]:
     """Return every matching disk, and the other zones that did not answer. Raise if a required one did not."""
-
-    def pages(clients: ClientSet) -> Iterable[Any]:
-        request = sdk.AggregatedListDisksRequest(project=project, filter=filter, max_results=_PAGE)
-        return clients.disks.aggregated_list(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT).pages
-
-    scopes, silent = _scopes(clients, pages, "list disks", required)
-    return tuple(disk for scope in scopes for disk in scope.disks), silent
+    pages, silent = _pages(clients, project, sdk.DiskAggregatedList, "disks", filter, required)
+    return tuple(each for page in pages for scope in page.items.values() for each in scope.disks), silent
 
 
 def zone_disks(clients: Clients, project: str, zone: str, filter: str) -> tuple[sdk.Disk, ...]:
@@ -61,15 +52,30 @@ def zone_disks(clients: Clients, project: str, zone: str, filter: str) -> tuple[
         return tuple(one.disks.list(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT))
 
 
-def _scopes(clients: Clients, pages: Any, what: str, required: Required) -> tuple[list[Any], frozenset[str]]:
-    """Return the zones of all pages, and those that did not answer: a later page may report a missing zone."""
-    scopes: list[Any] = []
+def _pages(
+    clients: Clients, project: str, kind: Any, resources: str, filter: str, required: Required
+) -> tuple[list[Any], frozenset[str]]:
+    """Return all pages, and the zones that did not answer: a later page may report a missing zone.
+
+    Without partial success, a zone that does not answer fails the whole call; requests of the SDK lack the parameter.
+    """
+    what = f"list {resources}"
+    query = {"maxResults": str(_PAGE), "returnPartialSuccess": "true", **({"filter": filter} if filter else {})}
+    pages: list[Any] = []
     silent: set[str] = set()
     with clients.acquire() as one, translate_errors(what):
-        for page in pages(one):
-            silent |= silent_zones(page, what, required)
-            scopes.extend(page.items.values())
-    return scopes, frozenset(silent)
+        while not pages or pages[-1].next_page_token:
+            token = {"pageToken": pages[-1].next_page_token} if pages else {}
+            try:
+                answer = one.rest.get(f"compute/v1/projects/{project}/aggregated/{resources}", **query, **token)
+            except ProviderError as error:
+                message = f"cannot {what}: {error.message}"
+                raise type(error)(message, transient=error.transient, hint=error.hint) from error
+            if "items" not in answer and "kind" not in answer:
+                raise ProviderError(f"cannot {what}: an answer without a list", transient=True)
+            pages.append(kind.from_json(json.dumps(answer), ignore_unknown_fields=True))
+            silent |= silent_zones(pages[-1], what, required)
+    return pages, frozenset(silent)
 
 
 def silent_zones(page: Any, what: str, required: Required) -> set[str]:
@@ -79,9 +85,9 @@ def silent_zones(page: Any, what: str, required: Required) -> set[str]:
         if scope.warning.code not in _HARMLESS:
             reasons[name] = f": {scope.warning.message or scope.warning.code}"
     missing = [f"{name}{reason}" for name, reason in reasons.items() if required(last_part(name))]
-    if page.warning.code not in _HARMLESS and not reasons:
-        # It may be about any zone.
-        missing.append(page.warning.message or page.warning.code)
     if missing:
         raise ProviderError(f"cannot {what}: no answer from {', '.join(missing)}", transient=True)
+    if page.warning.code not in _HARMLESS and not reasons:
+        # It may be about any zone.
+        raise ProviderError(f"cannot {what}: {page.warning.message or page.warning.code}", transient=True)
     return {last_part(name) for name in reasons}

@@ -38,6 +38,8 @@ def wait_for_operation(
     Args:
         what: Attempted action, for the message: ``start ct-job-1``.
     """
+    if not operation.name:
+        raise ProviderError(f"cannot {what}: invalid answer of Compute Engine", transient=True)
     deadline = clock() + timeout.total_seconds()
     while operation.status != sdk.Operation.Status.DONE:
         if clock() >= deadline:

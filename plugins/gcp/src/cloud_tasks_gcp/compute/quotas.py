@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 
 from cloud_tasks.model import BootDisk, Headroom, InstanceType, Offer, ProvisioningModel
 from cloud_tasks.plugin.kit import headroom_within
-from cloud_tasks_gcp.compute.disks import DISKS, disk_gb
 from cloud_tasks_gcp.compute.families import family_of
-from cloud_tasks_gcp.provisioning import provisioned
+from cloud_tasks_gcp.disks import DISKS, disk_gb, provisioned
 
 __all__ = ["headroom"]
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks.plugin.kit import FanOut
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import translate_errors
 from cloud_tasks_gcp.compute.labels import JOB_LABEL, job_filter
@@ -32,8 +33,6 @@ __all__ = ["terminate_instances"]
 _TIMEOUT = timedelta(minutes=5)
 """Time limit of a deletion: a guest may take 90 s to shut down ("Stop or restart a VM") before it."""
 _MAX_PARALLEL = 16
-
-_T = TypeVar("_T")
 
 _GONE_CODES = ("RESOURCE_NOT_FOUND", "NOT_FOUND")
 
@@ -94,7 +93,12 @@ def _terminate_listed(clients: Clients, project: str, names: frozenset[str], req
 
 def _run_all(steps: Iterable[Callable[[], None]]) -> None:
     """Run all steps, then raise the first error."""
-    problems = [result for result in map(_attempt, steps) if isinstance(result, ProviderError)]
+    problems = []
+    for step in steps:
+        try:
+            step()
+        except ProviderError as error:
+            problems.append(error)
     if problems:
         raise problems[0]
 
@@ -110,32 +114,19 @@ def _resource(kind: str, resource: Any) -> _Resource:
 def _delete_all(clients: Clients, project: str, resources: Iterable[_Resource]) -> None:
     """Start all deletions, then wait for them: the total time is about that of the slowest."""
     resources = tuple(resources)
-    if not resources:
-        return
-    with ThreadPoolExecutor(min(_MAX_PARALLEL, len(resources)), thread_name_prefix="gcp-delete") as threads:
-        started = list(
-            threads.map(lambda resource: _attempt(lambda: _start_deletion(clients, project, resource)), resources)
-        )
-        waits = threads.map(
-            lambda pair: _attempt(lambda: _await_deletion(clients, project, *pair)),
-            [
-                (resource, result)
-                for resource, result in zip(resources, started, strict=True)
-                if isinstance(result, sdk.Operation)
-            ],
-        )
-        problems = [result for result in (*started, *waits) if isinstance(result, ProviderError)]
+    with closing(FanOut(_MAX_PARALLEL, "gcp-delete")) as fan_out:
+        started = fan_out.outcomes(lambda resource: _start_deletion(clients, project, resource), resources)
+        operations = [
+            (resource, each)
+            for resource, each in zip(resources, started, strict=True)
+            if isinstance(each, sdk.Operation)
+        ]
+        ended = fan_out.outcomes(lambda pair: _await_deletion(clients, project, *pair), operations)
+    problems = [result for result in (*started, *ended) if isinstance(result, ProviderError)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         transient = any(problem.transient for problem in problems)
         raise ProviderError(f"{problems[0].message}{more}", transient=transient, hint=problems[0].hint) from problems[0]
-
-
-def _attempt(call: Callable[[], _T]) -> _T | ProviderError:
-    try:
-        return call()
-    except ProviderError as error:
-        return error
 
 
 def _start_deletion(clients: Clients, project: str, resource: _Resource) -> sdk.Operation | None:

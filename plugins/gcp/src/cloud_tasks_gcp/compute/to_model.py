@@ -13,7 +13,7 @@ from cloud_tasks_gcp.compute.families import boot_disk_types, family_of
 from cloud_tasks_gcp.compute.labels import DISK_LABEL, JOB_LABEL, TOKEN_LABEL, own_labels
 from cloud_tasks_gcp.compute.shared_cores import sustained_share
 
-__all__ = ["OWN_IMAGES", "last_part", "to_image", "to_instance", "to_instance_types"]
+__all__ = ["GONE", "OWN_IMAGES", "last_part", "to_image", "to_instance", "to_instance_types"]
 
 OWN_IMAGES = "self"
 """Value of `Image.owner` for images of the user's own project."""
@@ -22,7 +22,8 @@ _PARTITION_GB = {"z3": 3000.0}
 _DEFAULT_PARTITION_GB = 375.0
 """Size of one local SSD partition in GiB ("About Local SSD disks": 375 GiB; Z3: 3 TiB, 3,000 GiB usable)."""
 
-_GONE = ("OBSOLETE", "DELETED")
+GONE = ("OBSOLETE", "DELETED")
+"""States of deprecation in which a resource cannot be used any more."""
 
 _STATES: Mapping[str, InstanceState] = {
     "PENDING": InstanceState.STARTING,
@@ -56,7 +57,7 @@ def to_instance_types(found: Iterable[tuple[str, sdk.MachineType]]) -> tuple[Ins
     zones: dict[str, set[str]] = defaultdict(set)
     types: dict[str, sdk.MachineType] = {}
     for zone, machine_type in found:
-        if machine_type.deprecated.state in _GONE:
+        if machine_type.deprecated.state in GONE:
             continue
         zones[machine_type.name].add(zone)
         types.setdefault(machine_type.name, machine_type)
@@ -135,5 +136,8 @@ def to_image(image: sdk.Image, project: str, *, own: bool) -> Image:
 
 
 def _parse_time(text: str) -> datetime | None:
-    """Parse an RFC 3339 timestamp of the API; return UTC, or None for an empty text."""
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+    """Parse an RFC 3339 timestamp of the API; return UTC, or None for an empty or invalid text."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None

@@ -19,8 +19,8 @@ import attrs
 from cloud_tasks.model import Money, Offer, OfferRequest, ProvisioningModel, Unpriced
 from cloud_tasks.plugin import PricingContext
 from cloud_tasks.plugin.kit import PriceCache
-from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.families import family_of
+from cloud_tasks_gcp.disks import disk_problem
 from cloud_tasks_gcp.pricing.cache import rate_files
 from cloud_tasks_gcp.pricing.catalog import endpoint_of, fetch_rates
 from cloud_tasks_gcp.pricing.parts import NotPricedError

@@ -13,7 +13,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -21,8 +20,8 @@ from decimal import Decimal
 import attrs
 
 from cloud_tasks.model import BootDisk, InstanceType
+from cloud_tasks_gcp.disks import disk_gb, disk_kind, provisioned
 from cloud_tasks_gcp.pricing.titles import DISK_TITLES, GPU_TITLES, SLICE_TITLES
-from cloud_tasks_gcp.provisioning import performance_of, provisioned
 
 __all__ = ["NotPricedError", "Part", "disk_parts", "instance_parts"]
 
@@ -134,13 +133,13 @@ def disk_parts(disk: BootDisk) -> Iterator[Part]:
     """Yield the parts of a boot disk. Raise `NotPricedError`."""
     if disk.disk_type not in DISK_TITLES:
         raise NotPricedError(f"unknown boot disk type {disk.disk_type or '(none)'}")
-    performance = performance_of(disk.disk_type)
+    kind = disk_kind(disk.disk_type)
     iops, throughput = provisioned(disk)
     billed = {
         # The API has whole GiB only.
-        "capacity": Decimal(math.ceil(disk.size_gb)),
-        "iops": Decimal(max((iops or 0) - performance.free_iops, 0)),
-        "throughput": Decimal(max((throughput or 0) - performance.free_throughput, 0)),
+        "capacity": Decimal(disk_gb(disk)),
+        "iops": Decimal(max((iops or 0) - kind.free_iops, 0)),
+        "throughput": Decimal(max((throughput or 0) - kind.free_throughput, 0)),
     }
     fields = {"capacity": "boot_disk", "iops": "boot_disk_iops", "throughput": "boot_disk_throughput"}
     for part in DISK_TITLES[disk.disk_type]:

@@ -43,7 +43,8 @@ _USAGE = {"OnDemand": False, "Preemptible": True}
 """Usage types read, and whether they are spot; commitments (``Commit1Yr`` …) are skipped."""
 
 _SPOT = re.compile(r"^(Spot )?Preemptible | attached to (Spot )?Preemptible VMs?\b")
-_PLACE = re.compile(r"( running)? (in|globally)( .*)?$")
+_PLACE = re.compile(r"( running)? (in|globally)( (?!.*\b(for|with)\b).*)?$")
+"""End of a description. After the place, some name a way of selling, and remain a title of its own."""
 
 
 @attrs.frozen(kw_only=True)

@@ -41,7 +41,7 @@ _ODD_MACHINES: Mapping[str, str] = {
 }
 """Titles from before Google named machines by family."""
 
-_LOCAL_SSD = re.compile(r"(?P<family>[a-z][0-9]+[a-z]*) instance local ssd")
+_LOCAL_SSD = re.compile(r"(?P<family>[a-z][0-9]+[a-z]*)(?: (?:amd|arm|intel))? instance local ssd")
 _COMMON_LOCAL_SSD = "ssd backed local storage"
 
 GPU_TITLES: Mapping[str, tuple[str, ...]] = {

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http import HTTPStatus
-from typing import Any
 
 import google.auth.exceptions
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 
-from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
-from cloud_tasks_gcp.explain import explain
+from cloud_tasks.errors import CredentialsError, ProviderError
+from cloud_tasks_gcp.api_errors import LOGIN, api_error
 from cloud_tasks_gcp.renewed_credentials import forget_tokens
 
 __all__ = ["RETRY", "ack_failures", "is_transient", "to_provider_error", "translate_errors"]
@@ -38,7 +36,7 @@ _TRANSIENT_ERRORS = (
     api.BadGateway,
     api.Unknown,
 )
-_LOGIN = "run: gcloud auth application-default login; see: cloud-tasks doctor"
+_LOGIN = f"{LOGIN}; see: cloud-tasks doctor"
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 
 
@@ -77,18 +75,12 @@ def to_provider_error(doing: str, error: api.GoogleAPICallError, project: str) -
         if any(each in text for each in ("invalid_grant", "RefreshError", "Reauthentication")):
             return CredentialsError(message, hint=hint)
         return ProviderError(message, transient=True, hint=hint)
-    if isinstance(error, api.NotFound):
-        return NotFoundError(f"{doing}: {_line(text)}")
-    status = int(error.code or 0)
-    if status == HTTPStatus.UNAUTHORIZED:
+    info = {"@type": _ERROR_INFO, "reason": error.reason, "metadata": dict(error.metadata or {})}
+    answer = {"error": {"message": text, "details": [info] if error.reason else []}}
+    found = api_error(int(error.code or 0), answer, service=SERVICE, project=project)
+    if isinstance(found, CredentialsError):
         forget_tokens()
-        return CredentialsError(f"{doing}: the Pub/Sub API rejected the credentials", hint=_LOGIN)
-    explanation = explain(status, _answer(error, text), service=SERVICE, project=project)
-    return ProviderError(
-        f"{doing}: {explanation.message}",
-        transient=explanation.transient or is_transient(error),
-        hint=explanation.remedy,
-    )
+    return type(found)(f"{doing}: {found.message}", transient=found.transient or is_transient(error), hint=found.hint)
 
 
 def ack_failures(error: api.GoogleAPICallError) -> Mapping[str, str] | None:
@@ -100,13 +92,3 @@ def ack_failures(error: api.GoogleAPICallError) -> Mapping[str, str] | None:
         if value.startswith(("PERMANENT_FAILURE_", "TRANSIENT_FAILURE_"))
     }
     return failures or None
-
-
-def _answer(error: api.GoogleAPICallError, text: str) -> Mapping[str, Any]:
-    """Return the error in the form of the service's JSON interface."""
-    info = {"@type": _ERROR_INFO, "reason": error.reason, "metadata": dict(error.metadata or {})}
-    return {"error": {"message": text, "details": [info] if error.reason else []}}
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")

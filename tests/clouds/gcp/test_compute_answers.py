@@ -1,0 +1,96 @@
+"""Compute Engine with the real SDK: answers that are none of Compute Engine's, and zones that do not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_server import Fault
+from gce_fake import GceFake
+from gce_requests import launch_request, offer, open_compute, remaining
+from structlog.testing import capture_logs
+
+from cloud_tasks.errors import LaunchRefusedError, ProviderError
+from cloud_tasks.plugin import Compute, LocatedCompute
+
+LOGIN_PAGE = Fault(share=1.0, after_effect=1.0, status=200, body="<html>Log in to the network</html>")
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[GceFake]:
+    with GceFake(tmp_path / "gce") as fake:
+        yield fake
+
+
+@pytest.fixture
+def compute(fake: GceFake) -> Iterator[Compute]:
+    with open_compute(fake) as compute:
+        yield compute
+
+
+CALLS: dict[str, Callable[[Any], object]] = {
+    "regions": lambda compute: compute.regions(),
+    "types": lambda compute: compute.instance_types(),
+    "headroom": lambda compute: compute.headroom(offer()),
+    "console": lambda compute: compute.console_log("ct-one"),
+    "terminate": lambda compute: compute.terminate(["ct-one"]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_answer_of_another_server_is_a_transient_error(
+    fake: GceFake, compute: Compute, call: Callable[[Any], object]
+) -> None:
+    assert isinstance(compute, LocatedCompute)
+    compute.note_zones({"ct-one": "us-central1-a"})
+    fake.server.fault = LOGIN_PAGE
+    with pytest.raises(ProviderError, match="invalid answer of Compute Engine; check for a proxy") as failed:
+        call(compute)
+    assert failed.value.transient
+
+
+def test_launch_with_lost_answer_is_no_refusal(fake: GceFake, compute: Compute) -> None:
+    request = launch_request()
+    compute.launch(launch_request())  # with the image known, the insertion is the first call
+    fake.server.fault = LOGIN_PAGE
+    with pytest.raises(ProviderError, match="invalid answer") as failed:
+        compute.launch(request)
+    assert failed.value.transient
+    assert not isinstance(failed.value, LaunchRefusedError)
+    fake.server.fault = None
+    assert compute.launch(request).instance_id in remaining(fake)[0]
+    assert len(remaining(fake)[0]) == 2
+
+
+@pytest.mark.parametrize("body", [{}, {"error": {}}])
+def test_answers_without_content_are_transient_errors(fake: GceFake, compute: Compute, body: dict[str, Any]) -> None:
+    fake.server.fault = Fault(share=1.0, after_effect=0.0, status=200, body=body)
+    with pytest.raises(ProviderError, match="without a list") as failed:
+        compute.instances("job")
+    assert failed.value.transient
+    fake.server.fault = Fault(share=1.0, after_effect=0.0, status=200, body=body, methods=frozenset({"POST"}))
+    with pytest.raises(ProviderError, match="invalid answer") as failed:
+        compute.launch(launch_request())
+    assert failed.value.transient
+
+
+def test_instance_types_leaves_out_zones_that_do_not_answer(
+    fake: GceFake, compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(fake.cloud.catalog.types, "us-central1-f")
+    with capture_logs() as logs:
+        zones = {zone for each in compute.instance_types() for zone in each.zones}
+    assert zones == {"us-central1-a", "us-central1-b", "us-central1-c"}
+    (warning,) = [each for each in logs if each["log_level"] == "warning"]
+    assert "us-central1-f" in warning["event"]
+
+
+def test_instance_types_raises_if_no_zone_answers(
+    fake: GceFake, compute: Compute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for zone in "abcf":
+        monkeypatch.delitem(fake.cloud.catalog.types, f"us-central1-{zone}")
+    with pytest.raises(ProviderError, match="cannot list the machine types of us-central1-a"):
+        compute.instance_types()
