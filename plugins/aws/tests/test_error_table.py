@@ -123,13 +123,13 @@ def test_launch_error_of_credentials_blames_no_instance_type(code: str) -> None:
 
 TRANSIENT, ABSENT, PERMANENT = "transient", "absent", "permanent"
 SQS = {
-    TRANSIENT: "KmsThrottled OverLimit RequestThrottled",
+    TRANSIENT: "KmsThrottled OverLimit PurgeQueueInProgress QueueDeletedRecently RequestThrottled",
     ABSENT: "QueueDoesNotExist",
     PERMANENT: "BatchEntryIdsNotDistinct BatchRequestTooLong EmptyBatchRequest InvalidAddress InvalidAttributeName "
     "InvalidAttributeValue InvalidBatchEntryId InvalidIdFormat InvalidMessageContents InvalidSecurity KmsAccessDenied "
     "KmsDisabled KmsInvalidKeyUsage KmsInvalidState KmsNotFound KmsOptInRequired MessageNotInflight "
-    "PurgeQueueInProgress QueueDeletedRecently QueueNameExists ReceiptHandleIsInvalid ResourceNotFoundException "
-    "TooManyEntriesInBatchRequest UnsupportedOperation",
+    "QueueNameExists ReceiptHandleIsInvalid ResourceNotFoundException TooManyEntriesInBatchRequest "
+    "UnsupportedOperation",
 }
 
 

@@ -72,6 +72,11 @@ RULES = (
     _DENIED,
     TRANSIENT,
     ErrorRule(
+        kind=ErrorKind.TRANSIENT,
+        code="PurgeQueueInProgress|QueueDeletedRecently",
+        hint="SQS deletes and purges a queue within a minute: repeat the command then",
+    ),
+    ErrorRule(
         kind=ErrorKind.PERMANENT,
         code="KMS.*",
         hint="allow the use of the KMS key; queues of cloud-tasks use none unless the account adds one",

@@ -35,10 +35,11 @@ _QUEUE_USE = (
     "ChangeMessageVisibility",
     "DeleteMessage",
     "GetQueueAttributes",
+    "GetQueueUrl",
     "ReceiveMessage",
     "SendMessage",
 )
-_QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "TagQueue")
+_QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "PurgeQueue", "TagQueue")
 _CREATED = ("instance", "network-interface", "volume")
 """Resource types that a launch creates."""
 _READ_WRITE = ("AbortMultipartUpload", "GetObject", "PutObject")
@@ -127,7 +128,6 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
             f"arn:aws:iam::*:role/{_PLACEHOLDER}",
             condition={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
         ),
-        _allow("ListQueues", "sqs", ["ListQueues"]),
         _allow("ManageQueues", "sqs", sorted(_QUEUE_USE + _QUEUE_MANAGE), _queues(settings)),
     ]
     if settings.script_location is not None:
@@ -141,7 +141,6 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
 
 def _worker(settings: AwsSettings) -> list[dict[str, Any]]:
     return [
-        _allow("ListQueues", "sqs", ["ListQueues"]),
         _allow("UseQueues", "sqs", _QUEUE_USE, _queues(settings)),
         *_oversize(settings),
     ]
