@@ -56,7 +56,15 @@ def run_and_kill(
 
 
 def completed(
-    scenario: str, job_folder: LoggingJobFolder, *, tasks: int, code: int, seconds: float, faults: str, left: object
+    scenario: str,
+    job_folder: LoggingJobFolder,
+    *,
+    tasks: int,
+    code: int,
+    seconds: float,
+    faults: str,
+    left: object,
+    repeats: bool = True,
 ) -> bool:
     """Print how the job ended; return whether every task is counted once with its sum, and nothing is left.
 
@@ -65,6 +73,7 @@ def completed(
         seconds: Duration of the job.
         faults: The faults that occurred, for the output.
         left: Resources that still exist; empty for none.
+        repeats: Whether tasks may have run more than once.
     """
     status, sums = job_folder.status(), job_folder.sums()
     counts = {name: count for name, count in status["counts"].items() if count}
@@ -76,6 +85,7 @@ def completed(
     problems: Mapping[str, object] = {
         "exit code": code,
         "counts": counts if counts != {"completed": tasks} else None,
+        "repeated tasks": 0 if repeats else status["attempts"] - tasks,
         "wrong sums": sum(sums.get(f"task-{number:05d}") != number + 1 for number in range(1, tasks + 1)),
         "left": left,
     }

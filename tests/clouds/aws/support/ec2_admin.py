@@ -58,6 +58,7 @@ class Admin:
     def state(self) -> Mapping[str, Any]:
         return {
             "instances": [each.as_json() for each in self._calls.fleet.all()],
+            "templates": self._calls.templates.names(),
             "interruptions": self._calls.fleet.interruptions,
             "injected": dict(self._faults.injected),
             "calls": len(self._actions),
