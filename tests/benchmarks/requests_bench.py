@@ -40,6 +40,7 @@ from cloud_tasks.convert import decode_events, encode_task_message  # noqa: E402
 from cloud_tasks.model import EventType, TaskMessage  # noqa: E402
 from cloud_tasks.plugin import Queue, QueueContext  # noqa: E402
 from cloud_tasks.registry import Registry  # noqa: E402
+from cloud_tasks.worker.supervisor.environment import settings_from_environment  # noqa: E402
 
 PROGRAM = """
 import sys, time
@@ -135,7 +136,8 @@ def pubsub(counts: Counts) -> Iterator[dict[str, str]]:
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
-            yield {"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{port}"}
+            prefix = "CLOUD_TASKS_GCP"
+            yield {f"{prefix}_PUBSUB_ENDPOINT": f"127.0.0.1:{port}", f"{prefix}_PROJECT_ID": PROJECT}
         finally:
             server.stop(1.0).wait()
 
@@ -172,13 +174,12 @@ def measure(backend: str, seconds: float, *, slots: int, duration: float) -> tup
             "--job-id": "bench",
             "--num-simultaneous-tasks": str(slots),
             "--idle-limit": "60",
-            **({"--project-id": PROJECT} if backend == "gcp" else {}),
         }
         command = [sys.executable, "program.py", *(text for option in options.items() for text in option)]
         worker = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
         stack.callback(worker.wait)
         stack.callback(worker.kill)
-        _collect(events, count)
+        _collect(events, count, worker)
     return count, counts
 
 
@@ -186,16 +187,16 @@ def measure(backend: str, seconds: float, *, slots: int, duration: float) -> tup
 def _opened(backend: str, name: str) -> Iterator[Queue]:
     known = Registry(only=[backend]).queue(backend)
     lease = timedelta(seconds=60)
-    own = {"project_id": PROJECT, "pubsub_endpoint": os.environ.get("PUBSUB_EMULATOR_HOST")}
-    settings = known.settings(**own if backend == "gcp" else {})
+    settings = settings_from_environment(known.settings, backend, os.environ)
     context = QueueContext(job_id="bench", name=name, lease=lease, region=None, for_events=name.endswith("events"))
     with known.open(settings, context) as queue:
         yield queue
 
 
-def _collect(events: Queue, count: int) -> None:
+def _collect(events: Queue, count: int, worker: subprocess.Popen[bytes]) -> None:
     done = 0
     while done < count:
+        assert worker.poll() is None, "the worker has ended"
         deliveries = events.receive(100, wait=timedelta(seconds=5))
         for delivery in deliveries:
             found = decode_events(delivery.body)[0]
