@@ -153,3 +153,30 @@ def test_persistent_connection_error_is_transient(unreachable: Compute, request_
         unreachable.launch(request_of(provisioning_model=ProvisioningModel.SPOT))
     assert raised.value.transient
     assert not isinstance(raised.value, LaunchRefusedError)
+
+
+@pytest.mark.parametrize("zones", [["us-east-1a"], ["us-east-1a", "us-east-1b"]], ids=["direct", "fleet"])
+def test_throttled_launch_is_refused_since_it_started_nothing(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, zones: list[str]
+) -> None:
+    overlay.control("refuse", action="RunInstances", code="RequestLimitExceeded")
+    overlay.control("refuse", action="CreateFleet", code="RequestLimitExceeded")
+    with pytest.raises(LaunchRefusedError, match="RequestLimitExceeded") as refused:
+        compute.launch(request_of(alternatives=tuple(offer(zone=zone) for zone in zones)))
+    assert refused.value.scope is RefusalScope.ACCOUNT
+    assert refused.value.retry_after <= MINUTES
+    assert not refused.value.needs_action
+
+
+@pytest.mark.parametrize("zones", [["us-east-1a"], ["us-east-1a", "us-east-1b"]], ids=["direct", "fleet"])
+def test_throttled_launch_after_one_without_an_answer_leaves_the_outcome_open(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, zones: list[str]
+) -> None:
+    request = request_of(alternatives=tuple(offer(zone=zone) for zone in zones))
+    for code in ("InternalError", "RequestLimitExceeded"):
+        for action in ("RunInstances", "CreateFleet"):
+            overlay.control("refuse", action=action, code=code)
+        with pytest.raises(ProviderError) as open_still:
+            compute.launch(request)
+        assert open_still.value.transient
+        assert not isinstance(open_still.value, LaunchRefusedError)

@@ -27,6 +27,7 @@ __all__ = [
     "is_not_yet_visible",
     "is_transient",
     "launch_error",
+    "leaves_open",
     "preparation_error",
     "translate_errors",
 ]
@@ -157,6 +158,13 @@ _SETUP = (
     refused("InvalidParameter(Combination|Value)?|InvalidBlockDeviceMapping|InvalidInput|NonEBSInstance", _TYPE, _LONG),
 )
 _REFUSALS = (*_CAPACITY, TRANSIENT, *_LIMITS, *_ACCOUNT_STATE)
+_THROTTLED = refused(
+    "EC2ThrottledException|RequestLimitExceeded|RequestThrottled(Exception)?|Throttling(Exception)?|SlowDown|"
+    "TooManyRequestsException",
+    _ACCOUNT,
+    timedelta(minutes=1),
+    hint="EC2 limits the requests of an account; other programs may use it, too",
+)
 _UNKNOWN = refused(".*", _TYPE, _MEDIUM)
 """A 4xx error is definite: nothing was started. The cause may be the type, so other types are tried: a call each costs
 less than a job that stops."""
@@ -175,6 +183,11 @@ def is_transient(error: BaseException) -> bool:
         found = judge("", problem_of(error), (*_REFUSALS, *RULES))
         return found.transient and not isinstance(found, LaunchRefusedError)
     return isinstance(error, (HTTPClientError, ResponseParserError))
+
+
+def leaves_open(error: BaseException) -> bool:
+    """Return whether a launch with this error may have started an instance; a throttled one has not."""
+    return is_transient(error) and matching_rule(problem_of(error), [_THROTTLED]) is None
 
 
 def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
@@ -198,10 +211,15 @@ def translate_errors(action: str) -> Iterator[None]:
         raise invalid_response(action, error) from error
 
 
-def launch_error(offer: Offer, error: ClientError) -> ProviderError:
-    """Return the error of a failed launch: `LaunchRefusedError`, or a transient error with unknown outcome."""
+def launch_error(offer: Offer, error: ClientError, *, is_answered: bool = False) -> ProviderError:
+    """Return the error of a failed launch: `LaunchRefusedError`, or a transient error with unknown outcome.
+
+    Args:
+        is_answered: Whether no earlier call of the launch may have started an instance.
+    """
+    rules = ([_THROTTLED] if is_answered else []) + [*CREDENTIALS, *_REFUSALS, *_SETUP]
     name = f"{offer.instance_type.name} ({offer.provisioning_model.value}) in {offer.zone}"
-    return judge(f"launching {name}", problem_of(error), (*CREDENTIALS, *_REFUSALS, *_SETUP), default=_UNKNOWN)
+    return judge(f"launching {name}", problem_of(error), rules, default=_UNKNOWN)
 
 
 def preparation_error(error: ProviderError) -> ProviderError:

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import CredentialsError, LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer
@@ -24,7 +24,7 @@ from cloud_tasks_aws.compute.compute_errors import QUOTAS, is_not_yet_visible, i
 from cloud_tasks_aws.compute.fleets import FleetsRefusedError, Place, launch_from_fleet, places_for
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import counts_standard_families, limit_of
-from cloud_tasks_aws.compute.retries import retry_call
+from cloud_tasks_aws.compute.retries import Outcome, retry_call
 from cloud_tasks_aws.compute.tags import TOKEN_TAG
 from cloud_tasks_aws.errors import code_of, problem_of
 
@@ -52,6 +52,8 @@ class Launcher:
         self._quotas = quotas
         self._own_groups = own_groups
         self._uses_fleets = True
+        self._outcomes: dict[str, Outcome] = {}
+        """Of each client token: core repeats a launch without an answer."""
 
     def start(self, request: LaunchRequest, arguments: Mapping[str, Any]) -> Any:
         """Launch and return EC2's description of the instance.
@@ -65,19 +67,16 @@ class Launcher:
             ProviderError: The outcome is unknown; repeating the same request resolves it.
         """
         places = places_for(request, self._network.subnets_beside(request.offer.zone)) if self._uses_fleets else ()
-        lost: list[BaseException] = []
+        outcome = self._outcomes.setdefault(request.client_token, Outcome())
 
         def run() -> Any:
-            try:
+            with outcome.noting():
                 return self._once.run_instances(**arguments)["Instances"][0]
-            except HTTPClientError as error:
-                lost.append(error)
-                raise
 
         try:
             if len(places) > 1:
                 try:
-                    return self._describe(self._one_of(request, arguments, places))
+                    return self._describe(self._one_of(request, arguments, places, outcome))
                 except FleetsRefusedError as error:
                     if self._uses_fleets:
                         log.warning(
@@ -95,8 +94,8 @@ class Launcher:
             if code_of(error).endswith(".NotFound"):
                 # The cached group or subnet may have been deleted.
                 self._network.forget()
-            cause = launch_error(request.offer, error)
-            if lost and isinstance(cause, CredentialsError):
+            cause = launch_error(request.offer, error, is_answered=not outcome.is_open)
+            if outcome.is_open and isinstance(cause, CredentialsError):
                 # An earlier attempt, whose response was lost, may have started the instance.
                 raise ProviderError(cause.message, transient=True, hint=cause.hint) from error
             raise self._narrow_quota(request.offer, cause, alone=len(places) < 2) from error
@@ -104,8 +103,10 @@ class Launcher:
     def _may_pass(self, error: BaseException) -> bool:
         return is_transient(error) or is_not_yet_visible(error, own_groups=self._own_groups)
 
-    def _one_of(self, request: LaunchRequest, arguments: Mapping[str, Any], places: tuple[Place, ...]) -> str:
-        return launch_from_fleet(self._once, request, arguments, places, own_groups=self._own_groups)
+    def _one_of(
+        self, request: LaunchRequest, arguments: Mapping[str, Any], places: tuple[Place, ...], outcome: Outcome
+    ) -> str:
+        return launch_from_fleet(self._once, request, arguments, places, outcome, own_groups=self._own_groups)
 
     def _describe(self, instance_id: str) -> Any:
         """Return the description of a new instance, which EC2 may list with a delay."""
