@@ -149,7 +149,9 @@ def test_policies_allow_the_stores_of_workers_and_the_downloads_of_the_startup_s
 @pytest.mark.parametrize(
     ("region", "partition", "principal"),
     [
+        ("", "aws", "ec2.amazonaws.com"),
         ("us-east-1", "aws", "ec2.amazonaws.com"),
+        ("eusc-de-east-1", "aws-eusc", "ec2.amazonaws.com"),
         ("us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com"),
         ("cn-north-1", "aws-cn", "ec2.amazonaws.com.cn"),
     ],
@@ -159,7 +161,8 @@ def test_policies_are_those_of_the_partition(region: str, partition: str, princi
     found = BACKEND.policies(AwsSettings(oversize_location="s3://large/x"), CheckContext(region=region))
     arns = {each for text in found.values() for each in re.findall('"(arn:[^:]*):', text)}
     assert arns == {f"arn:{partition}"}
-    assert f'"{principal}"' in found["worker trust"]
+    for name in ("controller", "worker trust"):
+        assert set(re.findall(r'"(ec2\.amazonaws[^"]*)"', found[name])) == {principal}
 
 
 def test_controller_policy_allows_creating_a_group_only_without_security_groups() -> None:

@@ -12,6 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import botocore.session
+from botocore.exceptions import UnknownRegionError
+
 from cloud_tasks.plugin import CheckContext
 from cloud_tasks_aws.settings import AwsSettings
 
@@ -43,8 +46,6 @@ _QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "PurgeQueue", "T
 _CREATED = ("instance", "network-interface", "volume")
 """Resource types that a launch creates."""
 _READ_WRITE = ("AbortMultipartUpload", "GetObject", "PutObject")
-_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-"""Partitions of regions other than ``aws``, in which all ARNs start with their name."""
 _PLACEHOLDER = "<WORKER-ROLE>"
 
 
@@ -55,9 +56,10 @@ def policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
         for urls in (context.stores, context.downloads)
     )
     region = context.region or settings.region or ""
-    principal = "ec2.amazonaws.com.cn" if region.startswith("cn-") else "ec2.amazonaws.com"
+    partition = _partition(region)
+    principal = "ec2.amazonaws.com.cn" if partition == "aws-cn" else "ec2.amazonaws.com"
     documents = {
-        "controller": [*_controller(settings), *_objects("Results", stores, _READ_WRITE)],
+        "controller": [*_controller(settings, principal), *_objects("Results", stores, _READ_WRITE)],
         "worker": [
             *_worker(settings),
             *_objects("Results", stores, _READ_WRITE),
@@ -65,11 +67,18 @@ def policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
         ],
         "worker trust": [{"Effect": "Allow", "Principal": {"Service": principal}, "Action": "sts:AssumeRole"}],
     }
-    partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
     return {name: _document(found).replace("arn:aws:", f"arn:{partition}:") for name, found in documents.items()}
 
 
-def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
+def _partition(region: str) -> str:
+    """Return the name with which all ARNs of the region start: ``aws``, ``aws-cn``."""
+    try:
+        return str(botocore.session.get_session().get_partition_for_region(region))
+    except UnknownRegionError:
+        return "aws"
+
+
+def _controller(settings: AwsSettings, principal: str) -> list[dict[str, Any]]:
     statements = [
         _allow("DescribeResources", "ec2", _READ),
         _allow("GetImageParameters", "ssm", ["GetParameter"], "arn:aws:ssm:*::parameter/aws/service/*"),
@@ -126,7 +135,7 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
             "iam",
             ["PassRole"],
             f"arn:aws:iam::*:role/{_PLACEHOLDER}",
-            condition={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+            condition={"StringEquals": {"iam:PassedToService": principal}},
         ),
         _allow("ManageQueues", "sqs", sorted(_QUEUE_USE + _QUEUE_MANAGE), _queues(settings)),
     ]

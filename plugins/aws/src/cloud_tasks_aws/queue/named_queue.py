@@ -34,7 +34,6 @@ __all__ = ["DELETED_TAG", "NamedQueue", "is_fifo", "name_in_sqs"]
 DELETED_TAG = "cloud-tasks-deleted"
 """Tag of a queue that is being deleted: ``yes``; ``no`` if its deletion was interrupted and it was created again."""
 _RETENTION = timedelta(days=14)
-_MAX_BYTES = 1024 * 1024
 _MAX_LENGTH = 80
 _FIFO = ".fifo"
 _EXISTS = frozenset({"QueueAlreadyExists", "QueueNameExists"})
@@ -138,7 +137,6 @@ class NamedQueue:
 
     def _request(self, name: str) -> Any:
         attributes = {
-            "MaximumMessageSize": str(_MAX_BYTES),
             "MessageRetentionPeriod": str(round(_RETENTION.total_seconds())),
             "SqsManagedSseEnabled": "true",
         }
