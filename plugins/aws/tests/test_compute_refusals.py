@@ -11,7 +11,7 @@ from ec2_launches import RequestOf, offer
 from ec2_process import OverlayProcess
 from structlog.testing import capture_logs
 
-from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import CredentialsError, LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.backend import open_compute
@@ -89,8 +89,11 @@ def test_unknown_error_of_the_preparation_is_a_failed_launch(
         compute.launch(request_of())
 
 
-def test_regions_leave_out_those_that_a_policy_denies(overlay: OverlayProcess, compute: Compute) -> None:
-    overlay.control("refuse", action="DescribeAvailabilityZones", code="UnauthorizedOperation", region="us-west-2")
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "RequestLimitExceeded"])
+def test_regions_leave_out_those_that_are_denied_or_do_not_answer(
+    overlay: OverlayProcess, compute: Compute, code: str
+) -> None:
+    overlay.control("refuse", action="DescribeAvailabilityZones", code=code, region="us-west-2")
     assert {each.name for each in compute.regions()} == {"us-east-1", "eu-central-1"}
 
 
@@ -118,6 +121,19 @@ def test_quota_of_few_families_refuses_the_type_only(
         compute.launch(request_of("g4dn.xlarge"))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert refused.value.retry_after <= 15 * MINUTES
+
+
+def test_unknown_refusal_of_several_types_is_about_every_launch(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf
+) -> None:
+    overlay.control("stock-out", code="SomethingNew")
+    found = []
+    for name in ("m5.large", "m5.large", "c5.large", "r5.large"):
+        with pytest.raises(LaunchRefusedError, match="SomethingNew") as refused:
+            compute.launch(request_of(name))
+        found.append((refused.value.scope, refused.value.needs_action, bool(refused.value.hint)))
+    assert found[:3] == [(RefusalScope.INSTANCE_TYPE, False, False)] * 3
+    assert found[3] == (RefusalScope.ACCOUNT, True, True)
 
 
 # Transient errors
@@ -169,14 +185,15 @@ def test_throttled_launch_is_refused_since_it_started_nothing(
 
 
 @pytest.mark.parametrize("zones", [["us-east-1a"], ["us-east-1a", "us-east-1b"]], ids=["direct", "fleet"])
-def test_throttled_launch_after_one_without_an_answer_leaves_the_outcome_open(
-    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, zones: list[str]
+@pytest.mark.parametrize("refusal", ["RequestLimitExceeded", "UnauthorizedOperation", "RequestExpired", "Blocked"])
+def test_refusal_after_a_launch_without_an_answer_leaves_the_outcome_open(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, zones: list[str], refusal: str
 ) -> None:
     request = request_of(alternatives=tuple(offer(zone=zone) for zone in zones))
-    for code in ("InternalError", "RequestLimitExceeded"):
+    for code in ("InternalError", refusal):
         for action in ("RunInstances", "CreateFleet"):
             overlay.control("refuse", action=action, code=code)
         with pytest.raises(ProviderError) as open_still:
             compute.launch(request)
         assert open_still.value.transient
-        assert not isinstance(open_still.value, LaunchRefusedError)
+        assert not isinstance(open_still.value, (LaunchRefusedError, CredentialsError))

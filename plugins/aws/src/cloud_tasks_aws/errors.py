@@ -44,12 +44,17 @@ __all__ = [
 
 _HINT = "AWS credentials are invalid or expired, or the clock is wrong: run `aws sso login` or `aws configure`"
 
+_SIGN_IN = "SignIn."
+"""Start of the codes with which a role or the token of a login is refused, by a call that an SDK makes by itself."""
+_SIGN_INS = ("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetRoleCredentials")
+
 CREDENTIALS = (
     ErrorRule(
         kind=ErrorKind.CREDENTIALS,
-        code="ExpiredToken(Exception)?|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidToken|"
-        "InvalidSecurity.RequestHasExpired|InvalidSignatureException|MissingAuthenticationToken|NotAuthorized|"
-        "RequestExpired|SignatureDoesNotMatch|TokenRefreshRequired|UnrecognizedClientException",
+        code="ExpiredToken(Exception)?|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidIdentityToken|"
+        "InvalidSecurity.RequestHasExpired|InvalidSignatureException|InvalidToken|MissingAuthenticationToken|"
+        "NotAuthorized|RequestExpired|RequestTimeTooSkewed|SignatureDoesNotMatch|TokenRefreshRequired|"
+        f"UnrecognizedClientException|{_SIGN_IN}.*",
         hint=_HINT,
     ),
     # EC2 has one code for credentials and for images of other accounts.
@@ -143,7 +148,10 @@ def problem_of(error: BaseException | None) -> Problem:
         return Problem(code=type(error).__name__, message=str(error))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     message = one_line(str(error.response.get("Error", {}).get("Message", "")))
-    return Problem(code=code_of(error), message=message, status=status)
+    code = code_of(error)
+    if error.operation_name in _SIGN_INS and code in ("AccessDenied", "ForbiddenException"):
+        code = f"{_SIGN_IN}{code}"
+    return Problem(code=code, message=message, status=status)
 
 
 def provider_error(action: str, error: Exception) -> ProviderError:

@@ -12,10 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import botocore.session
-from botocore.exceptions import UnknownRegionError
-
 from cloud_tasks.plugin import CheckContext
+from cloud_tasks_aws.session import partition_of
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["policies"]
@@ -56,29 +54,22 @@ def policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
         for urls in (context.stores, context.downloads)
     )
     region = context.region or settings.region or ""
-    partition = _partition(region)
-    principal = "ec2.amazonaws.com.cn" if partition == "aws-cn" else "ec2.amazonaws.com"
+    partition = partition_of(region)
+    # Both names are in use in China.
+    services = ["ec2.amazonaws.com", *(["ec2.amazonaws.com.cn"] if partition == "aws-cn" else [])]
     documents = {
-        "controller": [*_controller(settings, principal), *_objects("Results", stores, _READ_WRITE)],
+        "controller": [*_controller(settings, services), *_objects("Results", stores, _READ_WRITE)],
         "worker": [
             *_worker(settings),
             *_objects("Results", stores, _READ_WRITE),
             *_objects("Code", downloads, ["GetObject"]),
         ],
-        "worker trust": [{"Effect": "Allow", "Principal": {"Service": principal}, "Action": "sts:AssumeRole"}],
+        "worker trust": [{"Effect": "Allow", "Principal": {"Service": services}, "Action": "sts:AssumeRole"}],
     }
     return {name: _document(found).replace("arn:aws:", f"arn:{partition}:") for name, found in documents.items()}
 
 
-def _partition(region: str) -> str:
-    """Return the name with which all ARNs of the region start: ``aws``, ``aws-cn``."""
-    try:
-        return str(botocore.session.get_session().get_partition_for_region(region))
-    except UnknownRegionError:
-        return "aws"
-
-
-def _controller(settings: AwsSettings, principal: str) -> list[dict[str, Any]]:
+def _controller(settings: AwsSettings, services: Sequence[str]) -> list[dict[str, Any]]:
     statements = [
         _allow("DescribeResources", "ec2", _READ),
         _allow("GetImageParameters", "ssm", ["GetParameter"], "arn:aws:ssm:*::parameter/aws/service/*"),
@@ -135,7 +126,7 @@ def _controller(settings: AwsSettings, principal: str) -> list[dict[str, Any]]:
             "iam",
             ["PassRole"],
             f"arn:aws:iam::*:role/{_PLACEHOLDER}",
-            condition={"StringEquals": {"iam:PassedToService": principal}},
+            condition={"StringEquals": {"iam:PassedToService": services}},
         ),
         _allow("ManageQueues", "sqs", sorted(_QUEUE_USE + _QUEUE_MANAGE), _queues(settings)),
     ]

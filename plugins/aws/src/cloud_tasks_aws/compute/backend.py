@@ -40,6 +40,7 @@ from cloud_tasks_aws.compute.launcher import Launcher
 from cloud_tasks_aws.compute.listing import filters
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import headroom
+from cloud_tasks_aws.compute.retries import retry_call
 from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
 from cloud_tasks_aws.compute.termination import is_instance_id, terminate_instances
 from cloud_tasks_aws.compute.to_model import instances_in, to_instance
@@ -112,15 +113,15 @@ class Ec2Compute:
             return tuple(found for found in threads.map(self._region_with_zones, names) if found is not None)
 
     def _region_with_zones(self, name: str) -> Region | None:
-        """Return a region with its zones, which only the region's own endpoint lists; None if it is denied."""
-        ec2 = self._ec2 if name == self._region else self._client("ec2", name)
+        """Return a region with its zones, which only its own endpoint lists; None if it is denied or out of reach."""
+        ec2 = self._ec2 if name == self._region else self._client("ec2", name, once=True)
         conditions = [{"Name": "zone-type", "Values": ["availability-zone"]}]
         try:
             with translate_errors(f"listing the zones of {name}"):
-                zones = ec2.describe_availability_zones(Filters=conditions)["AvailabilityZones"]
+                zones = retry_call(lambda: ec2.describe_availability_zones(Filters=conditions))["AvailabilityZones"]
         except ProviderError as error:
             # Organizations deny regions, which are listed nevertheless.
-            if name == self._region or not is_denied(error.__cause__):
+            if name == self._region or not (error.transient or is_denied(error.__cause__)):
                 raise
             log.warning(f"Region {name} is left out: {error.message}")
             return None

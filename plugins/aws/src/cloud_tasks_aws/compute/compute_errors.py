@@ -15,7 +15,7 @@ from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
-from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, judge, matching_rule, refused
+from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
 from cloud_tasks_aws.errors import CREDENTIALS, RULES, TRANSIENT, code_of, invalid_response, problem_of, provider_error
 
 __all__ = [
@@ -24,12 +24,14 @@ __all__ = [
     "UNTRIED",
     "code_of",
     "ids_in",
+    "is_after_the_token",
     "is_not_yet_visible",
     "is_transient",
     "launch_error",
     "leaves_open",
     "preparation_error",
     "translate_errors",
+    "widen_unknown",
 ]
 
 UNTRIED = "UnfulfillableCapacity"
@@ -98,9 +100,16 @@ _ACCOUNT_STATE = (
         "PendingVerification", _ACCOUNT, _MEDIUM, hint="AWS is verifying the account; retry later", needs_action=False
     ),
     _person(
+        "OptInRequired",
+        _ACCOUNT,
+        _MEDIUM,
+        "complete the sign-up of the account, with a valid payment method: https://aws.amazon.com",
+        message="subscribed to this service",
+    ),
+    _person(
         "OptInRequired", _ACCOUNT, _MEDIUM, "subscribe to the image on the AWS Marketplace, or choose another image"
     ),
-    _person("Blocked", _ACCOUNT, _LONG, "the account is blocked; contact AWS Support"),
+    _person("Blocked|AccountDisabled", _ACCOUNT, _LONG, "the account is blocked; contact AWS Support"),
     _person(
         "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
         _REGION,
@@ -129,8 +138,11 @@ _SETUP = (
         "upgrade the account from the free plan, or set run.instance_types to a type of the free tier",
         message="free tier",
     ),
+    refused(".*", _ZONE, _VERY_LONG, message="invalid availability zone"),
+    _person(".*", _ACCOUNT, _SHORT, "check aws.security_groups", message="parameter group|security group"),
+    _person(".*", _ACCOUNT, _SHORT, "shorten run.startup_script, or set aws.script_location", message="user ?data"),
     _person(
-        "InvalidAMIID.*|AuthFailure",
+        "InvalidAMIID.*|InvalidSnapshot.*|AuthFailure",
         _ACCOUNT,
         _SHORT,
         "choose another image with run.image: this one is deleted, or not shared with this account",
@@ -158,6 +170,7 @@ _SETUP = (
     refused("InvalidParameter(Combination|Value)?|InvalidBlockDeviceMapping|InvalidInput|NonEBSInstance", _TYPE, _LONG),
 )
 _REFUSALS = (*_CAPACITY, TRANSIENT, *_LIMITS, *_ACCOUNT_STATE)
+_KNOWN = (*CREDENTIALS, *_REFUSALS, *_SETUP)
 _THROTTLED = refused(
     "EC2ThrottledException|RequestLimitExceeded|RequestThrottled(Exception)?|Throttling(Exception)?|SlowDown|"
     "TooManyRequestsException",
@@ -190,6 +203,28 @@ def leaves_open(error: BaseException) -> bool:
     return is_transient(error) and matching_rule(problem_of(error), [_THROTTLED]) is None
 
 
+def is_after_the_token(error: BaseException) -> bool:
+    """Return whether EC2 refuses so only a client token that has started nothing: for lack of capacity or quota.
+
+    Whom it does not know, or does not allow to launch, it refuses before it looks at the token.
+    """
+    return code_of(error) in QUOTAS or matching_rule(problem_of(error), _CAPACITY) is not None
+
+
+def widen_unknown(refusal: LaunchRefusedError) -> LaunchRefusedError | None:
+    """Return the refusal of every launch, for one that several types got with a code that no rule knows."""
+    if matching_rule(Problem(code=refusal.reason, message=refusal.message), (_THROTTLED, *_KNOWN)) is not None:
+        return None
+    return LaunchRefusedError(
+        refusal.message,
+        scope=_ACCOUNT,
+        retry_after=_MEDIUM,
+        reason=refusal.reason,
+        hint="several instance types were refused so: check the settings of aws and the account",
+        needs_action=True,
+    )
+
+
 def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
     """Return whether a resource created a moment ago is not yet visible ("Eventual consistency", EC2 developer guide).
 
@@ -217,7 +252,7 @@ def launch_error(offer: Offer, error: ClientError, *, is_answered: bool = False)
     Args:
         is_answered: Whether no earlier call of the launch may have started an instance.
     """
-    rules = ([_THROTTLED] if is_answered else []) + [*CREDENTIALS, *_REFUSALS, *_SETUP]
+    rules = ([_THROTTLED] if is_answered else []) + [*_KNOWN]
     name = f"{offer.instance_type.name} ({offer.provisioning_model.value}) in {offer.zone}"
     return judge(f"launching {name}", problem_of(error), rules, default=_UNKNOWN)
 
