@@ -11,7 +11,7 @@ from ec2_launches import RequestOf, offer
 from ec2_process import OverlayProcess
 from structlog.testing import capture_logs
 
-from cloud_tasks.errors import CredentialsError, LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.backend import open_compute
@@ -89,7 +89,7 @@ def test_unknown_error_of_the_preparation_is_a_failed_launch(
         compute.launch(request_of())
 
 
-@pytest.mark.parametrize("code", ["UnauthorizedOperation", "RequestLimitExceeded"])
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "Unavailable"])
 def test_regions_leave_out_those_that_are_denied_or_do_not_answer(
     overlay: OverlayProcess, compute: Compute, code: str
 ) -> None:
@@ -155,12 +155,12 @@ def test_launch_retries_unknown_group_only_if_created_by_cloud_tasks(
 
 
 def test_retry_logs_at_debug_level(overlay: OverlayProcess, compute: Compute, request_of: RequestOf) -> None:
-    overlay.control("stock-out", code="RequestLimitExceeded", times=2)
+    overlay.control("stock-out", code="Unavailable", times=2)
     structlog.reset_defaults()
     with capture_logs() as entries:
         compute.launch(request_of(startup_script="#!/bin/sh\necho not-to-be-shown\nsleep 600\n"))
     assert [each["log_level"] for each in entries] == ["debug", "debug"]
-    assert entries[0]["reason"] == "RequestLimitExceeded"
+    assert entries[0]["reason"] == "Unavailable"
     assert "not-to-be-shown" not in repr(entries)
 
 
@@ -169,31 +169,3 @@ def test_persistent_connection_error_is_transient(unreachable: Compute, request_
         unreachable.launch(request_of(provisioning_model=ProvisioningModel.SPOT))
     assert raised.value.transient
     assert not isinstance(raised.value, LaunchRefusedError)
-
-
-@pytest.mark.parametrize("zones", [["us-east-1a"], ["us-east-1a", "us-east-1b"]], ids=["direct", "fleet"])
-def test_throttled_launch_is_refused_since_it_started_nothing(
-    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, zones: list[str]
-) -> None:
-    overlay.control("refuse", action="RunInstances", code="RequestLimitExceeded")
-    overlay.control("refuse", action="CreateFleet", code="RequestLimitExceeded")
-    with pytest.raises(LaunchRefusedError, match="RequestLimitExceeded") as refused:
-        compute.launch(request_of(alternatives=tuple(offer(zone=zone) for zone in zones)))
-    assert refused.value.scope is RefusalScope.ACCOUNT
-    assert refused.value.retry_after <= MINUTES
-    assert not refused.value.needs_action
-
-
-@pytest.mark.parametrize("zones", [["us-east-1a"], ["us-east-1a", "us-east-1b"]], ids=["direct", "fleet"])
-@pytest.mark.parametrize("refusal", ["RequestLimitExceeded", "UnauthorizedOperation", "RequestExpired", "Blocked"])
-def test_refusal_after_a_launch_without_an_answer_leaves_the_outcome_open(
-    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, zones: list[str], refusal: str
-) -> None:
-    request = request_of(alternatives=tuple(offer(zone=zone) for zone in zones))
-    for code in ("InternalError", refusal):
-        for action in ("RunInstances", "CreateFleet"):
-            overlay.control("refuse", action=action, code=code)
-        with pytest.raises(ProviderError) as open_still:
-            compute.launch(request)
-        assert open_still.value.transient
-        assert not isinstance(open_still.value, (LaunchRefusedError, CredentialsError))

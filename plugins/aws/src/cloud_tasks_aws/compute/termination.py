@@ -59,7 +59,7 @@ def terminate_instances(ec2: Any, instance_ids: Sequence[str]) -> None:
 
 def _terminate(ec2: Any, ids: Sequence[str]) -> list[str]:
     """Terminate these instances, and return the unknown ones: EC2 rejects a call with one, and names it."""
-    left, unknown = list(ids), []
+    left, unknown = list(ids), list[str]()
     while left:
         try:
             ec2.terminate_instances(InstanceIds=left)
