@@ -42,7 +42,10 @@ __all__ = [
     "translate_errors",
 ]
 
-_HINT = "AWS credentials are invalid or expired, or the clock is wrong: run `aws sso login` or `aws configure`"
+_HINT = (
+    "AWS credentials are invalid or expired, the clock is wrong, or the account has not enabled the region: "
+    "run `aws sso login` or `aws configure`"
+)
 
 _SIGN_IN = "SignIn."
 """Start of the codes with which a role or the token of a login is refused, by a call that an SDK makes by itself."""
@@ -122,7 +125,7 @@ def code_of(error: BaseException) -> str:
     answer = error.response.get("Error", {})
     # SQS also returns the code of its former query protocol, which is the documented one.
     code = str(answer.get("QueryErrorCode") or answer.get("Code") or "Unknown")
-    return code.removeprefix("AWS.SimpleQueueService.")
+    return code.removeprefix("AWS.SimpleQueueService.").removeprefix("Client.").removeprefix("Server.")
 
 
 def is_transient_code(code: str) -> bool:
