@@ -16,7 +16,9 @@ from contextlib import closing
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(_ROOT / each) for each in ("tests/clouds/support", "tests/clouds/aws/support", "core/tests/support")]
+sys.path[:0] = [
+    str(_ROOT / each) for each in ("tests/clouds/support", "tests/clouds/aws/support", "core/tests/support")
+]
 
 from aws_cloud import AwsCloud, AwsJobFolder, aws_cloud  # noqa: E402 - on the path set above
 from soak_job import FAULTY_RUN, TIMEOUT, completed, run_and_kill, run_scenarios  # noqa: E402
