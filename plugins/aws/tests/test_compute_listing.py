@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import attrs
@@ -49,7 +48,7 @@ def test_catalog_ignores_old_or_invalid_cache(
         file.write_text(content)
         assert calls() > 0
     assert calls() == 0
-    os.utime(file, (0, 0))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "fetched_at": "2020-01-01T00:00:00+00:00"}))
     assert calls() > 0
 
 

@@ -4,8 +4,8 @@ Invariants, each with a test:
 
 1. Every known id is terminated despite unknown ids, and an error is raised if a known instance may still run.
 2. An unmanaged instance is never terminated.
-3. An unknown id is tried again for some seconds: EC2 may not know an instance that was launched a moment ago ("Eventual
-   consistency", EC2 developer guide).
+3. A call with an unknown id is repeated for some seconds: EC2 may not know an instance that was launched a moment ago
+   ("Eventual consistency", EC2 developer guide).
 """
 
 from __future__ import annotations
