@@ -18,13 +18,16 @@ ARGUMENTS = {"UserData": b"", "TagSpecifications": [{"Tags": []}], "ClientToken"
 
 
 class FailingEc2:
-    """EC2 whose launches fail with these errors, the last one for ever."""
+    """EC2 whose launches fail with these errors, the last one for ever; None: a response without a field."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: Exception | None) -> None:
         self._errors = list(errors)
 
     def run_instances(self, **arguments: Any) -> Any:
-        raise self._errors.pop(0) if len(self._errors) > 1 else self._errors[0]
+        error = self._errors.pop(0) if len(self._errors) > 1 else self._errors[0]
+        if error is None:
+            return {}
+        raise error
 
     create_fleet = run_instances
 
@@ -64,13 +67,15 @@ def test_throttled_launch_is_refused_since_it_started_nothing(request_: LaunchRe
 
 
 @pytest.mark.parametrize(
-    "lost", [ReadTimeoutError(endpoint_url="https://ec2"), refusal("InternalError", status=500)], ids=["lost", "broken"]
+    "lost",
+    [ReadTimeoutError(endpoint_url="https://ec2"), refusal("InternalError", status=500), None],
+    ids=["lost", "broken", "empty"],
 )
 @pytest.mark.parametrize(
     "code", ["RequestLimitExceeded", "UnauthorizedOperation", "RequestExpired", "Blocked", "MaxFleetCountExceeded"]
 )
 def test_refusal_after_a_launch_without_an_answer_leaves_the_outcome_open(
-    request_: LaunchRequest, lost: Exception, code: str
+    request_: LaunchRequest, lost: Exception | None, code: str
 ) -> None:
     # EC2 refuses so before it looks at the client token.
     found = launch(request_, FailingEc2(lost, refusal(code)))

@@ -131,7 +131,7 @@ def test_create_after_an_interrupted_delete_uses_the_queue(sqs: LaggingSqs, open
 
 def test_create_without_url_in_the_response_is_transient(sqs: LaggingSqs, open_process: OpenProcess) -> None:
     sqs.create_queue = lambda **arguments: {}  # type: ignore[method-assign]
-    with pytest.raises(ProviderError, match="no URL") as caught:
+    with pytest.raises(ProviderError, match="QueueUrl") as caught:
         open_process().create()
     assert caught.value.transient
 

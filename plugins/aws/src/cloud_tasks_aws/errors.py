@@ -29,6 +29,7 @@ from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matchin
 
 __all__ = [
     "CREDENTIALS",
+    "INVALID_RESPONSE",
     "RULES",
     "TRANSIENT",
     "are_credentials_refused",
@@ -92,6 +93,8 @@ RULES = (
     ErrorRule(kind=ErrorKind.PERMANENT, code="InvalidSecurity", hint="use an https:// endpoint"),
 )
 
+INVALID_RESPONSE = (ResponseParserError, LookupError)
+"""Exceptions for a response that the SDK cannot read, or that lacks a field: both are outside botocore's hierarchy."""
 _LOCAL = (CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError)
 _MISSING = (NoCredentialsError, PartialCredentialsError)
 
@@ -100,21 +103,19 @@ _ENCODED = re.compile(r"Encoded authorization failure message: \S+")
 
 @contextmanager
 def translate_errors(action: str) -> Iterator[None]:
-    """Translate botocore exceptions into a `ProviderError` whose message starts with ``action``."""
+    """Translate the exceptions of calls into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
         raise provider_error(action, error) from error
-    except ResponseParserError as error:
+    except INVALID_RESPONSE as error:
         raise invalid_response(action, error) from error
 
 
-def invalid_response(action: str, error: ResponseParserError) -> ProviderError:
-    """Return the error for a response that is not AWS's, such as a proxy's login page.
-
-    `ResponseParserError` is outside botocore's exception hierarchy.
-    """
-    text = f"{action}: invalid response from AWS: {one_line(str(error))[:200]}"
+def invalid_response(action: str, error: Exception) -> ProviderError:
+    """Return the error for a response that is not AWS's, such as a proxy's login page."""
+    what = f"{error} is missing" if isinstance(error, LookupError) else one_line(str(error))[:200]
+    text = f"{action}: invalid response from AWS: {what}"
     return ProviderError(text, transient=True, hint="check for a proxy between this machine and AWS")
 
 

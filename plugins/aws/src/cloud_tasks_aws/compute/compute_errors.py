@@ -11,12 +11,20 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
-from cloud_tasks_aws.errors import CREDENTIALS, RULES, TRANSIENT, code_of, invalid_response, problem_of, provider_error
+from cloud_tasks_aws.errors import (
+    CREDENTIALS,
+    INVALID_RESPONSE,
+    RULES,
+    TRANSIENT,
+    code_of,
+    invalid_response,
+    problem_of,
+    provider_error,
+)
 
 __all__ = [
     "NO_FLEETS",
@@ -195,7 +203,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         found = judge("", problem_of(error), (*_REFUSALS, *RULES))
         return found.transient and not isinstance(found, LaunchRefusedError)
-    return isinstance(error, (HTTPClientError, ResponseParserError))
+    return isinstance(error, (HTTPClientError, *INVALID_RESPONSE))
 
 
 def leaves_open(error: BaseException) -> bool:
@@ -237,12 +245,12 @@ def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
 
 @contextmanager
 def translate_errors(action: str) -> Iterator[None]:
-    """Translate botocore exceptions into a `ProviderError` whose message starts with ``action``."""
+    """Translate the exceptions of calls into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
         raise _to_provider_error(action, error) from error
-    except ResponseParserError as error:
+    except INVALID_RESPONSE as error:
         raise invalid_response(action, error) from error
 
 

@@ -62,7 +62,8 @@ def _terminate(ec2: Any, ids: Sequence[str]) -> list[str]:
     left, unknown = list(ids), list[str]()
     while left:
         try:
-            ec2.terminate_instances(InstanceIds=left)
+            # A response without this field is not EC2's.
+            _ = ec2.terminate_instances(InstanceIds=left)["TerminatingInstances"]
             break
         except ClientError as error:
             if not code_of(error).startswith("InvalidInstanceID"):

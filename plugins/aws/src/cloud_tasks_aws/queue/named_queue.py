@@ -98,13 +98,11 @@ class NamedQueue:
         name = self._name(fifo=is_fifo(self._url) if self._url else self._fifo)
         try:
             with translate_errors(f"creating the queue {name}"):
-                url = str(self._request(name).get("QueueUrl") or "")
+                url = str(self._request(name)["QueueUrl"])
         except ProviderError as error:
             if code_of(error.__cause__ or error) not in _EXISTS:
                 raise
             url = self.url()
-        if not url:
-            raise ProviderError(f"creating the queue {name}: SQS returned no URL", transient=True)
         self._url, self._created_at = url, self._clock()
         if self._is_being_deleted():
             self._tag("no")

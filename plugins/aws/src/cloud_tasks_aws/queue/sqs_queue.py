@@ -19,7 +19,6 @@ from uuid import uuid4
 
 import structlog
 
-from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Depth
 from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits, since_boot
 from cloud_tasks_aws.errors import is_transient_code
@@ -92,15 +91,11 @@ class SqsQueue(BatchedQueue[str]):
     def depth(self) -> Depth:
         """Return the depth; ``in_flight`` includes delayed messages, so that the sum is the whole queue."""
 
-        def read(url: str) -> Mapping[str, str]:
-            response = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))
-            attributes: Mapping[str, str] = response.get("Attributes") or {}
-            return attributes
+        def read(url: str) -> list[int]:
+            found = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))["Attributes"]
+            return [int(found[name]) for name in _DEPTHS]
 
-        found = self._queue.call("reading the depth of the queue", read)
-        if not found.keys() >= set(_DEPTHS):
-            raise ProviderError("reading the depth of the queue: SQS returned no depth", transient=True)
-        visible, hidden, delayed = (int(found[name]) for name in _DEPTHS)
+        visible, hidden, delayed = self._queue.call("reading the depth of the queue", read)
         return Depth(visible=visible, in_flight=hidden + delayed, exact=False, as_of=datetime.now(UTC))
 
     def close(self) -> None:
