@@ -57,6 +57,14 @@ def test_create_sets_encryption_and_tags(sqs: LaggingSqs, open_process: OpenProc
     assert sqs.attributes[worker.url()]["SqsManagedSseEnabled"] == "true"
 
 
+def test_create_sets_the_tags_of_the_settings(sqs: LaggingSqs) -> None:
+    context = QueueContext(job_id="job", name=NAME, lease=timedelta(seconds=60))
+    queue = NamedQueue(sqs, "ct-", context, tags={"CostCenter": "42"})
+    queue.create()
+    assert sqs.tags[queue.url()]["CostCenter"] == "42"
+    assert sqs.tags[queue.url()]["cloud-tasks-job"] == "job"
+
+
 def test_create_of_an_existing_queue_creates_none(sqs: LaggingSqs, open_process: OpenProcess) -> None:
     open_process().create()
     open_process().create()

@@ -127,7 +127,13 @@ _ACCOUNT_STATE = (
 )
 _SETUP = (
     # Organizations deny types, regions and provisioning models; other offers may be allowed.
-    _person(_DENIED, _TYPE, _LONG, "denied by a policy of the account or its organization", message="explicit deny"),
+    _person(
+        _DENIED,
+        _TYPE,
+        _LONG,
+        "denied by a policy of the account or its organization, which may demand aws.tags",
+        message="explicit deny",
+    ),
     _person(_DENIED, _ACCOUNT, _SHORT, "show the required permissions with: cloud-tasks doctor --policy"),
     _person(
         "TagPolicyViolation", _ACCOUNT, _SHORT, "let the tag policy of the organization allow the tags cloud-tasks-*"

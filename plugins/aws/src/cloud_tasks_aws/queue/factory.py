@@ -42,7 +42,7 @@ def open_queue(
     sqs = client(settings, "sqs", context.region, connections=connections, read_timeout=_POLL_TIMEOUT)
     messages = SqsQueue(
         sqs,
-        NamedQueue(sqs, settings.queue_prefix, context),
+        NamedQueue(sqs, settings.queue_prefix, context, tags=settings.tags),
         lease=context.lease,
         threads=settings.queue_threads,
         min_poll=min_poll,

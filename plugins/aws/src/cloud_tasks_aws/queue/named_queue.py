@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -51,14 +51,22 @@ class NamedQueue:
     Args:
         client: A boto3 client of SQS.
         prefix: Start of the name in SQS.
+        tags: Further tags of the queue.
     """
 
     def __init__(
-        self, client: Any, prefix: str, context: QueueContext, *, clock: Callable[[], float] = time.monotonic
+        self,
+        client: Any,
+        prefix: str,
+        context: QueueContext,
+        *,
+        tags: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._prefix = prefix
         self._context = context
+        self._tags = tags or {}
         self._clock = clock
         self._url = ""
         self._created_at = -math.inf
@@ -145,8 +153,8 @@ class NamedQueue:
                 "DeduplicationScope": "messageGroup",
                 "FifoThroughputLimit": "perMessageGroupId",
             }
-        tags = {"cloud-tasks-job": self._context.job_id or self._context.name, "cloud-tasks-queue": self._context.name}
-        return self._client.create_queue(QueueName=name, Attributes=attributes, tags=tags)
+        own = {"cloud-tasks-job": self._context.job_id or self._context.name, "cloud-tasks-queue": self._context.name}
+        return self._client.create_queue(QueueName=name, Attributes=attributes, tags={**self._tags, **own})
 
     def _is_being_deleted(self) -> bool:
         found = self.call("reading the tags of the queue", lambda url: self._client.list_queue_tags(QueueUrl=url))
