@@ -90,11 +90,18 @@ def test_capacity_after_a_launch_without_an_answer_is_a_refusal() -> None:
     assert isinstance(found, LaunchRefusedError)
 
 
-def test_unanswered_launch_is_remembered_when_core_repeats_it(request_: LaunchRequest) -> None:
-    ec2 = FailingEc2(*[refusal("InternalError", status=500)] * 6, refusal("RequestLimitExceeded"))
+@pytest.mark.parametrize(
+    "errors",
+    [[*[refusal("InternalError", status=500)] * 6, refusal("RequestLimitExceeded")], [None, refusal("RequestExpired")]],
+    ids=["broken", "empty"],
+)
+def test_unanswered_launch_is_remembered_when_core_repeats_it(
+    request_: LaunchRequest, errors: list[Exception | None]
+) -> None:
+    ec2 = FailingEc2(*errors)
     network: Any = SimpleNamespace(subnets_beside=lambda zone: {"us-east-1a": "a", "us-east-1b": "b"})
     launcher = Launcher(ec2, ec2, network, lambda: None, own_groups=True)
     for _ in range(2):
         found = launch(request_, ec2, launcher)
         assert found.transient
-        assert not isinstance(found, LaunchRefusedError)
+        assert not isinstance(found, (LaunchRefusedError, CredentialsError))

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import attrs
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
@@ -131,26 +132,17 @@ def delete_templates(ec2: Any, job_id: str) -> None:
                 ec2.delete_launch_template(LaunchTemplateName=each["LaunchTemplateName"])
 
 
+@attrs.define
 class _Fleets:
     """The fleets of one launch request, requested in turn until one starts an instance."""
 
-    def __init__(
-        self,
-        ec2: Any,
-        request: LaunchRequest,
-        template: str,
-        places: Sequence[Place],
-        outcome: Outcome,
-        *,
-        own_groups: bool,
-    ) -> None:
-        self._ec2 = ec2
-        self._request = request
-        self._template = template
-        self._places = places
-        self._own_groups = own_groups
-        self._number = 0
-        self._outcome = outcome
+    _ec2: Any
+    _request: LaunchRequest
+    _template: str
+    _places: Sequence[Place]
+    _outcome: Outcome
+    _own_groups: bool = attrs.field(kw_only=True)
+    _number: int = attrs.field(default=0, init=False)
 
     def may_pass(self, error: BaseException) -> bool:
         """Return whether the next fleet may succeed: a transient error, or a resource not yet visible."""
@@ -169,6 +161,8 @@ class _Fleets:
                         max_price=max_price(self._request),
                     )
                 )
+                # A response without this field is not EC2's, and the fleet may have started an instance.
+                _ = response["FleetId"]
         except ClientError as error:
             if is_not_yet_visible(error, own_groups=self._own_groups):
                 self._number += 1
