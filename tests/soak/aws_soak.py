@@ -4,7 +4,7 @@ Faults: spot instances are interrupted every few seconds, one zone has no capaci
 responses are cut after the effect, and the controller is killed and resumed twice.
 
 Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
-task is counted once, no instance runs and no queue is left.
+task is counted once, and no instance, launch template or queue is left; without faults, each task runs once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-_CLOUDS = Path(__file__).resolve().parents[1] / "clouds"
-sys.path[:0] = [str(_CLOUDS / "support"), str(_CLOUDS / "aws" / "support")]
+_ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [
+    str(_ROOT / each) for each in ("tests/clouds/support", "tests/clouds/aws/support", "core/tests/support")
+]
 
 from aws_cloud import AwsCloud, AwsJobFolder, aws_cloud  # noqa: E402 - on the path set above
 from soak_job import FAULTY_RUN, TIMEOUT, completed, run_and_kill, run_scenarios  # noqa: E402
@@ -64,8 +66,17 @@ def _judge(scenario: str, job_folder: AwsJobFolder, cloud: AwsCloud, tasks: int,
     faults = (
         f"{len(state['instances'])} instances, {state['interruptions']} reclaimed instances, faults {state['injected']}"
     )
-    left = [*cloud.overlay.alive(), *cloud.queues()]
-    return completed(scenario, job_folder, tasks=tasks, code=code, seconds=seconds, faults=faults, left=left)
+    left = [*cloud.overlay.alive(), *state["templates"], *cloud.queues()]
+    return completed(
+        scenario,
+        job_folder,
+        tasks=tasks,
+        code=code,
+        seconds=seconds,
+        faults=faults,
+        left=left,
+        repeats=scenario != "normal",
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from ec2_launches import RequestOf, described
 from ec2_process import OverlayProcess
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, RefusalScope
+from cloud_tasks.model import Architecture
 from cloud_tasks.plugin import Compute
+from cloud_tasks_aws.compute.image_resolver import AwsImages
 
 
 def test_default_image_matches_the_architecture(compute: Compute, ec2: Any, request_of: RequestOf) -> None:
@@ -71,3 +74,40 @@ def test_images_marks_the_accounts_own_images(compute: Compute, ec2: Any, reques
     assert found[created["ImageId"]] == "self"
     assert "self" not in {owner for uri, owner in found.items() if uri != created["ImageId"]}
     assert compute.launch(request_of(image=created["ImageId"])).instance_id
+
+
+class NoImages:
+    """EC2 of a partition, without images."""
+
+    def __init__(self, partition: str) -> None:
+        self.meta = SimpleNamespace(partition=partition)
+        self.listings: list[Any] = []
+
+    def get_paginator(self, operation: str) -> NoImages:
+        return self
+
+    def paginate(self, **arguments: Any) -> list[Any]:
+        self.listings.append(arguments)
+        return [{"Images": []}]
+
+
+@pytest.mark.parametrize(
+    ("partition", "canonical"),
+    [("aws", ["099720109477"]), ("aws-cn", ["837727238323"]), ("aws-us-gov", ["513442679011"]), ("aws-iso", [])],
+)
+def test_images_are_those_of_canonical_in_the_partition(partition: str, canonical: list[str]) -> None:
+    ec2 = NoImages(partition)
+    images = AwsImages(ec2, None)
+    with pytest.raises(InputError):
+        images.resolve("ubuntu-*", Architecture.X86_64)
+    assert ec2.listings[0]["Owners"] == ["self", "amazon", *canonical]
+    ec2.listings.clear()
+    assert images.list() == ()
+    assert sorted(owner for each in ec2.listings for owner in each["Owners"]) == sorted(["self", "amazon", *canonical])
+
+
+def test_images_are_listed_in_pages() -> None:
+    # A listing of all images at once is refused, or never answered, on an account with many.
+    ec2 = NoImages("aws")
+    AwsImages(ec2, None).list()
+    assert {each["PaginationConfig"]["PageSize"] for each in ec2.listings} == {1000}

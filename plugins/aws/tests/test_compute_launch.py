@@ -48,7 +48,9 @@ def test_launch_creates_tagged_volume_deleted_with_the_instance(
 
 def test_launch_arguments_include_fields_that_emulators_ignore(request_of: RequestOf) -> None:
     image = BootImage(image_id="ami-1", root_device="/dev/sda1", size_gb=30)
-    settings = AwsSettings(instance_profile="arn:aws:iam::1:instance-profile/workers", encrypt_boot_disk=True)
+    settings = AwsSettings(
+        instance_profile="arn:aws:iam::1:instance-profile/workers", encrypt_boot_disk=True, tags={"CostCenter": "42"}
+    )
     request = request_of(provisioning_model=ProvisioningModel.SPOT)
     arguments = launch_arguments(request, settings, user_data=b"#!", image=image, interface={"SubnetId": "subnet-1"})
     ebs = arguments["BlockDeviceMappings"][0]["Ebs"]
@@ -62,6 +64,8 @@ def test_launch_arguments_include_fields_that_emulators_ignore(request_of: Reque
         "volume",
         "network-interface",
     }
+    for each in arguments["TagSpecifications"]:
+        assert {"Key": "CostCenter", "Value": "42"} in each["Tags"]
     assert arguments["ClientToken"] == request.client_token
 
 

@@ -89,8 +89,11 @@ def test_unknown_error_of_the_preparation_is_a_failed_launch(
         compute.launch(request_of())
 
 
-def test_regions_leave_out_those_that_a_policy_denies(overlay: OverlayProcess, compute: Compute) -> None:
-    overlay.control("refuse", action="DescribeAvailabilityZones", code="UnauthorizedOperation", region="us-west-2")
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "Unavailable"])
+def test_regions_leave_out_those_that_are_denied_or_do_not_answer(
+    overlay: OverlayProcess, compute: Compute, code: str
+) -> None:
+    overlay.control("refuse", action="DescribeAvailabilityZones", code=code, region="us-west-2")
     assert {each.name for each in compute.regions()} == {"us-east-1", "eu-central-1"}
 
 
@@ -120,6 +123,19 @@ def test_quota_of_few_families_refuses_the_type_only(
     assert refused.value.retry_after <= 15 * MINUTES
 
 
+def test_unknown_refusal_of_several_types_is_about_every_launch(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf
+) -> None:
+    overlay.control("stock-out", code="SomethingNew")
+    found = []
+    for name in ("m5.large", "m5.large", "c5.large", "r5.large"):
+        with pytest.raises(LaunchRefusedError, match="SomethingNew") as refused:
+            compute.launch(request_of(name))
+        found.append((refused.value.scope, refused.value.needs_action, bool(refused.value.hint)))
+    assert found[:3] == [(RefusalScope.INSTANCE_TYPE, False, False)] * 3
+    assert found[3] == (RefusalScope.ACCOUNT, True, True)
+
+
 # Transient errors
 
 
@@ -139,12 +155,12 @@ def test_launch_retries_unknown_group_only_if_created_by_cloud_tasks(
 
 
 def test_retry_logs_at_debug_level(overlay: OverlayProcess, compute: Compute, request_of: RequestOf) -> None:
-    overlay.control("stock-out", code="RequestLimitExceeded", times=2)
+    overlay.control("stock-out", code="Unavailable", times=2)
     structlog.reset_defaults()
     with capture_logs() as entries:
         compute.launch(request_of(startup_script="#!/bin/sh\necho not-to-be-shown\nsleep 600\n"))
     assert [each["log_level"] for each in entries] == ["debug", "debug"]
-    assert entries[0]["reason"] == "RequestLimitExceeded"
+    assert entries[0]["reason"] == "Unavailable"
     assert "not-to-be-shown" not in repr(entries)
 
 

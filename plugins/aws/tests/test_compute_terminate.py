@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from ec2_launches import RequestOf
+from ec2_process import OverlayProcess
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceState
@@ -28,6 +29,16 @@ def test_terminate_ignores_unknown_ids(compute: Compute, request_of: RequestOf, 
     eventually(lambda: not any(each.is_alive for each in compute.instances(job)))
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_terminate_waits_for_a_new_instance_that_ec2_does_not_know_yet(
+    overlay: OverlayProcess, compute: Compute, request_of: RequestOf, count: int
+) -> None:
+    launched = [compute.launch(request_of()).instance_id for _ in range(2)]
+    overlay.control("hide-from-termination", count=count)
+    compute.terminate(launched)
+    eventually(lambda: not set(launched) & set(overlay.alive()))
+
+
 def test_terminate_needs_no_listing(
     compute: Compute, request_of: RequestOf, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,7 +48,7 @@ def test_terminate_needs_no_listing(
         raise EndpointConnectionError(endpoint_url="https://ec2.invalid")
 
     with monkeypatch.context() as patched:
-        patched.setattr("cloud_tasks_aws.compute.backend.instances_in", unanswered)
+        patched.setattr("cloud_tasks_aws.compute.termination.instances_in", unanswered)
         compute.terminate([launched.instance_id])
     eventually(lambda: not any(each.is_alive for each in compute.instances(job)))
 

@@ -52,25 +52,30 @@ REFUSALS: list[tuple[str, str, RefusalScope, int, bool, str]] = [
     ("InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.name", ACCOUNT, 5, PERSON, "profile"),
     ("InvalidIamInstanceProfileArn.Malformed", "Invalid IAM Instance Profile ARN", ACCOUNT, 5, PERSON, "profile"),
     ("InvalidParameterCombination", "not eligible for Free Tier", TYPE, 60, PERSON, "free plan"),
-    ("InvalidAMIID.NotFound InvalidAMIID.Malformed InvalidAMIID.Unavailable", "", ACCOUNT, 5, PERSON, "run.image"),
+    ("InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidSnapshot.NotFound", "", ACCOUNT, 5, PERSON, "run.image"),
     ("AuthFailure", "Not authorized for images: [ami-1]", ACCOUNT, 5, PERSON, "not shared"),
     ("VPCIdNotSpecified VPCResourceNotSpecified DefaultVpcDoesNotExist", "", ACCOUNT, 5, PERSON, "default VPC"),
     ("MissingInput InvalidVpcID.NotFound", "No subnets found for the default VPC", ACCOUNT, 5, PERSON, "aws.subnets"),
     ("InvalidSubnetID.NotFound InvalidSubnetId.Malformed InvalidSubnet", "", ACCOUNT, 5, PERSON, "aws.subnets"),
     ("InvalidGroup.NotFound InvalidGroupId.Malformed InvalidGroup.Reserved", "", ACCOUNT, 5, PERSON, "security_groups"),
     ("InvalidSecurityGroupID.NotFound InvalidSecurityGroupId.Malformed", "", ACCOUNT, 5, PERSON, "security_groups"),
+    ("InvalidParameterValue", "Value () for parameter groupId is invalid", ACCOUNT, 5, PERSON, "security_groups"),
+    ("InvalidParameterValue", "User data is limited to 16384 bytes", ACCOUNT, 5, PERSON, "script_location"),
+    ("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.", ACCOUNT, 5, PERSON, "startup_script"),
+    ("InvalidParameterValue", "Invalid availability zone: [us-east-1x]", ZONE, DAY, False, ""),
     ("InvalidKeyPair.NotFound InvalidKeyPair.Format InvalidKey.Format", "", ACCOUNT, 5, PERSON, "aws.key_name"),
     ("InvalidKmsKey.InvalidState KmsKeyDisabled", "", ACCOUNT, 5, PERSON, "encrypt_boot_disk"),
     ("UnknownVolumeType", "", ACCOUNT, 5, PERSON, "boot_disk_types"),
     ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "", REGION, 15, PERSON, "spot.amazonaws.com"),
     ("OptInRequired", "", ACCOUNT, 15, PERSON, "Marketplace"),
-    ("Blocked", "", ACCOUNT, 60, PERSON, "AWS Support"),
+    ("OptInRequired", "You are not subscribed to this service.", ACCOUNT, 15, PERSON, "payment method"),
+    ("Blocked AccountDisabled", "", ACCOUNT, 60, PERSON, "AWS Support"),
     ("PendingVerification", "", ACCOUNT, 15, False, "verifying"),
     # Image or disk may not fit this type.
     ("InvalidParameterCombination InvalidParameterValue InvalidParameter", "", TYPE, 60, False, ""),
     ("InvalidBlockDeviceMapping NonEBSInstance InvalidInput", "", TYPE, 60, False, ""),
     # The cause may be the type; refusing every launch could stop the job.
-    ("SomethingNew MissingParameter UnknownParameter InvalidUserData.Malformed", "", TYPE, 15, False, ""),
+    ("SomethingNew MissingParameter UnknownParameter InvalidTagKey.Malformed", "", TYPE, 15, False, ""),
 ]
 
 
@@ -123,13 +128,13 @@ def test_launch_error_of_credentials_blames_no_instance_type(code: str) -> None:
 
 TRANSIENT, ABSENT, PERMANENT = "transient", "absent", "permanent"
 SQS = {
-    TRANSIENT: "KmsThrottled OverLimit RequestThrottled",
+    TRANSIENT: "KmsThrottled OverLimit PurgeQueueInProgress QueueDeletedRecently RequestThrottled",
     ABSENT: "QueueDoesNotExist",
     PERMANENT: "BatchEntryIdsNotDistinct BatchRequestTooLong EmptyBatchRequest InvalidAddress InvalidAttributeName "
     "InvalidAttributeValue InvalidBatchEntryId InvalidIdFormat InvalidMessageContents InvalidSecurity KmsAccessDenied "
     "KmsDisabled KmsInvalidKeyUsage KmsInvalidState KmsNotFound KmsOptInRequired MessageNotInflight "
-    "PurgeQueueInProgress QueueDeletedRecently QueueNameExists ReceiptHandleIsInvalid ResourceNotFoundException "
-    "TooManyEntriesInBatchRequest UnsupportedOperation",
+    "QueueNameExists ReceiptHandleIsInvalid ResourceNotFoundException TooManyEntriesInBatchRequest "
+    "UnsupportedOperation",
 }
 
 
@@ -150,3 +155,20 @@ def kind_of(error: ProviderError) -> str:
 def test_provider_error_names_the_remedy_of_a_key() -> None:
     assert "KMS key" in provider_error("sending", client_error("KmsAccessDenied")).hint
     assert "https" in provider_error("sending", client_error("InvalidSecurity")).hint
+
+
+@pytest.mark.parametrize(
+    ("operation", "code"),
+    [
+        ("PutObject", "RequestTimeTooSkewed"),
+        ("AssumeRoleWithWebIdentity", "InvalidIdentityToken"),
+        ("AssumeRole", "AccessDenied"),
+        ("GetRoleCredentials", "ForbiddenException"),
+    ],
+)
+def test_errors_of_a_sign_in_are_errors_of_the_credentials(operation: str, code: str) -> None:
+    response: Any = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    error = ClientError(response, operation)
+    for found in (provider_error("sending", error), launch_error(offer(), error)):
+        assert isinstance(found, CredentialsError)
+        assert "aws sso login" in found.hint

@@ -42,6 +42,7 @@ def translate(error: Exception) -> ProviderError:
         refusal("RequestThrottled", status=403),
         refusal("AWS.SimpleQueueService.OverLimit"),
         refusal("SlowDown", status=503),
+        refusal("Client.RequestLimitExceeded"),
         refusal("UnknownCode", status=500),
         refusal("UnknownCode", status=429),
         ConnectTimeoutError(endpoint_url="http://sqs"),

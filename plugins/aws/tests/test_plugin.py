@@ -69,6 +69,10 @@ def test_worker_settings_exclude_credentials() -> None:
         ({"oversize_location": "s3://"}, "oversize_location"),
         ({"queue_prefix": "with_underscore"}, "queue_prefix"),
         ({"queue_threads": 0}, "must be positive"),
+        ({"tags": {"aws:owner": "x"}}, "aws:owner"),
+        ({"tags": {"cloud-tasks-job": "x"}}, "cloud-tasks-job"),
+        ({"tags": {"x": "y" * 257}}, "256"),
+        ({"tags": {f"x{number}": "y" for number in range(31)}}, "at most 30"),
         ({"price_max_age_hours": -1}, "must be positive"),
     ],
 )

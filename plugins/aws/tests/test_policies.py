@@ -117,7 +117,6 @@ def test_policies_allow_only_reads_on_all_resources() -> None:
 def test_worker_policy_allows_only_using_queues() -> None:
     statements = documents(AwsSettings(queue_prefix="mine-"))["worker"]["Statement"]
     allowed = {action: each["Resource"] for each in statements for action in each["Action"]}
-    assert allowed.pop("sqs:ListQueues") == "*"
     assert "sqs:ReceiveMessage" in allowed
     assert not {"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:PurgeQueue"} & set(allowed)
     assert list(allowed.values()) == [["arn:aws:sqs:*:*:mine-*"]] * len(allowed)
@@ -148,19 +147,22 @@ def test_policies_allow_the_stores_of_workers_and_the_downloads_of_the_startup_s
 
 
 @pytest.mark.parametrize(
-    ("region", "partition", "principal"),
+    ("region", "partition", "services"),
     [
-        ("us-east-1", "aws", "ec2.amazonaws.com"),
-        ("us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com"),
-        ("cn-north-1", "aws-cn", "ec2.amazonaws.com.cn"),
+        ("", "aws", ["ec2.amazonaws.com"]),
+        ("us-east-1", "aws", ["ec2.amazonaws.com"]),
+        ("eusc-de-east-1", "aws-eusc", ["ec2.amazonaws.com"]),
+        ("us-gov-west-1", "aws-us-gov", ["ec2.amazonaws.com"]),
+        ("cn-north-1", "aws-cn", ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]),
     ],
 )
-def test_policies_are_those_of_the_partition(region: str, partition: str, principal: str) -> None:
+def test_policies_are_those_of_the_partition(region: str, partition: str, services: list[str]) -> None:
     assert BACKEND.policies is not None
     found = BACKEND.policies(AwsSettings(oversize_location="s3://large/x"), CheckContext(region=region))
     arns = {each for text in found.values() for each in re.findall('"(arn:[^:]*):', text)}
     assert arns == {f"arn:{partition}"}
-    assert f'"{principal}"' in found["worker trust"]
+    for name in ("controller", "worker trust"):
+        assert set(re.findall(r'"(ec2\.amazonaws[^"]*)"', found[name])) == set(services)
 
 
 def test_controller_policy_allows_creating_a_group_only_without_security_groups() -> None:

@@ -224,6 +224,8 @@ def test_price_in_another_currency_is_unpriced(open_prices: Open, price_list: Pr
         ("eu-north-1", "eu-central-1"),
         ("ap-southeast-2", "ap-south-1"),
         ("cn-north-1", "cn-northwest-1"),
+        ("us-gov-west-1", "us-east-1"),
+        ("eusc-de-east-1", "eusc-de-east-1"),
     ],
 )
 def test_pricing_region_is_the_nearest_endpoint(region: str, endpoint: str) -> None:
@@ -261,10 +263,13 @@ def test_disk_price_is_size_plus_iops_and_throughput_above_baseline(
 
 
 @pytest.mark.parametrize("price", ["0.0000000000", "0.2000000000"])
-def test_prices_are_not_those_of_outposts(open_prices: Open, price_list: PriceListFake, price: str) -> None:
+@pytest.mark.parametrize("place", ["AWS Outposts", "AWS Wavelength Zone"])
+def test_prices_are_not_those_of_other_places(
+    open_prices: Open, price_list: PriceListFake, price: str, place: str
+) -> None:
     others = copy.deepcopy(PRODUCTS)
     for each in others:
-        each["product"]["attributes"]["locationType"] = "AWS Outposts"
+        each["product"]["attributes"]["locationType"] = place
         for term in each["terms"].get("OnDemand", {}).values():
             for dimension in term["priceDimensions"].values():
                 dimension["pricePerUnit"] = {"USD": price}

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from structlog.testing import capture_logs
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
+from cloud_tasks.testing import eventually
 from cloud_tasks_aws.queue.bodies import MESSAGE_BYTES
 from cloud_tasks_aws.queue.factory import open_queue
 from cloud_tasks_aws.settings import AwsSettings
@@ -66,7 +68,9 @@ def open_process(settings: AwsSettings, name: str) -> Iterator[Open]:
             context = QueueContext(
                 job_id="own", name=name, lease=timedelta(seconds=lease), region="us-east-1", exactly_once=exactly_once
             )
-            return stack.enter_context(open_queue(attrs.evolve(settings, **changed), context, min_poll=timedelta(0)))
+            none = timedelta(0)
+            chosen = attrs.evolve(settings, **changed)
+            return stack.enter_context(open_queue(chosen, context, min_poll=none, purge_time=none))
 
         yield opened
 
@@ -112,19 +116,6 @@ def test_queue_prefix_is_configurable(open_process: Open, proxy: SqsFaults) -> N
     assert requests_of(proxy, "CreateQueue")[-1]["QueueName"].startswith("team-a-own-")
     assert not open_process().exists()
     other.delete()
-
-
-def test_delete_removes_every_generation(queue: Queue, proxy: SqsFaults, address: str, name: str) -> None:
-    for _ in range(3):
-        queue.purge()
-        queue.delete()
-        queue.create()
-    queue.delete()
-    client = boto3.client(
-        "sqs", "us-east-1", endpoint_url=address, aws_access_key_id="stand", aws_secret_access_key="in"
-    )
-    assert client.list_queues(QueueNamePrefix=f"cloud-tasks-{name}").get("QueueUrls", []) == []
-    client.close()
 
 
 # Batches
@@ -257,15 +248,30 @@ def test_ack_failed_call_does_not_affect_other_calls(queue: Queue, proxy: SqsFau
 # Changes by another process
 
 
-def test_consumer_follows_a_purge(queue: Queue, open_process: Open) -> None:
+def test_purge_ends_the_leases_of_all_processes(queue: Queue, open_process: Open) -> None:
     worker = open_process()
-    queue.send([b"old"])
-    (old,) = receive_all(worker, 1)
+    queue.send([b"old"] * 2)
+    (own,), (other,) = receive_all(queue, 1), receive_all(worker, 1)
     queue.purge()
+    assert list(queue.ack([own.lease_id])) == [own.lease_id]
     assert list(worker.send([b"new"])) == []
+    assert list(worker.extend([other.lease_id], lease=TIMEOUT)) == [other.lease_id]
     assert [delivery.body for delivery in receive_all(worker, 1)] == [b"new"]
-    assert list(worker.ack([old.lease_id])) == [old.lease_id]
-    assert worker.depth().in_flight == 1
+
+
+def test_purge_waits_until_sqs_deletes_no_more_messages(queue: Queue, settings: AwsSettings, name: str) -> None:
+    context = QueueContext(job_id="own", name=name, lease=timedelta(seconds=60), region="us-east-1")
+    with (
+        capture_logs() as lines,
+        open_queue(settings, context, purge_time=timedelta(hours=1)) as patient,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        purged = threads.submit(patient.purge)
+        eventually(lambda: len(lines) > 0, patience=TIMEOUT)
+        assert not purged.done()
+        # A controller that ends does not wait.
+        patient.close()
+        purged.result(timeout=TIMEOUT.total_seconds())
 
 
 def test_consumer_of_deleted_queue_gets_not_found(queue: Queue, open_process: Open) -> None:
@@ -397,7 +403,7 @@ def test_doctor_reports_missing_bucket_and_permission(settings: AwsSettings, s3:
     assert BACKEND.check is not None
     without = attrs.evolve(settings, oversize_location="s3://nowhere", s3_endpoint=s3.meta.endpoint_url)
     assert [finding.ok for finding in BACKEND.check(without, CheckContext(region="us-east-1"))] == [True, False]
-    proxy.refuse("ListQueues", "AccessDeniedException", status=403)
+    proxy.refuse("GetQueueUrl", "AccessDeniedException", status=403)
     (denied,) = BACKEND.check(settings, CheckContext(region="us-east-1"))
     assert not denied.ok
     assert denied.remedy == "show the required permissions with: cloud-tasks doctor --policy"

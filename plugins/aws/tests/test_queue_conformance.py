@@ -18,7 +18,7 @@ from sqs_emulator import clocked_sqs
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_aws.queue import factory, generations
+from cloud_tasks_aws.queue import factory, named_queue
 from cloud_tasks_aws.queue.factory import open_queue
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
@@ -29,7 +29,7 @@ REGISTRY = Registry(only=["aws"])
 @pytest.fixture(autouse=True)
 def _queues_are_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulator knows a queue when it has created it."""
-    monkeypatch.setattr(generations, "_NEW", 0.0)
+    monkeypatch.setattr(named_queue, "_NEW", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def refusing_sqs() -> Iterator[str]:
 
 @attrs.frozen(kw_only=True)
 class Subject(QueueSubject):
-    """Queues without a minimum poll: the emulator has one server."""
+    """Queues without a minimum poll and a wait: the emulator has one server, which purges at once."""
 
     sqs: ClockedSqs
     exactly_once: bool = False
@@ -60,7 +60,8 @@ class Subject(QueueSubject):
 
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
         context = self.context(name, lease=lease)
-        return open_queue(self.settings, context, min_poll=timedelta(0), clock=self.sqs.now)
+        none = timedelta(0)
+        return open_queue(self.settings, context, min_poll=none, purge_time=none, clock=self.sqs.now)
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,8 @@ def test_aws_instances_use_the_queue_of_another_cloud(job_folder: AwsJobFolder, 
 
 
 def test_aws_job_is_not_resumed_or_stopped_in_another_region(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
-    job_folder.configure(environment="export ADDITION_TASK_DELAY=5")
+    # One instance: a launch under way when the controller is killed would add another one later.
+    job_folder.configure(environment="export ADDITION_TASK_DELAY=5", max_instances=1)
     job_folder.tasks(40)
     controller = job_folder.start(*job_folder.run_arguments("--task-file", "tasks.json"))
     eventually(lambda: cloud.overlay.alive() != [], patience=timedelta(seconds=90))

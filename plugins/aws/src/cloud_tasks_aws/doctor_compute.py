@@ -69,7 +69,7 @@ def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Find
                 "boot image",
                 "network",
             ),
-            probe("fleets", _PERMISSIONS, lambda: _fleets(ec2(), network()), "network"),
+            probe("fleets", _PERMISSIONS, lambda: _fleets(ec2(), settings, network()), "network"),
         ]
     else:
         request = launch
@@ -147,7 +147,7 @@ def _default_launch(ec2: Any, settings: AwsSettings, network: Network, images: A
         "MaxCount": 1,
         "ImageId": images.resolve(None, Architecture.X86_64).image_id,
         "InstanceType": _PROBE_TYPE,
-        "TagSpecifications": [{"ResourceType": kind, "Tags": _TAGS} for kind in _TAGGED],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": _tags(settings)} for kind in _TAGGED],
         **network.interface(min(network.zones()), may_create=False),
     }
     if settings.instance_profile:
@@ -157,7 +157,7 @@ def _default_launch(ec2: Any, settings: AwsSettings, network: Network, images: A
     return f"launching {_PROBE_TYPE} is allowed, on demand and as a spot instance"
 
 
-def _fleets(ec2: Any, network: Network) -> str:
+def _fleets(ec2: Any, settings: AwsSettings, network: Network) -> str:
     """Check the permission for the fleets in which EC2 selects an offer; without it, instances launch directly."""
     name = "cloud-tasks-doctor"
     _probe_call(
@@ -165,7 +165,7 @@ def _fleets(ec2: Any, network: Network) -> str:
         ec2.create_launch_template,
         LaunchTemplateName=name,
         LaunchTemplateData={"InstanceType": _PROBE_TYPE},
-        TagSpecifications=[{"ResourceType": "launch-template", "Tags": _TAGS}],
+        TagSpecifications=[{"ResourceType": "launch-template", "Tags": _tags(settings)}],
     )
     zone = min(network.zones())
     subnet = network.subnets_beside(zone)[zone]
@@ -192,8 +192,11 @@ def _probe_call(action: str, call: Callable[..., Any], **arguments: Any) -> None
         raise CloudTasksError(error.message, hint=_PERMISSIONS) from error
 
 
-_TAGS = [{"Key": "cloud-tasks-job", "Value": "doctor"}]
 _TAGGED = ("instance", "volume", "network-interface")
+
+
+def _tags(settings: AwsSettings) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in {**settings.tags, "cloud-tasks-job": "doctor"}.items()]
 
 
 def _first_launch(ec2: Any, settings: AwsSettings, network: Network, images: AwsImages, request: LaunchRequest) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import Probe, run_probes
 from cloud_tasks_aws.errors import translate_errors
@@ -24,9 +26,10 @@ def check_queue(settings: AwsSettings, context: CheckContext) -> Iterator[Findin
 
     def queues() -> str:
         sqs = client(settings, "sqs", context.region, attempts=_ATTEMPTS)
-        with translate_errors("listing queues"):
-            sqs.list_queues(QueueNamePrefix=settings.queue_prefix or "cloud-tasks", MaxResults=1)
-        return f"queues can be listed in {sqs.meta.region_name}"
+        # A permission is checked before the queue is looked for.
+        with suppress(NotFoundError), translate_errors("looking up a queue"):
+            sqs.get_queue_url(QueueName=f"{settings.queue_prefix}doctor")
+        return f"queues can be used in {sqs.meta.region_name}"
 
     def objects() -> str:
         s3: Any = client(settings, "s3", context.region, attempts=_ATTEMPTS)

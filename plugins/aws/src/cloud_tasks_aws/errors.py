@@ -29,6 +29,7 @@ from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matchin
 
 __all__ = [
     "CREDENTIALS",
+    "INVALID_RESPONSE",
     "RULES",
     "TRANSIENT",
     "are_credentials_refused",
@@ -42,14 +43,22 @@ __all__ = [
     "translate_errors",
 ]
 
-_HINT = "AWS credentials are invalid or expired, or the clock is wrong: run `aws sso login` or `aws configure`"
+_HINT = (
+    "AWS credentials are invalid or expired, the clock is wrong, or the account has not enabled the region: "
+    "run `aws sso login` or `aws configure`"
+)
+
+_SIGN_IN = "SignIn."
+"""Start of the codes with which a role or the token of a login is refused, by a call that an SDK makes by itself."""
+_SIGN_INS = ("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetRoleCredentials")
 
 CREDENTIALS = (
     ErrorRule(
         kind=ErrorKind.CREDENTIALS,
-        code="ExpiredToken(Exception)?|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidToken|"
-        "InvalidSecurity.RequestHasExpired|InvalidSignatureException|MissingAuthenticationToken|NotAuthorized|"
-        "RequestExpired|SignatureDoesNotMatch|TokenRefreshRequired|UnrecognizedClientException",
+        code="ExpiredToken(Exception)?|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidIdentityToken|"
+        "InvalidSecurity.RequestHasExpired|InvalidSignatureException|InvalidToken|MissingAuthenticationToken|"
+        "NotAuthorized|RequestExpired|RequestTimeTooSkewed|SignatureDoesNotMatch|TokenRefreshRequired|"
+        f"UnrecognizedClientException|{_SIGN_IN}.*",
         hint=_HINT,
     ),
     # EC2 has one code for credentials and for images of other accounts.
@@ -72,6 +81,11 @@ RULES = (
     _DENIED,
     TRANSIENT,
     ErrorRule(
+        kind=ErrorKind.TRANSIENT,
+        code="PurgeQueueInProgress|QueueDeletedRecently",
+        hint="SQS deletes and purges a queue within a minute: repeat the command then",
+    ),
+    ErrorRule(
         kind=ErrorKind.PERMANENT,
         code="KMS.*",
         hint="allow the use of the KMS key; queues of cloud-tasks use none unless the account adds one",
@@ -79,6 +93,8 @@ RULES = (
     ErrorRule(kind=ErrorKind.PERMANENT, code="InvalidSecurity", hint="use an https:// endpoint"),
 )
 
+INVALID_RESPONSE = (ResponseParserError, LookupError)
+"""Exceptions for a response that the SDK cannot read, or that lacks a field: both are outside botocore's hierarchy."""
 _LOCAL = (CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError)
 _MISSING = (NoCredentialsError, PartialCredentialsError)
 
@@ -87,21 +103,19 @@ _ENCODED = re.compile(r"Encoded authorization failure message: \S+")
 
 @contextmanager
 def translate_errors(action: str) -> Iterator[None]:
-    """Translate botocore exceptions into a `ProviderError` whose message starts with ``action``."""
+    """Translate the exceptions of calls into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
         raise provider_error(action, error) from error
-    except ResponseParserError as error:
+    except INVALID_RESPONSE as error:
         raise invalid_response(action, error) from error
 
 
-def invalid_response(action: str, error: ResponseParserError) -> ProviderError:
-    """Return the error for a response that is not AWS's, such as a proxy's login page.
-
-    `ResponseParserError` is outside botocore's exception hierarchy.
-    """
-    text = f"{action}: invalid response from AWS: {one_line(str(error))[:200]}"
+def invalid_response(action: str, error: Exception) -> ProviderError:
+    """Return the error for a response that is not AWS's, such as a proxy's login page."""
+    what = f"{error} is missing" if isinstance(error, LookupError) else one_line(str(error))[:200]
+    text = f"{action}: invalid response from AWS: {what}"
     return ProviderError(text, transient=True, hint="check for a proxy between this machine and AWS")
 
 
@@ -112,7 +126,7 @@ def code_of(error: BaseException) -> str:
     answer = error.response.get("Error", {})
     # SQS also returns the code of its former query protocol, which is the documented one.
     code = str(answer.get("QueryErrorCode") or answer.get("Code") or "Unknown")
-    return code.removeprefix("AWS.SimpleQueueService.")
+    return code.removeprefix("AWS.SimpleQueueService.").removeprefix("Client.").removeprefix("Server.")
 
 
 def is_transient_code(code: str) -> bool:
@@ -138,7 +152,10 @@ def problem_of(error: BaseException | None) -> Problem:
         return Problem(code=type(error).__name__, message=str(error))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     message = one_line(str(error.response.get("Error", {}).get("Message", "")))
-    return Problem(code=code_of(error), message=message, status=status)
+    code = code_of(error)
+    if error.operation_name in _SIGN_INS and code in ("AccessDenied", "ForbiddenException"):
+        code = f"{_SIGN_IN}{code}"
+    return Problem(code=code, message=message, status=status)
 
 
 def provider_error(action: str, error: Exception) -> ProviderError:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloud_tasks.plugin import CheckContext
+from cloud_tasks_aws.session import partition_of
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["policies"]
@@ -35,15 +36,14 @@ _QUEUE_USE = (
     "ChangeMessageVisibility",
     "DeleteMessage",
     "GetQueueAttributes",
+    "GetQueueUrl",
     "ReceiveMessage",
     "SendMessage",
 )
-_QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "TagQueue")
+_QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "PurgeQueue", "TagQueue")
 _CREATED = ("instance", "network-interface", "volume")
 """Resource types that a launch creates."""
 _READ_WRITE = ("AbortMultipartUpload", "GetObject", "PutObject")
-_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-"""Partitions of regions other than ``aws``, in which all ARNs start with their name."""
 _PLACEHOLDER = "<WORKER-ROLE>"
 
 
@@ -54,21 +54,22 @@ def policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
         for urls in (context.stores, context.downloads)
     )
     region = context.region or settings.region or ""
-    principal = "ec2.amazonaws.com.cn" if region.startswith("cn-") else "ec2.amazonaws.com"
+    partition = partition_of(region)
+    # Both names are in use in China.
+    services = ["ec2.amazonaws.com", *(["ec2.amazonaws.com.cn"] if partition == "aws-cn" else [])]
     documents = {
-        "controller": [*_controller(settings), *_objects("Results", stores, _READ_WRITE)],
+        "controller": [*_controller(settings, services), *_objects("Results", stores, _READ_WRITE)],
         "worker": [
             *_worker(settings),
             *_objects("Results", stores, _READ_WRITE),
             *_objects("Code", downloads, ["GetObject"]),
         ],
-        "worker trust": [{"Effect": "Allow", "Principal": {"Service": principal}, "Action": "sts:AssumeRole"}],
+        "worker trust": [{"Effect": "Allow", "Principal": {"Service": services}, "Action": "sts:AssumeRole"}],
     }
-    partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
     return {name: _document(found).replace("arn:aws:", f"arn:{partition}:") for name, found in documents.items()}
 
 
-def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
+def _controller(settings: AwsSettings, services: Sequence[str]) -> list[dict[str, Any]]:
     statements = [
         _allow("DescribeResources", "ec2", _READ),
         _allow("GetImageParameters", "ssm", ["GetParameter"], "arn:aws:ssm:*::parameter/aws/service/*"),
@@ -125,9 +126,8 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
             "iam",
             ["PassRole"],
             f"arn:aws:iam::*:role/{_PLACEHOLDER}",
-            condition={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+            condition={"StringEquals": {"iam:PassedToService": services}},
         ),
-        _allow("ListQueues", "sqs", ["ListQueues"]),
         _allow("ManageQueues", "sqs", sorted(_QUEUE_USE + _QUEUE_MANAGE), _queues(settings)),
     ]
     if settings.script_location is not None:
@@ -141,7 +141,6 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
 
 def _worker(settings: AwsSettings) -> list[dict[str, Any]]:
     return [
-        _allow("ListQueues", "sqs", ["ListQueues"]),
         _allow("UseQueues", "sqs", _QUEUE_USE, _queues(settings)),
         *_oversize(settings),
     ]

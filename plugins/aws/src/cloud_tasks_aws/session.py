@@ -27,7 +27,7 @@ import boto3
 import botocore.loaders
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound, UnknownRegionError
 
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.plugin import LocationContext
@@ -41,6 +41,7 @@ __all__ = [
     "locate_compute",
     "locate_queue",
     "location_of",
+    "partition_of",
     "region_for",
     "session",
 ]
@@ -193,6 +194,14 @@ def region_for(settings: AwsSettings, region: str | None = None, zone: str | Non
             hint="set run.region or aws.region, add --region, or set the variable AWS_REGION",
         )
     return str(found)
+
+
+def partition_of(region: str) -> str:
+    """Return the partition, with whose name the ARNs of its regions start: ``aws``, ``aws-cn``, ``aws-us-gov``."""
+    try:
+        return str(botocore.session.Session().get_partition_for_region(region))
+    except UnknownRegionError:
+        return "aws"
 
 
 def location_of(

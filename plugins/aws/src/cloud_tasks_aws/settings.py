@@ -20,6 +20,18 @@ def _positive(instance: object, attribute: attrs.Attribute[float], value: float)
         raise ValueError("must be positive")
 
 
+def _valid_tags(instance: object, attribute: attrs.Attribute[dict[str, str]], value: dict[str, str]) -> None:
+    """Check tags by "Tag your Amazon EC2 resources" of the EC2 user guide: 50 in all, some of them cloud-tasks' own."""
+    for name, text in value.items():
+        if not 0 < len(name) <= 128 or len(text) > 256 or name.lower().startswith(("aws:", "cloud-tasks-")):
+            raise ValueError(
+                f'"{name}" is not valid: names have 1 to 128 characters and begin neither with aws: nor with '
+                "cloud-tasks-, values have up to 256"
+            )
+    if len(value) > 30:
+        raise ValueError("at most 30")
+
+
 @attrs.frozen(kw_only=True)
 class AwsSettings:
     """Credentials, endpoints, queues, prices and instances of Amazon Web Services."""
@@ -88,6 +100,10 @@ class AwsSettings:
         default=None,
         worker=True,
         validator=attrs.validators.optional(attrs.validators.matches_re(r"s3://[a-z0-9.-]{3,63}(/.*)?")),
+    )
+
+    tags: dict[str, str] = setting(
+        help="Further tags of instances, volumes, launch templates and queues", factory=dict, validator=_valid_tags
     )
 
     # Prices

@@ -50,6 +50,7 @@ class Admin:
             "break-page": self.break_page,
             "hide-templates": self.hide_templates,
             "hide-instances": self.hide_instances,
+            "hide-from-termination": self.hide_from_termination,
         }
         if request.groups["verb"] not in verbs:
             return Answer(status=404, body="unknown verb")
@@ -58,6 +59,7 @@ class Admin:
     def state(self) -> Mapping[str, Any]:
         return {
             "instances": [each.as_json() for each in self._calls.fleet.all()],
+            "templates": self._calls.templates.names(),
             "interruptions": self._calls.fleet.interruptions,
             "injected": dict(self._faults.injected),
             "calls": len(self._actions),
@@ -115,3 +117,7 @@ class Admin:
     def hide_instances(self, hidden: bool) -> None:
         """Hide instances from lookups by id, like just created ones, or stop doing so."""
         self._calls.ids_are_unknown = hidden
+
+    def hide_from_termination(self, count: int) -> None:
+        """Let the next ``count`` terminations find no instance, like just launched ones."""
+        self._calls.unknown_terminations = count

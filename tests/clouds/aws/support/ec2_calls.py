@@ -64,6 +64,8 @@ class InstanceCalls:
         self.stock_outs: list[StockOut] = []
         self.second_pages_break = False
         self.ids_are_unknown = False
+        self.unknown_terminations = 0
+        """Number of terminations that find no instance, like just launched ones."""
         self.has_default_vpc = True
         self.deprecated: set[str] = set()
         """Ids of deprecated images."""
@@ -269,7 +271,8 @@ class InstanceCalls:
         for each in ids:
             if not each.startswith("i-"):
                 raise Ec2Error("InvalidInstanceID.Malformed", f'Invalid id: "{each}"')
-        unknown = [each for each in ids if self.fleet.get(each) is None]
+        unknown = [each for each in ids if self.unknown_terminations > 0 or self.fleet.get(each) is None]
+        self.unknown_terminations = max(0, self.unknown_terminations - 1)
         if unknown:
             plural = f"IDs '{', '.join(unknown)}' do" if len(unknown) > 1 else f"ID '{unknown[0]}' does"
             raise Ec2Error("InvalidInstanceID.NotFound", f"The instance {plural} not exist")

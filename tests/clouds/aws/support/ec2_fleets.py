@@ -28,6 +28,10 @@ class LaunchTemplates:
         self.hidden = 0
         """Number of lookups that find no template, like just created ones."""
 
+    def names(self) -> list[str]:
+        with self._lock:
+            return sorted(self._known)
+
     def create(self, form: Form) -> ElementTree.Element:
         name = form.get("LaunchTemplateName")
         with self._lock:

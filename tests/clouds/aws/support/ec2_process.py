@@ -38,7 +38,7 @@ class OverlayProcess:
         self.url = url
 
     def state(self) -> Any:
-        """Return instances, interruptions and faults."""
+        """Return instances, launch templates, interruptions and faults."""
         with urllib.request.urlopen(f"{self.url}/_admin/state", timeout=20) as response:
             return json.load(response)
 

@@ -4,14 +4,10 @@ Invariants, each with a test:
 
 1. A listing is complete or raises.
 2. `launch` raises only errors that state whether an instance may have been started.
-3. `terminate` terminates every known id despite unknown ids, and raises if a known instance may still run. It never
-   terminates an unmanaged instance.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +32,7 @@ from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.plugin.kit import CONSOLE_BYTES
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.catalog import Catalog
-from cloud_tasks_aws.compute.compute_errors import ids_in, preparation_error, translate_errors
+from cloud_tasks_aws.compute.compute_errors import preparation_error, translate_errors
 from cloud_tasks_aws.compute.fleets import delete_templates
 from cloud_tasks_aws.compute.image_resolver import AwsImages, WrongArchitectureError
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
@@ -44,7 +40,9 @@ from cloud_tasks_aws.compute.launcher import Launcher
 from cloud_tasks_aws.compute.listing import filters
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import headroom
+from cloud_tasks_aws.compute.retries import retry_call
 from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
+from cloud_tasks_aws.compute.termination import is_instance_id, terminate_instances
 from cloud_tasks_aws.compute.to_model import instances_in, to_instance
 from cloud_tasks_aws.errors import code_of, is_denied
 from cloud_tasks_aws.session import client, identity_of
@@ -54,11 +52,8 @@ __all__ = ["Ec2Compute", "open_compute"]
 
 log = structlog.get_logger()
 
-_BATCH = 100
-"""Instances per `TerminateInstances` call: the API accepts more, but one invalid id fails the whole call."""
 _MAX_CONCURRENT_REGIONS = 8
 _WRONG_ARCHITECTURE_DELAY = timedelta(days=1)
-_ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
 class ClientFactory(Protocol):
@@ -118,15 +113,15 @@ class Ec2Compute:
             return tuple(found for found in threads.map(self._region_with_zones, names) if found is not None)
 
     def _region_with_zones(self, name: str) -> Region | None:
-        """Return a region with its zones, which only the region's own endpoint lists; None if it is denied."""
-        ec2 = self._ec2 if name == self._region else self._client("ec2", name)
+        """Return a region with its zones, which only its own endpoint lists; None if it is denied or out of reach."""
+        ec2 = self._ec2 if name == self._region else self._client("ec2", name, once=True)
         conditions = [{"Name": "zone-type", "Values": ["availability-zone"]}]
         try:
             with translate_errors(f"listing the zones of {name}"):
-                zones = ec2.describe_availability_zones(Filters=conditions)["AvailabilityZones"]
+                zones = retry_call(lambda: ec2.describe_availability_zones(Filters=conditions))["AvailabilityZones"]
         except ProviderError as error:
             # Organizations deny regions, which are listed nevertheless.
-            if name == self._region or not is_denied(error.__cause__):
+            if name == self._region or not (error.transient or is_denied(error.__cause__)):
                 raise
             log.warning(f"Region {name} is left out: {error.message}")
             return None
@@ -190,52 +185,10 @@ class Ec2Compute:
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         self._has_changed = True
-        # EC2 rejects the whole call for a malformed id; no instance has one.
-        known = [each for each in dict.fromkeys(instance_ids) if _ID.fullmatch(each)]
-        problems: list[ProviderError] = []
-        for start in range(0, len(known), _BATCH):
-            try:
-                with translate_errors("terminating instances"):
-                    self._terminate(self._without_unmanaged(known[start : start + _BATCH]))
-            except ProviderError as error:
-                problems.append(error)
-        if problems:
-            raise problems[0]
-
-    def _without_unmanaged(self, ids: Sequence[str]) -> Sequence[str]:
-        """Return the ids without those of unmanaged instances; all where EC2 does not answer, or lists none yet.
-
-        Ids come from the records of a job: that nothing of it is left is worth more than this check.
-        """
-        condition = [{"Name": "instance-id", "Values": list(ids)}]
-        unmanaged: set[str] = set()
-        with contextlib.suppress(ProviderError), translate_errors("listing instances to terminate"):
-            pages = self._ec2.get_paginator("describe_instances").paginate(Filters=condition)
-            unmanaged = {each.instance_id for page in pages for each in instances_in(page) if not each.job_id}
-        return [each for each in ids if each not in unmanaged]
-
-    def _terminate(self, ids: Sequence[str]) -> None:
-        """Terminate these instances; EC2 rejects a call with an unknown id, so the ids it names are dropped."""
-        left = list(ids)
-        while left:
-            try:
-                self._ec2.terminate_instances(InstanceIds=left)
-                return
-            except ClientError as error:
-                if not code_of(error).startswith("InvalidInstanceID"):
-                    raise
-                unknown = ids_in(error) & set(left)
-                if unknown:
-                    left = [each for each in left if each not in unknown]
-                elif len(left) == 1:
-                    return
-                else:
-                    for each in left:
-                        self._terminate([each])
-                    return
+        terminate_instances(self._ec2, instance_ids)
 
     def console_log(self, instance_id: str) -> str:
-        if not _ID.fullmatch(instance_id):
+        if not is_instance_id(instance_id):
             return ""
         try:
             with translate_errors("reading the console log"):

@@ -39,7 +39,7 @@ def launch_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of `RunInstances`."""
     offer = request.offer
-    resource_tags = tags_of(request)
+    resource_tags = tags_of(request, settings.tags)
     arguments: dict[str, Any] = {
         "ClientToken": request.client_token,
         "MinCount": 1,

@@ -11,12 +11,20 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
-from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, judge, matching_rule, refused
-from cloud_tasks_aws.errors import CREDENTIALS, RULES, TRANSIENT, code_of, invalid_response, problem_of, provider_error
+from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
+from cloud_tasks_aws.errors import (
+    CREDENTIALS,
+    INVALID_RESPONSE,
+    RULES,
+    TRANSIENT,
+    code_of,
+    invalid_response,
+    problem_of,
+    provider_error,
+)
 
 __all__ = [
     "NO_FLEETS",
@@ -24,11 +32,14 @@ __all__ = [
     "UNTRIED",
     "code_of",
     "ids_in",
+    "is_after_the_token",
     "is_not_yet_visible",
     "is_transient",
     "launch_error",
+    "leaves_open",
     "preparation_error",
     "translate_errors",
+    "widen_unknown",
 ]
 
 UNTRIED = "UnfulfillableCapacity"
@@ -97,9 +108,16 @@ _ACCOUNT_STATE = (
         "PendingVerification", _ACCOUNT, _MEDIUM, hint="AWS is verifying the account; retry later", needs_action=False
     ),
     _person(
+        "OptInRequired",
+        _ACCOUNT,
+        _MEDIUM,
+        "complete the sign-up of the account, with a valid payment method: https://aws.amazon.com",
+        message="subscribed to this service",
+    ),
+    _person(
         "OptInRequired", _ACCOUNT, _MEDIUM, "subscribe to the image on the AWS Marketplace, or choose another image"
     ),
-    _person("Blocked", _ACCOUNT, _LONG, "the account is blocked; contact AWS Support"),
+    _person("Blocked|AccountDisabled", _ACCOUNT, _LONG, "the account is blocked; contact AWS Support"),
     _person(
         "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
         _REGION,
@@ -109,7 +127,13 @@ _ACCOUNT_STATE = (
 )
 _SETUP = (
     # Organizations deny types, regions and provisioning models; other offers may be allowed.
-    _person(_DENIED, _TYPE, _LONG, "denied by a policy of the account or its organization", message="explicit deny"),
+    _person(
+        _DENIED,
+        _TYPE,
+        _LONG,
+        "denied by a policy of the account or its organization, which may demand aws.tags",
+        message="explicit deny",
+    ),
     _person(_DENIED, _ACCOUNT, _SHORT, "show the required permissions with: cloud-tasks doctor --policy"),
     _person(
         "TagPolicyViolation", _ACCOUNT, _SHORT, "let the tag policy of the organization allow the tags cloud-tasks-*"
@@ -128,8 +152,11 @@ _SETUP = (
         "upgrade the account from the free plan, or set run.instance_types to a type of the free tier",
         message="free tier",
     ),
+    refused(".*", _ZONE, _VERY_LONG, message="invalid availability zone"),
+    _person(".*", _ACCOUNT, _SHORT, "check aws.security_groups", message="parameter group|security group"),
+    _person(".*", _ACCOUNT, _SHORT, "shorten run.startup_script, or set aws.script_location", message="user ?data"),
     _person(
-        "InvalidAMIID.*|AuthFailure",
+        "InvalidAMIID.*|InvalidSnapshot.*|AuthFailure",
         _ACCOUNT,
         _SHORT,
         "choose another image with run.image: this one is deleted, or not shared with this account",
@@ -157,6 +184,14 @@ _SETUP = (
     refused("InvalidParameter(Combination|Value)?|InvalidBlockDeviceMapping|InvalidInput|NonEBSInstance", _TYPE, _LONG),
 )
 _REFUSALS = (*_CAPACITY, TRANSIENT, *_LIMITS, *_ACCOUNT_STATE)
+_KNOWN = (*CREDENTIALS, *_REFUSALS, *_SETUP)
+_THROTTLED = refused(
+    "EC2ThrottledException|RequestLimitExceeded|RequestThrottled(Exception)?|Throttling(Exception)?|SlowDown|"
+    "TooManyRequestsException",
+    _ACCOUNT,
+    timedelta(minutes=1),
+    hint="EC2 limits the requests of an account; other programs may use it, too",
+)
 _UNKNOWN = refused(".*", _TYPE, _MEDIUM)
 """A 4xx error is definite: nothing was started. The cause may be the type, so other types are tried: a call each costs
 less than a job that stops."""
@@ -174,7 +209,34 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         found = judge("", problem_of(error), (*_REFUSALS, *RULES))
         return found.transient and not isinstance(found, LaunchRefusedError)
-    return isinstance(error, (HTTPClientError, ResponseParserError))
+    return isinstance(error, (HTTPClientError, *INVALID_RESPONSE))
+
+
+def leaves_open(error: BaseException) -> bool:
+    """Return whether a launch with this error may have started an instance; a throttled one has not."""
+    return is_transient(error) and matching_rule(problem_of(error), [_THROTTLED]) is None
+
+
+def is_after_the_token(error: BaseException) -> bool:
+    """Return whether EC2 refuses so only a client token that has started nothing: for lack of capacity or quota.
+
+    Whom it does not know, or does not allow to launch, it refuses before it looks at the token.
+    """
+    return code_of(error) in QUOTAS or matching_rule(problem_of(error), _CAPACITY) is not None
+
+
+def widen_unknown(refusal: LaunchRefusedError) -> LaunchRefusedError | None:
+    """Return the refusal of every launch, for one that several types got with a code that no rule knows."""
+    if matching_rule(Problem(code=refusal.reason, message=refusal.message), (_THROTTLED, *_KNOWN)) is not None:
+        return None
+    return LaunchRefusedError(
+        refusal.message,
+        scope=_ACCOUNT,
+        retry_after=_MEDIUM,
+        reason=refusal.reason,
+        hint="several instance types were refused so: check the settings of aws and the account",
+        needs_action=True,
+    )
 
 
 def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
@@ -189,19 +251,24 @@ def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
 
 @contextmanager
 def translate_errors(action: str) -> Iterator[None]:
-    """Translate botocore exceptions into a `ProviderError` whose message starts with ``action``."""
+    """Translate the exceptions of calls into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
         raise _to_provider_error(action, error) from error
-    except ResponseParserError as error:
+    except INVALID_RESPONSE as error:
         raise invalid_response(action, error) from error
 
 
-def launch_error(offer: Offer, error: ClientError) -> ProviderError:
-    """Return the error of a failed launch: `LaunchRefusedError`, or a transient error with unknown outcome."""
+def launch_error(offer: Offer, error: ClientError, *, is_answered: bool = False) -> ProviderError:
+    """Return the error of a failed launch: `LaunchRefusedError`, or a transient error with unknown outcome.
+
+    Args:
+        is_answered: Whether no earlier call of the launch may have started an instance.
+    """
+    rules = ([_THROTTLED] if is_answered else []) + [*_KNOWN]
     name = f"{offer.instance_type.name} ({offer.provisioning_model.value}) in {offer.zone}"
-    return judge(f"launching {name}", problem_of(error), (*CREDENTIALS, *_REFUSALS, *_SETUP), default=_UNKNOWN)
+    return judge(f"launching {name}", problem_of(error), rules, default=_UNKNOWN)
 
 
 def preparation_error(error: ProviderError) -> ProviderError:

@@ -25,7 +25,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+import attrs
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer, ProvisioningModel
@@ -40,9 +41,9 @@ from cloud_tasks_aws.compute.compute_errors import (
     launch_error,
 )
 from cloud_tasks_aws.compute.quotas import quota_of
-from cloud_tasks_aws.compute.retries import retry_call
+from cloud_tasks_aws.compute.retries import Outcome, retry_call
 from cloud_tasks_aws.compute.tags import JOB_TAG
-from cloud_tasks_aws.errors import code_of
+from cloud_tasks_aws.errors import INVALID_RESPONSE, code_of
 
 __all__ = ["FleetsRefusedError", "delete_templates", "fleet_arguments", "launch_from_fleet", "places_for"]
 
@@ -83,7 +84,13 @@ def places_for(request: LaunchRequest, subnets: Mapping[str, str]) -> tuple[Plac
 
 
 def launch_from_fleet(
-    ec2: Any, request: LaunchRequest, arguments: Mapping[str, Any], places: Sequence[Place], *, own_groups: bool
+    ec2: Any,
+    request: LaunchRequest,
+    arguments: Mapping[str, Any],
+    places: Sequence[Place],
+    outcome: Outcome,
+    *,
+    own_groups: bool,
 ) -> str:
     """Start one instance and return its id.
 
@@ -91,6 +98,7 @@ def launch_from_fleet(
         ec2: A client without retries.
         arguments: `RunInstances` arguments of the request's own offer.
         places: The result of `places_for`.
+        outcome: That of the client token.
         own_groups: Whether cloud-tasks created the security groups, so that an unknown group was just created.
 
     Raises:
@@ -100,7 +108,7 @@ def launch_from_fleet(
         ClientError: A call itself failed.
     """
     name = f"cloud-tasks-{request.client_token}"
-    fleets = _Fleets(ec2, request, name, places, own_groups=own_groups)
+    fleets = _Fleets(ec2, request, name, places, outcome, own_groups=own_groups)
     try:
         retry_call(lambda: _create_template(ec2, name, arguments))
     except ClientError as error:
@@ -118,25 +126,23 @@ def launch_from_fleet(
 def delete_templates(ec2: Any, job_id: str) -> None:
     """Delete the launch templates of a job that a killed controller left: they contain the startup script."""
     filters = [{"Name": f"tag:{JOB_TAG}", "Values": [job_id]}]
-    with suppress(ClientError, BotoCoreError):
+    with suppress(ClientError, BotoCoreError, *INVALID_RESPONSE):
         for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=filters):
             for each in page["LaunchTemplates"]:
                 ec2.delete_launch_template(LaunchTemplateName=each["LaunchTemplateName"])
 
 
+@attrs.define
 class _Fleets:
     """The fleets of one launch request, requested in turn until one starts an instance."""
 
-    def __init__(
-        self, ec2: Any, request: LaunchRequest, template: str, places: Sequence[Place], *, own_groups: bool
-    ) -> None:
-        self._ec2 = ec2
-        self._request = request
-        self._template = template
-        self._places = places
-        self._own_groups = own_groups
-        self._number = 0
-        self._is_lost = False
+    _ec2: Any
+    _request: LaunchRequest
+    _template: str
+    _places: Sequence[Place]
+    _outcome: Outcome
+    _own_groups: bool = attrs.field(kw_only=True)
+    _number: int = attrs.field(default=0, init=False)
 
     def may_pass(self, error: BaseException) -> bool:
         """Return whether the next fleet may succeed: a transient error, or a resource not yet visible."""
@@ -146,21 +152,21 @@ class _Fleets:
         """Request a fleet and return the id of its instance."""
         token = self._request.client_token
         try:
-            response = self._ec2.create_fleet(
-                **fleet_arguments(
-                    self._template,
-                    f"{token}-{self._number}" if self._number else token,
-                    self._places,
-                    max_price=max_price(self._request),
+            with self._outcome.noting():
+                response = self._ec2.create_fleet(
+                    **fleet_arguments(
+                        self._template,
+                        f"{token}-{self._number}" if self._number else token,
+                        self._places,
+                        max_price=max_price(self._request),
+                    )
                 )
-            )
-        except HTTPClientError:
-            self._is_lost = True
-            raise
+                # A response without this field is not EC2's, and the fleet may have started an instance.
+                _ = response["FleetId"]
         except ClientError as error:
             if is_not_yet_visible(error, own_groups=self._own_groups):
                 self._number += 1
-            if code_of(error) in NO_FLEETS and not self._is_lost:
+            if code_of(error) in NO_FLEETS and not self._outcome.is_open:
                 raise FleetsRefusedError from error
             raise
         started = [each for entry in response.get("Instances", ()) for each in entry["InstanceIds"]]

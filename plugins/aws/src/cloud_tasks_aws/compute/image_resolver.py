@@ -21,14 +21,12 @@ from cloud_tasks_aws.compute.compute_errors import translate_errors
 __all__ = ["AwsImages", "BootImage", "WrongArchitectureError"]
 
 _DEFAULT_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{cpu}/hvm/ebs-gp3/ami-id"
-_CANONICAL = "099720109477"
-_OWNERS = ("self", "amazon", _CANONICAL)
-"""Owners searched for an image name without an owner."""
-_SHOWN = (
-    (_CANONICAL, "ubuntu/images/hvm-ssd*/ubuntu-*-server-*"),
-    ("amazon", "al20*-ami-2*"),
-    ("self", "*"),
-)
+_CANONICAL = {"aws": "099720109477", "aws-cn": "837727238323", "aws-us-gov": "513442679011"}
+"""Canonical's account by partition. Another account may have the same id in another partition."""
+_SHOWN = {"canonical": "ubuntu/images/hvm-ssd*/ubuntu-*-server-*", "amazon": "al20*-ami-2*", "self": "*"}
+"""Names of the images to list, by owner."""
+_PAGE = 1000
+"""A listing without a page size fails on an account with many images."""
 _HINT = "use `ami-…`, `/aws/service/…` (a public parameter), or [OWNER:]NAME with * as a wildcard"
 
 
@@ -57,6 +55,9 @@ class AwsImages:
         self._ec2 = ec2
         self._ssm = ssm
         self._resolver = ImageResolver(self._look_up, hint=_HINT)
+        self._owners = {"self": "self", "amazon": "amazon"}
+        if canonical := _CANONICAL.get(ec2.meta.partition):
+            self._owners["canonical"] = canonical
 
     def resolve(self, name: str | None, architecture: Architecture) -> BootImage:
         """Return the newest image of this name; None selects the default of the architecture.
@@ -70,9 +71,9 @@ class AwsImages:
     def list(self) -> Sequence[Image]:
         """Return common Canonical and Amazon images and the account's own, newest first."""
         found: dict[str, Image] = {}
-        for owner, pattern in _SHOWN:
-            filters = [{"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}]
-            for description in self._describe(Owners=[owner], Filters=filters):
+        for owner, account in self._owners.items():
+            filters = [{"Name": "name", "Values": [_SHOWN[owner]]}, {"Name": "state", "Values": ["available"]}]
+            for description in self._describe(Owners=[account], Filters=filters):
                 image = _image(description, own=owner == "self")
                 if image is not None:
                     found.setdefault(image.uri, image)
@@ -92,7 +93,7 @@ class AwsImages:
         else:
             owner, _, pattern = name.rpartition(":")
             found = self._describe(
-                Owners=[owner] if owner else list(_OWNERS),
+                Owners=[owner] if owner else list(self._owners.values()),
                 Filters=[
                     {"Name": "name", "Values": [pattern]},
                     {"Name": "state", "Values": ["available"]},
@@ -116,8 +117,8 @@ class AwsImages:
 
     def _describe(self, **arguments: Any) -> Sequence[Mapping[str, Any]]:
         with translate_errors("listing images"):
-            # A call without a page size fails on an account with many images; one with ids has no pages.
-            paging = {} if "ImageIds" in arguments else {"PaginationConfig": {"PageSize": 1000}}
+            # A listing of ids has no pages.
+            paging = {} if "ImageIds" in arguments else {"PaginationConfig": {"PageSize": _PAGE}}
             pages = self._ec2.get_paginator("describe_images").paginate(**arguments, **paging)
             return [image for page in pages for image in page["Images"]]
 

@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. A client token starts at most one instance, however often and by whichever process the call is repeated.
 2. A launch that may have started an instance is never reported as refused.
 3. A quota that one type exceeds alone, or that counts few types only, refuses that type; others are tried.
-4. An account without fleets or launch templates launches directly, and asks for no more fleets.
+4. A refusal with an unknown code blames the type, until several types got it: then it is about every launch.
+5. An account without fleets or launch templates launches directly, and asks for no more fleets.
 """
 
 from __future__ import annotations
@@ -16,15 +17,22 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import CredentialsError, LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer
-from cloud_tasks_aws.compute.compute_errors import QUOTAS, is_not_yet_visible, is_transient, launch_error
+from cloud_tasks_aws.compute.compute_errors import (
+    QUOTAS,
+    is_after_the_token,
+    is_not_yet_visible,
+    is_transient,
+    launch_error,
+    widen_unknown,
+)
 from cloud_tasks_aws.compute.fleets import FleetsRefusedError, Place, launch_from_fleet, places_for
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import counts_standard_families, limit_of
-from cloud_tasks_aws.compute.retries import retry_call
+from cloud_tasks_aws.compute.retries import Outcome, retry_call
 from cloud_tasks_aws.compute.tags import TOKEN_TAG
 from cloud_tasks_aws.errors import code_of, problem_of
 
@@ -33,6 +41,8 @@ __all__ = ["Launcher"]
 log = structlog.get_logger()
 
 _TOO_LARGE = timedelta(days=1)
+_SEVERAL = 3
+"""Types that a cause of unknown code must have refused before it is no longer sought in the type."""
 
 
 class Launcher:
@@ -52,6 +62,10 @@ class Launcher:
         self._quotas = quotas
         self._own_groups = own_groups
         self._uses_fleets = True
+        self._outcomes: dict[str, Outcome] = {}
+        """Of each client token: core repeats a launch without an answer."""
+        self._unknown: dict[str, set[str]] = {}
+        """Types that were refused, by code, where no rule knows the code."""
 
     def start(self, request: LaunchRequest, arguments: Mapping[str, Any]) -> Any:
         """Launch and return EC2's description of the instance.
@@ -65,19 +79,16 @@ class Launcher:
             ProviderError: The outcome is unknown; repeating the same request resolves it.
         """
         places = places_for(request, self._network.subnets_beside(request.offer.zone)) if self._uses_fleets else ()
-        lost: list[BaseException] = []
+        outcome = self._outcomes.setdefault(request.client_token, Outcome())
 
         def run() -> Any:
-            try:
+            with outcome.noting():
                 return self._once.run_instances(**arguments)["Instances"][0]
-            except HTTPClientError as error:
-                lost.append(error)
-                raise
 
         try:
             if len(places) > 1:
                 try:
-                    return self._describe(self._one_of(request, arguments, places))
+                    return self._describe(self._one_of(request, arguments, places, outcome))
                 except FleetsRefusedError as error:
                     if self._uses_fleets:
                         log.warning(
@@ -86,7 +97,7 @@ class Launcher:
                     self._uses_fleets, places = False, ()
             return retry_call(run, retryable=self._may_pass)
         except LaunchRefusedError as refusal:
-            raise self._narrow_quota(request.offer, refusal, alone=False) from refusal.__cause__
+            raise self._scoped(request.offer, refusal, alone=False) from refusal.__cause__
         except ClientError as error:
             if code_of(error) == "IdempotentParameterMismatch":
                 return self._find_earlier(request, error)
@@ -95,17 +106,18 @@ class Launcher:
             if code_of(error).endswith(".NotFound"):
                 # The cached group or subnet may have been deleted.
                 self._network.forget()
-            cause = launch_error(request.offer, error)
-            if lost and isinstance(cause, CredentialsError):
-                # An earlier attempt, whose response was lost, may have started the instance.
+            cause = launch_error(request.offer, error, is_answered=not outcome.is_open)
+            if outcome.is_open and not is_after_the_token(error):
                 raise ProviderError(cause.message, transient=True, hint=cause.hint) from error
-            raise self._narrow_quota(request.offer, cause, alone=len(places) < 2) from error
+            raise self._scoped(request.offer, cause, alone=len(places) < 2) from error
 
     def _may_pass(self, error: BaseException) -> bool:
         return is_transient(error) or is_not_yet_visible(error, own_groups=self._own_groups)
 
-    def _one_of(self, request: LaunchRequest, arguments: Mapping[str, Any], places: tuple[Place, ...]) -> str:
-        return launch_from_fleet(self._once, request, arguments, places, own_groups=self._own_groups)
+    def _one_of(
+        self, request: LaunchRequest, arguments: Mapping[str, Any], places: tuple[Place, ...], outcome: Outcome
+    ) -> str:
+        return launch_from_fleet(self._once, request, arguments, places, outcome, own_groups=self._own_groups)
 
     def _describe(self, instance_id: str) -> Any:
         """Return the description of a new instance, which EC2 may list with a delay."""
@@ -129,14 +141,22 @@ class Launcher:
         message = "the client token was used with other arguments, and its instance is not listed yet"
         raise ProviderError(message, transient=True) from error
 
-    def _narrow_quota(self, offer: Offer, refusal: ProviderError, *, alone: bool) -> ProviderError:
-        """Return a refusal by a quota limited to the instance type where the quota allows; others unchanged.
+    def _scoped(self, offer: Offer, refusal: ProviderError, *, alone: bool) -> ProviderError:
+        """Return the error with the scope that quotas and earlier refusals show.
 
         Args:
             alone: Whether the refusal is about this offer only.
         """
-        if not isinstance(refusal, LaunchRefusedError) or refusal.reason not in QUOTAS:
+        if not isinstance(refusal, LaunchRefusedError):
             return refusal
+        if refusal.reason in QUOTAS:
+            return self._narrow_quota(offer, refusal, alone=alone)
+        types = self._unknown.setdefault(refusal.reason, set())
+        types.add(offer.instance_type.name)
+        return (widen_unknown(refusal) if len(types) >= _SEVERAL else None) or refusal
+
+    def _narrow_quota(self, offer: Offer, refusal: LaunchRefusedError, *, alone: bool) -> LaunchRefusedError:
+        """Return a refusal by a quota limited to the instance type where the quota allows; others unchanged."""
         limit = None
         with suppress(ProviderError):
             limit = limit_of(self._quotas(), offer)

@@ -74,7 +74,7 @@ def _quota(quotas: Any, code: str | None) -> Mapping[str, Any] | None:
     try:
         with translate_errors("getting the quota"):
             found: Mapping[str, Any] = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
-            return found
+            return found if "Value" in found else None
     except ProviderError as error:
         if error.transient:
             raise

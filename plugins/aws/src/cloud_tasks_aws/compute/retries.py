@@ -6,7 +6,8 @@ is not worth a warning.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import structlog
@@ -19,10 +20,10 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from cloud_tasks_aws.compute.compute_errors import is_transient
+from cloud_tasks_aws.compute.compute_errors import is_transient, leaves_open
 from cloud_tasks_aws.errors import code_of
 
-__all__ = ["retry_call"]
+__all__ = ["Outcome", "retry_call"]
 
 log = structlog.get_logger()
 
@@ -33,6 +34,22 @@ _INITIAL_BACKOFF = 0.5
 _MAX_BACKOFF = 10.0
 
 _Result = TypeVar("_Result")
+
+
+class Outcome:
+    """Whether calls with one client token may have started an instance without an answer."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Make a call."""
+        try:
+            yield
+        except Exception as error:
+            self.is_open = self.is_open or leaves_open(error)
+            raise
 
 
 def retry_call(call: Callable[[], _Result], *, retryable: Callable[[BaseException], bool] = is_transient) -> _Result:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks_aws.compute.disks import DEFAULT_DISK_TYPE
 
@@ -15,9 +17,10 @@ TOKEN_TAG = f"{_PREFIX}token"
 """Client token of the launch request; the ``ClientToken`` of a fleet's instance is EC2's own."""
 
 
-def tags_of(request: LaunchRequest) -> list[dict[str, str]]:
-    """Return the tags of an instance and of the resources created with it."""
+def tags_of(request: LaunchRequest, further: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the tags of an instance and of the resources created with it, the configured ones included."""
     values = {
+        **further,
         "Name": f"cloud-tasks {request.job_id}",
         JOB_TAG: request.job_id,
         DISK_TAG: request.offer.boot_disk.disk_type or DEFAULT_DISK_TYPE,

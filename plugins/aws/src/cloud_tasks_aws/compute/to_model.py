@@ -26,9 +26,9 @@ _TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 
 
 def instances_in(page: Mapping[str, Any]) -> Iterator[Instance]:
-    """Yield the instances of one page of `DescribeInstances`."""
-    for reservation in page.get("Reservations", ()):
-        for description in reservation.get("Instances", ()):
+    """Yield the instances of one page of `DescribeInstances`; a page without the field is none, and raises."""
+    for reservation in page["Reservations"]:
+        for description in reservation["Instances"]:
             yield to_instance(description)
 
 

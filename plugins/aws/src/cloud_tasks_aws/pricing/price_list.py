@@ -19,9 +19,12 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import botocore.session
+
 from cloud_tasks.model import Money
 from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.pricing.rates import DiskRates, ListPrices
+from cloud_tasks_aws.session import partition_of
 
 __all__ = ["fetch_list_prices", "pricing_region"]
 
@@ -35,13 +38,15 @@ _INSTANCES = {
 _MIB_IN_GIB = 1024
 _VOLUMES = frozenset({"gp2", "gp3", "io1", "io2", "st1", "sc1", "standard"})
 _USAGE = re.compile(r"(?:^|-)EBS:VolumeP-(?P<what>IOPS|Throughput)\.(?P<kind>[a-z0-9]+)(?:\.tier(?P<tier>[0-9]))?$")
+_PLACES = ("AWS Region", "AWS Local Zone")
 _BY_USAGE = {"piops": "io1"}
 
 
 def pricing_region(region: str) -> str:
     """Return the region whose endpoint serves the price list: few regions have one ("AWS Price List API endpoints")."""
-    if region.startswith("cn-"):
-        return "cn-northwest-1"
+    partition = partition_of(region)
+    if partition != "aws":
+        return next(iter(botocore.session.Session().get_available_regions("pricing", partition)), "us-east-1")
     if region.startswith("eu-"):
         return "eu-central-1"
     return "ap-south-1" if region.startswith("ap-") else "us-east-1"
@@ -107,12 +112,13 @@ def _products(client: Any, code: str, filters: Mapping[str, str]) -> Iterator[tu
         try:
             entry = json.loads(text)
             product = entry["product"]
-            # Products of Outposts have the code of their region, and other prices.
-            if product["attributes"].get("locationType") == "AWS Outposts":
+            # Products of Outposts and other places beside the region have its code, and other prices.
+            if product["attributes"].get("locationType", _PLACES[0]) not in _PLACES:
                 continue
+            terms = list(((entry.get("terms") or {}).get("OnDemand") or {}).values())
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        yield product, _price(entry.get("terms", {}).get("OnDemand", {}).values())
+        yield product, _price(terms)
 
 
 def _price(terms: Iterable[Mapping[str, Any]]) -> Money | None:

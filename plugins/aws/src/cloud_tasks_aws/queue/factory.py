@@ -10,17 +10,15 @@ from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.plugin.kit import OversizeQueue, since_boot
 from cloud_tasks_aws.queue.bodies import fits
 from cloud_tasks_aws.queue.body_store import S3BodyStore
-from cloud_tasks_aws.queue.generations import Generations, QueueSpec
-from cloud_tasks_aws.queue.sqs_queue import MIN_POLL, SqsQueue
+from cloud_tasks_aws.queue.named_queue import NamedQueue
+from cloud_tasks_aws.queue.sqs_queue import MIN_POLL, PURGE_TIME, SqsQueue
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["open_queue", "queue_spec"]
+__all__ = ["open_queue"]
 
-_RETENTION = timedelta(days=14)
 _POLL_TIMEOUT = 35.0
 """Seconds without a response; above the 20 s of the longest poll."""
-_MAX_BYTES = 1024 * 1024
 
 
 @contextmanager
@@ -29,20 +27,27 @@ def open_queue(
     context: QueueContext,
     *,
     min_poll: timedelta = MIN_POLL,
+    purge_time: timedelta = PURGE_TIME,
     clock: Callable[[], float] = since_boot,
 ) -> Iterator[Queue]:
     """Open the queue of a name, which need not exist yet.
 
     Args:
         min_poll: Minimum wait of a receive call without messages; zero for emulators, which have one server.
+        purge_time: Wait after a purge; zero for emulators, which purge at once.
         clock: Monotonic time in seconds, by which leases end.
     """
     # The caller's own threads make calls in addition to the pool's.
     connections = settings.queue_threads + 8
     sqs = client(settings, "sqs", context.region, connections=connections, read_timeout=_POLL_TIMEOUT)
-    generations = Generations(sqs, settings.queue_prefix, context.name, queue_spec(context))
     messages = SqsQueue(
-        sqs, generations, lease=context.lease, threads=settings.queue_threads, min_poll=min_poll, clock=clock
+        sqs,
+        NamedQueue(sqs, settings.queue_prefix, context, tags=settings.tags),
+        lease=context.lease,
+        threads=settings.queue_threads,
+        min_poll=min_poll,
+        purge_time=purge_time,
+        clock=clock,
     )
     store = None
     if settings.oversize_location is not None:
@@ -54,16 +59,3 @@ def open_queue(
         yield queue
     finally:
         queue.close()
-
-
-def queue_spec(context: QueueContext) -> QueueSpec:
-    """Return the attributes of a new queue: encrypted, with the longest retention, tagged with the job."""
-    return QueueSpec(
-        fifo=context.exactly_once and not context.for_events,
-        attributes={
-            "MaximumMessageSize": str(_MAX_BYTES),
-            "MessageRetentionPeriod": str(round(_RETENTION.total_seconds())),
-            "SqsManagedSseEnabled": "true",
-        },
-        tags={"cloud-tasks-job": context.job_id or context.name, "cloud-tasks-queue": context.name},
-    )

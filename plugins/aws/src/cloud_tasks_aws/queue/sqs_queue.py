@@ -6,7 +6,7 @@ Invariants, each with a test:
 2. Every message has its own deduplication id: a repeated request creates one message, a deliberate resend another.
 3. SQS is not called for an expired lease: it accepts an expired receipt handle without an error ("DeleteMessage",
    Amazon SQS API Reference), and may then delete a message that another consumer holds.
-4. A message that the queue's former generation delivered is lost.
+4. `purge` returns when SQS deletes no more messages: what is sent afterwards is kept.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import attrs
+import structlog
 
-from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Depth
 from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits, since_boot
 from cloud_tasks_aws.errors import is_transient_code
 from cloud_tasks_aws.queue.bodies import BATCH_BYTES, Encoded, decode, encode, encoding_of
-from cloud_tasks_aws.queue.generations import Generations
-from cloud_tasks_aws.queue.names import is_fifo
+from cloud_tasks_aws.queue.named_queue import NamedQueue, is_fifo
 from cloud_tasks_aws.traits import QUEUE_TRAITS as TRAITS
 
-__all__ = ["MIN_POLL", "Receipt", "SqsQueue"]
+__all__ = ["MIN_POLL", "PURGE_TIME", "SqsQueue"]
+
+log = structlog.get_logger()
 
 MIN_POLL = timedelta(seconds=1)
 """A long poll queries all SQS servers; a poll of zero seconds queries a sample and may miss messages."""
+PURGE_TIME = timedelta(seconds=60)
+"""Time within which SQS deletes the messages of a purged queue, and perhaps later ones ("PurgeQueue", as below)."""
 _MAX_POLL_SECONDS = 20
 """Seconds; "ReceiveMessage", Amazon SQS API Reference."""
 _PAUSE = 0.1
@@ -39,65 +41,61 @@ _DEPTHS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible
 _Entry = Mapping[str, Any]
 
 
-@attrs.frozen
-class Receipt:
-    """What identifies a lease in SQS."""
-
-    url: str
-    handle: str
-
-
-class SqsQueue(BatchedQueue[Receipt]):
-    """`Queue` on SQS. Thread-safe.
+class SqsQueue(BatchedQueue[str]):
+    """`Queue` on SQS; a lease is a receipt handle. Thread-safe.
 
     Args:
         client: A boto3 client of SQS.
-        generations: Generations of the queue.
+        queue: The queue.
         lease: First lease of a received message.
         threads: Maximum number of parallel requests.
         min_poll: Minimum wait of a receive call without messages.
+        purge_time: Wait after the request of a purge.
         clock: Monotonic time in seconds, by which leases end.
     """
 
     def __init__(
         self,
         client: Any,
-        generations: Generations,
+        queue: NamedQueue,
         *,
         lease: timedelta,
         threads: int,
         min_poll: timedelta = MIN_POLL,
+        purge_time: timedelta = PURGE_TIME,
         clock: Callable[[], float] = since_boot,
     ) -> None:
         limits = RequestLimits(send=10, receive=10, settle=10, send_bytes=BATCH_BYTES, min_wait=min_poll)
         super().__init__(TRAITS, limits, lease=lease, threads=threads, name="cloud-tasks-sqs", clock=clock)
         self._client = client
-        self._generations = generations
+        self._queue = queue
+        self._purge_time = purge_time
 
     def create(self) -> None:
-        self._generations.create()
+        self._queue.create()
 
     def delete(self) -> None:
-        self._generations.delete()
+        self._queue.delete()
+        self._forget_leases()
 
     def purge(self) -> None:
-        self._generations.replace()
+        self._queue.purge()
+        self._forget_leases()
+        if self._purge_time:
+            log.info("Waiting a minute, in which SQS may delete new messages, too")
+            self._closed.wait(self._purge_time.total_seconds())
 
     def exists(self) -> bool:
-        return self._generations.exists()
+        return self._queue.exists()
 
     def depth(self) -> Depth:
         """Return the depth; ``in_flight`` includes delayed messages, so that the sum is the whole queue."""
 
-        def read(url: str) -> Mapping[str, str]:
-            response = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))
-            attributes: Mapping[str, str] = response.get("Attributes") or {}
-            return attributes
+        def read(url: str) -> list[int]:
+            found = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))["Attributes"]
+            return [int(found[name]) for name in _DEPTHS]
 
-        found = self._generations.use("reading the depth of the queue", read)
-        if not found.keys() >= set(_DEPTHS):
-            raise ProviderError("reading the depth of the queue: SQS returned no depth", transient=True)
-        visible, hidden, delayed = (int(found[name]) for name in _DEPTHS)
+        visible, hidden, delayed = self._queue.call("reading the depth of the queue", read)
         return Depth(visible=visible, in_flight=hidden + delayed, exact=False, as_of=datetime.now(UTC))
 
     def close(self) -> None:
@@ -111,9 +109,6 @@ class SqsQueue(BatchedQueue[Receipt]):
 
     def _size(self, message: Encoded) -> int:
         return message.size
-
-    def _group(self, payload: Receipt) -> str:
-        return payload.url
 
     def _send(self, messages: Sequence[Encoded], delay: timedelta) -> Mapping[int, Refused]:
         def entry(message: Encoded, fifo: bool) -> _Entry:
@@ -131,12 +126,12 @@ class SqsQueue(BatchedQueue[Receipt]):
             entries = [entry(message, is_fifo(url)) for message in messages]
             return _refused(self._client.send_message_batch, url, entries)
 
-        return self._generations.use("sending to the queue", send)
+        return self._queue.call("sending to the queue", send)
 
-    def _receive(self, count: int, wait: timedelta) -> Sequence[Received[Receipt]]:
+    def _receive(self, count: int, wait: timedelta) -> Sequence[Received[str]]:
         poll = min(_MAX_POLL_SECONDS, round(wait.total_seconds()))
 
-        def receive(url: str) -> list[Received[Receipt]]:
+        def receive(url: str) -> list[Received[str]]:
             # With an attempt id a repeated request returns the same messages, not the next ones.
             extra = {"ReceiveRequestAttemptId": uuid4().hex} if is_fifo(url) else {}
             response = self._client.receive_message(
@@ -148,35 +143,34 @@ class SqsQueue(BatchedQueue[Receipt]):
                 MessageAttributeNames=["All"],
                 **extra,
             )
-            return [_received(url, message) for message in response.get("Messages") or ()]
+            return [_received(message) for message in response.get("Messages") or ()]
 
-        return self._generations.use("receiving from the queue", receive)
+        return self._queue.call("receiving from the queue", receive)
 
     def _pause(self, left: float) -> None:
         if left < 1:
             # SQS counts whole seconds; another poll would exceed the deadline.
             time.sleep(min(left, _PAUSE))
 
-    def _ack(self, held: Sequence[Held[Receipt]]) -> Mapping[int, Refused]:
+    def _ack(self, held: Sequence[Held[str]]) -> Mapping[int, Refused]:
         entries: list[_Entry] = [{} for _ in held]
         return self._settle_batch("acknowledging", self._client.delete_message_batch, held, entries)
 
-    def _change(self, held: Sequence[Held[Receipt]], leases: Sequence[timedelta]) -> Mapping[int, Refused]:
+    def _change(self, held: Sequence[Held[str]], leases: Sequence[timedelta]) -> Mapping[int, Refused]:
         entries = [{"VisibilityTimeout": round(lease.total_seconds())} for lease in leases]
         return self._settle_batch("extending", self._client.change_message_visibility_batch, held, entries)
 
     def _settle_batch(
-        self, action: str, call: Callable[..., Any], held: Sequence[Held[Receipt]], entries: Sequence[_Entry]
+        self, action: str, call: Callable[..., Any], held: Sequence[Held[str]], entries: Sequence[_Entry]
     ) -> Mapping[int, Refused]:
-        url = held[0].payload.url
-        chosen = [{"ReceiptHandle": each.payload.handle, **entry} for each, entry in zip(held, entries, strict=True)]
-        return self._generations.call(f"{action} messages", url, lambda at: _refused(call, at, chosen))
+        chosen = [{"ReceiptHandle": each.payload, **entry} for each, entry in zip(held, entries, strict=True)]
+        return self._queue.call(f"{action} messages", lambda url: _refused(call, url, chosen))
 
 
-def _received(url: str, message: Mapping[str, Any]) -> Received[Receipt]:
+def _received(message: Mapping[str, Any]) -> Received[str]:
     return Received(
         body=decode(message["Body"], encoding_of(message)),
-        payload=Receipt(url, message["ReceiptHandle"]),
+        payload=message["ReceiptHandle"],
         delivery_count=int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
     )
 
