@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
 from cloud_tasks_azure.queue.account import queue_service
 from cloud_tasks_azure.queue.bodies import INLINE_BYTES, decode, encode
-from cloud_tasks_azure.queue.names import MAX_LENGTH, base_name, physical_name
+from cloud_tasks_azure.queue.names import MAX_LENGTH, azure_name
 from cloud_tasks_azure.queue.poll_backoff import PollBackoff
 from cloud_tasks_azure.queue.queue_errors import is_lost, translate_errors
 from cloud_tasks_azure.queue.storage_queue import Receipt
@@ -25,29 +25,29 @@ STRING = f"DefaultEndpointsProtocol=https;AccountName=account;AccountKey={KEY};E
 
 
 @given(st.text(max_size=100))
-def test_base_name_is_valid_for_every_name(name: str) -> None:
+def test_azure_name_is_valid_for_every_name(name: str) -> None:
     for prefix in ("", "cloud-tasks-"):
-        assert VALID.fullmatch(physical_name(base_name(prefix, name), 999))
+        assert VALID.fullmatch(azure_name(prefix, name))
 
 
 NAMES = st.text(max_size=100) | st.from_regex(r"[a-z][-a-z0-9]{0,62}-[0-9a-f]{16}-[0-9]{1,3}(-events)?", fullmatch=True)
 
 
 @given(NAMES, NAMES)
-def test_base_name_belongs_to_one_name(first: str, second: str) -> None:
-    assert (base_name("ct-", first) == base_name("ct-", second)) == (first == second)
-    shortened = base_name("", "x" * 90)
-    assert base_name("", shortened) != shortened
+def test_azure_name_belongs_to_one_name(first: str, second: str) -> None:
+    assert (azure_name("ct-", first) == azure_name("ct-", second)) == (first == second)
+    shortened = azure_name("", "x" * 90)
+    assert azure_name("", shortened) != shortened
 
 
 @pytest.mark.parametrize(("first", "second"), [("Job", "job"), ("a_b", "a-b"), ("x" * 90, "x" * 91), ("λ", "木")])
-def test_base_name_of_different_names_differs(first: str, second: str) -> None:
-    assert base_name("p-", first) != base_name("p-", second)
+def test_azure_name_of_different_names_differs(first: str, second: str) -> None:
+    assert azure_name("p-", first) != azure_name("p-", second)
 
 
-def test_base_name_keeps_valid_names() -> None:
-    assert base_name("cloud-tasks-", "job-7-events") == "cloud-tasks-job-7-events"
-    assert len(base_name("cloud-tasks-", "x" * 200)) <= MAX_LENGTH
+def test_azure_name_keeps_valid_names() -> None:
+    assert azure_name("cloud-tasks-", "job-7-events") == "cloud-tasks-job-7-events"
+    assert len(azure_name("cloud-tasks-", "x" * 200)) <= MAX_LENGTH
 
 
 @given(st.binary(max_size=300))
@@ -64,7 +64,7 @@ def test_decode_returns_invalid_base64_unchanged() -> None:
 
 
 def test_receipt_is_hidden_in_its_repr() -> None:
-    assert "receipt-1" not in repr(Receipt("queue", "message", "receipt-1"))
+    assert "receipt-1" not in repr(Receipt("message", "receipt-1"))
 
 
 def test_poll_backoff_grows_to_the_maximum_and_resets() -> None:

@@ -1,4 +1,4 @@
-"""Storage Queue beyond the contract: refused names, large messages, unmanaged queues, lost responses."""
+"""Storage Queue beyond the contract: names, large messages, queues of others, lost responses."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def account(azurite: Azurite) -> Iterator[StorageAccount]:
     name = f"job-{uuid4().hex[:8]}"
     with faults.server.serving(), ExitStack() as stack:
 
-        def opened(job: str = name, **settings: Any) -> Queue:
+        def opened(job: str = name, *, job_id: str = "job", **settings: Any) -> Queue:
             chosen = AzureSettings(
                 connection_string=through.connection_string, **{"queue_poll_seconds": 0.1, **settings}
             )
-            context = QueueContext(job_id="job", name=job, lease=LEASE)
+            context = QueueContext(job_id=job_id, name=job, lease=LEASE)
             return stack.enter_context(Registry(only=["azure"]).queue("azure").open(chosen, context))
 
         yield StorageAccount(azurite, faults, opened, name)
@@ -75,55 +75,45 @@ def mine(account: StorageAccount) -> list[str]:
 # Names
 
 
-def test_create_uses_the_next_name_while_one_is_being_deleted(account: StorageAccount, queue: Queue) -> None:
-    consumer = account.open()
-    queue.send([b"old"])
-    held = one(consumer)
-    queue.delete()
-    account.faults.fail("PUT", f"cloud-tasks-{account.name}", "QueueBeingDeleted", status=409)
-    queue.create()
-    assert mine(account) == [f"cloud-tasks-{account.name}-2"]
-    queue.send([b"new"])
-    # A consumer of the old queue finds the new one.
-    assert one(consumer).body == b"new"
-    assert list(consumer.ack([held.lease_id])) == [held.lease_id]
-
-
-def test_unmanaged_queue_is_neither_used_nor_deleted(account: StorageAccount) -> None:
-    service = account.service()
-    theirs = f"cloud-tasks-{account.name}"
-    service.create_queue(theirs)
+def test_create_repeated_after_a_lost_response_succeeds(account: StorageAccount) -> None:
     queue = account.open()
-    assert not queue.exists()
+    account.faults.fail("PUT", f"cloud-tasks-{account.name}", "InternalError", status=500, after=True)
     queue.create()
-    assert mine(account) == [theirs, f"{theirs}-2"]
+    account.open(job_id="another").create()
+    queue.send([b"task"])
+    queue.create()
+    assert one(queue).body == b"task"
+    assert mine(account) == [f"cloud-tasks-{account.name}"]
+
+
+def test_create_of_a_name_that_is_being_deleted_says_what_to_do(account: StorageAccount, queue: Queue) -> None:
     queue.delete()
-    assert mine(account) == [theirs]
-    service.delete_queue(theirs)
+    with pytest.raises(ProviderError, match="QueueBeingDeleted.*half a minute") as raised:
+        queue.create()
+    assert raised.value.transient
+    account.faults.deletion_seconds = 0
+    queue.create()
+    assert queue.exists()
+
+
+def test_delete_of_a_queue_that_is_being_deleted_succeeds(account: StorageAccount, queue: Queue) -> None:
+    account.faults.fail("DELETE", f"cloud-tasks-{account.name}", "QueueBeingDeleted", status=409)
+    queue.delete()
+    assert mine(account) == [f"cloud-tasks-{account.name}"]
+
+
+def test_queue_of_others_is_neither_cleared_nor_deleted(account: StorageAccount) -> None:
+    service = account.service()
+    theirs = service.create_queue(f"cloud-tasks-{account.name}")
+    theirs.send_message("theirs")
+    queue = account.open()
+    for method in (queue.create, queue.exists, queue.purge, queue.delete):
+        with pytest.raises(ProviderError, match="not created by cloud-tasks"):
+            method()
+    assert [each.content for each in theirs.peek_messages()] == ["theirs"]
+    service.delete_queue(theirs.queue_name)
+    theirs.close()
     service.close()
-
-
-def test_create_deletes_its_own_queue_if_a_lower_generation_exists(account: StorageAccount, queue: Queue) -> None:
-    late = account.open()
-    physical = f"cloud-tasks-{account.name}"
-    # It lists no queue, and its first name is refused; in the meantime another process creates that queue.
-    account.faults.fail("PUT", physical, "QueueBeingDeleted", status=409)
-    queue.delete()
-    unlisted = account.service()
-    real_list = late._inner._access.generations._listed  # type: ignore[attr-defined]
-    answers: Iterator[list[int]] = iter([[]])
-
-    def first_nothing() -> list[int]:
-        for empty in answers:
-            unlisted.create_queue(physical, metadata={"cloud_tasks_queue": account.name})
-            return empty
-        return real_list()  # type: ignore[no-any-return]
-
-    late._inner._access.generations._listed = first_nothing  # type: ignore[attr-defined]
-    late.create()
-    assert mine(account) == [physical]
-    assert late._inner._access.generations.current() == physical  # type: ignore[attr-defined]
-    unlisted.close()
 
 
 def test_queues_with_common_prefix_are_separate(account: StorageAccount, queue: Queue) -> None:

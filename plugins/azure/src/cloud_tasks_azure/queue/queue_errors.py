@@ -23,10 +23,11 @@ from cloud_tasks_azure.credentials import credential_error
 __all__ = ["BEING_DELETED", "code_of", "is_lost", "translate_errors"]
 
 BEING_DELETED = frozenset({"QueueBeingDeleted", "ContainerBeingDeleted"})
-_TRANSIENT = frozenset({"InternalError", "OperationTimedOut", "ServerBusy"}) | BEING_DELETED
+_TRANSIENT = frozenset({"InternalError", "OperationTimedOut", "ServerBusy"})
 _NOT_FOUND = frozenset({"QueueNotFound", "ContainerNotFound", "BlobNotFound", "ResourceNotFound"})
 _LOST = frozenset({"MessageNotFound", "PopReceiptMismatch"})
 _DENIED = frozenset({"AuthorizationPermissionMismatch", "AuthorizationFailure", "InsufficientAccountPermissions"})
+_DELETING = "Azure refuses the name of a deleted queue for half a minute or longer: repeat the command"
 _POLICY = "show the required roles with: cloud-tasks doctor --policy"
 
 
@@ -62,6 +63,8 @@ def _provider_error(action: str, error: sdk.AzureError) -> ProviderError:
             return ProviderError(text, hint=_POLICY)
         if isinstance(error, sdk.ClientAuthenticationError):
             return credential_error(error, action)
+        if code in BEING_DELETED:
+            return ProviderError(text, transient=True, hint=_DELETING)
         return ProviderError(text, transient=code in _TRANSIENT or status >= 500 or status in (408, 429))
     # No connection, a timeout, or an invalid response, as from a proxy.
     return ProviderError(f"{action}: {_line(error)}", transient=True)
