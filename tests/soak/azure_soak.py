@@ -4,7 +4,7 @@ Faults: the oldest spot VM is evicted every few seconds, two zones have no capac
 and to the queues fail (half of them after their effect), and the controller is killed and resumed twice.
 
 Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
-task is counted once, and no VM, disk, interface, network, group, queue or blob is left.
+task is counted once, without faults none is repeated, and no VM, disk, interface, network, group, queue or blob is left.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-_CLOUDS = Path(__file__).resolve().parents[1] / "clouds"
-sys.path[:0] = [str(_CLOUDS / "support"), str(_CLOUDS / "azure" / "support")]
+_ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [
+    str(_ROOT / each) for each in ("tests/clouds/support", "tests/clouds/azure/support", "core/tests/support")
+]
 
 from azure_job_folder import AzureCloud, AzureJobFolder, azure_cloud  # noqa: E402 - on the path set above
 from azurite import azurite_server  # noqa: E402

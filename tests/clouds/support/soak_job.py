@@ -61,6 +61,7 @@ def completed(
     """Print how the job ended; return whether every task is counted once with its sum, and nothing is left.
 
     Args:
+        scenario: ``normal``: no task may have been repeated.
         code: Exit code of the last run.
         seconds: Duration of the job.
         faults: The faults that occurred, for the output.
@@ -76,6 +77,7 @@ def completed(
     problems: Mapping[str, object] = {
         "exit code": code,
         "counts": counts if counts != {"completed": tasks} else None,
+        "repetitions": status["attempts"] - tasks if scenario == "normal" else 0,
         "wrong sums": sum(sums.get(f"task-{number:05d}") != number + 1 for number in range(1, tasks + 1)),
         "left": left,
     }

@@ -22,9 +22,10 @@ from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
 from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, SKUS, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.image_resolver import has_gpu_driver
-from cloud_tasks_azure.compute.listing import list_parts, list_vms, tag_of
+from cloud_tasks_azure.compute.listing import leftovers, list_parts, list_vms
 from cloud_tasks_azure.compute.regions import regions_of
-from cloud_tasks_azure.compute.tags import INSTANCE_TAG
+from cloud_tasks_azure.compute.tags import JOB_TAG
+from cloud_tasks_azure.compute.to_model import group_of
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.credentials import LOGIN
 from cloud_tasks_azure.permissions import compute_actions, missing, worker_actions, worker_queue_allowed
@@ -200,14 +201,19 @@ def _instances(arm: Arm) -> str:
 
 
 def _leftovers(arm: Arm) -> str:
-    """Look for disks, interfaces and addresses of jobs whose VM does not exist: they are billed."""
+    """Look for disks, interfaces and addresses of jobs whose VM does not exist, which are billed, and for groups."""
     parts = [each for found in list_parts(arm) for each in found]
-    alive = {str(each["name"]) for each in list_vms(arm, None)} if parts else set()
-    left = sorted(str(each["id"]) for each in parts if tag_of(each, INSTANCE_TAG) not in alive)
+    vms = list_vms(arm, None)
+    left = sorted(str(each["id"]) for some in leftovers(arm, parts, vms).values() for each in some)
     if left:
         names = ", ".join(each.rpartition("/")[2] for each in left[:_MAX_SHOWN])
         raise _DoubtError(f"{len(left)} without a VM: {names}", hint=f"run: az resource delete --ids {' '.join(left)}")
-    return "no disk, interface or address without its VM"
+    with translate_errors("list resource groups"):
+        groups = arm.entries("/resourceGroups", RESOURCES, **{"$filter": f"tagName eq '{JOB_TAG}'"})
+    used = {group_of(each["id"]).lower() for each in vms}
+    unused = [str(each["name"]) for each in groups if str(each["name"]).lower() not in used]
+    more = f"; groups without a VM, which cost nothing: {', '.join(unused[:_MAX_SHOWN])}" if unused else ""
+    return f"no disk, interface or address without its VM{more}"
 
 
 def _gpu_image(image: str | None) -> str:

@@ -6,6 +6,7 @@ Invariants, each with a test:
    and creation is refused if the name is taken.
 2. Launches from several threads run concurrently: no lock is held while one waits.
 3. A launch returns when the VM exists, or raises the error of its operation after deleting what was created.
+4. Resources whose VM is gone are listed as a stopped instance until they are deleted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import structlog
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
-from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
     Architecture,
     Headroom,
@@ -41,14 +42,14 @@ from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
 from cloud_tasks_azure.compute.image_resolver import ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
-from cloud_tasks_azure.compute.listing import list_vms, vm_statuses
+from cloud_tasks_azure.compute.listing import get_vm, leftovers, list_parts, list_vms, tag_of, vm_statuses
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
 from cloud_tasks_azure.compute.quotas import free_quotas, headroom
 from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
-from cloud_tasks_azure.compute.tags import instance_name
+from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG, instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
-from cloud_tasks_azure.compute.to_model import VmStatus, group_of, provisioning_state, to_instance
+from cloud_tasks_azure.compute.to_model import VmStatus, group_of, leftover_instance, provisioning_state, to_instance
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -80,7 +81,8 @@ class AzureCompute:
         self._catalogs: dict[str, tuple[datetime, Mapping[str, Size]]] = {}
         self._quota_lock = threading.Lock()
         self._quotas: dict[str, tuple[datetime, Mapping[str, int]]] = {}
-        self._group_of: dict[str, str] = {}
+        self._listed: dict[str, tuple[str, str]] = {}
+        """Resource group and job of instances, by name."""
         self._launched: dict[str, str] = {}
         """Resource ids of VMs by name, which a listing may not have yet."""
         self._key = settings.ssh_public_key or ""
@@ -171,7 +173,7 @@ class AzureCompute:
         elif _is_changing(found):
             found = self._await(vm_id)
         with self._lock:
-            self._group_of[name], self._launched[name] = place.group, vm_id
+            self._listed[name], self._launched[name] = (place.group, request.job_id), vm_id
         if found is None:
             return _ended(request, name)
         if provisioning_state(found) == "failed":
@@ -246,12 +248,7 @@ class AzureCompute:
 
     def _get(self, vm_id: str) -> Mapping[str, Any] | None:
         """Return the VM, or None if it does not exist."""
-        group, name = group_of(vm_id), vm_id.rpartition("/")[2]
-        try:
-            with translate_errors(f"read {name}"):
-                return self._arm.compute().virtual_machines.get(group, name, api_version=COMPUTE)
-        except NotFoundError:
-            return None
+        return get_vm(self._arm, group_of(vm_id), vm_id.rpartition("/")[2])
 
     def _await(self, vm_id: str) -> Mapping[str, Any] | None:
         """Wait for a VM that another call creates and return it; None if it was deleted."""
@@ -272,31 +269,38 @@ class AzureCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
+        parts = [each for kind in list_parts(self._arm, job_id) for each in kind]
         found = list_vms(self._arm, job_id, foreign=foreign)
         statuses = vm_statuses(self._arm) if found else {}
+        left = leftovers(self._arm, parts, found)
         with self._lock:
-            self._group_of.update((str(each["name"]), group_of(each["id"])) for each in found)
-        return tuple(to_instance(each, statuses.get(str(each["id"]).lower(), VmStatus())) for each in found)
+            for each in (*found, *(some[0] for some in left.values())):
+                name = tag_of(each, INSTANCE_TAG) or str(each["name"])
+                self._listed[name] = (group_of(each["id"]), tag_of(each, JOB_TAG))
+        return (
+            *(to_instance(each, statuses.get(str(each["id"]).lower(), VmStatus())) for each in found),
+            *(leftover_instance(name, some) for name, some in left.items()),
+        )
 
     # -- termination and console --
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        if instance_ids and self._context.job_id:
-            with self._lock:
-                self._ended.update(instance_ids)
-                self._used_jobs.add(self._context.job_id)
         with self._lock:
+            jobs = {self._listed.get(name, ("", ""))[1] or self._context.job_id for name in instance_ids} - {""}
+            self._used_jobs |= jobs
+            if self._context.job_id:
+                self._ended.update(instance_ids)
             launched = {name: self._launched[name] for name in instance_ids if name in self._launched}
         terminate_instances(self._arm, instance_ids, launched)
 
     def console_log(self, instance_id: str) -> str:
         with self._lock:
-            group = self._group_of.get(instance_id)
-        if group is None:
+            is_known = instance_id in self._listed
+        if not is_known:
             self.instances(None)
-            with self._lock:
-                group = self._group_of.get(instance_id)
-        return read_console(self._arm, group, instance_id) if group is not None else ""
+        with self._lock:
+            group, _ = self._listed.get(instance_id, ("", ""))
+        return read_console(self._arm, group, instance_id) if group else ""
 
     def close(self) -> None:
         """Delete the unused networks of jobs that this object worked on, and close connections."""

@@ -6,7 +6,7 @@ Invariant, with a test: a VM that may be billed is never converted to a terminat
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from cloud_tasks.model import Instance, InstanceState, ProvisioningModel
 from cloud_tasks_azure.compute.tags import DISK_TAG, JOB_TAG, TOKEN_TAG, own_tags
 from cloud_tasks_azure.compute.zones import location_name, zone_name
 
-__all__ = ["VmStatus", "group_of", "provisioning_state", "status_of", "to_instance"]
+__all__ = ["VmStatus", "group_of", "leftover_instance", "provisioning_state", "status_of", "to_instance"]
 
 _POWER: Mapping[str, InstanceState] = {
     "creating": InstanceState.STARTING,
@@ -77,6 +77,27 @@ def to_instance(vm: Mapping[str, Any], status: VmStatus = _UNKNOWN) -> Instance:
         labels=own_tags(tags) if job_id else tags,
         started_at=None if since is None else max(since, created_at),
         reason=status.problem if state is InstanceState.STOPPED else "",
+    )
+
+
+def leftover_instance(name: str, parts: Sequence[Mapping[str, Any]]) -> Instance:
+    """Return the `Instance` of a VM that is gone, of which disk, interface or address are left."""
+    tags = {str(key): str(value) for part in parts for key, value in (part.get("tags") or {}).items()}
+    zones = [zone for part in parts for zone in part.get("zones") or ()]
+    times = [_time((part.get("properties") or {}).get("timeCreated")) for part in parts]
+    return Instance(
+        instance_id=name,
+        job_id=tags.get(JOB_TAG, ""),
+        state=InstanceState.STOPPED,
+        instance_type="",
+        zone=zone_name(location_name(str(parts[0].get("location") or "")), zones[0] if zones else None),
+        provisioning_model=ProvisioningModel.ON_DEMAND,
+        # Interfaces and addresses have no time.
+        created_at=min((time for time in times if time is not None), default=datetime.now(UTC)),
+        client_token=tags.get(TOKEN_TAG, ""),
+        boot_disk_type=tags.get(DISK_TAG, ""),
+        labels=own_tags(tags),
+        reason=f"the VM is gone; left: {', '.join(sorted(str(part['name']) for part in parts))}",
     )
 
 

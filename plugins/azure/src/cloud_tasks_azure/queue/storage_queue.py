@@ -192,9 +192,7 @@ class StorageQueue(BatchedQueue[Receipt]):
         return _settle_one("extending", held, update)
 
 
-def _settle_one(
-    action: str, held: Sequence[Held[Receipt]], call: Callable[[Receipt], None]
-) -> Mapping[int, Refused]:
+def _settle_one(action: str, held: Sequence[Held[Receipt]], call: Callable[[Receipt], None]) -> Mapping[int, Refused]:
     (one,) = held
     try:
         with one.payload.lock, translate_errors(f"{action} a message"):
