@@ -59,10 +59,18 @@ def test_credential_of_an_instance_names_its_identity(monkeypatch: pytest.Monkey
     application.close()
 
 
-@pytest.mark.parametrize("account", ["myaccount", "https://myaccount.queue.core.windows.net", None])
-def test_composed_script_names_the_account_for_urls(tmp_path: Path, account: str | None) -> None:
-    text = composed('#!/bin/sh\necho "${AZURE_STORAGE_ACCOUNT_NAME:-none}"\n', account=account)
-    assert run_script(text, tmp_path)[1] == ("myaccount\n" if account == "myaccount" else "none\n")
+@pytest.mark.parametrize(
+    ("account", "name"),
+    [
+        ("myaccount", "myaccount"),
+        ("https://myaccount.queue.core.windows.net/", "myaccount"),
+        ("https://myaccount.queue.core.chinacloudapi.cn", "none"),
+        (None, "none"),
+    ],
+)
+def test_composed_script_lets_urls_name_a_container_only(tmp_path: Path, account: str | None, name: str) -> None:
+    script = '#!/bin/sh\necho "${AZURE_STORAGE_ACCOUNT_NAME:-none} $AZURE_STORAGE_ANON"\n'
+    assert run_script(composed(script, account=account), tmp_path)[1] == f"{name} false\n"
     kill_guards(tmp_path)
 
 

@@ -88,7 +88,7 @@ def test_create_repeated_after_a_lost_response_succeeds(account: StorageAccount)
 
 def test_create_of_a_name_that_is_being_deleted_says_what_to_do(account: StorageAccount, queue: Queue) -> None:
     queue.delete()
-    with pytest.raises(ProviderError, match="QueueBeingDeleted.*half a minute") as raised:
+    with pytest.raises(ProviderError, match=r"QueueBeingDeleted.*half a minute") as raised:
         queue.create()
     assert raised.value.transient
     account.faults.deletion_seconds = 0

@@ -14,6 +14,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import gzip
+import re
 from datetime import timedelta
 
 from cloud_tasks.errors import InputError
@@ -24,6 +25,8 @@ __all__ = ["MAX_BYTES", "compose_script", "encode_script"]
 
 MAX_BYTES = 65_535
 
+_ACCOUNT = re.compile(r"(?:https://)?([a-z0-9]{3,24})(?:\.\w+\.core\.windows\.net/?)?")
+"""Account of Azure's public cloud, the only one that adlfs finds by its name."""
 _FOLDER = '"${CLOUD_TASKS_BOOT_ROOT:-}/var/lib/cloud-tasks"'
 _LEAVE = f"{_FOLDER}/leave.py"
 """Not in the temporary folder, which a restart empties."""
@@ -73,9 +76,12 @@ def compose_script(
         resource: Resource id of the VM.
         management: Endpoint of Resource Manager.
         metadata: Address of the metadata service.
-        account: Name of the storage account, with which ``az://CONTAINER/NAME`` works on the instance.
+        account: Name or URL of the storage account, with which ``az://CONTAINER/NAME`` works on the instance.
     """
-    variables = {} if account is None or "/" in account else {"AZURE_STORAGE_ACCOUNT_NAME": account}
+    variables = {"AZURE_STORAGE_ANON": "false"}  # earlier versions of adlfs send no token otherwise
+    named = _ACCOUNT.fullmatch(account or "")
+    if named is not None:
+        variables["AZURE_STORAGE_ACCOUNT_NAME"] = named[1]
     if identity is None:
         return boot_script(script, max_lifetime=max_lifetime, startup_timeout=startup_timeout, variables=variables)
     if identity != "system":
