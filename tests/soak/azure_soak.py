@@ -4,8 +4,8 @@ Faults: the oldest spot VM is evicted every few seconds, two zones have no capac
 and to the queues fail (half of them after their effect), and the controller is killed and resumed twice.
 
 Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
-task is counted once, none is repeated without faults, and nothing is left: no VM, disk, interface, network, group, queue
-or blob.
+task is counted once, none is repeated without faults, and nothing is left: no VM, disk, interface, network, group,
+queue or blob.
 """
 
 from __future__ import annotations

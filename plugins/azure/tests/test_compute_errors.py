@@ -46,6 +46,9 @@ REFUSALS = [
     ("SubscriptionRequestsThrottled", 429, "", ACCOUNT, 1, ""),
     ("ResourceCollectionRequestsThrottled", 429, "", ACCOUNT, 1, ""),
     ("", 429, "", ACCOUNT, 1, ""),
+    # The older form of throttling by Compute.
+    ("OperationNotAllowed", 429, "too many requests have been received for this subscription", ACCOUNT, 1, ""),
+    ("OperationNotAllowed", 429, "exceeding approved Total Regional Cores quota", REGION, 10, "Quotas"),
     ("AuthorizationFailed", 403, "no right", ACCOUNT, 60, "--policy"),
     ("LinkedAuthorizationFailed", 403, "no right to join the subnet", ACCOUNT, 60, "subnet"),
     ("RequestDisallowedByPolicy", 403, "policy", ACCOUNT, 60, "policy of the organization"),
@@ -55,6 +58,9 @@ REFUSALS = [
     ("SubscriptionNotFound", 404, "", ACCOUNT, 60, "az account list"),
     ("MissingSubscriptionRegistration", 409, "register", ACCOUNT, 60, "az provider register"),
     ("NoRegisteredProviderFound", 400, "register", ACCOUNT, 60, "az provider register"),
+    ("SubscriptionNotRegisteredForFeature", 409, "feature Microsoft.Compute/X", ACCOUNT, 60, "az feature register"),
+    ("DisallowedOperation", 403, "The current subscription type is not permitted", ACCOUNT, 60, "az account list"),
+    ("FailedIdentityOperation", 200, "Resource 'w' was not found", ACCOUNT, 60, "azure settings"),
     ("InvalidSubscriptionRegistrationState", 409, "", ACCOUNT, 60, "az provider register"),
     ("LocationNotAvailableForResourceType", 400, "", REGION, 1440, "list-regions"),
     ("RegionDoesNotAllowProvisioning", 409, "", REGION, 1440, "list-regions"),
@@ -123,6 +129,8 @@ PASSING = [
     ("RetryableError", 429),
     ("AnotherOperationInProgress", 429),
     ("OperationPreempted", 409),
+    ("NetworkingInternalOperationError", 200),
+    ("DiskServiceInternalError", 409),
     ("ReferencedResourceNotProvisioned", 409),
 ]
 
@@ -140,6 +148,15 @@ def test_launch_error_of_the_cause_in_the_details_counts() -> None:
         found = translated(429, {"error": {"code": outer, "message": "failed", "details": [inner]}})
         assert isinstance(found, LaunchRefusedError), outer
         assert (found.reason, found.scope) == ("SkuNotAvailable", OFFER)
+
+
+def test_unknown_error_of_a_network_is_held_against_no_offer() -> None:
+    with (
+        pytest.raises(LaunchRefusedError) as caught,
+        translate_errors("create the network n", launching=True, shared=True),
+    ):
+        raise error_of(409, {"error": {"code": "SomethingNew", "message": "no"}})
+    assert (caught.value.scope, caught.value.reason) == (ACCOUNT, "SomethingNew")
 
 
 def test_refusal_of_a_missing_image_is_bad_input() -> None:

@@ -166,7 +166,7 @@ def test_doctor_reports_quota_of_zero_with_command(arm: ArmFake, account: Accoun
 def test_doctor_reports_missing_permission(arm: ArmFake, account: Account) -> None:
     account.permissions = [{"actions": ["*/read"]}, {"actions": ["Microsoft.Network/*", "Microsoft.Resources/*"]}]
     found = failed(check(arm, managed_identity="system"))
-    assert list(found) == ["permissions"]
+    assert list(found) == ["permissions", "managed identity"]
     assert "Microsoft.Compute/virtualMachines/delete" in found["permissions"].message
     assert "Microsoft.Network" not in found["permissions"].message
     assert "az role assignment create" in found["permissions"].remedy

@@ -150,6 +150,8 @@ def test_controller_role_excludes_actions_that_settings_make_unnecessary() -> No
     assert not [each for each in inside if "resourceGroups/write" in each or "resourceGroups/delete" in each]
     assert not [each for each in inside if "virtualNetworks/write" in each or "virtualNetworks/delete" in each]
     assert "Microsoft.Network/virtualNetworks/subnets/join/action" in inside
+    # Polls of the deletion of an interface.
+    assert {f"Microsoft.Network/locations/{each}/read" for each in ("operations", "operationResults")} <= inside
     named = set(roles(managed_identity=IDENTITY)["controller"]["Actions"])
     assert "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action" in named - plain
 

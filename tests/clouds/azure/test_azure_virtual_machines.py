@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import gc
+import importlib.metadata
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -29,8 +30,8 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
 from cloud_tasks_azure.compute import terminate
 from cloud_tasks_azure.compute.arm import Arm
-from cloud_tasks_azure.compute.image_resolver import ImageResolver
-from cloud_tasks_azure.compute.listing import list_parts, list_vms, vm_statuses
+from cloud_tasks_azure.compute.image_resolver import ImageResolver, well_known_images
+from cloud_tasks_azure.compute.listing import list_parts, list_skus, list_usages, list_vms, vm_statuses
 from cloud_tasks_azure.compute.tags import group_name, network_name
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -588,10 +589,26 @@ def test_listing_that_is_not_azures_is_no_empty_one(page: Any) -> None:
         server.serving(),
         closing(Arm(AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url))) as arm,
     ):
-        for listed in (lambda: list_vms(arm, None), lambda: vm_statuses(arm), lambda: list_parts(arm)):
+        listings: tuple[Callable[[], object], ...] = (
+            lambda: list_vms(arm, None),
+            lambda: vm_statuses(arm),
+            lambda: list_parts(arm),
+            lambda: list_skus(arm, "eastus"),
+            lambda: list_usages(arm, "eastus"),
+            lambda: ImageResolver(arm).list(),
+            lambda: arm.entries("/resourceGroups/jobs/resources", "2021-04-01"),
+        )
+        for listed in listings:
             with pytest.raises(ProviderError, match="invalid response from Azure") as caught:
                 listed()
             assert caught.value.transient
+
+
+def test_well_known_images_have_a_python_that_runs_the_worker() -> None:
+    python = {"ubuntu-24_04-lts": (3, 12), "debian-12": (3, 11)}  # packages.ubuntu.com, packages.debian.org
+    required = importlib.metadata.metadata("cloud-tasks")["Requires-Python"].removeprefix(">=")
+    names = {image.name for image in well_known_images()}
+    assert names == {name for name, version in python.items() if version >= tuple(map(int, required.split(".")))}
 
 
 def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
@@ -609,6 +626,7 @@ def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
         images = ImageResolver(arm)
         found = images.resolve(f"{definition}/versions/1.0.0", Architecture.X86_64, "eastus")
         latest = images.resolve(definition, Architecture.X86_64, "eastus")
+        assert images.resolve(f"{definition}/versions/Latest", Architecture.X86_64, "eastus") == latest
         for name in (f"/subscriptions/{other}", f"{definition.partition('/images/')[0]}"):
             with pytest.raises(InputError, match="not found"):
                 images.resolve(name, Architecture.X86_64, "eastus")

@@ -19,15 +19,16 @@ from typing import Any
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
-from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, SKUS, Arm
+from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, Arm, whole_page
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.image_resolver import has_gpu_driver
-from cloud_tasks_azure.compute.listing import leftovers, list_parts, list_vms
+from cloud_tasks_azure.compute.listing import leftovers, list_parts, list_skus, list_usages, list_vms
 from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.tags import JOB_TAG
 from cloud_tasks_azure.compute.to_model import group_of
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.credentials import LOGIN
+from cloud_tasks_azure.doctor_queue import worker_access
 from cloud_tasks_azure.permissions import compute_actions, missing, worker_actions, worker_queue_allowed
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -109,9 +110,12 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
             yield probe(subject, partial(_quota, limits, name, location), remedy, "quotas")
         yield probe("instances", lambda: _instances(arm))
         yield probe("leftovers", lambda: _leftovers(arm), _POLICY, "instances")
-    elif context.launch is not None and context.launch.offer.instance_type.gpu_count:
-        image = context.launch.image
-        yield probe("image", lambda: _gpu_image(image))
+    elif context.launch is not None:
+        launch = context.launch
+        if launch.offer.instance_type.gpu_count:
+            yield probe("image", lambda: _gpu_image(launch.image))
+        if context.queue == "azure":
+            yield probe("workers' access", lambda: _access(settings, launch.startup_script))
     yield probe("permissions", lambda: _permissions(arm, settings))
     identity = settings.managed_identity or ""
     yield probe("managed identity", lambda: _identity(arm, settings, context), _create_command(identity))
@@ -162,9 +166,7 @@ def _region(location: str, provider: Mapping[str, Any]) -> str:
 
 
 def _sizes(arm: Arm, location: str) -> str:
-    with translate_errors(f"list the sizes of {location}"):
-        skus = arm.compute().resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
-        sizes = [each for each in skus if str(each.get("resourceType")).lower() == "virtualmachines"]
+    sizes = [each for each in list_skus(arm, location) if str(each.get("resourceType")).lower() == "virtualmachines"]
     available = [
         each for each in sizes if not any(found.get("type") == "Location" for found in each.get("restrictions") or ())
     ]
@@ -178,9 +180,7 @@ def _sizes(arm: Arm, location: str) -> str:
 
 
 def _read_quotas(arm: Arm, location: str, limits: dict[str, Mapping[str, Any]]) -> str:
-    with translate_errors("read the subscription's quotas"):
-        usages = arm.compute().usage.list(location, api_version=COMPUTE)
-        limits.update({str(each["name"]["value"]).lower(): each for each in usages})
+    limits.update({str(each["name"]["value"]).lower(): each for each in list_usages(arm, location)})
     return f"{len(limits)} quotas readable"
 
 
@@ -196,7 +196,8 @@ def _quota(limits: Mapping[str, Mapping[str, Any]], name: str, location: str) ->
 
 def _instances(arm: Arm) -> str:
     with translate_errors("list instances"):
-        found = next(iter(arm.compute().virtual_machines.list_all(api_version=COMPUTE)), None)
+        vms = arm.compute().virtual_machines.list_all(api_version=COMPUTE, raw_response_hook=whole_page)
+        found = next(iter(vms), None)
     return "can be listed" + ("" if found is not None else "; none found")
 
 
@@ -261,10 +262,21 @@ def _identity(arm: Arm, settings: AzureSettings, context: CheckContext) -> str:
             " role (doctor --policy), then set azure.managed_identity to its id",
         )
     if identity == "system":
-        return "system: each instance gets its own identity, which has no role when it is created"
+        raise _DoubtError(
+            "system: each instance gets an identity of its own, which has no role unless a policy assigns one",
+            hint="set azure.managed_identity to the id of an identity with the worker's role",
+        )
     with translate_errors(f"read {identity.rpartition('/')[2]}"):
         arm.get(identity, _IDENTITIES)
     return f"{identity.rpartition('/')[2]} exists"
+
+
+def _access(settings: AzureSettings, script: str) -> str:
+    """Look for what names the queue service on the instances."""
+    access = worker_access(settings)
+    if access.remedy and settings.managed_identity is not None and not _KEYS.search(script):
+        raise _DoubtError(access.message, hint=access.remedy)
+    return access.message
 
 
 def _worker_role(arm: Arm, settings: AzureSettings, queue: str) -> str:

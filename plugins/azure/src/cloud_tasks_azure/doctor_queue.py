@@ -17,7 +17,7 @@ from cloud_tasks.plugin.kit import Probe, run_probes
 from cloud_tasks_azure.queue.queue_errors import translate_errors
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["check_queue"]
+__all__ = ["check_queue", "worker_access"]
 
 _ROLE = 'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope'
 _POLICY = "(role definition: cloud-tasks doctor --provider azure --policy)"
@@ -27,7 +27,7 @@ _RETRIES = 1
 def check_queue(settings: AzureSettings, context: CheckContext) -> Iterator[Finding]:
     """Yield the findings for the queue service and for the workers' access to it."""
     yield from run_probes(_probes(settings))
-    yield _workers(settings)
+    yield worker_access(settings)
 
 
 def _probes(settings: AzureSettings) -> Iterator[Probe]:
@@ -85,8 +85,8 @@ def _container(settings: AzureSettings, name: str) -> str:
     return f"{name} exists"
 
 
-def _workers(settings: AzureSettings) -> Finding:
-    """Check the workers' access: connection strings are secrets and are not sent to instances."""
+def worker_access(settings: AzureSettings) -> Finding:
+    """Return how workers reach the queues: connection strings are secrets and are not sent to instances."""
     subject = "workers' access"
     if settings.queue == "servicebus":
         named, key, text = settings.namespace_name, "namespace_name", "AZURE_SERVICEBUS_CONNECTION_STRING"

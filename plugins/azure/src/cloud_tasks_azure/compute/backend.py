@@ -34,7 +34,7 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, NETWORK, RESOURCES, SKUS, Arm
+from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, NETWORK, RESOURCES, Arm
 from cloud_tasks_azure.compute.build import vm_body
 from cloud_tasks_azure.compute.catalog import Size, sizes_of
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
@@ -42,7 +42,16 @@ from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
 from cloud_tasks_azure.compute.image_resolver import ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
-from cloud_tasks_azure.compute.listing import get_vm, leftovers, list_parts, list_vms, tag_of, vm_statuses
+from cloud_tasks_azure.compute.listing import (
+    get_vm,
+    leftovers,
+    list_parts,
+    list_skus,
+    list_usages,
+    list_vms,
+    tag_of,
+    vm_statuses,
+)
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
 from cloud_tasks_azure.compute.quotas import free_quotas, headroom
 from cloud_tasks_azure.compute.regions import regions_of
@@ -120,9 +129,8 @@ class AzureCompute:
         with self._catalog_lock:
             known = self._catalogs.get(location)
             if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
-                with translate_errors(f"list the sizes of {location}"):
-                    skus = self._arm.compute().resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
-                    known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
+                sizes = sizes_of(list_skus(self._arm, location), location)
+                known = self._catalogs[location] = (datetime.now(UTC), sizes)
             return known[1]
 
     def headroom(self, offer: Offer) -> Headroom | None:
@@ -132,12 +140,11 @@ class AzureCompute:
         with self._quota_lock:
             known = self._quotas.get(location)
             if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
-                with translate_errors("read the subscription's quotas"):
-                    usages: list[Mapping[str, Any]] = [*self._arm.compute().usage.list(location, api_version=COMPUTE)]
-                    if has_address:
-                        usages += self._arm.entries(
-                            f"/providers/Microsoft.Network/locations/{location}/usages", NETWORK
-                        )
+                usages = list_usages(self._arm, location)
+                if has_address:
+                    with translate_errors("read the quotas of public addresses"):
+                        path = f"/providers/Microsoft.Network/locations/{location}/usages"
+                        usages += self._arm.entries(path, NETWORK)
                 known = self._quotas[location] = (datetime.now(UTC), free_quotas(usages))
         family = size.family if size is not None else ""
         return headroom(offer, family=family, free=known[1], has_address=has_address)

@@ -51,6 +51,7 @@ _BOOT = "the image did not finish its start: check that it is generalized and ha
 _SIZE = "set run.total_boot_disk_size to the size of the image"
 _TERMS = "accept the image's terms: az vm image terms accept --urn URN"
 _REGISTER = "run: az provider register --namespace Microsoft.Compute (and Microsoft.Network)"
+_FEATURE = "run: az feature register, with the feature of the message"
 _POLICY = "a policy of the organization denies it: ask its administrator, or set what it demands, such as azure.tags"
 _FREE = "free and student subscriptions have few regions: set run.region to another, or upgrade the subscription"
 _BILLS = "the subscription is disabled: see its state and its bills in the Azure portal"
@@ -73,8 +74,8 @@ _RULES: tuple[ErrorRule, ...] = (
         kind=ErrorKind.TRANSIENT,
         code=r"RetryableError\w*|AnotherOperationInProgress|ConflictingConcurrentWrite\w*|OperationPreempted"
         r"|ResourceGroupBeingDeleted|InUse\w*CannotBeDeleted|DeploymentActiveAndUneditable"
-        r"|ReferencedResourceNotProvisioned|NicReservedForAnotherVm|Canceled|InternalServerError"
-        r"|InternalExecutionError|InternalOperationError|ServiceUnavailable|ServerTimeout|GatewayTimeout",
+        r"|ReferencedResourceNotProvisioned|NicReservedForAnotherVm|Canceled|\w*Internal\w*Error"
+        r"|ServiceUnavailable|ServerTimeout|GatewayTimeout",
     ),
 )
 """Errors that mean the same for every call."""
@@ -85,10 +86,11 @@ _Row = tuple[str, str, RefusalScope, timedelta, str]
 _FORBIDDEN: tuple[_Row, ...] = (
     ("RequestDisallowedByPolicy|PolicyViolation", "", _ACCOUNT, _HOUR, _POLICY),
     ("RequestDisallowedByAzure", "", _REGION, _DAY, _FREE),
+    ("SubscriptionNotRegisteredForFeature", "", _ACCOUNT, _HOUR, _FEATURE),
     (r"\w*SubscriptionRegistration\w*|SubscriptionNotRegistered", "", _ACCOUNT, _HOUR, _REGISTER),
     ("NoRegisteredProviderFound|DisallowedProvider", "", _ACCOUNT, _HOUR, _REGISTER),
     (r"\w*DisabledSubscription|SubscriptionDisabled", "", _ACCOUNT, _HOUR, _BILLS),
-    ("SubscriptionNotFound|InvalidSubscriptionId", "", _ACCOUNT, _HOUR, _ACCOUNTS),
+    ("SubscriptionNotFound|InvalidSubscriptionId|DisallowedOperation", "", _ACCOUNT, _HOUR, _ACCOUNTS),
     ("ScopeLocked", "", _ACCOUNT, _HOUR, _LOCKS),
     (r"\w*Marketplace\w*|ResourcePurchase\w*", "", _ACCOUNT, _HOUR, _TERMS),
     ("LinkedAuthorizationFailed|LinkedAccessCheckFailed", "", _ACCOUNT, _HOUR, _JOIN),
@@ -97,7 +99,9 @@ _FORBIDDEN: tuple[_Row, ...] = (
 _THROTTLED = r"TooManyRequests|\w*RequestsThrottled|OperationNotAllowedRate\w*|ResourceCollectionRequests\w*|HTTP_429"
 _STOCK_OUT = r"(Zonal)?AllocationFailed\w*|AllocationTimeout|Overconstrained(Zonal)?AllocationRequest|SpotCapacity\w*"
 _UNFIT = r"PropertyChangeNotAllowed|OperationNotAllowed|\w*NotSupported\w*|\w*Incompatible\w*|VMSizeDoesntSupport\w*"
-_WRONG = r"Invalid\w*|Reserved\w*|\w*NotFound|\w*NotInSameVnet|PrivateIP\w*|BadRequest|HTTP_400|HTTP_404"
+_WRONG = (
+    r"Invalid\w*|Reserved\w*|\w*NotFound|\w*NotInSameVnet|PrivateIP\w*|BadRequest|HTTP_400|HTTP_404|FailedIdentity\w*"
+)
 _QUOTAS = r"OperationNotAllowed|\w*QuotaExceeded\w*"
 _LIMITS = r"\w*(QuotaExceeded|CountLimitReached|LimitExceeded)\w*"
 _OVER = "quota|current limit|regional cores|additional required"
@@ -153,7 +157,8 @@ _CALL_RULES = (
 )
 """Errors of other calls."""
 
-_UNKNOWN_REFUSAL = refused(".*", _OFFER, 5 * _MINUTE)
+_UNKNOWN = refused(".*", _OFFER, 5 * _MINUTE)
+_UNKNOWN_SHARED = refused(".*", _ACCOUNT, 5 * _MINUTE)
 _NO_IMAGE = re.compile(r"(?:Platform|Gallery)?ImageNotFound")
 _MAX_RETRY_AFTER = _HOUR
 
@@ -185,15 +190,19 @@ def _errors(response: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def refusal(
-    action: str, problem: Problem, *, retry_after: timedelta | None = None, rules: tuple[ErrorRule, ...] = LAUNCH_RULES
+    action: str, problem: Problem, *, retry_after: timedelta | None = None, unknown: ErrorRule = _UNKNOWN
 ) -> CloudTasksError:
-    """Return the error of a failed launch: `InputError` (missing image), `LaunchRefusedError`, or a transient error."""
+    """Return the error of a failed launch: `InputError` (missing image), `LaunchRefusedError`, or a transient error.
+
+    Args:
+        unknown: The rule of a refusal that no other rule knows.
+    """
     if _NO_IMAGE.fullmatch(problem.code):
         hint = "cloud-tasks list-images shows the available images"
         return InputError(f"image not found: {problem.message}", where="run.image", hint=hint)
-    rule = matching_rule(problem, rules)
+    rule = matching_rule(problem, LAUNCH_RULES)
     if rule is None and problem.status < 500:
-        rule = _UNKNOWN_REFUSAL
+        rule = unknown
     if rule is not None and rule.scope is not None and retry_after is not None:
         rule = attrs.evolve(rule, retry_after=min(retry_after, _MAX_RETRY_AFTER))
     return judge(action, problem, [rule] if rule is not None else ())
@@ -205,12 +214,13 @@ def _retry_after(error: sdk.HttpResponseError) -> timedelta | None:
 
 
 @contextmanager
-def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
+def translate_errors(action: str, *, launching: bool = False, shared: bool = False) -> Iterator[None]:
     """Translate SDK exceptions.
 
     Args:
         action: Action, for the message: ``list instances``.
         launching: Whether a refusal becomes a `LaunchRefusedError`.
+        shared: Whether what is launched is shared by all offers, such as a network.
     """
     try:
         yield
@@ -220,7 +230,8 @@ def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
             raise credential_error(error) from error
         problem = problem_of(error)
         if launching:
-            raise refusal(f"cannot {action}", problem, retry_after=_retry_after(error)) from error
+            unknown = _UNKNOWN_SHARED if shared else _UNKNOWN
+            raise refusal(f"cannot {action}", problem, retry_after=_retry_after(error), unknown=unknown) from error
         raise judge(f"cannot {action}", problem, _CALL_RULES) from error
     except (sdk.AzureError, OSError, ValueError) as error:
         # The message of a connection error contains URLs; its type is enough.

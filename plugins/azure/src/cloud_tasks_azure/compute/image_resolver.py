@@ -21,10 +21,10 @@ from azure.mgmt.core.tools import parse_resource_id
 
 from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import Architecture, Image
-from cloud_tasks_azure.compute.arm import COMPUTE, Arm
+from cloud_tasks_azure.compute.arm import COMPUTE, Arm, whole_page
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 
-__all__ = ["DEFAULT_IMAGE", "BootImage", "ImageResolver", "has_gpu_driver"]
+__all__ = ["DEFAULT_IMAGE", "BootImage", "ImageResolver", "has_gpu_driver", "well_known_images"]
 
 DEFAULT_IMAGE = "ubuntu-24_04-lts"
 _GALLERIES = "2023-07-03"
@@ -99,7 +99,7 @@ class ImageResolver:
 
     def list(self) -> tuple[Image, ...]:
         """Return the well-known images and the subscription's own."""
-        return (*_well_known(), *(_image(str(each["name"]), _managed(each)) for each in self._listed()))
+        return (*well_known_images(), *(_image(str(each["name"]), _managed(each)) for each in self._listed()))
 
     def resolve(
         self,
@@ -177,6 +177,7 @@ class ImageResolver:
         if not lower.startswith("/subscriptions/"):
             key = "communityGalleryImageId" if lower.startswith("/communitygalleries/") else "sharedGalleryImageId"
             return BootImage(reference={key: name})
+        name = re.sub(r"(?<=/images/)([^/]+)/versions/latest$", r"\1", name, flags=re.IGNORECASE)
         parts = {key: str(text) for key, text in parse_resource_id(name).items()}
         place, image, size = (parts["resource_group"], parts["name"]), {"id": name}, None
         compute = self._arm.compute(parts["subscription"])
@@ -194,7 +195,7 @@ class ImageResolver:
 
     def _listed(self) -> Any:
         with translate_errors("list images"):
-            return list(self._arm.compute().images.list(api_version=COMPUTE))
+            return list(self._arm.compute().images.list(api_version=COMPUTE, raw_response_hook=whole_page))
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -216,7 +217,8 @@ def _managed(image: Mapping[str, Any]) -> BootImage:
     return BootImage(reference={"id": str(image.get("id"))}, min_disk_gb=size)
 
 
-def _well_known() -> Iterator[Image]:
+def well_known_images() -> Iterator[Image]:
+    """Yield the images that have a short name, for each architecture."""
     for name, offer in _WELL_KNOWN.items():
         for plan, architecture in ((offer.gen2, Architecture.X86_64), (offer.arm64, Architecture.ARM64)):
             yield Image(

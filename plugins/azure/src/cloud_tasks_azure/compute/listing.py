@@ -1,4 +1,4 @@
-"""Complete listings: VMs with their power states, and the resources that are created with a VM or left by one.
+"""Complete listings: VMs with their power states, resources that are created with a VM or left by one, sizes, quotas.
 
 Each resource provider lists its own resources, with their tags and at once. Resource Manager's listing of all resources
 is neither: filtered by a tag, it leaves out the tags ("Resources - List"), and new resources appear later.
@@ -16,12 +16,12 @@ from contextlib import suppress
 from typing import Any
 
 from cloud_tasks.errors import NotFoundError
-from cloud_tasks_azure.compute.arm import COMPUTE, DISKS, NETWORK, Arm, whole_page
+from cloud_tasks_azure.compute.arm import COMPUTE, DISKS, NETWORK, SKUS, Arm, whole_page
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG
 from cloud_tasks_azure.compute.to_model import VmStatus, group_of, status_of
 
-__all__ = ["get_vm", "leftovers", "list_parts", "list_vms", "tag_of", "vm_statuses"]
+__all__ = ["get_vm", "leftovers", "list_parts", "list_skus", "list_usages", "list_vms", "tag_of", "vm_statuses"]
 
 
 def list_vms(arm: Arm, job_id: str | None, *, foreign: bool = False) -> list[Mapping[str, Any]]:
@@ -84,6 +84,19 @@ def get_vm(arm: Arm, group: str, name: str) -> Mapping[str, Any] | None:
     with suppress(NotFoundError), translate_errors(f"read {name}"):
         return arm.compute().virtual_machines.get(group, name, api_version=COMPUTE)
     return None
+
+
+def list_skus(arm: Arm, location: str) -> list[Mapping[str, Any]]:
+    """Return the resource SKUs of a location, of all kinds."""
+    with translate_errors(f"list the sizes of {location}"):
+        skus = arm.compute().resource_skus
+        return list(skus.list(filter=f"location eq '{location}'", api_version=SKUS, raw_response_hook=whole_page))
+
+
+def list_usages(arm: Arm, location: str) -> list[Mapping[str, Any]]:
+    """Return the quotas of a location."""
+    with translate_errors("read the subscription's quotas"):
+        return list(arm.compute().usage.list(location, api_version=COMPUTE, raw_response_hook=whole_page))
 
 
 def tag_of(resource: Mapping[str, Any], name: str) -> str:
