@@ -171,7 +171,7 @@ def test_doctor_reports_missing_permission(arm: ArmFake, account: Account) -> No
     assert "Microsoft.Network" not in found["permissions"].message
     assert "az role assignment create" in found["permissions"].remedy
     account.permissions.append({"actions": ["Microsoft.Compute/*"]})
-    assert failed(check(arm, managed_identity="system")) == {}
+    assert list(failed(check(arm, managed_identity="system"))) == ["managed identity"]
 
 
 def test_doctor_reads_permissions_of_the_resource_group(arm: ArmFake, account: Account) -> None:
