@@ -165,11 +165,24 @@ def test_refusal_of_a_missing_image_is_bad_input() -> None:
     assert str(found).startswith("run.image: image not found: The image 'x' was not found")
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("17", 17), ("2700", 2700), ("90000", 3600), ("soon", 60)])
-def test_launch_error_uses_retry_after_header_up_to_an_hour(header: str, seconds: int) -> None:
+@pytest.mark.parametrize(("header", "seconds"), [("0", 10), ("17", 17), ("2700", 2700), ("90000", 3600), ("soon", 60)])
+def test_launch_error_of_throttling_lasts_as_long_as_azure_says(header: str, seconds: int) -> None:
     found = translated(429, "", **{"Retry-After": header})
     assert isinstance(found, LaunchRefusedError)
-    assert found.retry_after == timedelta(seconds=seconds)
+    assert (found.retry_after, found.needs_action) == (timedelta(seconds=seconds), False)
+
+
+@pytest.mark.parametrize(
+    ("code", "minutes", "needs_action"),
+    [("AllocationFailed", 10, False), ("RequestDisallowedByPolicy", 60, True), ("SomethingNew", 5, False)],
+)
+@pytest.mark.parametrize("header", ["0", "2", "1200"])
+def test_launch_error_but_throttling_has_the_time_of_its_rule(
+    code: str, minutes: int, needs_action: bool, header: str
+) -> None:
+    found = translated(409, {"error": {"code": code, "message": "no"}}, **{"Retry-After": header})
+    assert isinstance(found, LaunchRefusedError)
+    assert (found.retry_after, found.needs_action) == (timedelta(minutes=minutes), needs_action)
 
 
 class _Response:

@@ -211,6 +211,9 @@ def item_of(name: str, **changes: Any) -> dict[str, Any]:
         {"tierMinimumUnits": 100.0},
         {"retailPrice": 0.0},
         {"effectiveStartDate": "2031-01-01T00:00:00Z"},
+        {"effectiveEndDate": "2025-06-30T23:59:59Z"},
+        {"meterName": "D2s v5 Expired"},
+        {"meterName": "D2s v5 - Free"},
     ],
 )
 def test_vm_prices_ignores_other_items(changes: dict[str, Any]) -> None:

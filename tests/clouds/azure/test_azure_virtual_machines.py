@@ -511,6 +511,20 @@ def test_terminate_deletes_concurrently(fake: ArmFake) -> None:
 # Images, plans and tags
 
 
+def test_image_of_another_architecture_is_bad_input(fake: ArmFake) -> None:
+    urn = "Canonical:ubuntu-24_04-lts:server-arm64:latest"
+    with opened(fake) as compute:
+        assert isinstance(compute, ImageLookup)
+        assert compute.find_image(urn, Architecture.ARM64) is not None
+        for call in (
+            lambda: compute.find_image(urn, Architecture.X86_64),
+            lambda: compute.launch(wanted(image=urn)),
+        ):
+            with pytest.raises(InputError, match="is for arm64"):
+                call()
+    assert remaining(fake)[0] == []
+
+
 def test_image_with_a_plan_is_launched_with_it_and_a_disk_of_its_size(fake: ArmFake) -> None:
     urn = "nvidia:ngc_azure_17_11:ngc-base-version-24_4_0_gen2:latest"
     with opened(fake) as compute:
@@ -618,7 +632,8 @@ def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
     server = FakeServer()
     storage = {"storageProfile": {"osDiskImage": {"sizeInGB": 64}}}
     server.route("GET", rf"{definition}/versions/1\.0\.0", lambda request: Answer(body={"properties": storage}))
-    server.route("GET", definition, lambda request: Answer(body={"properties": {"purchasePlan": plan}}))
+    described = {"purchasePlan": plan, "architecture": "x64"}
+    server.route("GET", definition, lambda request: Answer(body={"properties": described}))
     with (
         server.serving(),
         closing(Arm(AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url))) as arm,
@@ -627,6 +642,8 @@ def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
         found = images.resolve(f"{definition}/versions/1.0.0", Architecture.X86_64, "eastus")
         latest = images.resolve(definition, Architecture.X86_64, "eastus")
         assert images.resolve(f"{definition}/versions/Latest", Architecture.X86_64, "eastus") == latest
+        with pytest.raises(InputError, match="is for x86_64"):
+            images.resolve(definition, Architecture.ARM64, "eastus")
         for name in (f"/subscriptions/{other}", f"{definition.partition('/images/')[0]}"):
             with pytest.raises(InputError, match="not found"):
                 images.resolve(name, Architecture.X86_64, "eastus")

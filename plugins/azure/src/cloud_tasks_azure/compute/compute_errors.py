@@ -8,7 +8,8 @@ Invariants, each with a test:
 
 1. No exception of the SDK leaves: each becomes a `ProviderError`, or for a missing image an `InputError`.
 2. Each documented code that a launch can meet has one rule. The code decides before the HTTP status.
-3. Blob URLs, tokens and headers never appear in a message.
+3. Only throttling lasts as long as Azure's ``Retry-After`` says.
+4. Blob URLs, tokens and headers never appear in a message.
 """
 
 from __future__ import annotations
@@ -141,8 +142,8 @@ _LAUNCH: tuple[_Row, ...] = (
 
 
 def _refused(code: str, message: str, scope: RefusalScope, time: timedelta, hint: str) -> ErrorRule:
-    # A region that refuses for a day does so until a person changes something.
-    needs_action = True if (scope, time) == (_REGION, _DAY) else None
+    # A region that refuses for a day does so until a person changes something; throttling ends by itself.
+    needs_action = True if (scope, time) == (_REGION, _DAY) else False if code == _THROTTLED else None
     return refused(code, scope, time, message=message, hint=hint, needs_action=needs_action)
 
 
@@ -160,7 +161,7 @@ _CALL_RULES = (
 _UNKNOWN = refused(".*", _OFFER, 5 * _MINUTE)
 _UNKNOWN_SHARED = refused(".*", _ACCOUNT, 5 * _MINUTE)
 _NO_IMAGE = re.compile(r"(?:Platform|Gallery)?ImageNotFound")
-_MAX_RETRY_AFTER = _HOUR
+_MIN_RETRY_AFTER, _MAX_RETRY_AFTER = timedelta(seconds=10), _HOUR
 
 
 def problem_of(error: sdk.HttpResponseError) -> Problem:
@@ -203,8 +204,9 @@ def refusal(
     rule = matching_rule(problem, LAUNCH_RULES)
     if rule is None and problem.status < 500:
         rule = unknown
-    if rule is not None and rule.scope is not None and retry_after is not None:
-        rule = attrs.evolve(rule, retry_after=min(retry_after, _MAX_RETRY_AFTER))
+    if rule is not None and rule.code == _THROTTLED and retry_after is not None:
+        # Other refusals have the header as well, as the time of a repetition that nothing promises to succeed.
+        rule = attrs.evolve(rule, retry_after=min(max(retry_after, _MIN_RETRY_AFTER), _MAX_RETRY_AFTER))
     return judge(action, problem, [rule] if rule is not None else ())
 
 

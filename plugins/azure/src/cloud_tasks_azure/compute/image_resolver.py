@@ -7,6 +7,7 @@ Invariants, each with a test:
 
 1. A name is looked up once, for any number of launches. A missing image is an `InputError`.
 2. A launch sends the plan of an image that has one, and a disk as large as the image.
+3. An image of another architecture is an `InputError`, not a refusal of one size after another.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class BootImage:
     """Purchase plan of a marketplace image, which a launch has to repeat."""
     min_disk_gb: int | None = None
     """Size in GiB; None if Azure does not report it."""
+    architecture: Architecture | None = None
+    """None if Azure does not report it, as for managed images."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,8 +82,10 @@ _WELL_KNOWN: Mapping[str, _Offer] = {
 }
 """Free marketplace offers of up to 30 GiB, with cloud-init and Python 3.11 or later."""
 
+_ARCHITECTURES: Mapping[str, Architecture] = {"x64": Architecture.X86_64, "arm64": Architecture.ARM64}
 _URN = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+:[\w.-]+")
 _IDS = ("/subscriptions/", "/communitygalleries/", "/sharedgalleries/")
+_ARCHITECTURE = "choose an image of the architecture, or set run.architecture"
 _HINT = "list images with: cloud-tasks list-images"
 
 
@@ -123,7 +128,10 @@ class ImageResolver:
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._look_up(name, location)
-            return self._known[name]
+            found = self._known[name]
+        if found.architecture is not None and found.architecture is not architecture:
+            raise InputError(f'image "{name}" is for {found.architecture.value}', where="run.image", hint=_ARCHITECTURE)
+        return found
 
     def find(self, name: str | None, architecture: Architecture, location: str) -> Image | None:
         """Return the image of this name with its size; None for a well-known image. Raises `InputError`."""
@@ -169,6 +177,7 @@ class ImageResolver:
             reference=reference,
             plan=_plan(properties.get("plan")),
             min_disk_gb=(properties.get("osDiskImage") or {}).get("sizeInGb"),
+            architecture=_ARCHITECTURES.get(str(properties.get("architecture")).lower()),
         )
 
     def _by_id(self, name: str) -> BootImage:
@@ -190,8 +199,13 @@ class ImageResolver:
                 found = compute.gallery_image_versions.get(*versions, api_version=_GALLERIES)
                 storage = (found.get("properties") or {}).get("storageProfile") or {}
                 size = (storage.get("osDiskImage") or {}).get("sizeInGB")
-        plan = (definition.get("properties") or {}).get("purchasePlan")
-        return BootImage(reference=image, plan=_plan(plan), min_disk_gb=size)
+        properties = definition.get("properties") or {}
+        return BootImage(
+            reference=image,
+            plan=_plan(properties.get("purchasePlan")),
+            min_disk_gb=size,
+            architecture=_ARCHITECTURES.get(str(properties.get("architecture")).lower()),
+        )
 
     def _listed(self) -> Any:
         with translate_errors("list images"):

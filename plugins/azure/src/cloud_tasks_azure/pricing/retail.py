@@ -38,7 +38,9 @@ _MAX_PAUSE = 60.0
 _MAX_PAGES = 1000
 """Far more than a region has: ends a cycle of links."""
 
-_EXCLUDED = re.compile(r"Windows|Cloud ?Services|Dedicated Host|Low Priority|\bBYOL\b|Reservation", re.IGNORECASE)
+_EXCLUDED = re.compile(
+    r"Windows|Cloud ?Services|Dedicated Host|Low Priority|\bBYOL\b|Reservation|\b(Expired|Free)\b", re.IGNORECASE
+)
 _SPOT = re.compile(r"\bSpot\b")
 _DISK_PRODUCTS = ("Standard HDD Managed Disks", "Standard SSD Managed Disks", "Premium SSD Managed Disks")
 _DISK_METER = re.compile(r"(?P<tier>[SEP]\d{1,2})( LRS)? Disk", re.IGNORECASE)
@@ -105,8 +107,9 @@ def _is_in_force(item: Mapping[str, Any], now: datetime) -> bool:
         return False
     if item.get("tierMinimumUnits") not in (None, 0, 0.0):
         return False
-    start = str(item.get("effectiveStartDate") or "")
-    return not start or start[:10] <= now.date().isoformat()
+    today = now.date().isoformat()
+    start, end = (str(item.get(f"effective{each}Date") or "")[:10] for each in ("Start", "End"))
+    return start <= today and (not end or today <= end)
 
 
 def _price(item: Mapping[str, Any]) -> Money | None:
