@@ -221,7 +221,9 @@ class RecordedAccount:
 
 def test_roles_allow_every_storage_call(azurite: Azurite) -> None:
     account = RecordedAccount(azurite)
-    settings = AzureSettings(subscription_id=SUBSCRIPTION, connection_string=account.connection_string)
+    settings = AzureSettings(
+        subscription_id=SUBSCRIPTION, connection_string=account.connection_string, oversize_container="roles"
+    )
     context = QueueContext(name="tasks", job_id="job", lease=timedelta(seconds=30))
     backend = Registry(only=["azure"]).queue("azure")
     with account.queues.server.serving(), account.blobs.server.serving(), backend.open(settings, context) as owner:
@@ -242,6 +244,7 @@ def test_roles_allow_every_storage_call(azurite: Azurite) -> None:
     found = roles()
     allowed = {name: {*role["Actions"], *role["DataActions"]} for name, role in found.items()}
     assert by_worker <= allowed["worker"]
+    assert f"{_QUEUES}/read" not in allowed["worker"]
     assert by_owner <= allowed["controller"]
     assert {f"{_QUEUES}/messages/process/action", f"{_CONTAINERS}/blobs/write", f"{_CONTAINERS}/write"} <= by_worker
     assert f"{_QUEUES}/delete" in by_owner - allowed["worker"]

@@ -101,7 +101,7 @@ class StorageQueue(BatchedQueue[Receipt]):
             with translate_errors("deleting the queue"):
                 self._client.delete_queue()
         except ProviderError as error:
-            if not isinstance(error, NotFoundError) and code_of(error.__cause__) not in BEING_DELETED:
+            if not isinstance(error, NotFoundError) and code_of(error.__cause__) != BEING_DELETED:
                 raise
 
     def purge(self) -> None:
