@@ -22,43 +22,30 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
-from cloud_tasks.model import (
-    Architecture,
-    Headroom,
-    Image,
-    Instance,
-    InstanceState,
-    InstanceType,
-    LaunchRequest,
-    Offer,
-    Region,
-)
+from cloud_tasks.model import Architecture, Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, NETWORK, RESOURCES, Arm
+from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, RESOURCES, Arm
 from cloud_tasks_azure.compute.build import vm_body
-from cloud_tasks_azure.compute.catalog import Size, sizes_of
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
 from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
 from cloud_tasks_azure.compute.image_resolver import ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
-from cloud_tasks_azure.compute.listing import (
-    get_vm,
-    leftovers,
-    list_parts,
-    list_skus,
-    list_usages,
-    list_vms,
-    tag_of,
-    vm_statuses,
-)
+from cloud_tasks_azure.compute.listing import get_vm, leftovers, list_parts, list_vms, tag_of, vm_statuses
+from cloud_tasks_azure.compute.locations import Locations
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
-from cloud_tasks_azure.compute.quotas import free_quotas, headroom
 from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG, instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
-from cloud_tasks_azure.compute.to_model import VmStatus, group_of, leftover_instance, provisioning_state, to_instance
+from cloud_tasks_azure.compute.to_model import (
+    VmStatus,
+    ended_instance,
+    group_of,
+    leftover_instance,
+    provisioning_state,
+    to_instance,
+)
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -67,8 +54,6 @@ __all__ = ["AzureCompute", "open_compute"]
 log = structlog.get_logger()
 
 _LAUNCH_TIMEOUT = timedelta(minutes=10)
-_QUOTA_MAX_AGE = timedelta(seconds=30)
-_CATALOG_MAX_AGE = timedelta(hours=1)
 
 
 class AzureCompute:
@@ -86,10 +71,7 @@ class AzureCompute:
         self._images = ImageResolver(arm)
         self._networks = Networks(arm, settings)
         self._lock = threading.Lock()
-        self._catalog_lock = threading.Lock()
-        self._catalogs: dict[str, tuple[datetime, Mapping[str, Size]]] = {}
-        self._quota_lock = threading.Lock()
-        self._quotas: dict[str, tuple[datetime, Mapping[str, int]]] = {}
+        self._locations = Locations(arm, has_address=settings.public_address)
         self._listed: dict[str, tuple[str, str]] = {}
         """Resource group and job of instances, by name."""
         self._launched: dict[str, str] = {}
@@ -117,7 +99,7 @@ class AzureCompute:
             raise InputError(
                 "no region is set", hint="set --region or --zone; list regions with: cloud-tasks list-regions"
             )
-        sizes = self._sizes(self._region)
+        sizes = self._locations.sizes(self._region)
         if not sizes:
             raise InputError(
                 f'region "{self._region}" not found, or without sizes available to this subscription',
@@ -125,29 +107,8 @@ class AzureCompute:
             )
         return tuple(size.instance_type for size in sizes.values())
 
-    def _sizes(self, location: str) -> Mapping[str, Size]:
-        with self._catalog_lock:
-            known = self._catalogs.get(location)
-            if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
-                sizes = sizes_of(list_skus(self._arm, location), location)
-                known = self._catalogs[location] = (datetime.now(UTC), sizes)
-            return known[1]
-
     def headroom(self, offer: Offer) -> Headroom | None:
-        location = location_of(offer.zone)
-        size = self._sizes(location).get(offer.instance_type.name)
-        has_address = self._settings.public_address
-        with self._quota_lock:
-            known = self._quotas.get(location)
-            if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
-                usages = list_usages(self._arm, location)
-                if has_address:
-                    with translate_errors("read the quotas of public addresses"):
-                        path = f"/providers/Microsoft.Network/locations/{location}/usages"
-                        usages += self._arm.entries(path, NETWORK)
-                known = self._quotas[location] = (datetime.now(UTC), free_quotas(usages))
-        family = size.family if size is not None else ""
-        return headroom(offer, family=family, free=known[1], has_address=has_address)
+        return self._locations.headroom(offer)
 
     # -- launching --
 
@@ -161,7 +122,7 @@ class AzureCompute:
         with self._lock:
             # Nothing of a deleted VM is left at Azure, and its name is free again.
             if name in self._ended:
-                return _ended(request, name)
+                return ended_instance(request, name)
             self._used_jobs.add(request.job_id)
         try:
             return self._launch(request, self._networks.place(request.job_id, location), name)
@@ -182,7 +143,7 @@ class AzureCompute:
         with self._lock:
             self._listed[name], self._launched[name] = (place.group, request.job_id), vm_id
         if found is None:
-            return _ended(request, name)
+            return ended_instance(request, name)
         if provisioning_state(found) == "failed":
             # Left by an earlier call with this token that ended before deleting it.
             self._discard(vm_id)
@@ -226,7 +187,7 @@ class AzureCompute:
     def _body(self, request: LaunchRequest, place: Place, vm_id: str) -> dict[str, Any]:
         instance_type = request.offer.instance_type
         location = location_of(request.offer.zone)
-        size = self._sizes(location).get(instance_type.name)
+        size = self._locations.sizes(location).get(instance_type.name)
         generations = size.generations if size is not None else frozenset({"V2"})
         script = compose_script(
             request.startup_script,
@@ -321,22 +282,6 @@ class AzureCompute:
 
 def _is_changing(vm: Mapping[str, Any]) -> bool:
     return provisioning_state(vm) in ("creating", "updating")
-
-
-def _ended(request: LaunchRequest, name: str) -> Instance:
-    """Return the `Instance` of a VM that was created and is already deleted."""
-    return Instance(
-        instance_id=name,
-        job_id=request.job_id,
-        state=InstanceState.TERMINATED,
-        instance_type=request.offer.instance_type.name,
-        zone=request.offer.zone,
-        provisioning_model=request.offer.provisioning_model,
-        created_at=datetime.now(UTC),
-        client_token=request.client_token,
-        boot_disk_type=request.offer.boot_disk.disk_type,
-        labels=dict(request.labels),
-    )
 
 
 @contextmanager
