@@ -121,6 +121,15 @@ def test_price_of_every_size_is_the_published_one(pricing: Any, spot: bool) -> N
     assert spot or priced == set(published)
 
 
+def test_price_includes_a_public_address(fake: RetailFake, pricing: Any) -> None:
+    backend, context = Registry(only=["azure"]).pricing("azure"), PricingContext(region="eastus")
+    with backend.open(AzureSettings(prices_endpoint=fake.url, public_address=True), context) as public:
+        price = offered(public, wanted()).price
+    without = offered(pricing, wanted()).price
+    assert (price.address, without.address) == (Money("0.005"), Money.zero())
+    assert price.total == without.total + price.address
+
+
 def test_size_without_spot_price_is_unpriced(pricing: Any) -> None:
     (answer,) = pricing.price([wanted("Standard_B2s", spot=True)])
     assert isinstance(answer, Unpriced)
