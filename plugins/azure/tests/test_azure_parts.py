@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,6 +73,15 @@ def test_composed_script_lets_urls_name_a_container_only(tmp_path: Path, account
     script = '#!/bin/sh\necho "${AZURE_STORAGE_ACCOUNT_NAME:-none} $AZURE_STORAGE_ANON"\n'
     assert run_script(composed(script, account=account), tmp_path)[1] == f"{name} false\n"
     kill_guards(tmp_path)
+
+
+def test_warnings_of_the_sdk_are_no_output_of_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    for name in ("azure.identity", "azure.mgmt.compute", "azure.servicebus"):
+        logging.getLogger(name).warning("attempted credentials:\n\tEnvironmentCredential …")
+    assert capsys.readouterr().err == ""
 
 
 def test_credential_reports_incomplete_application() -> None:

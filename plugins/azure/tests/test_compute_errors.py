@@ -215,6 +215,8 @@ def translated(status: int, body: Any, **headers: str) -> ProviderError:
         (error_of(404, {"error": {"code": "ResourceNotFound"}}), NotFoundError, False),
         (error_of(429, ""), ProviderError, True),
         (error_of(503, "<html>"), ProviderError, True),
+        # A page instead of the answer to a creation.
+        (HttpResponseError("invalid"), ProviderError, True),
         (error_of(400, {"error": {"code": "Bad", "message": "wrong"}}), ProviderError, False),
         (error_of(400, {"error": "odd"}), ProviderError, False),
         (error_of(400, {"error": {"code": "X", "details": [None, "odd"]}}), ProviderError, False),

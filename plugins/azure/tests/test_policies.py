@@ -28,11 +28,11 @@ IDENTITY = (
 SUBNET = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/n/subnets/s"
 
 
-def roles(**settings: Any) -> dict[str, Any]:
+def roles(context: CheckContext | None = None, **settings: Any) -> dict[str, Any]:
     backend = Registry(only=["azure"]).compute("azure")
     assert backend.policies is not None
     chosen = AzureSettings(subscription_id=SUBSCRIPTION, **settings)
-    return {name: json.loads(text) for name, text in backend.policies(chosen, CheckContext()).items()}
+    return {name: json.loads(text) for name, text in backend.policies(chosen, context or CheckContext()).items()}
 
 
 # Calls of Resource Manager
@@ -254,6 +254,20 @@ def test_roles_include_blobs_only_with_oversize_container() -> None:
     assert "blobs/read" in json.dumps(roles())
     for role in roles(oversize_container="").values():
         assert "blob" not in json.dumps(role)
+
+
+@pytest.mark.parametrize("settings", [{"oversize_container": ""}, {"queue": "servicebus"}])
+def test_roles_include_blobs_of_results_and_code(settings: dict[str, str]) -> None:
+    stores, code = ("az://results/x",), ("abfs://code@a.dfs.core.windows.net/y.tar.gz", "https://example.org/z")
+    read, write = (f"{_CONTAINERS}/blobs/{verb}" for verb in ("read", "write"))
+
+    def blobs(context: CheckContext) -> dict[str, set[str]]:
+        found = roles(context, **settings)
+        return {name: {each for each in role["DataActions"] if each in (read, write)} for name, role in found.items()}
+
+    assert blobs(CheckContext(stores=("s3://results",))) == {"controller": set(), "worker": set()}
+    assert blobs(CheckContext(stores=stores)) == {"controller": {read, write}, "worker": {read, write}}
+    assert blobs(CheckContext(downloads=code)) == {"controller": {read, write}, "worker": {read}}
 
 
 def test_service_bus_roles_exclude_storage() -> None:

@@ -31,7 +31,7 @@ from cloud_tasks.testing import eventually
 from cloud_tasks_azure.compute import terminate
 from cloud_tasks_azure.compute.arm import Arm
 from cloud_tasks_azure.compute.image_resolver import ImageResolver, well_known_images
-from cloud_tasks_azure.compute.listing import list_parts, list_skus, list_usages, list_vms, vm_statuses
+from cloud_tasks_azure.compute.listing import get_vm, list_parts, list_skus, list_usages, list_vms, vm_statuses
 from cloud_tasks_azure.compute.tags import group_name, network_name
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -618,6 +618,17 @@ def test_listing_that_is_not_azures_is_no_empty_one(page: Any) -> None:
             assert caught.value.transient
 
 
+@pytest.mark.parametrize("answer", ["<html>sign in</html>", {}, []])
+def test_vm_that_is_not_azures_is_no_missing_one(answer: Any) -> None:
+    server = FakeServer()
+    server.route("*", ".*", lambda request: Answer(body=answer))
+    settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url)
+    with server.serving(), closing(Arm(settings)) as arm:
+        with pytest.raises(ProviderError, match="invalid response from Azure") as caught:
+            get_vm(arm, "g", "v")
+        assert caught.value.transient
+
+
 def test_well_known_images_have_a_python_that_runs_the_worker() -> None:
     python = {"ubuntu-24_04-lts": (3, 12), "debian-12": (3, 11)}  # packages.ubuntu.com, packages.debian.org
     required = importlib.metadata.metadata("cloud-tasks")["Requires-Python"].removeprefix(">=")
@@ -632,7 +643,7 @@ def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
     server = FakeServer()
     storage = {"storageProfile": {"osDiskImage": {"sizeInGB": 64}}}
     server.route("GET", rf"{definition}/versions/1\.0\.0", lambda request: Answer(body={"properties": storage}))
-    described = {"purchasePlan": plan, "architecture": "x64"}
+    described = {"purchasePlan": plan, "architecture": "x64", "hyperVGeneration": "V2"}
     server.route("GET", definition, lambda request: Answer(body={"properties": described}))
     with (
         server.serving(),
@@ -642,6 +653,9 @@ def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
         found = images.resolve(f"{definition}/versions/1.0.0", Architecture.X86_64, "eastus")
         latest = images.resolve(definition, Architecture.X86_64, "eastus")
         assert images.resolve(f"{definition}/versions/Latest", Architecture.X86_64, "eastus") == latest
+        with pytest.raises(LaunchRefusedError, match="generation V2") as refused:
+            images.resolve(definition, Architecture.X86_64, "eastus", frozenset({"V1"}))
+        assert refused.value.scope is RefusalScope.INSTANCE_TYPE
         with pytest.raises(InputError, match="is for x86_64"):
             images.resolve(definition, Architecture.ARM64, "eastus")
         for name in (f"/subscriptions/{other}", f"{definition.partition('/images/')[0]}"):
@@ -669,6 +683,25 @@ def test_refused_request_is_not_repeated_whatever_azure_asks_to_wait(status: int
             with pytest.raises(LaunchRefusedError):
                 compute.launch(wanted())
             assert len(server.calls) == 2
+
+
+@pytest.mark.parametrize(("header", "pause"), [({"Retry-After": "25"}, 25), ({"Retry-After": "900"}, 30), ({}, 3)])
+def test_throttled_poll_is_repeated_when_azure_asks_for_it(header: dict[str, str], pause: int) -> None:
+    server = FakeServer()
+    polls = iter(
+        [Answer(status=429, headers=header), Answer(status=202), Answer(status=200, body={"status": "Succeeded"})]
+    )
+    location = {"Location": f"{server.url}/operation"}
+    server.route("PUT", ".*", lambda request: Answer(status=202, headers=location))
+    server.route("GET", "/operation", lambda request: attrs.evolve(next(polls), headers={**header, **location}))
+    settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url)
+    with server.serving(), closing(Arm(settings)) as arm:
+        operation = arm.operation(arm.put("/resourceGroups/g", "2021-04-01", {}))
+        operation.update_status()
+        assert (operation.finished(), operation.pause) == (False, pause)
+        operation.update_status()
+        operation.update_status()
+        assert operation.finished()
 
 
 def test_throttled_poll_of_a_creation_does_not_end_it(fake: ArmFake) -> None:

@@ -21,7 +21,15 @@ import attrs
 
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["Allowed", "compute_actions", "missing", "queue_allowed", "worker_actions", "worker_queue_allowed"]
+__all__ = [
+    "Allowed",
+    "compute_actions",
+    "missing",
+    "queue_allowed",
+    "url_allowed",
+    "worker_actions",
+    "worker_queue_allowed",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -142,6 +150,14 @@ def worker_queue_allowed(settings: AzureSettings) -> Allowed:
         return Allowed(data_actions=_MESSAGES)
     # The sender of the first large message creates the container.
     return Allowed(actions=(f"{_CONTAINERS}/write",), data_actions=tuple(sorted((*_MESSAGES, *_BLOBS))))
+
+
+def url_allowed(urls: Iterable[str], *, write: bool) -> Allowed:
+    """Return the permissions for URLs of Blob Storage; none for others."""
+    if not any(url.partition("://")[0] in ("az", "abfs", "abfss") for url in urls):
+        return Allowed()
+    # The file library reads the container before it writes.
+    return Allowed(actions=(f"{_CONTAINERS}/read",), data_actions=_BLOBS if write else (f"{_CONTAINERS}/blobs/read",))
 
 
 def worker_actions() -> tuple[str, ...]:

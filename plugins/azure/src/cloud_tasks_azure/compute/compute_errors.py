@@ -58,7 +58,7 @@ _FREE = "free and student subscriptions have few regions: set run.region to anot
 _BILLS = "the subscription is disabled: see its state and its bills in the Azure portal"
 _ACCOUNTS = "run: az account list --output table, then set azure.subscription_id"
 _LOCKS = "the group or subscription is locked: az lock list"
-_ON_DEMAND = "the spot price is above the list price; use another size or region, or on-demand"
+_ON_DEMAND = "the spot price is above the booked price and its margin; use another size or region, or on-demand"
 _NO_SPOT = "this kind of subscription has no spot instances: set run.use_spot: false"
 _REGIONS = "list regions with: cloud-tasks list-regions"
 _ZONES = "list zones with: cloud-tasks list-regions --zones"
@@ -231,6 +231,8 @@ def translate_errors(action: str, *, launching: bool = False, shared: bool = Fal
             # Of the sign-in, not of Resource Manager.
             raise credential_error(error) from error
         problem = problem_of(error)
+        if not problem.status:
+            raise ProviderError(f"cannot {action}: invalid response from Azure", transient=True) from error
         if launching:
             unknown = _UNKNOWN_SHARED if shared else _UNKNOWN
             raise refusal(f"cannot {action}", problem, retry_after=_retry_after(error), unknown=unknown) from error

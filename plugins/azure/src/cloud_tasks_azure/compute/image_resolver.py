@@ -15,12 +15,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import attrs
 from azure.mgmt.core.tools import parse_resource_id
 
-from cloud_tasks.errors import InputError, NotFoundError, ProviderError
+from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks_azure.compute.arm import COMPUTE, Arm, whole_page
 from cloud_tasks_azure.compute.compute_errors import translate_errors
@@ -44,6 +45,8 @@ class BootImage:
     """Size in GiB; None if Azure does not report it."""
     architecture: Architecture | None = None
     """None if Azure does not report it, as for managed images."""
+    generation: str = ""
+    """Hypervisor generation, ``V1`` or ``V2``; empty if Azure does not report it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -111,19 +114,23 @@ class ImageResolver:
         image: str | None,
         architecture: Architecture,
         location: str,
-        generations: frozenset[str] = frozenset({"V2"}),
+        generations: frozenset[str] = frozenset(),
     ) -> BootImage:
-        """Return the image of a name; None selects the default. Raises `InputError` if not found.
+        """Return the image of a name; None selects the default.
 
         Args:
             location: Location of the VM.
-            generations: Hypervisor generations that the VM size supports.
+            generations: Hypervisor generations that the VM size supports; empty if there is no size.
+
+        Raises:
+            InputError: Not found, or of another architecture.
+            LaunchRefusedError: The size does not support the image's generation.
         """
         name = image or DEFAULT_IMAGE
         known = _WELL_KNOWN.get(name.lower())
         if known is not None:
             is_arm = architecture is Architecture.ARM64
-            plan = known.arm64 if is_arm else known.gen2 if "V2" in generations else known.gen1
+            plan = known.arm64 if is_arm else known.gen1 if generations == {"V1"} else known.gen2
             return BootImage(reference=_reference(known.urn(plan)))
         with self._lock:
             if name not in self._known:
@@ -131,6 +138,14 @@ class ImageResolver:
             found = self._known[name]
         if found.architecture is not None and found.architecture is not architecture:
             raise InputError(f'image "{name}" is for {found.architecture.value}', where="run.image", hint=_ARCHITECTURE)
+        if found.generation and generations and found.generation not in generations:
+            raise LaunchRefusedError(
+                f'image "{name}" is of the generation {found.generation}',
+                scope=RefusalScope.INSTANCE_TYPE,
+                retry_after=timedelta(days=1),
+                reason="HyperVGeneration",
+                hint="choose another image, or exclude the type with run.instance_types",
+            )
         return found
 
     def find(self, name: str | None, architecture: Architecture, location: str) -> Image | None:
@@ -177,7 +192,7 @@ class ImageResolver:
             reference=reference,
             plan=_plan(properties.get("plan")),
             min_disk_gb=(properties.get("osDiskImage") or {}).get("sizeInGb"),
-            architecture=_ARCHITECTURES.get(str(properties.get("architecture")).lower()),
+            **_machine(properties),
         )
 
     def _by_id(self, name: str) -> BootImage:
@@ -204,7 +219,7 @@ class ImageResolver:
             reference=image,
             plan=_plan(properties.get("purchasePlan")),
             min_disk_gb=size,
-            architecture=_ARCHITECTURES.get(str(properties.get("architecture")).lower()),
+            **_machine(properties),
         )
 
     def _listed(self) -> Any:
@@ -214,6 +229,12 @@ class ImageResolver:
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def _machine(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an image requires of a VM, from the properties of an image or of its definition."""
+    architecture = _ARCHITECTURES.get(str(properties.get("architecture")).lower())
+    return {"architecture": architecture, "generation": str(properties.get("hyperVGeneration") or "")}
 
 
 def _plan(found: Any) -> dict[str, str] | None:
@@ -228,7 +249,9 @@ def _reference(urn: str) -> dict[str, str]:
 def _managed(image: Mapping[str, Any]) -> BootImage:
     storage = (image.get("properties") or {}).get("storageProfile") or {}
     size = (storage.get("osDisk") or {}).get("diskSizeGB")
-    return BootImage(reference={"id": str(image.get("id"))}, min_disk_gb=size)
+    return BootImage(
+        reference={"id": str(image.get("id"))}, min_disk_gb=size, **_machine(image.get("properties") or {})
+    )
 
 
 def well_known_images() -> Iterator[Image]:

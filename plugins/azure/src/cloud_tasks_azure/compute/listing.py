@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from cloud_tasks.errors import NotFoundError
-from cloud_tasks_azure.compute.arm import COMPUTE, DISKS, NETWORK, SKUS, Arm, whole_page
+from cloud_tasks_azure.compute.arm import COMPUTE, DISKS, NETWORK, SKUS, Arm, whole_page, whole_resource
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG
 from cloud_tasks_azure.compute.to_model import VmStatus, group_of, status_of
@@ -82,7 +82,8 @@ def leftovers(
 def get_vm(arm: Arm, group: str, name: str) -> Mapping[str, Any] | None:
     """Return a VM, or None if it does not exist."""
     with suppress(NotFoundError), translate_errors(f"read {name}"):
-        return arm.compute().virtual_machines.get(group, name, api_version=COMPUTE)
+        vms = arm.compute().virtual_machines
+        return vms.get(group, name, api_version=COMPUTE, raw_response_hook=whole_resource)
     return None
 
 

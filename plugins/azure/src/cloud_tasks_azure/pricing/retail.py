@@ -39,7 +39,7 @@ _MAX_PAGES = 1000
 """Far more than a region has: ends a cycle of links."""
 
 _EXCLUDED = re.compile(
-    r"Windows|Cloud ?Services|Dedicated Host|Low Priority|\bBYOL\b|Reservation|\b(Expired|Free)\b", re.IGNORECASE
+    r"Windows|Cloud ?Services|Dedicated Host|Low Priority|Reservation|\b(BYOL|Expired|Free|RHEL|SLES)\b", re.IGNORECASE
 )
 _SPOT = re.compile(r"\bSpot\b")
 _DISK_PRODUCTS = ("Standard HDD Managed Disks", "Standard SSD Managed Disks", "Premium SSD Managed Disks")
@@ -122,7 +122,8 @@ def _price(item: Mapping[str, Any]) -> Money | None:
 
 def _keep(kept: dict[str, tuple[str, Money]], name: str, start: str, price: Money) -> None:
     known = kept.get(name)
-    if known is None or (start, -price.usd) > (known[0], -known[1].usd):
+    # Of two prices in force the higher: a limit is then never passed.
+    if known is None or (start, price.usd) > (known[0], known[1].usd):
         kept[name] = (start, price)
 
 
