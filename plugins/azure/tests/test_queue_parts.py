@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
 from cloud_tasks_azure.queue.account import queue_service
-from cloud_tasks_azure.queue.bodies import INLINE_BYTES, decode, encode
 from cloud_tasks_azure.queue.names import MAX_LENGTH, azure_name
-from cloud_tasks_azure.queue.poll_backoff import PollBackoff
 from cloud_tasks_azure.queue.queue_errors import is_lost, translate_errors
-from cloud_tasks_azure.queue.storage_queue import Receipt
+from cloud_tasks_azure.queue.storage_queue import INLINE_BYTES, PollBackoff, Receipt, decode, encode
 from cloud_tasks_azure.settings import AzureSettings
 
 VALID = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")

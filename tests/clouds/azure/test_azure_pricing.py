@@ -32,10 +32,8 @@ from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
 from cloud_tasks_azure.pricing import retail
-from cloud_tasks_azure.pricing.cache import price_files
-from cloud_tasks_azure.pricing.rates import RegionPrices
-from cloud_tasks_azure.pricing.retail import disk_prices, fetch_prices, vm_prices
-from cloud_tasks_azure.pricing.retail_pricing import RetailPricing
+from cloud_tasks_azure.pricing.retail import RegionPrices, disk_prices, fetch_prices, vm_prices
+from cloud_tasks_azure.pricing.retail_pricing import RetailPricing, price_files
 from cloud_tasks_azure.settings import AzureSettings
 
 NOW = datetime(2025, 7, 1, tzinfo=UTC)

@@ -23,11 +23,12 @@ from decimal import Decimal, InvalidOperation
 from http.client import HTTPException
 from typing import Any
 
+import attrs
+
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money
-from cloud_tasks_azure.pricing.rates import RegionPrices
 
-__all__ = ["disk_prices", "fetch_prices", "has_vm_prices", "vm_prices"]
+__all__ = ["RegionPrices", "disk_prices", "fetch_prices", "has_vm_prices", "vm_prices"]
 
 _VERSION = "2023-01-01-preview"
 _TIMEOUT = 60
@@ -44,6 +45,21 @@ _EXCLUDED = re.compile(
 _SPOT = re.compile(r"\bSpot\b")
 _DISK_PRODUCTS = ("Standard HDD Managed Disks", "Standard SSD Managed Disks", "Premium SSD Managed Disks")
 _DISK_METER = re.compile(r"(?P<tier>[SEP]\d{1,2})( LRS)? Disk", re.IGNORECASE)
+
+
+@attrs.frozen(kw_only=True)
+class RegionPrices:
+    """Retail prices of a region, in US dollars."""
+
+    region: str
+    fetched_at: datetime
+    """UTC."""
+    on_demand: Mapping[str, Money]
+    """Prices per hour for Linux, by VM size."""
+    spot: Mapping[str, Money]
+    """Spot prices per hour for Linux, by VM size."""
+    disks: Mapping[str, Money]
+    """Prices per month, by tier of locally redundant storage: ``P10``."""
 
 
 def fetch_prices(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOFF) -> RegionPrices:

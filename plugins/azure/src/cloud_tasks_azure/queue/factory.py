@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.plugin.kit import OversizeQueue
 from cloud_tasks_azure.queue.account import blob_container, queue_service
-from cloud_tasks_azure.queue.bodies import INLINE_BYTES
 from cloud_tasks_azure.queue.body_store import BlobBodyStore
 from cloud_tasks_azure.queue.names import azure_name, metadata_for
-from cloud_tasks_azure.queue.storage_queue import StorageQueue
+from cloud_tasks_azure.queue.storage_queue import INLINE_BYTES, StorageQueue
 from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.traits import QUEUE_TRAITS
 

@@ -14,11 +14,14 @@ Invariants, each with a test:
 1. Messages do not expire: the service's default of seven days is disabled.
 2. The pauses of a consumer without messages grow, also over several calls; a message resets them.
 3. A receipt is used by one call at a time: an acknowledgement never uses a receipt that a renewal is replacing.
-4. A queue of others is neither cleared nor deleted: the metadata of a queue says whose it is.
+4. Any bytes are preserved: a body is sent as base64, since a message is XML-safe text.
+5. A queue of others is neither cleared nor deleted: the metadata of a queue says whose it is.
 """
 
 from __future__ import annotations
 
+import base64
+import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,19 +32,20 @@ import attrs
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Depth
 from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits
-from cloud_tasks_azure.queue.bodies import decode, encode
 from cloud_tasks_azure.queue.names import NAME_KEY
-from cloud_tasks_azure.queue.poll_backoff import PollBackoff
 from cloud_tasks_azure.queue.queue_errors import BEING_DELETED, code_of, is_lost, translate_errors
 from cloud_tasks_azure.traits import QUEUE_TRAITS as TRAITS
 
-__all__ = ["StorageQueue"]
+__all__ = ["INLINE_BYTES", "PollBackoff", "StorageQueue", "decode", "encode"]
 
+INLINE_BYTES = 47 * 1024
+"""Largest body of a message itself: 64,172 characters, of 64 KiB that "Put Message" allows."""
 _MAX_PER_CALL = 32
 """Messages per call; "Get Messages" in the reference of the Queue service."""
 _NO_EXPIRY = -1
 """Time to live: "Put Message" in the reference of the Queue service."""
 _MAX_CLEAR_CALLS = 20
+_FIRST_PAUSE = 0.05
 
 
 @attrs.define
@@ -52,6 +56,25 @@ class Receipt:
     receipt: str = attrs.field(repr=False)
     lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
     """Held while the receipt is in use."""
+
+
+class PollBackoff:
+    """Pauses between polls of an empty queue, in seconds, which grow to a maximum. Thread-safe."""
+
+    def __init__(self, maximum: float) -> None:
+        self._maximum = maximum
+        self._lock = threading.Lock()
+        self.reset()
+
+    def next_pause(self) -> float:
+        """Return the next pause; randomized, so that consumers do not poll in step."""
+        with self._lock:
+            pause, self._next = self._next, min(self._maximum, self._next * 2)
+        return pause * random.uniform(0.8, 1.0)
+
+    def reset(self) -> None:
+        """Return to the first pause after a message arrived."""
+        self._next = min(_FIRST_PAUSE, self._maximum)
 
 
 class StorageQueue(BatchedQueue[Receipt]):
@@ -211,3 +234,16 @@ def _received(message: Any) -> Received[Receipt]:
         key=str(message.id),
         delivery_count=message.dequeue_count,
     )
+
+
+def encode(body: bytes) -> str:
+    """Encode a body as the text of a message."""
+    return base64.b64encode(body).decode()
+
+
+def decode(text: str) -> bytes:
+    """Decode a body; text that is not valid base64 is returned unchanged."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return text.encode()
