@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arm_requests import wanted
 from azure.core.exceptions import (
     ClientAuthenticationError,
 )
@@ -186,18 +187,13 @@ def test_to_instance_never_reports_a_billed_vm_as_terminated(provisioning: str, 
 def composed(
     script: str, *, identity: str | None = None, seconds: float | None = None, account: str | None = None
 ) -> str:
-    return compose_script(
-        script,
-        max_lifetime=None if seconds is None else timedelta(seconds=seconds),
-        identity=identity,
-        resource="/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/m",
-        management="https://management.azure.com",
-        metadata="http://169.254.169.254",
-        account=account,
-    )
+    lifetime = None if seconds is None else timedelta(seconds=seconds)
+    resource = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/m"
+    settings = AzureSettings(managed_identity=identity, storage_account=account)
+    return compose_script(wanted(startup_script=script, max_lifetime=lifetime), settings, resource)
 
 
-@pytest.mark.parametrize("identity", [None, "system", "/subscriptions/s/userAssignedIdentities/w"])
+@pytest.mark.parametrize("identity", [None, "system", "/subscriptions/s/x/userAssignedIdentities/w"])
 def test_composed_script_behaves_like_the_plain_script(tmp_path: Path, identity: str | None) -> None:
     script = '#!/bin/bash\nset -eu\njobs\nwait\necho "${!:-none} $- $#"\nexit 7\n'
     results = []
@@ -219,7 +215,7 @@ def test_composed_script_deletes_vm_with_identity_or_powers_off() -> None:
 
 
 def test_composed_script_contains_a_valid_deletion_program(tmp_path: Path) -> None:
-    text = composed("#!/bin/bash\n", identity="/subscriptions/s/x")
+    text = composed("#!/bin/bash\n", identity="/subscriptions/s/x/userAssignedIdentities/w")
     program = text.split("<<'CLOUD_TASKS_LEAVE'\n")[1].split("\nCLOUD_TASKS_LEAVE")[0]
     compile(program, "leave", "exec")
     assert "msi_res_id" in program

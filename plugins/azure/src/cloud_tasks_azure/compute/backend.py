@@ -35,7 +35,7 @@ from cloud_tasks_azure.compute.listing import get_vm, leftovers, list_parts, lis
 from cloud_tasks_azure.compute.locations import Locations
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
 from cloud_tasks_azure.compute.regions import regions_of
-from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
+from cloud_tasks_azure.compute.startup_script import custom_data
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG, instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
 from cloud_tasks_azure.compute.to_model import (
@@ -189,23 +189,13 @@ class AzureCompute:
         location = location_of(request.offer.zone)
         size = self._locations.sizes(location).get(instance_type.name)
         generations = size.generations if size is not None else frozenset({"V2"})
-        script = compose_script(
-            request.startup_script,
-            max_lifetime=request.max_lifetime,
-            startup_timeout=request.startup_timeout,
-            identity=self._settings.managed_identity,
-            resource=vm_id,
-            management=self._arm.endpoint,
-            metadata=self._settings.metadata_url,
-            account=self._settings.storage_account,
-        )
         return vm_body(
             request,
             self._settings,
             image=self._images.resolve(request.image, instance_type.architecture, location, generations),
             subnet=place.subnet,
             security_group=place.security_group,
-            custom_data=encode_script(script),
+            custom_data=custom_data(request, self._settings, vm_id),
             public_key=self._public_key(),
         )
 

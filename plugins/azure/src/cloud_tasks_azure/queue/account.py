@@ -56,30 +56,29 @@ def queue_service(settings: AzureSettings, *, connections: int) -> QueueServiceC
         InputError: The connection string or its file is invalid.
         ProviderError: No account is configured.
     """
-    options: dict[str, Any] = {**_RETRIES, "transport": _transport(connections)}
-    text = _connection_string(settings)
-    if text is not None:
-        try:
-            return QueueServiceClient.from_connection_string(text, **options)
-        except ValueError:
-            raise _invalid_connection_string() from None
-    address = _address(settings, "queue", settings.queue_endpoint)
-    return QueueServiceClient(address, credential=credential(settings), **options)
+    found: QueueServiceClient = _client(QueueServiceClient, settings, "queue", settings.queue_endpoint, connections)
+    return found
 
 
 def blob_container(settings: AzureSettings, container: str, *, connections: int) -> Any:
     """Return a client of one container, which need not exist yet. Raises the same errors as `queue_service`."""
     from azure.storage.blob import ContainerClient
 
-    options: dict[str, Any] = {**_RETRIES, "transport": _transport(connections)}
+    return _client(ContainerClient, settings, "blob", settings.blob_endpoint, connections, container)
+
+
+def _client(
+    kind: Any, settings: AzureSettings, service: str, endpoint: str | None, connections: int, *names: str
+) -> Any:
+    options = {**_RETRIES, "transport": _transport(connections)}
     text = _connection_string(settings)
-    if text is not None:
-        try:
-            return ContainerClient.from_connection_string(text, container, **options)
-        except ValueError:
-            raise _invalid_connection_string() from None
-    address = _address(settings, "blob", settings.blob_endpoint)
-    return ContainerClient(address, container, credential=credential(settings), **options)
+    if text is None:
+        return kind(_address(settings, service, endpoint), *names, credential=credential(settings), **options)
+    try:
+        return kind.from_connection_string(text, *names, **options)
+    except ValueError:
+        message = "invalid connection string of the storage account (not shown: secret)"
+        raise InputError(message, hint=_NO_ACCOUNT) from None
 
 
 def credentials_end(settings: AzureSettings) -> datetime | None:
@@ -122,10 +121,6 @@ def _address(settings: AzureSettings, service: str, endpoint: str | None) -> str
             f"{endpoint} is not https: no token is sent", hint="set AZURE_STORAGE_CONNECTION_STRING instead"
         )
     return endpoint
-
-
-def _invalid_connection_string() -> InputError:
-    return InputError("invalid connection string of the storage account (not shown: secret)", hint=_NO_ACCOUNT)
 
 
 def _transport(connections: int) -> RequestsTransport:

@@ -64,7 +64,7 @@ class PollBackoff:
     def __init__(self, maximum: float) -> None:
         self._maximum = maximum
         self._lock = threading.Lock()
-        self.reset()
+        self._next = min(_FIRST_PAUSE, maximum)
 
     def next_pause(self) -> float:
         """Return the next pause; randomized, so that consumers do not poll in step."""
