@@ -205,7 +205,7 @@ def refusal(
     if rule is None and problem.status < 500:
         rule = unknown
     if rule is not None and rule.code == _THROTTLED and retry_after is not None:
-        # Other refusals have the header as well, as the time of a repetition that nothing promises to succeed.
+        # The header of another refusal only says when a client may repeat the request.
         rule = attrs.evolve(rule, retry_after=min(max(retry_after, _MIN_RETRY_AFTER), _MAX_RETRY_AFTER))
     return judge(action, problem, [rule] if rule is not None else ())
 

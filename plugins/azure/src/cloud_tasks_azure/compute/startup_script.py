@@ -72,7 +72,7 @@ def compose_script(request: LaunchRequest, settings: AzureSettings, resource: st
     """Return the script to run on the VM."""
     script, identity, account = request.startup_script, settings.managed_identity, settings.storage_account
     lifetime, startup_timeout = request.max_lifetime, request.startup_timeout
-    # `az://CONTAINER/NAME` works on the instance. Earlier versions of adlfs send no token unless told to.
+    # `az://CONTAINER/NAME` works on the instance. Without the variable, earlier versions of adlfs send no token.
     variables = {"AZURE_STORAGE_ANON": "false"}
     named = _ACCOUNT.fullmatch(account or "")
     if named is not None:
