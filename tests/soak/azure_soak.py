@@ -14,9 +14,10 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [
@@ -88,7 +89,14 @@ def _judge(scenario: str, job_folder: AzureJobFolder, cloud: AzureCloud, tasks: 
         f"{len(state['creations'])} creations, {len(state['evicted'])} evictions, {state['struck']} of "
         f"{state['calls']} calls of Resource Manager failed, and {queues.struck} of {len(queues.calls)} of the queues"
     )
-    return completed(scenario, job_folder, tasks=tasks, code=code, seconds=seconds, faults=faults, left=_left(cloud))
+    found: Mapping[str, Any] = {
+        "tasks": tasks,
+        "code": code,
+        "seconds": seconds,
+        "faults": faults,
+        "left": _left(cloud),
+    }
+    return completed(scenario, job_folder, **found, repeats=scenario != "normal")
 
 
 def _left(cloud: AzureCloud) -> dict[str, list[str]]:

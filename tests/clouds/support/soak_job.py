@@ -56,16 +56,24 @@ def run_and_kill(
 
 
 def completed(
-    scenario: str, job_folder: LoggingJobFolder, *, tasks: int, code: int, seconds: float, faults: str, left: object
+    scenario: str,
+    job_folder: LoggingJobFolder,
+    *,
+    tasks: int,
+    code: int,
+    seconds: float,
+    faults: str,
+    left: object,
+    repeats: bool = True,
 ) -> bool:
     """Print how the job ended; return whether every task is counted once with its sum, and nothing is left.
 
     Args:
-        scenario: ``normal``: no task may have been repeated.
         code: Exit code of the last run.
         seconds: Duration of the job.
         faults: The faults that occurred, for the output.
         left: Resources that still exist; empty for none.
+        repeats: Whether tasks may have run more than once.
     """
     status, sums = job_folder.status(), job_folder.sums()
     counts = {name: count for name, count in status["counts"].items() if count}
@@ -77,7 +85,7 @@ def completed(
     problems: Mapping[str, object] = {
         "exit code": code,
         "counts": counts if counts != {"completed": tasks} else None,
-        "repetitions": status["attempts"] - tasks if scenario == "normal" else 0,
+        "repeated tasks": 0 if repeats else status["attempts"] - tasks,
         "wrong sums": sum(sums.get(f"task-{number:05d}") != number + 1 for number in range(1, tasks + 1)),
         "left": left,
     }
