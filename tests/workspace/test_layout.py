@@ -12,6 +12,8 @@ from typing import Any
 import grimp
 import pytest
 
+from cloud_tasks.registry import EXTRAS
+
 ROOT = Path(__file__).parents[2]
 WORKSHOP: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEMBERS = [ROOT / member for member in WORKSHOP["tool"]["uv"]["workspace"]["members"]]
@@ -38,6 +40,11 @@ def test_versions_are_in_lock_step() -> None:
         # An extra of core includes the requirements of the controller.
         distribution, _, wanted = extras[folder.name][0].partition("==")
         assert (distribution.partition("[")[0], wanted) == (f"cloud-tasks-{folder.name}", version)
+
+
+def test_extras_of_plugins_with_backends_are_named_by_the_error_of_a_missing_one() -> None:
+    # The dashboard has a command only.
+    assert set(EXTRAS.values()) == {folder.name for folder in PLUGINS} - {"dashboard"}
 
 
 @pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)

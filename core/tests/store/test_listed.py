@@ -14,7 +14,7 @@ from store_facts import at, event, instance, launch_request, new_store
 
 from cloud_tasks.model import EventType, Instance, InstanceState, Money
 from cloud_tasks.store import InstanceRecord, Store, booked_since, booked_until, present_price, read_timeline
-from cloud_tasks.store.listed import by_job_clock, observed
+from cloud_tasks.store.listed import named_end, observed
 
 HOUR = 3600.0
 LIFETIME, SLACK = 2 * HOUR, 600.0
@@ -158,14 +158,34 @@ def test_record_ended_of_an_instance_last_seen_pending_books_what_can_have_been_
 def test_record_ended_books_until_the_end_that_the_provider_names(store: Store, skew: float) -> None:
     shown = listed(TERMINATED, skew, started_at=5 * HOUR, ended_at=5.5 * HOUR)
     store.record_states([shown], at(9 * HOUR))
-    store.record_ended("i1", at(9 * HOUR), "gone", ended_at=by_job_clock(only(store), shown, shown.ended_at))
+    store.record_ended("i1", at(9 * HOUR), "gone", ended_at=named_end(only(store), shown))
     assert cost(store, 20 * HOUR) == pytest.approx(0.5)
+
+
+def test_record_ended_books_the_named_span_of_an_instance_that_was_created_long_after_the_call(store: Store) -> None:
+    # The creation took 20 minutes by all clocks, and the instance was seen pending meanwhile.
+    store.record_states([listed(PENDING)], at(2000))
+    later = {name: at(seconds) for name, seconds in {"created_at": 1200, "started_at": 2100, "ended_at": 2500}.items()}
+    shown = attrs.evolve(listed(TERMINATED), **later)
+    store.record_states([shown], at(9 * HOUR))
+    store.record_ended("i1", at(9 * HOUR), "gone", ended_at=named_end(only(store), shown))
+    assert cost(store, 20 * HOUR) == pytest.approx(400 / HOUR)
+
+
+def test_record_launched_takes_a_late_answer_of_a_pending_instance_for_the_state_at_the_call(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a"]) as store:
+        store.record_intents([launch_request("t1", price="1")], at(0))
+        store.record_launched("t1", listed(PENDING), at(0), at(HOUR))
+        shown = listed(TERMINATED, started_at=600, ended_at=1500)
+        store.record_states([shown], at(HOUR + 1))
+        store.record_ended("i1", at(HOUR + 1), "gone", ended_at=named_end(only(store), shown))
+        assert cost(store, 20 * HOUR) == pytest.approx(900 / HOUR)
 
 
 def test_record_ended_with_an_end_and_no_start_books_nothing(store: Store) -> None:
     shown = listed(TERMINATED, ended_at=5 * HOUR)
     store.record_states([shown], at(9 * HOUR))
-    store.record_ended("i1", at(9 * HOUR), "gone", ended_at=by_job_clock(only(store), shown, shown.ended_at))
+    store.record_ended("i1", at(9 * HOUR), "gone", ended_at=named_end(only(store), shown))
     assert cost(store, 20 * HOUR) == 0
 
 

@@ -26,7 +26,7 @@ from cloud_tasks.store.db.reading import decode_object, readable
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
 from cloud_tasks.store.db.writer_lock import writer_of
-from cloud_tasks.store.listed import by_job_clock
+from cloud_tasks.store.listed import named_end
 from cloud_tasks.store.queries.activity import Activity, ActivityState, read_activity
 from cloud_tasks.store.queries.failure_groups import FailureGroups, message_of, same_group
 from cloud_tasks.store.queries.history import (
@@ -94,7 +94,6 @@ __all__ = [
     "TypeCost",
     "booked_since",
     "booked_until",
-    "by_job_clock",
     "check_content",
     "clock_ahead",
     "connect_reader",
@@ -107,6 +106,7 @@ __all__ = [
     "job_time",
     "mean_price",
     "message_of",
+    "named_end",
     "outcome_of",
     "present_price",
     "projected_cost",

@@ -10,6 +10,8 @@ Invariants, each with a test:
 2. Without such a time, a pending instance is booked from the last listing in which it was pending, and its start-up
    time and lifetime count from the first listing in which it was not.
 3. The start is settled once. An instance that has run, or sent an event, is never pending again.
+4. An instance whose start and end the provider names is booked for their difference: it may have been created long
+   after its launch was called, if the answer took long.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.sanitize import clean_text
 from cloud_tasks.store.records import InstanceRecord
 
-__all__ = ["by_job_clock", "observed"]
+__all__ = ["named_end", "observed"]
 
 _REASON_LENGTH = 200
 
@@ -47,12 +49,23 @@ def observed(record: InstanceRecord, instance: Instance, at: datetime | None) ->
     return found
 
 
-def by_job_clock(record: InstanceRecord, instance: Instance, moment: datetime | None) -> datetime | None:
-    """Return a time that the provider names by the clock of the job; None for None or an unusable one."""
+def named_end(record: InstanceRecord, instance: Instance) -> datetime | None:
+    """Return the end that the provider names, by the clock of the job; None without a usable one."""
+    if record.started_at is not None and instance.started_at is not None:
+        return _at_distance(record.started_at, instance.started_at, instance.ended_at)
+    return _by_job_clock(record, instance, instance.ended_at)
+
+
+def _by_job_clock(record: InstanceRecord, instance: Instance, moment: datetime | None) -> datetime | None:
+    return _at_distance(record.launched_at or record.intended_at, instance.created_at, moment)
+
+
+def _at_distance(ours: datetime, theirs: datetime, moment: datetime | None) -> datetime | None:
+    """Return a time of another clock by that of ``ours``, which is the same time as ``theirs`` by the other."""
     if moment is None:
         return None
     try:
-        return (record.launched_at or record.intended_at) + (moment - instance.created_at)
+        return ours + (moment - theirs)
     except (TypeError, OverflowError):
         return None
 
@@ -68,7 +81,7 @@ def _since(record: InstanceRecord) -> datetime:
 
 def _with_start(record: InstanceRecord, instance: Instance, at: datetime | None) -> InstanceRecord:
     """Settle the start of an instance that was pending, or whose start the provider names."""
-    named = None if instance.state is InstanceState.PENDING else by_job_clock(record, instance, instance.started_at)
+    named = None if instance.state is InstanceState.PENDING else _by_job_clock(record, instance, instance.started_at)
     if record.started_at is not None or (record.pending_until is None and named is None):
         return record
     if named is None and instance.state is InstanceState.TERMINATED:

@@ -113,6 +113,10 @@ def test_decide_does_not_finish_a_job_before_all_tasks_are_enqueued() -> None:
     assert Finish() not in decide(make_observation(remaining=0, all_loaded=False))
 
 
+def test_decide_needs_no_budget_while_the_tasks_of_a_complete_job_are_still_enqueued() -> None:
+    assert decide(make_observation(remaining=0, all_loaded=False, **budget("10"))) == ()
+
+
 def test_unanswered_intents_count_towards_the_limit() -> None:
     intents = [make_instance(n, heartbeat=None, instance_id=None, state=None, answered=False) for n in range(5)]
     assert decide(make_observation(*intents)) == ()

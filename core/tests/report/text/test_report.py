@@ -150,6 +150,11 @@ def test_render_summary_of_a_running_job():
     ]
 
 
+def test_render_summary_in_the_log_of_a_run_has_one_number_for_running_and_queued_tasks():
+    text = render_summary(a_summary(elapsed=None, completed=100, queued=9000, running=900), are_leases_counted=False)
+    assert text.splitlines() == ["Summary:", "  Total tasks: 10000", "    completed: 100", "    in_progress: 9900"]
+
+
 def test_render_summary_before_the_first_result():
     assert render_summary(a_summary(elapsed=None, pending=5, queued=2)).splitlines() == [
         "Summary:",

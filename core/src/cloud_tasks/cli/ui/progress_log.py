@@ -41,4 +41,7 @@ class ProgressLog:
                 log.info(line)
         rate = throughput(progress.summary, progress.now)
         price = progress.price_per_hour
-        write_text(render_summary(progress.summary, pace=rate, cost=progress.cost, price_per_hour=price))
+        summary = render_summary(
+            progress.summary, pace=rate, cost=progress.cost, price_per_hour=price, are_leases_counted=False
+        )
+        write_text(summary)

@@ -33,7 +33,7 @@ from cloud_tasks.plugin import Depth
 from cloud_tasks.quantities import format_span
 from cloud_tasks.queue_refusal import QueueRefusal
 from cloud_tasks.selection import RankedOffer
-from cloud_tasks.store import InstanceRecord, Store, by_job_clock
+from cloud_tasks.store import InstanceRecord, Store, named_end
 
 __all__ = ["StateBuilder"]
 
@@ -242,7 +242,7 @@ class StateBuilder:
             deadline=deadline,
             pending_since=record.intended_at if is_pending else None,
             listed_reason=(terminal_line(str(listed.reason or "")) if listed is not None else "") or record.reason,
-            listed_end=None if listed is None else by_job_clock(record, listed, listed.ended_at),
+            listed_end=None if listed is None else named_end(record, listed),
             from_earlier_run=record.intended_at < self._started,
             given_up=record.instance_id in self._given_up,
             may_be_unlisted=state is None and self.may_be_unlisted(record),

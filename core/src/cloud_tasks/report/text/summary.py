@@ -12,6 +12,7 @@ from cloud_tasks.store import Activity, ActivityState, ElapsedStatistics, JobSta
 __all__ = ["overview", "render_activity", "render_elapsed", "render_summary", "status_counts"]
 
 _FIRST = (TaskStatus.COMPLETED, TaskStatus.RUNNING, TaskStatus.QUEUED)
+_LEASED = (TaskStatus.RUNNING.value, TaskStatus.QUEUED.value)
 
 
 def status_counts(summary: JobSummary) -> dict[str, int]:
@@ -19,6 +20,15 @@ def status_counts(summary: JobSummary) -> dict[str, int]:
     return {
         status.value: count for status in dict.fromkeys((*_FIRST, *TaskStatus)) if (count := summary.counts.get(status))
     }
+
+
+def _merged(counts: dict[str, int]) -> dict[str, int]:
+    """Return the counts with running and queued tasks as one number, ``in_progress``."""
+    merged: dict[str, int] = {}
+    for name, count in counts.items():
+        name = "in_progress" if name in _LEASED else name
+        merged[name] = merged.get(name, 0) + count
+    return merged
 
 
 def render_elapsed(elapsed: ElapsedStatistics) -> str:
@@ -69,22 +79,31 @@ def render_summary(
     pace: Throughput | None = None,
     cost: Money | None = None,
     price_per_hour: Money | None = None,
+    are_leases_counted: bool = True,
 ) -> str:
     """Return the progress of a job, a few lines.
 
     Args:
+        are_leases_counted: Whether running and queued tasks are counted apart. The log of a run has one number for
+            both, ``in_progress``, since at intervals of minutes their difference says nothing.
         cost: Accrued cost.
         price_per_hour: Price of the running instances; with ``cost`` and ``pace`` the total cost is projected.
     """
-    return "\n".join(_lines(summary, pace, cost, price_per_hour))
+    counts = status_counts(summary)
+    counts = counts if are_leases_counted else _merged(counts)
+    return "\n".join(_lines(summary, counts, pace, cost, price_per_hour))
 
 
 def _lines(
-    summary: JobSummary, pace: Throughput | None, cost: Money | None, price_per_hour: Money | None
+    summary: JobSummary,
+    counts: dict[str, int],
+    pace: Throughput | None,
+    cost: Money | None,
+    price_per_hour: Money | None,
 ) -> Iterator[str]:
     yield "Summary:"
     yield f"  Total tasks: {summary.total}"
-    yield from (f"    {name}: {count}" for name, count in status_counts(summary).items())
+    yield from (f"    {name}: {count}" for name, count in counts.items())
     if summary.elapsed is not None:
         yield "  Elapsed time statistics:"
         yield from indented(render_elapsed(summary.elapsed).splitlines(), 4)

@@ -125,7 +125,10 @@ def mark_launched(
     if changed:
         _set_selected_offer(connection, token, instance)
         (record,) = _read(connection, "client_token = ?", token)
-        mark_listed(connection, [observed(record, instance, answered_at or requested_at)])
+        # An answer that took long shows no later state than that at the call.
+        is_pending = instance.state is InstanceState.PENDING
+        seen_at = (requested_at or answered_at) if is_pending else (answered_at or requested_at)
+        mark_listed(connection, [observed(record, instance, seen_at)])
 
 
 def _set_selected_offer(connection: sqlite3.Connection, token: str, instance: Instance) -> None:

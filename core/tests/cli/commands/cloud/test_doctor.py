@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -192,3 +194,82 @@ def test_doctor_rejects_policy_for_a_provider_without_permissions() -> None:
     error = MemoryCommands().call("doctor", "--policy").error
     assert isinstance(error, InputError)
     assert "memory needs no permissions" in str(error)
+
+
+# -- report
+
+IDENTIFYING = (
+    "arn:aws:iam::123456789012:user/ada",
+    "123456789012",
+    "ada@example.org",
+    "worker@moon-7.iam.gserviceaccount.com",
+    "8f14e45f-ceea-467f-a0e6-8a1a1d2b3c4d",
+    "AKIAIOSFODNN7EXAMPLE",
+    "i-0abc1234def567890",
+    "203.0.113.9",
+    "eyJhbGciOiJIUzI1NiJ9abcdefghijklmnopqrstuvwxyz0123",
+)
+
+
+@attrs.frozen(kw_only=True)
+class _Account:
+    project: str = setting(help="Whose", default="", locates=True)
+    labels: dict[str, str] = setting(help="Labels", factory=dict)
+    password: str | None = setting(help="Password", default=None, secret=True)
+    size: int = setting(help="Size", default=1)
+
+
+def report_of(tmp_path: Path, text: str, *messages: str) -> Answer:
+    """Return the report of a configuration whose checks have these messages."""
+    (tmp_path / "config.yml").write_text(text)
+    (tmp_path / "config.yml").chmod(0o600)
+    findings = [Finding(ok=True, subject="check", message=message) for message in messages]
+    commands = MemoryCommands(
+        queue={"settings": _Account},
+        compute={"settings": _Account, "check": lambda *_: findings, "locate": lambda *_: {"account": "acme corp"}},
+        pricing={"settings": _Account},
+    )
+    return commands.call("doctor", "--config", "config.yml", "--report", provider=False)
+
+
+@pytest.mark.parametrize("text", IDENTIFYING)
+def test_doctor_report_has_no_text_that_identifies_whatever_a_check_says(tmp_path: Path, text: str) -> None:
+    answer = report_of(tmp_path, "provider: memory\n", f"it is {text}, in /x", f"({text}) again")
+    assert answer.code == 0
+    assert text not in answer.out
+    first, second = (line.split("check", 1)[1] for line in answer.out.splitlines() if " check " in line)
+    (name,) = re.findall("<[a-z]+-1>", first)
+    assert second.strip() == f"({name}) again"
+
+
+def test_doctor_report_names_the_settings_whose_texts_it_leaves_out(tmp_path: Path) -> None:
+    text = """provider: memory
+memory: {project: moon-7, labels: {team: rovers}, password: hunter2!, size: 12}
+run: {job_id: craters, region: moon, max_instances: 5, startup_script: "export A=buzz\\nrun aldrin"}
+"""
+    answer = report_of(
+        tmp_path, text, "moon-7 of rovers in moon, hunter2!, export A=buzz", f"acme corp, {tmp_path}/job.db, 127.0.0.1"
+    )
+    for word in ("moon-7", "rovers", "hunter2!", "buzz", "aldrin", "craters", "acme", str(tmp_path)):
+        assert word not in answer.out, word
+    assert "memory.project: <memory.project> (section)" in answer.out
+    assert "memory.password: <memory.password> (section)" in answer.out
+    assert "memory.size: 12 (section)" in answer.out
+    assert "run.region: moon (file)" in answer.out
+    assert "<memory.project> of <memory.labels> in moon, " in answer.out
+    assert "<compute account>, <folder>/job.db, 127.0.0.1" in answer.out
+
+
+def test_doctor_report_has_versions_and_failed_checks(tmp_path: Path) -> None:
+    answer = report_of(tmp_path, "provider: memory\nrun: {db_file: /proc/none/job.db}\n")
+    assert answer.code == 1
+    assert f"Python {platform.python_version()} on " in answer.out
+    assert "builtin: cloud-tasks " in answer.out
+    assert "  FAILED  database folder  " in answer.out
+    assert "Read it before you send it" in answer.err
+
+
+@pytest.mark.parametrize("option", ["--json", "--policy"])
+def test_doctor_report_has_one_form(option: str) -> None:
+    error = MemoryCommands().call("doctor", "--report", option).error
+    assert isinstance(error, InputError)

@@ -31,13 +31,22 @@ class _Causes:
     Args:
         limit: Limit on the total cost.
         unseen: Time in which ends of instances could not be seen.
+        unanswered: What is booked for launches without an answer, in US dollars.
     """
 
     def __init__(
-        self, scenario: Scenario, cloud: SimulatedCloud, limit: Money | None, *, is_shared: bool, unseen: timedelta
+        self,
+        scenario: Scenario,
+        cloud: SimulatedCloud,
+        limit: Money | None,
+        *,
+        is_shared: bool,
+        unseen: timedelta,
+        unanswered: float,
     ) -> None:
         self._is_shared = is_shared
         self._unseen = unseen
+        self._unanswered = unanswered
         self._scenario = scenario
         self._cloud = cloud
         self._limit = limit
@@ -54,7 +63,7 @@ class _Causes:
         highest = (
             self._scenario.faults.money.max_rise if self._scenario.faults.money.price_interval is not None else 1.0
         )
-        booked = float(self._cloud.bill.total().usd) * highest + self._booked_until_seen()
+        booked = float(self._cloud.bill.total().usd) * highest + self._booked_until_seen() + self._unanswered
         return float(self._limit.usd) - booked <= rest
 
     def _booked_unseen(self) -> timedelta:
@@ -136,12 +145,14 @@ def has_cause(
     *,
     is_shared: bool,
     unseen: timedelta,
+    unanswered: float,
 ) -> bool:
     """Return whether the world gave cause for an abort with this reason; False for a reason that no fault explains.
 
     Args:
         is_shared: Whether a second controller may have received heartbeats.
         unseen: Time in which no controller could see and record the end of an instance.
+        unanswered: What is booked for launches without an answer, in US dollars.
     """
-    causes = _Causes(scenario, cloud, limit, is_shared=is_shared, unseen=unseen)
+    causes = _Causes(scenario, cloud, limit, is_shared=is_shared, unseen=unseen, unanswered=unanswered)
     return any(pattern.search(reason) and is_true(causes) for pattern, is_true in _REASONS)

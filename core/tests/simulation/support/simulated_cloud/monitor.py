@@ -96,6 +96,9 @@ class Monitor:
         self._listed_at = now()
         """Time at which the last listing was requested that a controller got and could record."""
         self._unseen = timedelta(0)
+        self._unanswered: dict[str, float] = {}
+        """Prices per hour of the launches without an answer since then, in US dollars, by token."""
+        self._booked_unanswered = 0.0
         self._running_since: datetime | None = None
         self._refused_since = now()
         """Time since which no instance exists."""
@@ -247,6 +250,8 @@ class Monitor:
 
     def listed(self, requested_at: datetime) -> None:
         """Note that a controller has got a complete listing, and can record what it shows."""
+        self._booked_unanswered = self.booked_unanswered
+        self._unanswered.clear()
         self._unseen, self._listed_at = self.unseen, requested_at
 
     @property
@@ -256,8 +261,16 @@ class Monitor:
         That is so whatever the cause: listings failed, were late or not recorded, or no controller ran, and its user
         waited for another one to end.
         """
+        return self._unseen + self._gap()
+
+    @property
+    def booked_unanswered(self) -> float:
+        """What is booked for launches without an answer while nothing is listed that shows them, in US dollars."""
+        return self._booked_unanswered + sum(self._unanswered.values()) * (self._gap() / timedelta(hours=1))
+
+    def _gap(self) -> timedelta:
         gap = self._now() - self._listed_at
-        return self._unseen + (gap if gap > _USUAL else timedelta(0))
+        return gap if gap > _USUAL else timedelta(0)
 
     def check_silent_instances(self) -> None:
         """10: check that instances without a heartbeat are terminated, and a run ends that can never launch one."""
@@ -289,6 +302,10 @@ class Monitor:
         until = self._now() + error.retry_after
         self._blocks.append(Block(scope=error.scope, offer=request.offer, until=until, reason=error.reason))
 
+    def launch_settled(self, client_token: str) -> None:
+        """Note a launch of which it is recorded whether it took place."""
+        self._unanswered.pop(client_token, None)
+
     def launch_called(self, request: LaunchRequest) -> None:
         """5: check that the scope of a new launch is not blocked."""
         if request.client_token in self._launched:
@@ -309,6 +326,7 @@ class Monitor:
                 raise InvariantViolation(f"4: another instance for {remaining} tasks with {open_slots} slots")
             open_slots += slots
             self._intents.add(request.client_token)
+            self._unanswered[request.client_token] = float(request.offer.price_per_hour.usd)
 
     def _is_draining(self, record: InstanceRecord) -> bool:
         """Return whether the worker of an instance takes no more tasks."""
@@ -354,7 +372,13 @@ class Monitor:
         is_idle = "refused the credentials" in reason and not any(self.cloud.ours())
         is_expired = self._scenario.faults.calls.credentials_expire and (is_idle or not self._has_sent)
         if not is_expired and not has_cause(
-            reason, self._scenario, self.cloud, self._cost_limit, is_shared=self.is_shared, unseen=self.unseen
+            reason,
+            self._scenario,
+            self.cloud,
+            self._cost_limit,
+            is_shared=self.is_shared,
+            unseen=self.unseen,
+            unanswered=self.booked_unanswered,
         ):
             raise InvariantViolation(f"8: the run was aborted without a cause: {reason}")
 

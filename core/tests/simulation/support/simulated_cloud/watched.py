@@ -73,6 +73,8 @@ class WatchedStore:
                 self._monitor.applied(args[0])
             elif name == "reopen_failed":
                 self._monitor.reopened(answer)
+            elif name in ("record_launched", "record_launch_failed"):
+                self._monitor.launch_settled(args[0])
             self._monitor.written(self._store.counts())
             self._point(f"after {name}")
             return answer

@@ -213,9 +213,9 @@ def test_worker_releases_tasks_that_no_slot_is_free_for_soon(worker) -> None:
     held = [{"do": "wait for shutdown"}] * 2
     worker.load(*[QUICK] * 60, *held, *[QUICK] * 40)
     process = worker.start_on_queue("--num-simultaneous-tasks", "2")
+    wait_until(lambda: len(worker.noted("waiting")) == 2, what="both long tasks")
     wait_until(lambda: worker.queue().depth().visible == 40, what="the release of the surplus")
     assert process.poll() is None
-    assert len(worker.noted("waiting")) == 2
     # Another worker receives them, without a counted interruption.
     others = worker.queue().receive(10, wait=timedelta(0))
     assert len(others) == 10

@@ -14,6 +14,7 @@ import click
 
 from cloud_tasks import exit_codes
 from cloud_tasks.cli.commands.cloud._doctor_checks import check_core
+from cloud_tasks.cli.commands.cloud._doctor_report import mask_of, render_report
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
@@ -48,9 +49,11 @@ def doctor(registry: Registry) -> click.Command:
             "cloud-tasks doctor --provider gcp --project-id my-project",
             "cloud-tasks doctor --config config.yml --json",
             "cloud-tasks doctor --provider aws --policy",
+            "cloud-tasks doctor --config config.yml --report > report.md",
         ),
     )
     @click.option("--policy", is_flag=True, help="Print the minimum permissions of controller and workers.")
+    @click.option("--report", is_flag=True, help="Print a report to send to others; secrets, names and ids are masked.")
     @json_option
     @verbose_option
     @configuration_options(registry)
@@ -60,6 +63,8 @@ def doctor(registry: Registry) -> click.Command:
 
         Exit code 0: all checks passed; 1: a check failed.
         """
+        if values["report"] and (values["policy"] or values["as_json"]):
+            raise InputError("a report has no other form", where="--report", hint="omit --policy and --json")
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
         if values["policy"]:
@@ -70,6 +75,10 @@ def doctor(registry: Registry) -> click.Command:
         if values["as_json"]:
             facts = [{"by": result.by, **attrs.asdict(result.finding)} for result in results]
             echo(json.dumps({"ok": passed, "findings": facts}, indent=2))
+        elif values["report"]:
+            mask = mask_of(config)
+            echo(render_report(config, mask(_render(results)), mask))
+            echo("Read it before you send it: it may have names that only you recognize.", err=True)
         else:
             echo(_render(results))
         return exit_codes.COMPLETED if passed else exit_codes.RUN_FAILED

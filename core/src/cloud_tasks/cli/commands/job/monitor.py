@@ -216,6 +216,7 @@ class EventMonitor:
         is_shown = self._view is not None and self._view.is_shown
         if summary != self._shown and not is_shown:
             self._shown = summary
-            money = {"cost": progress.cost, "price_per_hour": progress.price_per_hour} if progress.instances else {}
-            echo(render_summary(summary, pace=throughput(summary, progress.now), **money), err=True)
+            cost, price = (progress.cost, progress.price_per_hour) if progress.instances else (None, None)
+            pace = throughput(summary, progress.now)
+            echo(render_summary(summary, pace=pace, cost=cost, price_per_hour=price), err=True)
         self._loop.later(self._interval, self._show)

@@ -53,7 +53,7 @@ _MAX_FAILED_WORKERS = 5
 def launch_missing(view: FleetView) -> Sequence[Action]:
     """Launch the missing instances, of one offer: a refusal leads to another decision, with its block, at once."""
     seen = view.observation
-    if seen.draining or _waits_for_canary(view) or _waits_for_probe(view):
+    if not seen.remaining or seen.draining or _waits_for_canary(view) or _waits_for_probe(view):
         return ()
     if pause := _pause(seen):
         return pause
