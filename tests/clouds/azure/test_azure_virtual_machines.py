@@ -408,6 +408,25 @@ def test_listing_has_what_a_vm_left_as_a_stopped_instance_until_it_is_terminated
         eventually(lambda: remaining(fake) == ([], [], []))
 
 
+def test_listing_looks_for_leftovers_only_after_a_vm_has_disappeared(fake: ArmFake) -> None:
+    def looks() -> bool:
+        before = len(fake.server.calls)
+        compute.instances("job")
+        return any(path.endswith("/disks") for _, path in fake.server.calls[before:])
+
+    with opened(fake) as compute:
+        name = compute.launch(wanted()).instance_id
+        assert [looks(), looks()] == [True, False]
+        compute.launch(wanted())
+        assert not looks()
+        detached(fake, name)
+        fake.cloud.delete_machine(body_of(fake, name)["id"], forced=True)
+        eventually(lambda: len(remaining(fake)[0]) == 1)
+        assert [looks(), looks()] == [True, True]
+        compute.terminate([name])
+        assert [looks(), looks()] == [True, False]
+
+
 def test_terminate_of_many_vms_lists_instead_of_polling_each(fake: ArmFake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminate, "_INTERVAL", 0.001)
     fake.cloud.times = attrs.evolve(fake.cloud.times, delete=0.3)

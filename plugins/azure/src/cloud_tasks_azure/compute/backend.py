@@ -54,6 +54,8 @@ __all__ = ["AzureCompute", "open_compute"]
 log = structlog.get_logger()
 
 _LAUNCH_TIMEOUT = timedelta(minutes=10)
+_NEVER = frozenset({""})
+"""No VM has this name."""
 
 
 class AzureCompute:
@@ -74,6 +76,8 @@ class AzureCompute:
         self._locations = Locations(arm, has_address=settings.public_address)
         self._listed: dict[str, tuple[str, str]] = {}
         """Resource group and job of instances, by name."""
+        self._whole: dict[str | None, frozenset[str]] = {}
+        """Names of a job's VMs when nothing was left by others."""
         self._launched: dict[str, str] = {}
         """Resource ids of VMs by name, which a listing may not have yet."""
         self._key = settings.ssh_public_key or ""
@@ -227,10 +231,9 @@ class AzureCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        parts = [each for kind in list_parts(self._arm, job_id) for each in kind]
         found = list_vms(self._arm, job_id, foreign=foreign)
         statuses = vm_statuses(self._arm) if found else {}
-        left = leftovers(self._arm, parts, found)
+        left = self._leftovers(job_id, found)
         with self._lock:
             for each in (*found, *(some[0] for some in left.values())):
                 name = tag_of(each, INSTANCE_TAG) or str(each["name"])
@@ -239,6 +242,17 @@ class AzureCompute:
             *(to_instance(each, statuses.get(str(each["id"]).lower(), VmStatus())) for each in found),
             *(leftover_instance(name, some) for name, some in left.items()),
         )
+
+    def _leftovers(self, job_id: str | None, vms: Sequence[Mapping[str, Any]]) -> Mapping[str, list[Mapping[str, Any]]]:
+        """Return what VMs left, by name; listed at first, and after a VM has disappeared until nothing is left."""
+        names = frozenset(str(each["name"]) for each in vms)
+        with self._lock:
+            if self._whole.get(job_id, _NEVER) <= names:
+                return {}
+        left = leftovers(self._arm, [each for kind in list_parts(self._arm, job_id) for each in kind], vms)
+        with self._lock:
+            self._whole[job_id] = _NEVER if left else names
+        return left
 
     # -- termination and console --
 

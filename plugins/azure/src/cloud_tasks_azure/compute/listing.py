@@ -65,7 +65,7 @@ def leftovers(
     """Return the resources whose VM does not exist, by the VM's name.
 
     Args:
-        parts: Resources created with VMs, listed before the VMs.
+        parts: Resources created with VMs.
         vms: VMs of the same jobs.
     """
     left: dict[str, list[Mapping[str, Any]]] = {}
