@@ -401,7 +401,7 @@ def test_listing_has_what_a_vm_left_as_a_stopped_instance_until_it_is_terminated
             (left,) = (each for each in others.instances(None) if each.instance_id == name)
             assert (left.state, left.job_id, left.zone) == (InstanceState.STOPPED, "job", request.offer.zone)
             assert request.labels.items() <= left.labels.items()
-            assert left.reason == f"the VM is gone; left: {name}-disk, {name}-ip, {name}-nic"
+            assert left.reason == "the VM is gone; left: address, disk, interface"
             others.terminate([name])
             assert [each.instance_id for each in others.instances(None)] == [kept]
             others.terminate([kept])

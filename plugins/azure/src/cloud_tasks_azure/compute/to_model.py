@@ -121,8 +121,13 @@ def leftover_instance(name: str, parts: Sequence[Mapping[str, Any]]) -> Instance
         client_token=tags.get(TOKEN_TAG, ""),
         boot_disk_type=tags.get(DISK_TAG, ""),
         labels=own_tags(tags),
-        reason=f"the VM is gone; left: {', '.join(sorted(str(part['name']) for part in parts))}",
+        reason=f"the VM is gone; left: {', '.join(sorted(_part(each) for each in parts))}",
     )
+
+
+def _part(resource: Mapping[str, Any]) -> str:
+    kind = str(resource["id"]).split("/")[-2].lower()
+    return {"disks": "disk", "networkinterfaces": "interface"}.get(kind, "address")
 
 
 def provisioning_state(vm: Mapping[str, Any]) -> str:
