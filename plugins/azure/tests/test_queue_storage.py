@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +13,14 @@ import attrs
 import pytest
 from azure.storage.queue import QueueServiceClient
 from azurite import Azurite
+from fake_server import Answer, FakeServer
 from storage_faults import StorageFaults
 from structlog.testing import capture_logs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
+from cloud_tasks_azure.queue import account as account_module
 from cloud_tasks_azure.settings import AzureSettings
 
 LEASE = timedelta(seconds=60)
@@ -213,6 +216,35 @@ def test_ack_failure_does_not_affect_other_leases(account: StorageAccount, queue
 
 
 # Calls
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [("<html>sign in</html>", {}), ("<?xml version='1.0'?><QueueMessagesList><", {"x-ms-request-id": "1"})],
+)
+def test_answer_that_is_not_azures_is_a_transient_error(
+    body: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(account_module._RETRIES, "retry_total", 0)
+    server = FakeServer()
+    typed = {"Content-Type": "application/xml" if headers else "text/html", **headers}
+    server.route("*", ".*", lambda request: Answer(body=body, headers=typed))
+    address = Azurite(queue_endpoint=f"{server.url}/standin", blob_endpoint=f"{server.url}/standin", clock=Path())
+    settings = AzureSettings(connection_string=address.connection_string)
+    context = QueueContext(job_id="job", name="tasks", lease=LEASE)
+    with server.serving(), Registry(only=["azure"]).queue("azure").open(settings, context) as queue:
+        calls: tuple[Callable[[], object], ...] = (
+            queue.create,
+            queue.delete,
+            queue.exists,
+            queue.depth,
+            lambda: queue.receive(1, wait=timedelta(0)),
+            lambda: queue.send([b"task"]),
+        )
+        for call in calls:
+            with pytest.raises(ProviderError) as caught:
+                call()
+            assert caught.value.transient
 
 
 def test_send_retries_throttled_call(account: StorageAccount, queue: Queue) -> None:

@@ -8,6 +8,7 @@ Invariants, each with a test:
 1. Keys, signatures and connection strings never appear in an error, a log line or a ``repr``.
 2. A file that other users of this machine can read is refused before it is read.
 3. A bearer token is never sent unencrypted.
+4. An answer that is not Azure's is a transient error.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import requests
+from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.queue import QueueServiceClient
 from requests.adapters import HTTPAdapter
@@ -70,7 +72,7 @@ def blob_container(settings: AzureSettings, container: str, *, connections: int)
 def _client(
     kind: Any, settings: AzureSettings, service: str, endpoint: str | None, connections: int, *names: str
 ) -> Any:
-    options = {**_RETRIES, "transport": _transport(connections)}
+    options = {**_RETRIES, "transport": _transport(connections), "raw_response_hook": _require_azure}
     text = _connection_string(settings)
     if text is None:
         return kind(_address(settings, service, endpoint), *names, credential=credential(settings), **options)
@@ -121,6 +123,13 @@ def _address(settings: AzureSettings, service: str, endpoint: str | None) -> str
             f"{endpoint} is not https: no token is sent", hint="set AZURE_STORAGE_CONNECTION_STRING instead"
         )
     return endpoint
+
+
+def _require_azure(response: Any) -> None:
+    """Refuse the page of a proxy, which the SDK would take for a success without content."""
+    answer = response.http_response
+    if answer.status_code < 400 and not any(name.lower().startswith("x-ms-") for name in answer.headers):
+        raise ServiceResponseError("invalid response, as from a proxy")
 
 
 def _transport(connections: int) -> RequestsTransport:

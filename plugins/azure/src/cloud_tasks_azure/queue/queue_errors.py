@@ -35,7 +35,9 @@ _NO_KEYS = "run: az login, and set azure.storage_account instead of a connection
 _RULES = (
     ErrorRule(kind=ErrorKind.NOT_FOUND, code="(Queue|Container|Blob|Resource)NotFound"),
     ErrorRule(kind=ErrorKind.TRANSIENT, code="(Queue|Container)BeingDeleted", hint=_DELETING),
-    ErrorRule(kind=ErrorKind.TRANSIENT, code="InternalError|OperationTimedOut|ServerBusy|AccountBeingCreated"),
+    ErrorRule(
+        kind=ErrorKind.TRANSIENT, code="InternalError|OperationTimedOut|ServerBusy|AccountBeingCreated|DecodeError"
+    ),
     ErrorRule(kind=ErrorKind.PERMANENT, code="KeyBasedAuthenticationNotPermitted", hint=_NO_KEYS),
     ErrorRule(
         kind=ErrorKind.PERMANENT,
