@@ -42,7 +42,7 @@ class StorageAccount:
 
 
 @pytest.fixture
-def account(azurite: Azurite) -> Iterator[StorageAccount]:
+def account(azurite: Azurite, fast_retries: None) -> Iterator[StorageAccount]:
     faults = StorageFaults(azurite.queue_endpoint)
     through = attrs.evolve(azurite, queue_endpoint=faults.endpoint)
     name = f"job-{uuid4().hex[:8]}"
