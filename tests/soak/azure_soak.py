@@ -4,8 +4,8 @@ Faults: the oldest spot VM is evicted every few seconds, two zones have no capac
 and to the queues fail (half of them after their effect), and the controller is killed and resumed twice.
 
 Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
-task is counted once, none is repeated without faults, and nothing is left: no VM, disk, interface, network, group,
-queue or blob.
+task is counted once, none is repeated without faults, and nothing is left: no VM, disk, interface, address, network,
+group, queue or blob.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
     source = random.Random(seed)
     with azurite_server() as storage, azure_cloud(folder, storage, seed=seed) as cloud:
         job_folder = AzureJobFolder(folder / "job_folder", cloud)
-        job_folder.configure(**FAULTY_RUN)
+        job_folder.configure(**FAULTY_RUN, public_address=True)
         job_folder.tasks(tasks)
         cloud.arm.stock_out(
             {"zone": "eastus-1", "provisioning_model": "spot"}, {"zone": "eastus-2", "provisioning_model": "spot"}

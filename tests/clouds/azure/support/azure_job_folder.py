@@ -76,7 +76,14 @@ class AzureJobFolder(LoggingJobFolder):
         super().__init__(folder, {**storage, "CLOUD_TASKS_CACHE_DIR": str(folder / "cache")})
         self._cloud = cloud
 
-    def configure(self, *, sections: Mapping[str, Any] | None = None, environment: str = "", **run: Any) -> None:
+    def configure(
+        self,
+        *,
+        sections: Mapping[str, Any] | None = None,
+        environment: str = "",
+        public_address: bool = False,
+        **run: Any,
+    ) -> None:
         """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others."""
         settings = {
             "job_id": "addition",
@@ -102,6 +109,7 @@ class AzureJobFolder(LoggingJobFolder):
             "operation_poll_seconds": 0.05,
             "managed_identity": "system",
             "queue_poll_seconds": 0.5,
+            "public_address": public_address,
         }
         others = {"provider": "azure", "azure": azure, **(sections or {})}
         self.write_config({**others, "run": settings})
