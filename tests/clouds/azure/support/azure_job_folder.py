@@ -82,9 +82,14 @@ class AzureJobFolder(LoggingJobFolder):
         sections: Mapping[str, Any] | None = None,
         environment: str = "",
         public_address: bool = False,
+        lease: int = 10,
         **run: Any,
     ) -> None:
-        """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others."""
+        """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others.
+
+        Args:
+            lease: Lease of the workers in seconds; a message whose response was lost waits for its end.
+        """
         settings = {
             "job_id": "addition",
             "region": REGION,
@@ -95,9 +100,8 @@ class AzureJobFolder(LoggingJobFolder):
             "instance_termination_delay": 0,
             "max_runtime": 60,
             "startup_script": self.startup_script(
-                # A message whose response was lost waits for the end of its lease.
                 "worker_addition.py",
-                "--notice-interval 0.5 --lease 10",
+                f"--notice-interval 0.5 --lease {lease}",
                 environment=environment,
             ),
             **run,
