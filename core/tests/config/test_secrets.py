@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,29 @@ def test_value_that_begins_as_a_tag_anchor_or_alias_is_refused_with_the_remedy(r
         InputError, match=r'^config.yml:2: .*; put a value that begins with "!", "&" or "\*" in quotes$'
     ):
         read(f"gcp:\n  secret_key: {value}\n")
+
+
+def test_override_lines_warn_of_variables_of_the_job_that_are_named_as_secrets(read: Read) -> None:
+    names = ("HF_TOKEN", "db_password", "AWS_SECRET_ACCESS_KEY", "TOKENIZERS_PARALLELISM", "SECRETS_DIR", "KEYMAP")
+    text = "run:\n  environment:\n" + "".join(f"    {name}: hush\n" for name in names)
+    lines = read(text).override_lines()
+    assert [line.split(":")[0].rpartition(".")[2] for line in lines] == list(names[:3])
+    assert not any("hush" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("1A: x", '"1A" is not the name of a variable'),
+        ('"A B": x', '"A B" is not the name of a variable'),
+        ('"A=B": x', '"A=B" is not the name of a variable'),
+        ("CLOUD_TASKS_JOB_ID: x", '"CLOUD_TASKS_JOB_ID" is set by cloud-tasks'),
+        ("RMS_CLOUD_TASKS_X: x", '"RMS_CLOUD_TASKS_X" is set by cloud-tasks'),
+        ("A: 1.10", "expected text, got 1.1; put it in quotes"),
+        ("A: yes", "put it in quotes"),
+        ('A: "a\\0b"', "NUL character"),
+    ],
+)
+def test_environment_of_the_job_with_an_impossible_variable_is_refused(read: Read, entry: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(problem)):
+        read(f"run:\n  environment:\n    {entry}\n")

@@ -10,7 +10,10 @@ import attrs
 
 from cloud_tasks.exit_codes import AcceptedFailures
 
-__all__ = ["AcceptedFailuresLike", "EachAbove", "NameLike", "NotBlank", "OneOf", "Patterns"]
+__all__ = ["AcceptedFailuresLike", "EachAbove", "NameLike", "NotBlank", "OneOf", "Patterns", "Variables"]
+
+_VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
+_OWN = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
 
 
 @attrs.frozen
@@ -26,6 +29,23 @@ class EachAbove:
 
     def schema(self) -> dict[str, Any]:
         return {"additionalProperties": {"type": "number", "exclusiveMinimum": self.bound}}
+
+
+@attrs.frozen
+class Variables:
+    """Validator: environment variables for the programs of a job, by name."""
+
+    def __call__(self, instance: object, attribute: object, value: Mapping[str, str]) -> None:
+        for name, text in value.items():
+            if not re.fullmatch(_VARIABLE, name):
+                raise ValueError(f'"{name}" is not the name of a variable; use A-Z, a-z, 0-9 and "_", first no digit')
+            if name.startswith(_OWN):
+                raise ValueError(f'"{name}" is set by cloud-tasks; use its key in the configuration')
+            if "\0" in text:
+                raise ValueError(f'"{name}" has a NUL character, which no variable can have')
+
+    def schema(self) -> dict[str, Any]:
+        return {"propertyNames": {"pattern": f"^{_VARIABLE}$"}, "additionalProperties": {"type": "string"}}
 
 
 @attrs.frozen

@@ -28,6 +28,7 @@ from cloud_tasks.setting_values import field_types, format_setting
 __all__ = ["Entry", "JobConfig"]
 
 _DEFAULT = Provenance(layer=Layer.DEFAULT)
+_SECRET_NAME = re.compile("(PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIALS?|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$", re.IGNORECASE)
 _LONGEST = 3e9
 """Seconds, about a century: a longer lifetime is none."""
 
@@ -308,13 +309,19 @@ class JobConfig:
         return tuple(names)
 
     def override_lines(self) -> tuple[str, ...]:
-        """Return lines to log once at WARNING: overrides, and secrets that the process list shows to other users."""
+        """Return lines to log once at WARNING: overrides, and secrets that others can see."""
         exposed = tuple(
             f"{key}: a secret on the command line is visible to other users of this machine; "
             f"set {variable_name(*key.split('.'))} instead"
             for key in self.exposed
         )
-        return (*map(str, self.overrides), *exposed)
+        readable = tuple(
+            f"run.environment.{name}: probably a secret; others can read the startup script, which has it; let the "
+            "script get it from a secret store"
+            for name in self.run.environment
+            if _SECRET_NAME.search(name)
+        )
+        return (*map(str, self.overrides), *exposed, *readable)
 
     def entries(self) -> Iterator[Entry]:
         """Yield every value with defaults, in the order of the schema: top, ``run``, sections in use."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.checks import AcceptedFailuresLike, EachAbove, NameLike, NotBlank, OneOf, Patterns
+from cloud_tasks.config.checks import AcceptedFailuresLike, EachAbove, NameLike, NotBlank, OneOf, Patterns, Variables
 from cloud_tasks.model import Above, AtLeast, InstanceConstraints, Limits, constraint_info
 from cloud_tasks.plugin import Seconds, setting
 from cloud_tasks.retry_rule import RetryRule
@@ -50,6 +50,11 @@ class _JobSettings:
         help="Shell that runs the command: bash (-euo pipefail) or sh (default: bash if the instance has it)",
         default=None,
         validator=OneOf(("bash", "sh")),
+    )
+    environment: Mapping[str, str] = setting(
+        help="Environment variables of startup script, worker and tasks, by name; not for secrets: others can read it",
+        factory=dict,
+        validator=Variables(),
     )
     image: str | None = setting(help="Boot image (default: the newest Ubuntu LTS of the architecture)", default=None)
 

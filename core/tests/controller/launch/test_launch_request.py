@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 from types import SimpleNamespace
 from typing import Any
 
 import attrs
 import pytest
 from controller_fakes import ranked
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_commands import MemoryCommands
 
@@ -65,6 +66,23 @@ def test_compose_names_a_provider_only_where_there_is_one(options: dict[str, Any
     made = LaunchRequestBuilder(config, "true", earlier_attempts=0, **names)  # type: ignore[arg-type]
     script = made.compose(ranked(), (), "token", None).startup_script
     assert ("export CLOUD_TASKS_PROVIDER=MEMORY\n" in script, "_PROVIDER=" in script) == (named, named)
+
+
+@given(
+    st.dictionaries(
+        st.from_regex("[A-Z]{3}_[a-z0-9]{1,5}", fullmatch=True),
+        st.text(st.characters(exclude_characters="\0", codec="utf-8")),
+    )
+)
+@settings(max_examples=20, deadline=None)
+def test_compose_exports_the_environment_of_the_job_to_startup_script_and_worker(values: dict[str, str]) -> None:
+    options: dict[str, Any] = {"provider": "memory", "run.environment": values}
+    config = load_config(MemoryCommands().registry, file=None, options=options, environ={})
+    names = {"job_id": "job", "queue_name": "job", "event_queue_name": None, "run_id": "run"}
+    made = LaunchRequestBuilder(config, "env -0\n", earlier_attempts=0, **names)  # type: ignore[arg-type]
+    script = made.compose(ranked(), (), "token", None).startup_script
+    found = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True).stdout.decode().split("\0")
+    assert {f"{name}={value}" for name, value in values.items()} <= set(found)
 
 
 def test_compose_limits_the_price_of_a_spot_instance_with_a_margin() -> None:

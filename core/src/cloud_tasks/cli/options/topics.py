@@ -11,7 +11,9 @@ __all__ = ["TOPICS", "TopicCommand", "topic_of"]
 TOPICS: Mapping[str, Sequence[str]] = {
     "Configuration": ("file", "provider", "set"),
     "Job": ("job_id", "queue_name", "exactly_once_queue", "db_file", "region", "zone", "image"),
-    "Program": ("startup_script", "startup_script_file", "command", "shell", "start_method", "reuse_processes"),
+    "Program": (
+        "startup_script", "startup_script_file", "command", "shell", "environment", "start_method", "reuse_processes",
+    ),
     "Number and price of instances": (
         "min_instances", "max_instances", "min_total_cpus", "max_total_cpus", "min_simultaneous_tasks",
         "max_simultaneous_tasks", "min_total_price_per_hour", "max_total_price_per_hour", "max_total_cost",

@@ -77,7 +77,7 @@ class LaunchRequestBuilder:
                 self._script,
                 self._job_environment() | self._lifetimes(lifetime),
                 (ranked, *others),
-                self._config.worker_environment(),
+                {**self._config.worker_environment(), **run.environment},
             ),
             labels=ownership_labels(run_id=self._run_id, expires=expires),
             image=run.image,

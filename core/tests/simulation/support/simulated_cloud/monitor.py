@@ -97,7 +97,7 @@ class Monitor:
         """Time at which the last listing was requested that a controller got and could record."""
         self._unseen = timedelta(0)
         self._unanswered: dict[str, float] = {}
-        """Prices per hour of the launches without an answer since then, in US dollars, by token."""
+        """Price per hour in US dollars of each launch of which it is not recorded whether it took place, by token."""
         self._booked_unanswered = 0.0
         self._running_since: datetime | None = None
         self._refused_since = now()
@@ -251,7 +251,6 @@ class Monitor:
     def listed(self, requested_at: datetime) -> None:
         """Note that a controller has got a complete listing, and can record what it shows."""
         self._booked_unanswered = self.booked_unanswered
-        self._unanswered.clear()
         self._unseen, self._listed_at = self.unseen, requested_at
 
     @property
@@ -369,7 +368,8 @@ class Monitor:
         """8: check that the world gave cause for an abort."""
         assert self.cloud is not None
         # Without instances, a run waits for a new sign-in for `give_up_after` only.
-        is_idle = "refused the credentials" in reason and not any(self.cloud.ours())
+        is_refused = "refused the credentials" in reason or "credentials have expired" in reason
+        is_idle = is_refused and not any(self.cloud.ours())
         is_expired = self._scenario.faults.calls.credentials_expire and (is_idle or not self._has_sent)
         if not is_expired and not has_cause(
             reason,
