@@ -38,7 +38,7 @@ def run_normally(folder: Path, tasks: int, seed: int) -> bool:
     """Run the job without faults; return whether it passed."""
     with azurite_server() as storage, azure_cloud(folder, storage, seed=seed) as cloud:
         job_folder = AzureJobFolder(folder / "job_folder", cloud)
-        # The lease of a job: the emulator acks so slowly that a shorter one ends first.
+        # The lease of a job: the emulator acks so slowly that a shorter one ends before.
         job_folder.configure(max_instances=5, min_instances=5, lease=60)
         job_folder.tasks(tasks)
         started = time.monotonic()
@@ -52,7 +52,7 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
     source = random.Random(seed)
     with azurite_server() as storage, azure_cloud(folder, storage, seed=seed) as cloud:
         job_folder = AzureJobFolder(folder / "job_folder", cloud)
-        job_folder.configure(**FAULTY_RUN, public_address=True)
+        job_folder.configure(**FAULTY_RUN, public_address=True, lease=30)
         job_folder.tasks(tasks)
         cloud.arm.stock_out(
             {"zone": "eastus-1", "provisioning_model": "spot"}, {"zone": "eastus-2", "provisioning_model": "spot"}
