@@ -24,7 +24,16 @@ REGION = "eastus"
 class AzureCloud:
     """The running fakes."""
 
-    def __init__(self, arm: ArmProcess, prices: RetailFake, storage: Azurite, faults: StorageFaults) -> None:
+    def __init__(
+        self,
+        arm: ArmProcess,
+        prices: RetailFake,
+        storage: Azurite,
+        faults: StorageFaults,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.environment = environment
+        """Environment of commands and VMs that points the SDK at the storage."""
         self.arm = arm
         self.prices = prices
         self.storage = storage
@@ -51,14 +60,24 @@ class AzureCloud:
 
 @contextmanager
 def azure_cloud(
-    folder: Path, storage: Azurite, *, seed: int = 1, guest_environment: Mapping[str, str] | None = None
+    folder: Path,
+    storage: Azurite,
+    *,
+    seed: int = 1,
+    guest_environment: Mapping[str, str] | None = None,
+    is_proxied: bool = True,
 ) -> Iterator[AzureCloud]:
-    """Run all fakes; they end with the context. VMs reach the storage account like commands."""
+    """Run all fakes; they end with the context. VMs reach the storage account like commands.
+
+    Args:
+        is_proxied: Whether calls of queues go through the proxy that injects faults, which makes them slower.
+    """
     faults = StorageFaults(storage.queue_endpoint)
     with faults.server.serving(), RetailFake() as prices:
-        guests = {**storage_environment(storage, faults), **(guest_environment or {})}
+        environment = storage_environment(storage, faults) if is_proxied else storage.environment
+        guests = {**environment, **(guest_environment or {})}
         with ArmProcess(folder / "machines", guest_environment=guests, seed=seed) as arm:
-            yield AzureCloud(arm, prices, storage, faults)
+            yield AzureCloud(arm, prices, storage, faults, environment)
 
 
 def storage_environment(storage: Azurite, faults: StorageFaults) -> dict[str, str]:
@@ -72,8 +91,7 @@ class AzureJobFolder(LoggingJobFolder):
     """A working folder for jobs on Azure."""
 
     def __init__(self, folder: Path, cloud: AzureCloud) -> None:
-        storage = storage_environment(cloud.storage, cloud.faults)
-        super().__init__(folder, {**storage, "CLOUD_TASKS_CACHE_DIR": str(folder / "cache")})
+        super().__init__(folder, {**cloud.environment, "CLOUD_TASKS_CACHE_DIR": str(folder / "cache")})
         self._cloud = cloud
 
     def configure(
