@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
+from cloud_tasks.plugin.kit import Held
 from cloud_tasks_azure.queue.account import queue_service
 from cloud_tasks_azure.queue.names import MAX_LENGTH, azure_name
 from cloud_tasks_azure.queue.queue_errors import is_lost, translate_errors
-from cloud_tasks_azure.queue.storage_queue import INLINE_BYTES, PollBackoff, Receipt, decode, encode
+from cloud_tasks_azure.queue.storage_queue import INLINE_BYTES, PollBackoff, Receipt, StorageQueue, decode, encode
 from cloud_tasks_azure.settings import AzureSettings
 
 VALID = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -63,6 +65,38 @@ def test_decode_returns_invalid_base64_unchanged() -> None:
 
 def test_receipt_is_hidden_in_its_repr() -> None:
     assert "receipt-1" not in repr(Receipt("message", "receipt-1"))
+
+
+class _Client:
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    def get_queue_client(self, name: str) -> _Client:
+        return self
+
+    def delete_message(self, message_id: str, receipt: str) -> None:
+        self.deleted.append(message_id)
+
+    def update_message(self, *arguments: object, **options: object) -> None:
+        raise http_error("MessageNotFound", 404)
+
+    def close(self) -> None:
+        """Do nothing: no connection is open."""
+
+
+def test_extension_that_waited_for_an_ack_is_no_lost_lease() -> None:
+    client, lease = _Client(), timedelta(seconds=60)
+    queue = StorageQueue(client, "tasks", {}, lease=lease, threads=1, max_pause=1)
+    acked, gone = (
+        Held(lease_id=name, payload=Receipt(name, "receipt"), key=name, received_at=0, ends_at=60)
+        for name in ("message-0", "message-1")
+    )
+    assert queue._ack([acked]) == {}
+    assert queue._change([acked], [lease]) == {}
+    (refused,) = queue._change([gone], [lease]).values()
+    assert not refused.transient
+    assert client.deleted == ["message-0"]
+    queue.close()
 
 
 def test_poll_backoff_grows_to_the_maximum_and_resets() -> None:

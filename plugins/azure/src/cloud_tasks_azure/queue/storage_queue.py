@@ -54,6 +54,7 @@ class Receipt:
 
     message_id: str
     receipt: str = attrs.field(repr=False)
+    """Empty after the message was deleted."""
     lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
     """Held while the receipt is in use."""
 
@@ -201,6 +202,7 @@ class StorageQueue(BatchedQueue[Receipt]):
     def _ack(self, held: Sequence[Held[Receipt]]) -> Mapping[int, Refused]:
         def delete(receipt: Receipt) -> None:
             self._client.delete_message(receipt.message_id, receipt.receipt)
+            receipt.receipt = ""
 
         return _settle_one("acknowledging", held, delete)
 
@@ -208,6 +210,9 @@ class StorageQueue(BatchedQueue[Receipt]):
         (lease,) = leases
 
         def update(receipt: Receipt) -> None:
+            if not receipt.receipt:
+                # Acked while this call waited for the receipt: its lease was not lost.
+                return
             seconds = round(lease.total_seconds())
             response = self._client.update_message(receipt.message_id, receipt.receipt, visibility_timeout=seconds)
             receipt.receipt = response.pop_receipt
