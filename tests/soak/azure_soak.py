@@ -4,7 +4,8 @@ Faults: the oldest spot VM is evicted every few seconds, two zones have no capac
 and to the queues fail (half of them after their effect), and the controller is killed and resumed twice.
 
 Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
-task is counted once, and no VM, disk, interface, network, group, queue or blob is left.
+task is counted once, none is repeated without faults, and nothing is left: no VM, disk, interface, address, network,
+group, queue or blob.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
-_CLOUDS = Path(__file__).resolve().parents[1] / "clouds"
-sys.path[:0] = [str(_CLOUDS / "support"), str(_CLOUDS / "azure" / "support")]
+_ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [
+    str(_ROOT / each) for each in ("tests/clouds/support", "tests/clouds/azure/support", "core/tests/support")
+]
 
 from azure_job_folder import AzureCloud, AzureJobFolder, azure_cloud  # noqa: E402 - on the path set above
 from azurite import azurite_server  # noqa: E402
@@ -32,9 +36,10 @@ _NOTICE = 10.0
 
 def run_normally(folder: Path, tasks: int, seed: int) -> bool:
     """Run the job without faults; return whether it passed."""
-    with azurite_server() as storage, azure_cloud(folder, storage, seed=seed) as cloud:
+    with azurite_server() as storage, azure_cloud(folder, storage, seed=seed, is_proxied=False) as cloud:
         job_folder = AzureJobFolder(folder / "job_folder", cloud)
-        job_folder.configure(max_instances=5, min_instances=5)
+        # The lease of a job, and no proxy: where acks take seconds, shorter leases end before them.
+        job_folder.configure(max_instances=5, min_instances=5, lease=60)
         job_folder.tasks(tasks)
         started = time.monotonic()
         with closing(job_folder):
@@ -47,7 +52,7 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
     source = random.Random(seed)
     with azurite_server() as storage, azure_cloud(folder, storage, seed=seed) as cloud:
         job_folder = AzureJobFolder(folder / "job_folder", cloud)
-        job_folder.configure(**FAULTY_RUN)
+        job_folder.configure(**FAULTY_RUN, public_address=True, lease=30)
         job_folder.tasks(tasks)
         cloud.arm.stock_out(
             {"zone": "eastus-1", "provisioning_model": "spot"}, {"zone": "eastus-2", "provisioning_model": "spot"}
@@ -85,7 +90,14 @@ def _judge(scenario: str, job_folder: AzureJobFolder, cloud: AzureCloud, tasks: 
         f"{len(state['creations'])} creations, {len(state['evicted'])} evictions, {state['struck']} of "
         f"{state['calls']} calls of Resource Manager failed, and {queues.struck} of {len(queues.calls)} of the queues"
     )
-    return completed(scenario, job_folder, tasks=tasks, code=code, seconds=seconds, faults=faults, left=_left(cloud))
+    found: Mapping[str, Any] = {
+        "tasks": tasks,
+        "code": code,
+        "seconds": seconds,
+        "faults": faults,
+        "left": _left(cloud),
+    }
+    return completed(scenario, job_folder, **found, repeats=scenario != "normal")
 
 
 def _left(cloud: AzureCloud) -> dict[str, list[str]]:

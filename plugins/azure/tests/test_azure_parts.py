@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from arm_requests import wanted
 from azure.core.exceptions import (
     ClientAuthenticationError,
 )
@@ -59,11 +61,28 @@ def test_credential_of_an_instance_names_its_identity(monkeypatch: pytest.Monkey
     application.close()
 
 
-@pytest.mark.parametrize("account", ["myaccount", "https://myaccount.queue.core.windows.net", None])
-def test_composed_script_names_the_account_for_urls(tmp_path: Path, account: str | None) -> None:
-    text = composed('#!/bin/sh\necho "${AZURE_STORAGE_ACCOUNT_NAME:-none}"\n', account=account)
-    assert run_script(text, tmp_path)[1] == ("myaccount\n" if account == "myaccount" else "none\n")
+@pytest.mark.parametrize(
+    ("account", "name"),
+    [
+        ("myaccount", "myaccount"),
+        ("https://myaccount.queue.core.windows.net/", "myaccount"),
+        ("https://myaccount.queue.core.chinacloudapi.cn", "none"),
+        (None, "none"),
+    ],
+)
+def test_composed_script_lets_urls_name_a_container_only(tmp_path: Path, account: str | None, name: str) -> None:
+    script = '#!/bin/sh\necho "${AZURE_STORAGE_ACCOUNT_NAME:-none} $AZURE_STORAGE_ANON"\n'
+    assert run_script(composed(script, account=account), tmp_path)[1] == f"{name} false\n"
     kill_guards(tmp_path)
+
+
+def test_warnings_of_the_sdk_are_no_output_of_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    for name in ("azure.identity", "azure.mgmt.compute", "azure.servicebus"):
+        logging.getLogger(name).warning("attempted credentials:\n\tEnvironmentCredential …")
+    assert capsys.readouterr().err == ""
 
 
 def test_credential_reports_incomplete_application() -> None:
@@ -168,18 +187,13 @@ def test_to_instance_never_reports_a_billed_vm_as_terminated(provisioning: str, 
 def composed(
     script: str, *, identity: str | None = None, seconds: float | None = None, account: str | None = None
 ) -> str:
-    return compose_script(
-        script,
-        max_lifetime=None if seconds is None else timedelta(seconds=seconds),
-        identity=identity,
-        resource="/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/m",
-        management="https://management.azure.com",
-        metadata="http://169.254.169.254",
-        account=account,
-    )
+    lifetime = None if seconds is None else timedelta(seconds=seconds)
+    resource = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/m"
+    settings = AzureSettings(managed_identity=identity, storage_account=account)
+    return compose_script(wanted(startup_script=script, max_lifetime=lifetime), settings, resource)
 
 
-@pytest.mark.parametrize("identity", [None, "system", "/subscriptions/s/userAssignedIdentities/w"])
+@pytest.mark.parametrize("identity", [None, "system", "/subscriptions/s/x/userAssignedIdentities/w"])
 def test_composed_script_behaves_like_the_plain_script(tmp_path: Path, identity: str | None) -> None:
     script = '#!/bin/bash\nset -eu\njobs\nwait\necho "${!:-none} $- $#"\nexit 7\n'
     results = []
@@ -201,7 +215,7 @@ def test_composed_script_deletes_vm_with_identity_or_powers_off() -> None:
 
 
 def test_composed_script_contains_a_valid_deletion_program(tmp_path: Path) -> None:
-    text = composed("#!/bin/bash\n", identity="/subscriptions/s/x")
+    text = composed("#!/bin/bash\n", identity="/subscriptions/s/x/userAssignedIdentities/w")
     program = text.split("<<'CLOUD_TASKS_LEAVE'\n")[1].split("\nCLOUD_TASKS_LEAVE")[0]
     compile(program, "leave", "exec")
     assert "msi_res_id" in program

@@ -46,6 +46,9 @@ REFUSALS = [
     ("SubscriptionRequestsThrottled", 429, "", ACCOUNT, 1, ""),
     ("ResourceCollectionRequestsThrottled", 429, "", ACCOUNT, 1, ""),
     ("", 429, "", ACCOUNT, 1, ""),
+    # The older form of throttling by Compute.
+    ("OperationNotAllowed", 429, "too many requests have been received for this subscription", ACCOUNT, 1, ""),
+    ("OperationNotAllowed", 429, "exceeding approved Total Regional Cores quota", REGION, 10, "Quotas"),
     ("AuthorizationFailed", 403, "no right", ACCOUNT, 60, "--policy"),
     ("LinkedAuthorizationFailed", 403, "no right to join the subnet", ACCOUNT, 60, "subnet"),
     ("RequestDisallowedByPolicy", 403, "policy", ACCOUNT, 60, "policy of the organization"),
@@ -55,6 +58,9 @@ REFUSALS = [
     ("SubscriptionNotFound", 404, "", ACCOUNT, 60, "az account list"),
     ("MissingSubscriptionRegistration", 409, "register", ACCOUNT, 60, "az provider register"),
     ("NoRegisteredProviderFound", 400, "register", ACCOUNT, 60, "az provider register"),
+    ("SubscriptionNotRegisteredForFeature", 409, "feature Microsoft.Compute/X", ACCOUNT, 60, "az feature register"),
+    ("DisallowedOperation", 403, "The current subscription type is not permitted", ACCOUNT, 60, "az account list"),
+    ("FailedIdentityOperation", 200, "Resource 'w' was not found", ACCOUNT, 60, "azure settings"),
     ("InvalidSubscriptionRegistrationState", 409, "", ACCOUNT, 60, "az provider register"),
     ("LocationNotAvailableForResourceType", 400, "", REGION, 1440, "list-regions"),
     ("RegionDoesNotAllowProvisioning", 409, "", REGION, 1440, "list-regions"),
@@ -123,6 +129,8 @@ PASSING = [
     ("RetryableError", 429),
     ("AnotherOperationInProgress", 429),
     ("OperationPreempted", 409),
+    ("NetworkingInternalOperationError", 200),
+    ("DiskServiceInternalError", 409),
     ("ReferencedResourceNotProvisioned", 409),
 ]
 
@@ -142,17 +150,39 @@ def test_launch_error_of_the_cause_in_the_details_counts() -> None:
         assert (found.reason, found.scope) == ("SkuNotAvailable", OFFER)
 
 
+def test_unknown_error_of_a_network_is_held_against_no_offer() -> None:
+    with (
+        pytest.raises(LaunchRefusedError) as caught,
+        translate_errors("create the network n", launching=True, shared=True),
+    ):
+        raise error_of(409, {"error": {"code": "SomethingNew", "message": "no"}})
+    assert (caught.value.scope, caught.value.reason) == (ACCOUNT, "SomethingNew")
+
+
 def test_refusal_of_a_missing_image_is_bad_input() -> None:
     found = refusal("cannot launch m", Problem(code="PlatformImageNotFound", message="The image 'x' was not found"))
     assert isinstance(found, InputError)
     assert str(found).startswith("run.image: image not found: The image 'x' was not found")
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("17", 17), ("2700", 2700), ("90000", 3600), ("soon", 60)])
-def test_launch_error_uses_retry_after_header_up_to_an_hour(header: str, seconds: int) -> None:
+@pytest.mark.parametrize(("header", "seconds"), [("0", 10), ("17", 17), ("2700", 2700), ("90000", 3600), ("soon", 60)])
+def test_launch_error_of_throttling_lasts_as_long_as_azure_says(header: str, seconds: int) -> None:
     found = translated(429, "", **{"Retry-After": header})
     assert isinstance(found, LaunchRefusedError)
-    assert found.retry_after == timedelta(seconds=seconds)
+    assert (found.retry_after, found.needs_action) == (timedelta(seconds=seconds), False)
+
+
+@pytest.mark.parametrize(
+    ("code", "minutes", "needs_action"),
+    [("AllocationFailed", 10, False), ("RequestDisallowedByPolicy", 60, True), ("SomethingNew", 5, False)],
+)
+@pytest.mark.parametrize("header", ["0", "2", "1200"])
+def test_launch_error_but_throttling_has_the_time_of_its_rule(
+    code: str, minutes: int, needs_action: bool, header: str
+) -> None:
+    found = translated(409, {"error": {"code": code, "message": "no"}}, **{"Retry-After": header})
+    assert isinstance(found, LaunchRefusedError)
+    assert (found.retry_after, found.needs_action) == (timedelta(minutes=minutes), needs_action)
 
 
 class _Response:
@@ -185,6 +215,8 @@ def translated(status: int, body: Any, **headers: str) -> ProviderError:
         (error_of(404, {"error": {"code": "ResourceNotFound"}}), NotFoundError, False),
         (error_of(429, ""), ProviderError, True),
         (error_of(503, "<html>"), ProviderError, True),
+        # A page instead of the answer to a creation.
+        (HttpResponseError("invalid"), ProviderError, True),
         (error_of(400, {"error": {"code": "Bad", "message": "wrong"}}), ProviderError, False),
         (error_of(400, {"error": "odd"}), ProviderError, False),
         (error_of(400, {"error": {"code": "X", "details": [None, "odd"]}}), ProviderError, False),

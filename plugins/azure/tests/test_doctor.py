@@ -166,12 +166,12 @@ def test_doctor_reports_quota_of_zero_with_command(arm: ArmFake, account: Accoun
 def test_doctor_reports_missing_permission(arm: ArmFake, account: Account) -> None:
     account.permissions = [{"actions": ["*/read"]}, {"actions": ["Microsoft.Network/*", "Microsoft.Resources/*"]}]
     found = failed(check(arm, managed_identity="system"))
-    assert list(found) == ["permissions"]
+    assert list(found) == ["permissions", "managed identity"]
     assert "Microsoft.Compute/virtualMachines/delete" in found["permissions"].message
     assert "Microsoft.Network" not in found["permissions"].message
     assert "az role assignment create" in found["permissions"].remedy
     account.permissions.append({"actions": ["Microsoft.Compute/*"]})
-    assert failed(check(arm, managed_identity="system")) == {}
+    assert list(failed(check(arm, managed_identity="system"))) == ["managed identity"]
 
 
 def test_doctor_reads_permissions_of_the_resource_group(arm: ArmFake, account: Account) -> None:

@@ -28,11 +28,11 @@ IDENTITY = (
 SUBNET = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/n/subnets/s"
 
 
-def roles(**settings: Any) -> dict[str, Any]:
+def roles(context: CheckContext | None = None, **settings: Any) -> dict[str, Any]:
     backend = Registry(only=["azure"]).compute("azure")
     assert backend.policies is not None
     chosen = AzureSettings(subscription_id=SUBSCRIPTION, **settings)
-    return {name: json.loads(text) for name, text in backend.policies(chosen, CheckContext()).items()}
+    return {name: json.loads(text) for name, text in backend.policies(chosen, context or CheckContext()).items()}
 
 
 # Calls of Resource Manager
@@ -150,6 +150,8 @@ def test_controller_role_excludes_actions_that_settings_make_unnecessary() -> No
     assert not [each for each in inside if "resourceGroups/write" in each or "resourceGroups/delete" in each]
     assert not [each for each in inside if "virtualNetworks/write" in each or "virtualNetworks/delete" in each]
     assert "Microsoft.Network/virtualNetworks/subnets/join/action" in inside
+    # Polls of the deletion of an interface.
+    assert {f"Microsoft.Network/locations/{each}/read" for each in ("operations", "operationResults")} <= inside
     named = set(roles(managed_identity=IDENTITY)["controller"]["Actions"])
     assert "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action" in named - plain
 
@@ -219,7 +221,9 @@ class RecordedAccount:
 
 def test_roles_allow_every_storage_call(azurite: Azurite) -> None:
     account = RecordedAccount(azurite)
-    settings = AzureSettings(subscription_id=SUBSCRIPTION, connection_string=account.connection_string)
+    settings = AzureSettings(
+        subscription_id=SUBSCRIPTION, connection_string=account.connection_string, oversize_container="roles"
+    )
     context = QueueContext(name="tasks", job_id="job", lease=timedelta(seconds=30))
     backend = Registry(only=["azure"]).queue("azure")
     with account.queues.server.serving(), account.blobs.server.serving(), backend.open(settings, context) as owner:
@@ -240,6 +244,7 @@ def test_roles_allow_every_storage_call(azurite: Azurite) -> None:
     found = roles()
     allowed = {name: {*role["Actions"], *role["DataActions"]} for name, role in found.items()}
     assert by_worker <= allowed["worker"]
+    assert f"{_QUEUES}/read" not in allowed["worker"]
     assert by_owner <= allowed["controller"]
     assert {f"{_QUEUES}/messages/process/action", f"{_CONTAINERS}/blobs/write", f"{_CONTAINERS}/write"} <= by_worker
     assert f"{_QUEUES}/delete" in by_owner - allowed["worker"]
@@ -249,6 +254,20 @@ def test_roles_include_blobs_only_with_oversize_container() -> None:
     assert "blobs/read" in json.dumps(roles())
     for role in roles(oversize_container="").values():
         assert "blob" not in json.dumps(role)
+
+
+@pytest.mark.parametrize("settings", [{"oversize_container": ""}, {"queue": "servicebus"}])
+def test_roles_include_blobs_of_results_and_code(settings: dict[str, str]) -> None:
+    stores, code = ("az://results/x",), ("abfs://code@a.dfs.core.windows.net/y.tar.gz", "https://example.org/z")
+    read, write = (f"{_CONTAINERS}/blobs/{verb}" for verb in ("read", "write"))
+
+    def blobs(context: CheckContext) -> dict[str, set[str]]:
+        found = roles(context, **settings)
+        return {name: {each for each in role["DataActions"] if each in (read, write)} for name, role in found.items()}
+
+    assert blobs(CheckContext(stores=("s3://results",))) == {"controller": set(), "worker": set()}
+    assert blobs(CheckContext(stores=stores)) == {"controller": {read, write}, "worker": {read, write}}
+    assert blobs(CheckContext(downloads=code)) == {"controller": {read, write}, "worker": {read}}
 
 
 def test_service_bus_roles_exclude_storage() -> None:

@@ -12,7 +12,6 @@ from cloud_servers import free_port
 
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_azure.queue import account
 from cloud_tasks_azure.settings import AzureSettings
 
 WRONG_KEY = base64.b64encode(b"the key of another account").decode()
@@ -20,13 +19,7 @@ WRONG_KEY = base64.b64encode(b"the key of another account").decode()
 
 class TestStorageQueue(QueueContract):
     @pytest.fixture
-    def subject(self, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> QueueSubject:
-        # As many attempts, in less time.
-        monkeypatch.setattr(
-            account,
-            "_RETRIES",
-            {**account._RETRIES, "initial_backoff": 0, "increment_base": 0.1, "random_jitter_range": 0},
-        )
+    def subject(self, azurite: Azurite, fast_retries: None) -> QueueSubject:
         nowhere = attrs.evolve(azurite, queue_endpoint=f"http://127.0.0.1:{free_port()}/{azurite.account}")
         return QueueSubject(
             backend=Registry(only=["azure"]).queue("azure"),

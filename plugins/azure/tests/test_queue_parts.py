@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
+from cloud_tasks.plugin.kit import Held
 from cloud_tasks_azure.queue.account import queue_service
-from cloud_tasks_azure.queue.bodies import INLINE_BYTES, decode, encode
-from cloud_tasks_azure.queue.names import MAX_LENGTH, base_name, physical_name
-from cloud_tasks_azure.queue.poll_backoff import PollBackoff
+from cloud_tasks_azure.queue.names import MAX_LENGTH, azure_name
 from cloud_tasks_azure.queue.queue_errors import is_lost, translate_errors
-from cloud_tasks_azure.queue.storage_queue import Receipt
+from cloud_tasks_azure.queue.storage_queue import INLINE_BYTES, PollBackoff, Receipt, StorageQueue, decode, encode
 from cloud_tasks_azure.settings import AzureSettings
 
 VALID = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -25,29 +25,29 @@ STRING = f"DefaultEndpointsProtocol=https;AccountName=account;AccountKey={KEY};E
 
 
 @given(st.text(max_size=100))
-def test_base_name_is_valid_for_every_name(name: str) -> None:
+def test_azure_name_is_valid_for_every_name(name: str) -> None:
     for prefix in ("", "cloud-tasks-"):
-        assert VALID.fullmatch(physical_name(base_name(prefix, name), 999))
+        assert VALID.fullmatch(azure_name(prefix, name))
 
 
 NAMES = st.text(max_size=100) | st.from_regex(r"[a-z][-a-z0-9]{0,62}-[0-9a-f]{16}-[0-9]{1,3}(-events)?", fullmatch=True)
 
 
 @given(NAMES, NAMES)
-def test_base_name_belongs_to_one_name(first: str, second: str) -> None:
-    assert (base_name("ct-", first) == base_name("ct-", second)) == (first == second)
-    shortened = base_name("", "x" * 90)
-    assert base_name("", shortened) != shortened
+def test_azure_name_belongs_to_one_name(first: str, second: str) -> None:
+    assert (azure_name("ct-", first) == azure_name("ct-", second)) == (first == second)
+    shortened = azure_name("", "x" * 90)
+    assert azure_name("", shortened) != shortened
 
 
 @pytest.mark.parametrize(("first", "second"), [("Job", "job"), ("a_b", "a-b"), ("x" * 90, "x" * 91), ("λ", "木")])
-def test_base_name_of_different_names_differs(first: str, second: str) -> None:
-    assert base_name("p-", first) != base_name("p-", second)
+def test_azure_name_of_different_names_differs(first: str, second: str) -> None:
+    assert azure_name("p-", first) != azure_name("p-", second)
 
 
-def test_base_name_keeps_valid_names() -> None:
-    assert base_name("cloud-tasks-", "job-7-events") == "cloud-tasks-job-7-events"
-    assert len(base_name("cloud-tasks-", "x" * 200)) <= MAX_LENGTH
+def test_azure_name_keeps_valid_names() -> None:
+    assert azure_name("cloud-tasks-", "job-7-events") == "cloud-tasks-job-7-events"
+    assert len(azure_name("cloud-tasks-", "x" * 200)) <= MAX_LENGTH
 
 
 @given(st.binary(max_size=300))
@@ -64,7 +64,39 @@ def test_decode_returns_invalid_base64_unchanged() -> None:
 
 
 def test_receipt_is_hidden_in_its_repr() -> None:
-    assert "receipt-1" not in repr(Receipt("queue", "message", "receipt-1"))
+    assert "receipt-1" not in repr(Receipt("message", "receipt-1"))
+
+
+class _Client:
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    def get_queue_client(self, name: str) -> _Client:
+        return self
+
+    def delete_message(self, message_id: str, receipt: str) -> None:
+        self.deleted.append(message_id)
+
+    def update_message(self, *arguments: object, **options: object) -> None:
+        raise http_error("MessageNotFound", 404)
+
+    def close(self) -> None:
+        """Do nothing: no connection is open."""
+
+
+def test_extension_that_waited_for_an_ack_is_no_lost_lease() -> None:
+    client, lease = _Client(), timedelta(seconds=60)
+    queue = StorageQueue(client, "tasks", {}, lease=lease, threads=1, max_pause=1)
+    acked, gone = (
+        Held(lease_id=name, payload=Receipt(name, "receipt"), key=name, received_at=0, ends_at=60)
+        for name in ("message-0", "message-1")
+    )
+    assert queue._ack([acked]) == {}
+    assert queue._change([acked], [lease]) == {}
+    (refused,) = queue._change([gone], [lease]).values()
+    assert not refused.transient
+    assert client.deleted == ["message-0"]
+    queue.close()
 
 
 def test_poll_backoff_grows_to_the_maximum_and_resets() -> None:

@@ -121,6 +121,8 @@ def test_create_uses_options_of_the_sdk(queue: Queue, broker: Broker) -> None:
     assert created.options["requires_session"] is False
     assert created.options["lock_duration"] == LEASE
     assert created.options["max_delivery_count"] == 1000
+    # A million tasks of 1 KB do not fit into the default of 1 GB.
+    assert created.options["max_size_in_megabytes"] == 5120
 
 
 @pytest.mark.parametrize(("lease", "lock"), [(timedelta(seconds=1), 5), (timedelta(hours=1), 300)])

@@ -1,10 +1,11 @@
-"""Storage Queue beyond the contract: refused names, large messages, unmanaged queues, lost responses."""
+"""Storage Queue beyond the contract: names, large messages, queues of others, lost responses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +13,14 @@ import attrs
 import pytest
 from azure.storage.queue import QueueServiceClient
 from azurite import Azurite
+from fake_server import Answer, FakeServer
 from storage_faults import StorageFaults
 from structlog.testing import capture_logs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
+from cloud_tasks_azure.queue import account as account_module
 from cloud_tasks_azure.settings import AzureSettings
 
 LEASE = timedelta(seconds=60)
@@ -39,17 +42,17 @@ class StorageAccount:
 
 
 @pytest.fixture
-def account(azurite: Azurite) -> Iterator[StorageAccount]:
+def account(azurite: Azurite, fast_retries: None) -> Iterator[StorageAccount]:
     faults = StorageFaults(azurite.queue_endpoint)
     through = attrs.evolve(azurite, queue_endpoint=faults.endpoint)
     name = f"job-{uuid4().hex[:8]}"
     with faults.server.serving(), ExitStack() as stack:
 
-        def opened(job: str = name, **settings: Any) -> Queue:
+        def opened(job: str = name, *, job_id: str = "job", **settings: Any) -> Queue:
             chosen = AzureSettings(
                 connection_string=through.connection_string, **{"queue_poll_seconds": 0.1, **settings}
             )
-            context = QueueContext(job_id="job", name=job, lease=LEASE)
+            context = QueueContext(job_id=job_id, name=job, lease=LEASE)
             return stack.enter_context(Registry(only=["azure"]).queue("azure").open(chosen, context))
 
         yield StorageAccount(azurite, faults, opened, name)
@@ -75,55 +78,45 @@ def mine(account: StorageAccount) -> list[str]:
 # Names
 
 
-def test_create_uses_the_next_name_while_one_is_being_deleted(account: StorageAccount, queue: Queue) -> None:
-    consumer = account.open()
-    queue.send([b"old"])
-    held = one(consumer)
-    queue.delete()
-    account.faults.fail("PUT", f"cloud-tasks-{account.name}", "QueueBeingDeleted", status=409)
-    queue.create()
-    assert mine(account) == [f"cloud-tasks-{account.name}-2"]
-    queue.send([b"new"])
-    # A consumer of the old queue finds the new one.
-    assert one(consumer).body == b"new"
-    assert list(consumer.ack([held.lease_id])) == [held.lease_id]
-
-
-def test_unmanaged_queue_is_neither_used_nor_deleted(account: StorageAccount) -> None:
-    service = account.service()
-    theirs = f"cloud-tasks-{account.name}"
-    service.create_queue(theirs)
+def test_create_repeated_after_a_lost_response_succeeds(account: StorageAccount) -> None:
     queue = account.open()
-    assert not queue.exists()
+    account.faults.fail("PUT", f"cloud-tasks-{account.name}", "InternalError", status=500, after=True)
     queue.create()
-    assert mine(account) == [theirs, f"{theirs}-2"]
+    account.open(job_id="another").create()
+    queue.send([b"task"])
+    queue.create()
+    assert one(queue).body == b"task"
+    assert mine(account) == [f"cloud-tasks-{account.name}"]
+
+
+def test_create_of_a_name_that_is_being_deleted_says_what_to_do(account: StorageAccount, queue: Queue) -> None:
     queue.delete()
-    assert mine(account) == [theirs]
-    service.delete_queue(theirs)
+    with pytest.raises(ProviderError, match=r"QueueBeingDeleted.*half a minute") as raised:
+        queue.create()
+    assert raised.value.transient
+    account.faults.deletion_seconds = 0
+    queue.create()
+    assert queue.exists()
+
+
+def test_delete_of_a_queue_that_is_being_deleted_succeeds(account: StorageAccount, queue: Queue) -> None:
+    account.faults.fail("DELETE", f"cloud-tasks-{account.name}", "QueueBeingDeleted", status=409)
+    queue.delete()
+    assert mine(account) == [f"cloud-tasks-{account.name}"]
+
+
+def test_queue_of_others_is_neither_cleared_nor_deleted(account: StorageAccount) -> None:
+    service = account.service()
+    theirs = service.create_queue(f"cloud-tasks-{account.name}")
+    theirs.send_message("theirs")
+    queue = account.open()
+    for method in (queue.create, queue.exists, queue.purge, queue.delete):
+        with pytest.raises(ProviderError, match="not created by cloud-tasks"):
+            method()
+    assert [each.content for each in theirs.peek_messages()] == ["theirs"]
+    service.delete_queue(theirs.queue_name)
+    theirs.close()
     service.close()
-
-
-def test_create_deletes_its_own_queue_if_a_lower_generation_exists(account: StorageAccount, queue: Queue) -> None:
-    late = account.open()
-    physical = f"cloud-tasks-{account.name}"
-    # It lists no queue, and its first name is refused; in the meantime another process creates that queue.
-    account.faults.fail("PUT", physical, "QueueBeingDeleted", status=409)
-    queue.delete()
-    unlisted = account.service()
-    real_list = late._inner._access.generations._listed  # type: ignore[attr-defined]
-    answers: Iterator[list[int]] = iter([[]])
-
-    def first_nothing() -> list[int]:
-        for empty in answers:
-            unlisted.create_queue(physical, metadata={"cloud_tasks_queue": account.name})
-            return empty
-        return real_list()  # type: ignore[no-any-return]
-
-    late._inner._access.generations._listed = first_nothing  # type: ignore[attr-defined]
-    late.create()
-    assert mine(account) == [physical]
-    assert late._inner._access.generations.current() == physical  # type: ignore[attr-defined]
-    unlisted.close()
 
 
 def test_queues_with_common_prefix_are_separate(account: StorageAccount, queue: Queue) -> None:
@@ -223,6 +216,35 @@ def test_ack_failure_does_not_affect_other_leases(account: StorageAccount, queue
 
 
 # Calls
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [("<html>sign in</html>", {}), ("<?xml version='1.0'?><QueueMessagesList><", {"x-ms-request-id": "1"})],
+)
+def test_answer_that_is_not_azures_is_a_transient_error(
+    body: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(account_module._RETRIES, "retry_total", 0)
+    server = FakeServer()
+    typed = {"Content-Type": "application/xml" if headers else "text/html", **headers}
+    server.route("*", ".*", lambda request: Answer(body=body, headers=typed))
+    address = Azurite(queue_endpoint=f"{server.url}/standin", blob_endpoint=f"{server.url}/standin", clock=Path())
+    settings = AzureSettings(connection_string=address.connection_string)
+    context = QueueContext(job_id="job", name="tasks", lease=LEASE)
+    with server.serving(), Registry(only=["azure"]).queue("azure").open(settings, context) as queue:
+        calls: tuple[Callable[[], object], ...] = (
+            queue.create,
+            queue.delete,
+            queue.exists,
+            queue.depth,
+            lambda: queue.receive(1, wait=timedelta(0)),
+            lambda: queue.send([b"task"]),
+        )
+        for call in calls:
+            with pytest.raises(ProviderError) as caught:
+                call()
+            assert caught.value.transient
 
 
 def test_send_retries_throttled_call(account: StorageAccount, queue: Queue) -> None:

@@ -81,6 +81,17 @@ def test_check_before_run_without_identity_prevents_workers_without_credentials(
     assert compute(arm, before_run(queue="aws"), managed_identity=None) == {"managed identity": False}
 
 
+def test_check_before_run_warns_of_workers_that_cannot_find_their_queue(arm: ArmFake) -> None:
+    assert compute(arm, before_run("azure")) == {"workers' access": False}
+    assert compute(arm, before_run("azure"), storage_account="myaccount") == {}
+    assert compute(arm, before_run("azure", script="AZURE_STORAGE_CONNECTION_STRING=$(fetch-secret)\n")) == {}
+    assert compute(arm, before_run("aws")) == {}
+
+
+def test_check_before_run_warns_of_identities_without_a_role(arm: ArmFake) -> None:
+    assert compute(arm, managed_identity="system") == {"managed identity": False}
+
+
 def test_check_before_run_warns_of_a_gpu_without_driver(arm: ArmFake) -> None:
     with_gpu = attrs.evolve(offer(), instance_type=attrs.evolve(offer().instance_type, gpu_count=1, gpu_type="T4"))
     assert compute(arm, before_run(offered=with_gpu)) == {"image": False}

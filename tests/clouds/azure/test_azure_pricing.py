@@ -32,10 +32,8 @@ from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
 from cloud_tasks_azure.pricing import retail
-from cloud_tasks_azure.pricing.cache import price_files
-from cloud_tasks_azure.pricing.rates import RegionPrices
-from cloud_tasks_azure.pricing.retail import disk_prices, fetch_prices, vm_prices
-from cloud_tasks_azure.pricing.retail_pricing import RetailPricing
+from cloud_tasks_azure.pricing.retail import RegionPrices, disk_prices, fetch_prices, vm_prices
+from cloud_tasks_azure.pricing.retail_pricing import RetailPricing, price_files
 from cloud_tasks_azure.settings import AzureSettings
 
 NOW = datetime(2025, 7, 1, tzinfo=UTC)
@@ -119,6 +117,15 @@ def test_price_of_every_size_is_the_published_one(pricing: Any, spot: bool) -> N
     assert off == {}
     priced = {name for name, size in SIZES.items() if not size.restricted and not size.confidential}
     assert spot or priced == set(published)
+
+
+def test_price_includes_a_public_address(fake: RetailFake, pricing: Any) -> None:
+    backend, context = Registry(only=["azure"]).pricing("azure"), PricingContext(region="eastus")
+    with backend.open(AzureSettings(prices_endpoint=fake.url, public_address=True), context) as public:
+        price = offered(public, wanted()).price
+    without = offered(pricing, wanted()).price
+    assert (price.address, without.address) == (Money("0.005"), Money.zero())
+    assert price.total == without.total + price.address
 
 
 def test_size_without_spot_price_is_unpriced(pricing: Any) -> None:
@@ -211,6 +218,9 @@ def item_of(name: str, **changes: Any) -> dict[str, Any]:
         {"tierMinimumUnits": 100.0},
         {"retailPrice": 0.0},
         {"effectiveStartDate": "2031-01-01T00:00:00Z"},
+        {"effectiveEndDate": "2025-06-30T23:59:59Z"},
+        {"meterName": "D2s v5 Expired"},
+        {"meterName": "D2s v5 - Free"},
     ],
 )
 def test_vm_prices_ignores_other_items(changes: dict[str, Any]) -> None:
@@ -224,6 +234,12 @@ def test_vm_prices_uses_the_latest_effective_date() -> None:
     old = item_of("Standard_D2s_v5", retailPrice=0.5, effectiveStartDate="2020-01-01T00:00:00Z")
     new = item_of("Standard_D2s_v5", retailPrice=0.4, effectiveStartDate="2025-01-01T00:00:00Z")
     for items in ([old, new], [new, old]):
+        assert vm_prices(items, NOW)[0] == {"Standard_D2s_v5": Money("0.4")}
+
+
+def test_vm_prices_uses_the_higher_of_two_prices_in_force() -> None:
+    low, high = (item_of("Standard_D2s_v5", retailPrice=price) for price in (0.001, 0.4))
+    for items in ([low, high], [high, low]):
         assert vm_prices(items, NOW)[0] == {"Standard_D2s_v5": Money("0.4")}
 
 

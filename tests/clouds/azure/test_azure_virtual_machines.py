@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import gc
+import importlib.metadata
 import itertools
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -28,8 +30,8 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
 from cloud_tasks_azure.compute import terminate
 from cloud_tasks_azure.compute.arm import Arm
-from cloud_tasks_azure.compute.image_resolver import ImageResolver
-from cloud_tasks_azure.compute.listing import list_parts, list_vms, vm_statuses
+from cloud_tasks_azure.compute.image_resolver import ImageResolver, well_known_images
+from cloud_tasks_azure.compute.listing import get_vm, list_parts, list_skus, list_usages, list_vms, vm_statuses
 from cloud_tasks_azure.compute.tags import group_name, network_name
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -325,7 +327,7 @@ def test_listing_with_failed_page_raises(fake: ArmFake) -> None:
         for _ in range(3):
             compute.launch(wanted())
         fake.page_size, fake.broken_pages = 2, True
-        with pytest.raises(ProviderError, match="cannot list instances") as caught:
+        with pytest.raises(ProviderError, match="cannot list") as caught:
             compute.instances("job")
         assert caught.value.transient
         fake.broken_pages = False
@@ -382,8 +384,47 @@ def test_leftovers_of_a_vm_that_ended_itself_are_deleted_with_the_job_in_a_share
         name = compute.launch(wanted()).instance_id
         detached(fake, name)
         fake.cloud.delete_machine(body_of(fake, name)["id"], forced=True)
-        eventually(lambda: list(compute.instances("job")) == [])
+        eventually(lambda: [each.state for each in compute.instances("job")] == [InstanceState.STOPPED])
     assert remaining(fake) == ([], [], ["shared"])
+
+
+def test_listing_has_what_a_vm_left_as_a_stopped_instance_until_it_is_terminated(fake: ArmFake) -> None:
+    request = attrs.evolve(wanted(), labels={"run": "1", "owner": "me", "expires": "1700000000"})
+    with opened(fake, public_address=True) as compute:
+        name = compute.launch(request).instance_id
+        kept = compute.launch(wanted()).instance_id
+        detached(fake, name)
+        fake.cloud.delete_machine(body_of(fake, name)["id"], forced=True)
+        eventually(lambda: remaining(fake)[0] == [kept])
+        # Without a job, as by `cleanup`.
+        with opened(fake, job_id="") as others:
+            (left,) = (each for each in others.instances(None) if each.instance_id == name)
+            assert (left.state, left.job_id, left.zone) == (InstanceState.STOPPED, "job", request.offer.zone)
+            assert request.labels.items() <= left.labels.items()
+            assert left.reason == "the VM is gone; left: address, disk, interface"
+            others.terminate([name])
+            assert [each.instance_id for each in others.instances(None)] == [kept]
+            others.terminate([kept])
+        eventually(lambda: remaining(fake) == ([], [], []))
+
+
+def test_listing_looks_for_leftovers_only_after_a_vm_has_disappeared(fake: ArmFake) -> None:
+    def looks() -> bool:
+        before = len(fake.server.calls)
+        compute.instances("job")
+        return any(path.endswith("/disks") for _, path in fake.server.calls[before:])
+
+    with opened(fake) as compute:
+        name = compute.launch(wanted()).instance_id
+        assert [looks(), looks()] == [True, False]
+        compute.launch(wanted())
+        assert not looks()
+        detached(fake, name)
+        fake.cloud.delete_machine(body_of(fake, name)["id"], forced=True)
+        eventually(lambda: len(remaining(fake)[0]) == 1)
+        assert [looks(), looks()] == [True, True]
+        compute.terminate([name])
+        assert [looks(), looks()] == [True, False]
 
 
 def test_terminate_of_many_vms_lists_instead_of_polling_each(fake: ArmFake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,10 +523,25 @@ def test_terminate_deletes_concurrently(fake: ArmFake) -> None:
     ends = [
         each for each in fake.cloud.operations.values() if each.kind == "delete" and "virtualmachines" in each.target
     ]
-    assert max(each.began for each in ends) < min(each.ended or 0.0 for each in ends)
+    # An operation ends some time after the listing shows its effect.
+    assert max(each.began for each in ends) < min(each.ended or math.inf for each in ends)
 
 
 # Images, plans and tags
+
+
+def test_image_of_another_architecture_is_bad_input(fake: ArmFake) -> None:
+    urn = "Canonical:ubuntu-24_04-lts:server-arm64:latest"
+    with opened(fake) as compute:
+        assert isinstance(compute, ImageLookup)
+        assert compute.find_image(urn, Architecture.ARM64) is not None
+        for call in (
+            lambda: compute.find_image(urn, Architecture.X86_64),
+            lambda: compute.launch(wanted(image=urn)),
+        ):
+            with pytest.raises(InputError, match="is for arm64"):
+                call()
+    assert remaining(fake)[0] == []
 
 
 def test_image_with_a_plan_is_launched_with_it_and_a_disk_of_its_size(fake: ArmFake) -> None:
@@ -566,10 +622,37 @@ def test_listing_that_is_not_azures_is_no_empty_one(page: Any) -> None:
         server.serving(),
         closing(Arm(AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url))) as arm,
     ):
-        for listed in (lambda: list_vms(arm, None), lambda: vm_statuses(arm), lambda: list_parts(arm)):
+        listings: tuple[Callable[[], object], ...] = (
+            lambda: list_vms(arm, None),
+            lambda: vm_statuses(arm),
+            lambda: list_parts(arm),
+            lambda: list_skus(arm, "eastus"),
+            lambda: list_usages(arm, "eastus"),
+            lambda: ImageResolver(arm).list(),
+            lambda: arm.entries("/resourceGroups/jobs/resources", "2021-04-01"),
+        )
+        for listed in listings:
             with pytest.raises(ProviderError, match="invalid response from Azure") as caught:
                 listed()
             assert caught.value.transient
+
+
+@pytest.mark.parametrize("answer", ["<html>sign in</html>", {}, []])
+def test_vm_that_is_not_azures_is_no_missing_one(answer: Any) -> None:
+    server = FakeServer()
+    server.route("*", ".*", lambda request: Answer(body=answer))
+    settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url)
+    with server.serving(), closing(Arm(settings)) as arm:
+        with pytest.raises(ProviderError, match="invalid response from Azure") as caught:
+            get_vm(arm, "g", "v")
+        assert caught.value.transient
+
+
+def test_well_known_images_have_a_python_that_runs_the_worker() -> None:
+    python = {"ubuntu-24_04-lts": (3, 12), "debian-12": (3, 11)}  # packages.ubuntu.com, packages.debian.org
+    required = importlib.metadata.metadata("cloud-tasks")["Requires-Python"].removeprefix(">=")
+    names = {image.name for image in well_known_images()}
+    assert names == {name for name, version in python.items() if version >= tuple(map(int, required.split(".")))}
 
 
 def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
@@ -579,7 +662,8 @@ def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
     server = FakeServer()
     storage = {"storageProfile": {"osDiskImage": {"sizeInGB": 64}}}
     server.route("GET", rf"{definition}/versions/1\.0\.0", lambda request: Answer(body={"properties": storage}))
-    server.route("GET", definition, lambda request: Answer(body={"properties": {"purchasePlan": plan}}))
+    described = {"purchasePlan": plan, "architecture": "x64", "hyperVGeneration": "V2"}
+    server.route("GET", definition, lambda request: Answer(body={"properties": described}))
     with (
         server.serving(),
         closing(Arm(AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url))) as arm,
@@ -587,6 +671,12 @@ def test_image_of_a_gallery_is_read_in_its_subscription() -> None:
         images = ImageResolver(arm)
         found = images.resolve(f"{definition}/versions/1.0.0", Architecture.X86_64, "eastus")
         latest = images.resolve(definition, Architecture.X86_64, "eastus")
+        assert images.resolve(f"{definition}/versions/Latest", Architecture.X86_64, "eastus") == latest
+        with pytest.raises(LaunchRefusedError, match="generation V2") as refused:
+            images.resolve(definition, Architecture.X86_64, "eastus", frozenset({"V1"}))
+        assert refused.value.scope is RefusalScope.INSTANCE_TYPE
+        with pytest.raises(InputError, match="is for x86_64"):
+            images.resolve(definition, Architecture.ARM64, "eastus")
         for name in (f"/subscriptions/{other}", f"{definition.partition('/images/')[0]}"):
             with pytest.raises(InputError, match="not found"):
                 images.resolve(name, Architecture.X86_64, "eastus")
@@ -612,6 +702,25 @@ def test_refused_request_is_not_repeated_whatever_azure_asks_to_wait(status: int
             with pytest.raises(LaunchRefusedError):
                 compute.launch(wanted())
             assert len(server.calls) == 2
+
+
+@pytest.mark.parametrize(("header", "pause"), [({"Retry-After": "25"}, 25), ({"Retry-After": "900"}, 30), ({}, 3)])
+def test_throttled_poll_is_repeated_when_azure_asks_for_it(header: dict[str, str], pause: int) -> None:
+    server = FakeServer()
+    polls = iter(
+        [Answer(status=429, headers=header), Answer(status=202), Answer(status=200, body={"status": "Succeeded"})]
+    )
+    location = {"Location": f"{server.url}/operation"}
+    server.route("PUT", ".*", lambda request: Answer(status=202, headers=location))
+    server.route("GET", "/operation", lambda request: attrs.evolve(next(polls), headers={**header, **location}))
+    settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url)
+    with server.serving(), closing(Arm(settings)) as arm:
+        operation = arm.operation(arm.put("/resourceGroups/g", "2021-04-01", {}))
+        operation.update_status()
+        assert (operation.finished(), operation.pause) == (False, pause)
+        operation.update_status()
+        operation.update_status()
+        assert operation.finished()
 
 
 def test_throttled_poll_of_a_creation_does_not_end_it(fake: ArmFake) -> None:

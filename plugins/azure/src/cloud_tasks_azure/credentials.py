@@ -14,6 +14,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from subprocess import TimeoutExpired
@@ -39,6 +40,9 @@ __all__ = [
     "locate_compute",
     "subscription_id",
 ]
+
+# Warnings of the SDK, such as all attempted credentials in 13 lines, are for programs that show its log.
+logging.getLogger("azure").addHandler(logging.NullHandler())
 
 LOGIN = "run: az login (or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET)"
 INSTANCE_IDENTITY = "CLOUD_TASKS_AZURE_INSTANCE_IDENTITY"

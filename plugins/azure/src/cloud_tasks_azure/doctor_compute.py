@@ -10,7 +10,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import partial
@@ -19,39 +18,35 @@ from typing import Any
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
-from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, SKUS, Arm
+from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, Arm, whole_page
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.image_resolver import has_gpu_driver
-from cloud_tasks_azure.compute.listing import list_parts, list_vms, tag_of
+from cloud_tasks_azure.compute.listing import leftovers, list_parts, list_skus, list_usages, list_vms
 from cloud_tasks_azure.compute.regions import regions_of
-from cloud_tasks_azure.compute.tags import INSTANCE_TAG
+from cloud_tasks_azure.compute.tags import JOB_TAG
+from cloud_tasks_azure.compute.to_model import group_of
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.credentials import LOGIN
-from cloud_tasks_azure.permissions import compute_actions, missing, worker_actions, worker_queue_allowed
+from cloud_tasks_azure.doctor_access import (
+    MAX_SHOWN,
+    POLICY,
+    DoubtError,
+    check_access,
+    check_identity,
+    check_permissions,
+    check_worker_role,
+)
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["check_compute"]
 
-_POLICY = "cloud-tasks doctor --provider azure --policy"
 _COMPUTE, _NETWORK, _STORAGE = "Microsoft.Compute", "Microsoft.Network", "Microsoft.Storage"
 _QUOTAS: Mapping[str, tuple[str, str]] = {
     "on-demand quota": ("cores", "dedicated"),
     "spot quota": ("lowPriorityCores", "lowPriority"),
 }
 """Quota of all cores of a region and its kind for `az quota` ("Quickstart: Request quota increase"), by subject."""
-_AUTHORIZATION, _IDENTITIES = "2022-04-01", "2023-01-31"
-"""API versions of permissions and role assignments, and of managed identities."""
-_MAX_SHOWN = 4
 _DENIED = 403
-_LAUNCH = "Microsoft.Compute/virtualMachines/write"
-_KEYS = re.compile(
-    r"(?:CLOUD_TASKS_AZURE|AZURE_STORAGE|AZURE_SERVICEBUS)\w*CONNECTION_STRING\w*=|AZURE_CLIENT_\w+=|AZURE_FEDERATED_TOKEN_FILE="
-)
-"""Credentials that a startup script sets."""
-
-
-class _DoubtError(CloudTasksError):
-    """A problem that prevents no run."""
 
 
 def check_compute(settings: AzureSettings, context: CheckContext) -> Iterator[Finding]:
@@ -70,7 +65,7 @@ def check_compute(settings: AzureSettings, context: CheckContext) -> Iterator[Fi
             subject = "credentials" if error.hint == LOGIN else "subscription"
             unknown = isinstance(error, NotFoundError)
             remedy = error.hint or (
-                "run: az account list --output table, then set azure.subscription_id" if unknown else _POLICY
+                "run: az account list --output table, then set azure.subscription_id" if unknown else POLICY
             )
             yield Finding(
                 ok=False, subject=subject, message=error.message, remedy=remedy, prevents_run=_prevents(error)
@@ -87,7 +82,7 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
     zone = context.zone if context.launch is None else context.launch.offer.zone
     location = (context.region or location_of(zone or "")).lower()
 
-    def probe(subject: str, look: Any, remedy: str = _POLICY, *needs: str) -> Probe:
+    def probe(subject: str, look: Any, remedy: str = POLICY, *needs: str) -> Probe:
         return Probe(subject=subject, look=look, remedy=remedy, needs=needs, prevents_run=_prevents)
 
     yield probe(_COMPUTE, lambda: _registration(arm, _COMPUTE, provider))
@@ -97,9 +92,9 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
     regions = "run: cloud-tasks list-regions --provider azure"
     yield probe("region", lambda: _region(location, provider), regions)
     if is_complete:
-        yield probe("VM sizes", lambda: _sizes(arm, location), _POLICY, "region")
+        yield probe("VM sizes", lambda: _sizes(arm, location), POLICY, "region")
         limits: dict[str, Mapping[str, Any]] = {}
-        yield probe("quotas", lambda: _read_quotas(arm, location, limits), _POLICY, "region")
+        yield probe("quotas", lambda: _read_quotas(arm, location, limits), POLICY, "region")
         for subject, (name, kind) in _QUOTAS.items():
             remedy = (
                 f"run: az quota update --resource-name {name} --resource-type {kind} --limit-object value=64 --scope"
@@ -107,15 +102,20 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
             )
             yield probe(subject, partial(_quota, limits, name, location), remedy, "quotas")
         yield probe("instances", lambda: _instances(arm))
-        yield probe("leftovers", lambda: _leftovers(arm), _POLICY, "instances")
-    elif context.launch is not None and context.launch.offer.instance_type.gpu_count:
-        image = context.launch.image
-        yield probe("image", lambda: _gpu_image(image))
-    yield probe("permissions", lambda: _permissions(arm, settings))
+        yield probe("leftovers", lambda: _leftovers(arm), POLICY, "instances")
+    elif context.launch is not None:
+        launch = context.launch
+        if launch.offer.instance_type.gpu_count:
+            yield probe("image", lambda: _gpu_image(launch.image))
+        if context.queue == "azure":
+            yield probe("workers' access", lambda: check_access(settings, launch.startup_script))
+    yield probe("permissions", lambda: check_permissions(arm, settings))
     identity = settings.managed_identity or ""
-    yield probe("managed identity", lambda: _identity(arm, settings, context), _create_command(identity))
+    yield probe("managed identity", lambda: check_identity(arm, settings, context), _create_command(identity))
     if is_complete and settings.managed_identity not in (None, "system"):
-        yield probe("worker's role", lambda: _worker_role(arm, settings, context.queue), _POLICY, "managed identity")
+        yield probe(
+            "worker's role", lambda: check_worker_role(arm, settings, context.queue), POLICY, "managed identity"
+        )
     if settings.resource_group is not None:
         group = settings.resource_group
         remedy = f"run: az group create --name {group} --location LOCATION"
@@ -133,7 +133,7 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
 def _prevents(error: CloudTasksError) -> bool:
     """Return whether a run would certainly fail; it may work without the permission for a check."""
     is_denied = getattr(error.__cause__, "status_code", None) == _DENIED
-    return is_certain(error) and not is_denied and not isinstance(error, _DoubtError)
+    return is_certain(error) and not is_denied and not isinstance(error, DoubtError)
 
 
 def _registration(arm: Arm, namespace: str, provider: Mapping[str, Any] | None = None) -> str:
@@ -161,9 +161,7 @@ def _region(location: str, provider: Mapping[str, Any]) -> str:
 
 
 def _sizes(arm: Arm, location: str) -> str:
-    with translate_errors(f"list the sizes of {location}"):
-        skus = arm.compute().resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
-        sizes = [each for each in skus if str(each.get("resourceType")).lower() == "virtualmachines"]
+    sizes = [each for each in list_skus(arm, location) if str(each.get("resourceType")).lower() == "virtualmachines"]
     available = [
         each for each in sizes if not any(found.get("type") == "Location" for found in each.get("restrictions") or ())
     ]
@@ -177,9 +175,7 @@ def _sizes(arm: Arm, location: str) -> str:
 
 
 def _read_quotas(arm: Arm, location: str, limits: dict[str, Mapping[str, Any]]) -> str:
-    with translate_errors("read the subscription's quotas"):
-        usages = arm.compute().usage.list(location, api_version=COMPUTE)
-        limits.update({str(each["name"]["value"]).lower(): each for each in usages})
+    limits.update({str(each["name"]["value"]).lower(): each for each in list_usages(arm, location)})
     return f"{len(limits)} quotas readable"
 
 
@@ -195,96 +191,35 @@ def _quota(limits: Mapping[str, Mapping[str, Any]], name: str, location: str) ->
 
 def _instances(arm: Arm) -> str:
     with translate_errors("list instances"):
-        found = next(iter(arm.compute().virtual_machines.list_all(api_version=COMPUTE)), None)
+        vms = arm.compute().virtual_machines.list_all(api_version=COMPUTE, raw_response_hook=whole_page)
+        found = next(iter(vms), None)
     return "can be listed" + ("" if found is not None else "; none found")
 
 
 def _leftovers(arm: Arm) -> str:
-    """Look for disks, interfaces and addresses of jobs whose VM does not exist: they are billed."""
+    """Look for disks, interfaces and addresses of jobs whose VM does not exist, which are billed, and for groups."""
     parts = [each for found in list_parts(arm) for each in found]
-    alive = {str(each["name"]) for each in list_vms(arm, None)} if parts else set()
-    left = sorted(str(each["id"]) for each in parts if tag_of(each, INSTANCE_TAG) not in alive)
+    vms = list_vms(arm, None)
+    left = sorted(str(each["id"]) for some in leftovers(arm, parts, vms).values() for each in some)
     if left:
-        names = ", ".join(each.rpartition("/")[2] for each in left[:_MAX_SHOWN])
-        raise _DoubtError(f"{len(left)} without a VM: {names}", hint=f"run: az resource delete --ids {' '.join(left)}")
-    return "no disk, interface or address without its VM"
+        names = ", ".join(each.rpartition("/")[2] for each in left[:MAX_SHOWN])
+        raise DoubtError(f"{len(left)} without a VM: {names}", hint=f"run: az resource delete --ids {' '.join(left)}")
+    with translate_errors("list resource groups"):
+        groups = arm.entries("/resourceGroups", RESOURCES, **{"$filter": f"tagName eq '{JOB_TAG}'"})
+    used = {group_of(each["id"]).lower() for each in vms}
+    unused = [str(each["name"]) for each in groups if str(each["name"]).lower() not in used]
+    more = f"; groups without a VM, which cost nothing: {', '.join(unused[:MAX_SHOWN])}" if unused else ""
+    return f"no disk, interface or address without its VM{more}"
 
 
 def _gpu_image(image: str | None) -> str:
     if not has_gpu_driver(image):
-        raise _DoubtError(
+        raise DoubtError(
             "it has no GPU driver",
             hint="set run.image to an image with a driver, such as microsoft-dsvm:ubuntu-hpc:2204:latest, or let the"
             " startup script install one",
         )
     return "may have a GPU driver"
-
-
-def _permissions(arm: Arm, settings: AzureSettings) -> str:
-    """Compare the caller's permissions where instances are created with the controller's role."""
-    scope = f"/subscriptions/{arm.subscription}"
-    if settings.resource_group is not None:
-        scope += f"/resourcegroups/{settings.resource_group}"
-    try:
-        with translate_errors("list permissions"):
-            given = arm.entries(f"{scope}/providers/Microsoft.Authorization/permissions", _AUTHORIZATION)
-    except CloudTasksError as error:
-        # Unreadable permissions may still be sufficient.
-        return f"cannot be checked: {error.message}"
-    lacking = missing(compute_actions(settings), given)
-    if not lacking:
-        return f"all permissions of the controller's role, in {scope}"
-    more = f" and {len(lacking) - _MAX_SHOWN} more" if len(lacking) > _MAX_SHOWN else ""
-    kind = CloudTasksError if _LAUNCH in lacking else _DoubtError
-    raise kind(
-        f"missing in {scope}: {', '.join(lacking[:_MAX_SHOWN])}{more}",
-        hint=f'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope {scope}'
-        f" (role definition: {_POLICY})",
-    )
-
-
-def _identity(arm: Arm, settings: AzureSettings, context: CheckContext) -> str:
-    identity = settings.managed_identity
-    if identity is None:
-        script = context.launch.startup_script if context.launch is not None else None
-        # Without credentials, the instances would cost until the startup timeout, and do nothing.
-        is_hopeless = script is not None and context.queue == "azure" and not _KEYS.search(script)
-        raise (CloudTasksError if is_hopeless else _DoubtError)(
-            "not set: workers cannot access queues, and instances cannot delete themselves",
-            hint="run: az identity create --name cloud-tasks-worker --resource-group GROUP; assign it the worker's"
-            " role (doctor --policy), then set azure.managed_identity to its id",
-        )
-    if identity == "system":
-        return "system: each instance gets its own identity, which has no role when it is created"
-    with translate_errors(f"read {identity.rpartition('/')[2]}"):
-        arm.get(identity, _IDENTITIES)
-    return f"{identity.rpartition('/')[2]} exists"
-
-
-def _worker_role(arm: Arm, settings: AzureSettings, queue: str) -> str:
-    """Look for roles of the identity that have the worker's permissions."""
-    name = str(settings.managed_identity).rpartition("/")[2]
-    try:
-        with translate_errors("list role assignments"):
-            principal = arm.get(str(settings.managed_identity), _IDENTITIES)["properties"]["principalId"]
-            path = "/providers/Microsoft.Authorization/roleAssignments"
-            roles = arm.entries(path, _AUTHORIZATION, **{"$filter": f"assignedTo('{principal}')"})
-            found = [arm.get(str(each["properties"]["roleDefinitionId"]), _AUTHORIZATION) for each in roles]
-    except (ProviderError, KeyError, TypeError) as error:
-        return f"cannot be checked: {getattr(error, 'message', 'invalid response from Azure')}"
-    permissions = [each for role in found for each in (role.get("properties") or {}).get("permissions") or ()]
-    lacking = list(missing(worker_actions(), permissions))
-    if queue == "azure":
-        data = [{"actions": each.get("dataActions"), "notActions": each.get("notDataActions")} for each in permissions]
-        lacking += missing(worker_queue_allowed(settings).data_actions, data)
-    if lacking:
-        raise _DoubtError(
-            f"{name} has no role with {', '.join(lacking[:_MAX_SHOWN])}",
-            hint=f'run: az role assignment create --role "cloud-tasks worker" --scope /subscriptions/{arm.subscription}'
-            f" --assignee-principal-type ServicePrincipal --assignee-object-id {principal}"
-            f" (role definition: {_POLICY})",
-        )
-    return f"{name} has the worker's permissions"
 
 
 def _resource(arm: Arm, path: str, version: str) -> str:

@@ -10,14 +10,15 @@ Invariants, each with a test:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
-from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.plugin import CheckContext, Finding, QueueContext
 from cloud_tasks.plugin.kit import Probe, run_probes
 from cloud_tasks_azure.queue.queue_errors import translate_errors
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["check_queue"]
+__all__ = ["check_queue", "worker_access"]
 
 _ROLE = 'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope'
 _POLICY = "(role definition: cloud-tasks doctor --provider azure --policy)"
@@ -27,14 +28,14 @@ _RETRIES = 1
 def check_queue(settings: AzureSettings, context: CheckContext) -> Iterator[Finding]:
     """Yield the findings for the queue service and for the workers' access to it."""
     yield from run_probes(_probes(settings))
-    yield _workers(settings)
+    yield worker_access(settings)
 
 
 def _probes(settings: AzureSettings) -> Iterator[Probe]:
     if settings.queue == "servicebus":
-        from cloud_tasks_azure.servicebus.check import namespace_probe
-
-        yield namespace_probe(settings, _ROLE, _POLICY)
+        show = f"az servicebus namespace show --name {settings.namespace_name or 'NAMESPACE'} --resource-group GROUP"
+        remedy = f"run: {show}; {_ROLE} NAMESPACE-ID {_POLICY}"
+        yield Probe(subject="Service Bus", look=lambda: _namespace(settings), remedy=remedy)
         return
     remedy = f"{_ROLE} ACCOUNT-ID {_POLICY}"
     yield Probe(subject="storage account", look=lambda: _account(settings), remedy=remedy)
@@ -48,6 +49,16 @@ def _probes(settings: AzureSettings) -> Iterator[Probe]:
             # Most jobs have no large message.
             prevents_run=False,
         )
+
+
+def _namespace(settings: AzureSettings) -> str:
+    from cloud_tasks_azure.servicebus.factory import open_service_bus
+
+    # A queue that no job creates.
+    context = QueueContext(name="cloud-tasks-doctor", job_id="", lease=timedelta(minutes=1))
+    with open_service_bus(settings, context) as queue:
+        queue.exists()
+    return "queues can be looked up"
 
 
 def _account(settings: AzureSettings) -> str:
@@ -85,8 +96,8 @@ def _container(settings: AzureSettings, name: str) -> str:
     return f"{name} exists"
 
 
-def _workers(settings: AzureSettings) -> Finding:
-    """Check the workers' access: connection strings are secrets and are not sent to instances."""
+def worker_access(settings: AzureSettings) -> Finding:
+    """Return how workers reach the queues: connection strings are secrets and are not sent to instances."""
     subject = "workers' access"
     if settings.queue == "servicebus":
         named, key, text = settings.namespace_name, "namespace_name", "AZURE_SERVICEBUS_CONNECTION_STRING"

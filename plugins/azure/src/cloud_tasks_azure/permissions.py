@@ -21,7 +21,15 @@ import attrs
 
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["Allowed", "compute_actions", "missing", "queue_allowed", "worker_actions", "worker_queue_allowed"]
+__all__ = [
+    "Allowed",
+    "compute_actions",
+    "missing",
+    "queue_allowed",
+    "url_allowed",
+    "worker_actions",
+    "worker_queue_allowed",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -128,7 +136,7 @@ def queue_allowed(settings: AzureSettings) -> Allowed:
         # Creating and deleting queues requires "Manage", which only the full data permission of a namespace includes.
         return Allowed(actions=("Microsoft.ServiceBus/*",), data_actions=("Microsoft.ServiceBus/*",))
     used = worker_queue_allowed(settings)
-    more = {f"{_QUEUES}/delete", f"{_QUEUES}/write"}
+    more = {f"{_QUEUES}/{each}" for each in ("delete", "read", "write")}
     if settings.oversize_container:
         more.add(f"{_CONTAINERS}/read")
     return Allowed(actions=tuple(sorted({*used.actions, *more})), data_actions=used.data_actions)
@@ -138,12 +146,18 @@ def worker_queue_allowed(settings: AzureSettings) -> Allowed:
     """Return the permissions for receiving tasks, and for sending events and retried tasks."""
     if settings.queue == "servicebus":
         return Allowed(data_actions=_BUS_USE)
-    actions, data = [f"{_QUEUES}/read"], [*_MESSAGES]
-    if settings.oversize_container:
-        # The sender of the first large message creates the container.
-        actions.append(f"{_CONTAINERS}/write")
-        data += _BLOBS
-    return Allowed(actions=tuple(sorted(actions)), data_actions=tuple(sorted(data)))
+    if not settings.oversize_container:
+        return Allowed(data_actions=_MESSAGES)
+    # The sender of the first large message creates the container.
+    return Allowed(actions=(f"{_CONTAINERS}/write",), data_actions=tuple(sorted((*_MESSAGES, *_BLOBS))))
+
+
+def url_allowed(urls: Iterable[str], *, write: bool) -> Allowed:
+    """Return the permissions for URLs of Blob Storage; none for others."""
+    if not any(url.partition("://")[0] in ("az", "abfs", "abfss") for url in urls):
+        return Allowed()
+    # The file library reads the container before it writes.
+    return Allowed(actions=(f"{_CONTAINERS}/read",), data_actions=_BLOBS if write else (f"{_CONTAINERS}/blobs/read",))
 
 
 def worker_actions() -> tuple[str, ...]:

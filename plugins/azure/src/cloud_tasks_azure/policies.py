@@ -9,11 +9,18 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloud_tasks.plugin import CheckContext
-from cloud_tasks_azure.permissions import Allowed, compute_actions, queue_allowed, worker_actions, worker_queue_allowed
+from cloud_tasks_azure.permissions import (
+    Allowed,
+    compute_actions,
+    queue_allowed,
+    url_allowed,
+    worker_actions,
+    worker_queue_allowed,
+)
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["CONTROLLER_ROLE", "WORKER_ROLE", "policies"]
@@ -24,33 +31,36 @@ WORKER_ROLE = "cloud-tasks worker"
 
 def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str]:
     """Return the role definitions by name; text in angle brackets is a placeholder for the user to replace."""
-    controller, worker = queue_allowed(settings), worker_queue_allowed(settings)
+    stores, code = url_allowed(context.stores, write=True), url_allowed(context.downloads, write=True)
     return {
         "controller": _document(
             settings,
             CONTROLLER_ROLE,
             "Launches, lists and terminates the instances of jobs, and manages their queues",
-            Allowed(
-                actions=(*compute_actions(settings), *controller.actions), data_actions=tuple(controller.data_actions)
-            ),
+            (Allowed(actions=compute_actions(settings)), queue_allowed(settings), stores, code),
         ),
         "worker": _document(
             settings,
             WORKER_ROLE,
             "Runs the tasks of a job, and deletes its own instance at the end",
-            Allowed(actions=(*worker_actions(), *worker.actions), data_actions=worker.data_actions),
+            (
+                Allowed(actions=worker_actions()),
+                worker_queue_allowed(settings),
+                stores,
+                url_allowed(context.downloads, write=False),
+            ),
         ),
     }
 
 
-def _document(settings: AzureSettings, name: str, description: str, allowed: Allowed) -> str:
+def _document(settings: AzureSettings, name: str, description: str, parts: Sequence[Allowed]) -> str:
     role: dict[str, Any] = {
         "Name": name,
         "IsCustom": True,
         "Description": description,
-        "Actions": sorted(allowed.actions),
+        "Actions": sorted({action for each in parts for action in each.actions}),
         "NotActions": [],
-        "DataActions": sorted(allowed.data_actions),
+        "DataActions": sorted({action for each in parts for action in each.data_actions}),
         "NotDataActions": [],
         "AssignableScopes": [f"/subscriptions/{settings.subscription_id or '<SUBSCRIPTION>'}"],
     }

@@ -129,12 +129,13 @@ QUOTAS: Mapping[str, int] = {
 class ImageFacts:
     size_gb: int = 30
     plan: Mapping[str, str] | None = None
+    architecture: str = "x64"
 
 
 IMAGES: Mapping[tuple[str, ...], ImageFacts] = {
     ("Canonical", "ubuntu-24_04-lts", "server"): ImageFacts(),
     ("Canonical", "ubuntu-24_04-lts", "server-gen1"): ImageFacts(),
-    ("Canonical", "ubuntu-24_04-lts", "server-arm64"): ImageFacts(),
+    ("Canonical", "ubuntu-24_04-lts", "server-arm64"): ImageFacts(architecture="Arm64"),
     ("Canonical", "0001-com-ubuntu-server-jammy", "22_04-lts-gen2"): ImageFacts(),
     ("Debian", "debian-12", "12-gen2"): ImageFacts(),
     ("nvidia", "ngc_azure_17_11", "ngc-base-version-24_4_0_gen2"): ImageFacts(

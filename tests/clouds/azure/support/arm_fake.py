@@ -233,7 +233,10 @@ class ArmFake(FakeCloud[Cloud]):
         facts = IMAGES[tuple(request.groups[name] for name in ("publisher", "offer", "sku"))]
         disk = {"operatingSystem": "Linux", "sizeInGb": facts.size_gb}
         plan = {"plan": facts.plan} if facts.plan else {}
-        return {"name": request.groups["version"], "properties": {"osDiskImage": disk, **plan}}
+        return {
+            "name": request.groups["version"],
+            "properties": {"osDiskImage": disk, "architecture": facts.architecture, **plan},
+        }
 
     @staticmethod
     def _versions(request: Request) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ def parts_of(vm: VirtualMachine) -> Iterator[dict[str, Any]]:
     vm_properties = vm.resource["properties"]
     disk = vm_properties["storageProfile"]["osDisk"]
     # A disk created from an image inherits the VM's tags.
-    yield _part(vm, "Microsoft.Compute/disks", disk, vm.resource.get("tags", {}), disk.get("deleteOption"))
+    part = _part(vm, "Microsoft.Compute/disks", disk, vm.resource.get("tags", {}), disk.get("deleteOption"))
+    part["properties"]["timeCreated"] = vm.resource["properties"]["timeCreated"]
+    yield {**part, "zones": vm.resource["zones"]} if "zones" in vm.resource else part
     for interface in vm_properties["networkProfile"]["networkInterfaceConfigurations"]:
         properties = interface["properties"]
         addresses = properties["ipConfigurations"]

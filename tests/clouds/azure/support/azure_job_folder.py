@@ -24,7 +24,16 @@ REGION = "eastus"
 class AzureCloud:
     """The running fakes."""
 
-    def __init__(self, arm: ArmProcess, prices: RetailFake, storage: Azurite, faults: StorageFaults) -> None:
+    def __init__(
+        self,
+        arm: ArmProcess,
+        prices: RetailFake,
+        storage: Azurite,
+        faults: StorageFaults,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.environment = environment
+        """Environment of commands and VMs that points the SDK at the storage."""
         self.arm = arm
         self.prices = prices
         self.storage = storage
@@ -51,14 +60,24 @@ class AzureCloud:
 
 @contextmanager
 def azure_cloud(
-    folder: Path, storage: Azurite, *, seed: int = 1, guest_environment: Mapping[str, str] | None = None
+    folder: Path,
+    storage: Azurite,
+    *,
+    seed: int = 1,
+    guest_environment: Mapping[str, str] | None = None,
+    is_proxied: bool = True,
 ) -> Iterator[AzureCloud]:
-    """Run all fakes; they end with the context. VMs reach the storage account like commands."""
+    """Run all fakes; they end with the context. VMs reach the storage account like commands.
+
+    Args:
+        is_proxied: Whether calls of queues go through the proxy that injects faults, which makes them slower.
+    """
     faults = StorageFaults(storage.queue_endpoint)
     with faults.server.serving(), RetailFake() as prices:
-        guests = {**storage_environment(storage, faults), **(guest_environment or {})}
+        environment = storage_environment(storage, faults) if is_proxied else storage.environment
+        guests = {**environment, **(guest_environment or {})}
         with ArmProcess(folder / "machines", guest_environment=guests, seed=seed) as arm:
-            yield AzureCloud(arm, prices, storage, faults)
+            yield AzureCloud(arm, prices, storage, faults, environment)
 
 
 def storage_environment(storage: Azurite, faults: StorageFaults) -> dict[str, str]:
@@ -72,12 +91,23 @@ class AzureJobFolder(LoggingJobFolder):
     """A working folder for jobs on Azure."""
 
     def __init__(self, folder: Path, cloud: AzureCloud) -> None:
-        storage = storage_environment(cloud.storage, cloud.faults)
-        super().__init__(folder, {**storage, "CLOUD_TASKS_CACHE_DIR": str(folder / "cache")})
+        super().__init__(folder, {**cloud.environment, "CLOUD_TASKS_CACHE_DIR": str(folder / "cache")})
         self._cloud = cloud
 
-    def configure(self, *, sections: Mapping[str, Any] | None = None, environment: str = "", **run: Any) -> None:
-        """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others."""
+    def configure(
+        self,
+        *,
+        sections: Mapping[str, Any] | None = None,
+        environment: str = "",
+        public_address: bool = False,
+        lease: int = 10,
+        **run: Any,
+    ) -> None:
+        """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others.
+
+        Args:
+            lease: Lease of the workers in seconds; a message whose response was lost waits for its end.
+        """
         settings = {
             "job_id": "addition",
             "region": REGION,
@@ -88,9 +118,8 @@ class AzureJobFolder(LoggingJobFolder):
             "instance_termination_delay": 0,
             "max_runtime": 60,
             "startup_script": self.startup_script(
-                # A message whose response was lost waits for the end of its lease.
                 "worker_addition.py",
-                "--notice-interval 0.5 --lease 10",
+                f"--notice-interval 0.5 --lease {lease}",
                 environment=environment,
             ),
             **run,
@@ -102,6 +131,7 @@ class AzureJobFolder(LoggingJobFolder):
             "operation_poll_seconds": 0.05,
             "managed_identity": "system",
             "queue_poll_seconds": 0.5,
+            "public_address": public_address,
         }
         others = {"provider": "azure", "azure": azure, **(sections or {})}
         self.write_config({**others, "run": settings})

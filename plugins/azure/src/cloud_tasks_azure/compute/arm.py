@@ -13,7 +13,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -37,7 +36,18 @@ from cloud_tasks_azure.settings import AzureSettings
 if TYPE_CHECKING:
     from azure.mgmt.compute import ComputeManagementClient
 
-__all__ = ["BEGIN", "COMPUTE", "DISKS", "NETWORK", "RESOURCES", "SKUS", "Arm", "Operation", "whole_page"]
+__all__ = [
+    "BEGIN",
+    "COMPUTE",
+    "DISKS",
+    "NETWORK",
+    "RESOURCES",
+    "SKUS",
+    "Arm",
+    "Operation",
+    "whole_page",
+    "whole_resource",
+]
 
 # API versions of the resource providers. They decide what a request may contain and what a response has.
 COMPUTE = "2024-07-01"
@@ -48,9 +58,6 @@ SKUS = "2021-07-01"
 
 BEGIN: Mapping[str, Any] = {"polling": False, "cls": lambda response, *_: response.http_response}
 """Options of the SDK's ``begin_…``: the result is the response, for `Arm.operation`, and no thread polls."""
-
-# Its warning with a traceback, about an error without JSON, is for programs that show the log of the SDK.
-logging.getLogger("azure.mgmt.compute").addHandler(logging.NullHandler())
 
 _RETRIES = 3
 _MAX_PAUSE = 5
@@ -77,17 +84,21 @@ class _Retries(policies.RetryPolicy[Any, Any]):
 class Operation(ARMPolling):
     """Operation that a response began, polled by its caller: the library's poller has a thread and no limit."""
 
+    _asked: float | None = None
+    """Pause that the latest poll asked for instead of an answer."""
+
     @property
     def pause(self) -> float:
         """Seconds until the next poll."""
-        return min(self._extract_delay(), _POLL_LIMIT)
+        return min(self._asked or self._extract_delay(), _POLL_LIMIT)
 
     def update_status(self) -> None:
         """Poll once. Raises `HttpResponseError` if the operation failed."""
-        latest = self._pipeline_response
+        latest, self._asked = self._pipeline_response, None
         try:
             super().update_status()
         except (BadStatus, BadResponse, DecodeError) as error:
+            self._asked = self._extract_delay()
             answer, self._pipeline_response = self._pipeline_response.http_response, latest
             if answer.status_code >= 400 and answer.status_code not in _UNKNOWN:
                 raise HttpResponseError(response=answer) from error
@@ -226,6 +237,12 @@ def whole_page(response: PipelineResponse[Any, HttpResponse]) -> None:
         _json(response.http_response, paged=True)
 
 
+def whole_resource(response: PipelineResponse[Any, HttpResponse]) -> None:
+    """Refuse a resource without an id. The ``raw_response_hook`` of a read."""
+    if response.http_response.status_code == 200 and "id" not in _json(response.http_response):
+        raise _invalid()
+
+
 def _json(response: HttpResponse, *, paged: bool = False) -> dict[str, Any]:
     """Return an object, with a list of entries if ``paged``. Raises `ProviderError`, as for a response of a proxy."""
     try:
@@ -234,4 +251,8 @@ def _json(response: HttpResponse, *, paged: bool = False) -> dict[str, Any]:
             return content
     except ValueError:
         pass
-    raise ProviderError("invalid response from Azure", transient=True)
+    raise _invalid()
+
+
+def _invalid() -> ProviderError:
+    return ProviderError("invalid response from Azure", transient=True)

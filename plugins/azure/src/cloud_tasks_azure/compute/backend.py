@@ -6,6 +6,7 @@ Invariants, each with a test:
    and creation is refused if the name is taken.
 2. Launches from several threads run concurrently: no lock is held while one waits.
 3. A launch returns when the VM exists, or raises the error of its operation after deleting what was created.
+4. Resources whose VM is gone are listed as a stopped instance until they are deleted.
 """
 
 from __future__ import annotations
@@ -20,35 +21,31 @@ import structlog
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
-from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
-from cloud_tasks.model import (
-    Architecture,
-    Headroom,
-    Image,
-    Instance,
-    InstanceState,
-    InstanceType,
-    LaunchRequest,
-    Offer,
-    Region,
-)
+from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.model import Architecture, Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, NETWORK, RESOURCES, SKUS, Arm
+from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, RESOURCES, Arm
 from cloud_tasks_azure.compute.build import vm_body
-from cloud_tasks_azure.compute.catalog import Size, sizes_of
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
 from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
 from cloud_tasks_azure.compute.image_resolver import ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
-from cloud_tasks_azure.compute.listing import list_vms, vm_statuses
+from cloud_tasks_azure.compute.listing import get_vm, leftovers, list_parts, list_vms, tag_of, vm_statuses
+from cloud_tasks_azure.compute.locations import Locations
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
-from cloud_tasks_azure.compute.quotas import free_quotas, headroom
 from cloud_tasks_azure.compute.regions import regions_of
-from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
-from cloud_tasks_azure.compute.tags import instance_name
+from cloud_tasks_azure.compute.startup_script import custom_data
+from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG, instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
-from cloud_tasks_azure.compute.to_model import VmStatus, group_of, provisioning_state, to_instance
+from cloud_tasks_azure.compute.to_model import (
+    VmStatus,
+    ended_instance,
+    group_of,
+    leftover_instance,
+    provisioning_state,
+    to_instance,
+)
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -57,8 +54,8 @@ __all__ = ["AzureCompute", "open_compute"]
 log = structlog.get_logger()
 
 _LAUNCH_TIMEOUT = timedelta(minutes=10)
-_QUOTA_MAX_AGE = timedelta(seconds=30)
-_CATALOG_MAX_AGE = timedelta(hours=1)
+_NEVER = frozenset({""})
+"""No VM has this name."""
 
 
 class AzureCompute:
@@ -76,11 +73,11 @@ class AzureCompute:
         self._images = ImageResolver(arm)
         self._networks = Networks(arm, settings)
         self._lock = threading.Lock()
-        self._catalog_lock = threading.Lock()
-        self._catalogs: dict[str, tuple[datetime, Mapping[str, Size]]] = {}
-        self._quota_lock = threading.Lock()
-        self._quotas: dict[str, tuple[datetime, Mapping[str, int]]] = {}
-        self._group_of: dict[str, str] = {}
+        self._locations = Locations(arm, has_address=settings.public_address)
+        self._listed: dict[str, tuple[str, str]] = {}
+        """Resource group and job of instances, by name."""
+        self._whole: dict[str | None, frozenset[str]] = {}
+        """Names of a job's VMs when nothing was left by others."""
         self._launched: dict[str, str] = {}
         """Resource ids of VMs by name, which a listing may not have yet."""
         self._key = settings.ssh_public_key or ""
@@ -106,7 +103,7 @@ class AzureCompute:
             raise InputError(
                 "no region is set", hint="set --region or --zone; list regions with: cloud-tasks list-regions"
             )
-        sizes = self._sizes(self._region)
+        sizes = self._locations.sizes(self._region)
         if not sizes:
             raise InputError(
                 f'region "{self._region}" not found, or without sizes available to this subscription',
@@ -114,31 +111,8 @@ class AzureCompute:
             )
         return tuple(size.instance_type for size in sizes.values())
 
-    def _sizes(self, location: str) -> Mapping[str, Size]:
-        with self._catalog_lock:
-            known = self._catalogs.get(location)
-            if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
-                with translate_errors(f"list the sizes of {location}"):
-                    skus = self._arm.compute().resource_skus.list(filter=f"location eq '{location}'", api_version=SKUS)
-                    known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
-            return known[1]
-
     def headroom(self, offer: Offer) -> Headroom | None:
-        location = location_of(offer.zone)
-        size = self._sizes(location).get(offer.instance_type.name)
-        has_address = self._settings.public_address
-        with self._quota_lock:
-            known = self._quotas.get(location)
-            if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
-                with translate_errors("read the subscription's quotas"):
-                    usages: list[Mapping[str, Any]] = [*self._arm.compute().usage.list(location, api_version=COMPUTE)]
-                    if has_address:
-                        usages += self._arm.entries(
-                            f"/providers/Microsoft.Network/locations/{location}/usages", NETWORK
-                        )
-                known = self._quotas[location] = (datetime.now(UTC), free_quotas(usages))
-        family = size.family if size is not None else ""
-        return headroom(offer, family=family, free=known[1], has_address=has_address)
+        return self._locations.headroom(offer)
 
     # -- launching --
 
@@ -152,7 +126,7 @@ class AzureCompute:
         with self._lock:
             # Nothing of a deleted VM is left at Azure, and its name is free again.
             if name in self._ended:
-                return _ended(request, name)
+                return ended_instance(request, name)
             self._used_jobs.add(request.job_id)
         try:
             return self._launch(request, self._networks.place(request.job_id, location), name)
@@ -171,9 +145,9 @@ class AzureCompute:
         elif _is_changing(found):
             found = self._await(vm_id)
         with self._lock:
-            self._group_of[name], self._launched[name] = place.group, vm_id
+            self._listed[name], self._launched[name] = (place.group, request.job_id), vm_id
         if found is None:
-            return _ended(request, name)
+            return ended_instance(request, name)
         if provisioning_state(found) == "failed":
             # Left by an earlier call with this token that ended before deleting it.
             self._discard(vm_id)
@@ -217,25 +191,15 @@ class AzureCompute:
     def _body(self, request: LaunchRequest, place: Place, vm_id: str) -> dict[str, Any]:
         instance_type = request.offer.instance_type
         location = location_of(request.offer.zone)
-        size = self._sizes(location).get(instance_type.name)
+        size = self._locations.sizes(location).get(instance_type.name)
         generations = size.generations if size is not None else frozenset({"V2"})
-        script = compose_script(
-            request.startup_script,
-            max_lifetime=request.max_lifetime,
-            startup_timeout=request.startup_timeout,
-            identity=self._settings.managed_identity,
-            resource=vm_id,
-            management=self._arm.endpoint,
-            metadata=self._settings.metadata_url,
-            account=self._settings.storage_account,
-        )
         return vm_body(
             request,
             self._settings,
             image=self._images.resolve(request.image, instance_type.architecture, location, generations),
             subnet=place.subnet,
             security_group=place.security_group,
-            custom_data=encode_script(script),
+            custom_data=custom_data(request, self._settings, vm_id),
             public_key=self._public_key(),
         )
 
@@ -246,12 +210,7 @@ class AzureCompute:
 
     def _get(self, vm_id: str) -> Mapping[str, Any] | None:
         """Return the VM, or None if it does not exist."""
-        group, name = group_of(vm_id), vm_id.rpartition("/")[2]
-        try:
-            with translate_errors(f"read {name}"):
-                return self._arm.compute().virtual_machines.get(group, name, api_version=COMPUTE)
-        except NotFoundError:
-            return None
+        return get_vm(self._arm, group_of(vm_id), vm_id.rpartition("/")[2])
 
     def _await(self, vm_id: str) -> Mapping[str, Any] | None:
         """Wait for a VM that another call creates and return it; None if it was deleted."""
@@ -274,29 +233,46 @@ class AzureCompute:
     ) -> Sequence[Instance]:
         found = list_vms(self._arm, job_id, foreign=foreign)
         statuses = vm_statuses(self._arm) if found else {}
+        left = self._leftovers(job_id, found)
         with self._lock:
-            self._group_of.update((str(each["name"]), group_of(each["id"])) for each in found)
-        return tuple(to_instance(each, statuses.get(str(each["id"]).lower(), VmStatus())) for each in found)
+            for each in (*found, *(some[0] for some in left.values())):
+                name = tag_of(each, INSTANCE_TAG) or str(each["name"])
+                self._listed[name] = (group_of(each["id"]), tag_of(each, JOB_TAG))
+        return (
+            *(to_instance(each, statuses.get(str(each["id"]).lower(), VmStatus())) for each in found),
+            *(leftover_instance(name, some) for name, some in left.items()),
+        )
+
+    def _leftovers(self, job_id: str | None, vms: Sequence[Mapping[str, Any]]) -> Mapping[str, list[Mapping[str, Any]]]:
+        """Return what VMs left, by name; listed at first, and after a VM has disappeared until nothing is left."""
+        names = frozenset(str(each["name"]) for each in vms)
+        with self._lock:
+            if self._whole.get(job_id, _NEVER) <= names:
+                return {}
+        left = leftovers(self._arm, [each for kind in list_parts(self._arm, job_id) for each in kind], vms)
+        with self._lock:
+            self._whole[job_id] = _NEVER if left else names
+        return left
 
     # -- termination and console --
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        if instance_ids and self._context.job_id:
-            with self._lock:
-                self._ended.update(instance_ids)
-                self._used_jobs.add(self._context.job_id)
         with self._lock:
+            jobs = {self._listed.get(name, ("", ""))[1] or self._context.job_id for name in instance_ids} - {""}
+            self._used_jobs |= jobs
+            if self._context.job_id:
+                self._ended.update(instance_ids)
             launched = {name: self._launched[name] for name in instance_ids if name in self._launched}
         terminate_instances(self._arm, instance_ids, launched)
 
     def console_log(self, instance_id: str) -> str:
         with self._lock:
-            group = self._group_of.get(instance_id)
-        if group is None:
+            is_known = instance_id in self._listed
+        if not is_known:
             self.instances(None)
-            with self._lock:
-                group = self._group_of.get(instance_id)
-        return read_console(self._arm, group, instance_id) if group is not None else ""
+        with self._lock:
+            group, _ = self._listed.get(instance_id, ("", ""))
+        return read_console(self._arm, group, instance_id) if group else ""
 
     def close(self) -> None:
         """Delete the unused networks of jobs that this object worked on, and close connections."""
@@ -310,22 +286,6 @@ class AzureCompute:
 
 def _is_changing(vm: Mapping[str, Any]) -> bool:
     return provisioning_state(vm) in ("creating", "updating")
-
-
-def _ended(request: LaunchRequest, name: str) -> Instance:
-    """Return the `Instance` of a VM that was created and is already deleted."""
-    return Instance(
-        instance_id=name,
-        job_id=request.job_id,
-        state=InstanceState.TERMINATED,
-        instance_type=request.offer.instance_type.name,
-        zone=request.offer.zone,
-        provisioning_model=request.offer.provisioning_model,
-        created_at=datetime.now(UTC),
-        client_token=request.client_token,
-        boot_disk_type=request.offer.boot_disk.disk_type,
-        labels=dict(request.labels),
-    )
 
 
 @contextmanager

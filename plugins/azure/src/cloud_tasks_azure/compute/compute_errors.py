@@ -8,7 +8,8 @@ Invariants, each with a test:
 
 1. No exception of the SDK leaves: each becomes a `ProviderError`, or for a missing image an `InputError`.
 2. Each documented code that a launch can meet has one rule. The code decides before the HTTP status.
-3. Blob URLs, tokens and headers never appear in a message.
+3. Only throttling lasts as long as Azure's ``Retry-After`` says.
+4. Blob URLs, tokens and headers never appear in a message.
 """
 
 from __future__ import annotations
@@ -51,12 +52,13 @@ _BOOT = "the image did not finish its start: check that it is generalized and ha
 _SIZE = "set run.total_boot_disk_size to the size of the image"
 _TERMS = "accept the image's terms: az vm image terms accept --urn URN"
 _REGISTER = "run: az provider register --namespace Microsoft.Compute (and Microsoft.Network)"
+_FEATURE = "run: az feature register, with the feature of the message"
 _POLICY = "a policy of the organization denies it: ask its administrator, or set what it demands, such as azure.tags"
 _FREE = "free and student subscriptions have few regions: set run.region to another, or upgrade the subscription"
 _BILLS = "the subscription is disabled: see its state and its bills in the Azure portal"
 _ACCOUNTS = "run: az account list --output table, then set azure.subscription_id"
 _LOCKS = "the group or subscription is locked: az lock list"
-_ON_DEMAND = "the spot price is above the list price; use another size or region, or on-demand"
+_ON_DEMAND = "the spot price is above the booked price and its margin; use another size or region, or on-demand"
 _NO_SPOT = "this kind of subscription has no spot instances: set run.use_spot: false"
 _REGIONS = "list regions with: cloud-tasks list-regions"
 _ZONES = "list zones with: cloud-tasks list-regions --zones"
@@ -73,8 +75,8 @@ _RULES: tuple[ErrorRule, ...] = (
         kind=ErrorKind.TRANSIENT,
         code=r"RetryableError\w*|AnotherOperationInProgress|ConflictingConcurrentWrite\w*|OperationPreempted"
         r"|ResourceGroupBeingDeleted|InUse\w*CannotBeDeleted|DeploymentActiveAndUneditable"
-        r"|ReferencedResourceNotProvisioned|NicReservedForAnotherVm|Canceled|InternalServerError"
-        r"|InternalExecutionError|InternalOperationError|ServiceUnavailable|ServerTimeout|GatewayTimeout",
+        r"|ReferencedResourceNotProvisioned|NicReservedForAnotherVm|Canceled|\w*Internal\w*Error"
+        r"|ServiceUnavailable|ServerTimeout|GatewayTimeout",
     ),
 )
 """Errors that mean the same for every call."""
@@ -85,10 +87,11 @@ _Row = tuple[str, str, RefusalScope, timedelta, str]
 _FORBIDDEN: tuple[_Row, ...] = (
     ("RequestDisallowedByPolicy|PolicyViolation", "", _ACCOUNT, _HOUR, _POLICY),
     ("RequestDisallowedByAzure", "", _REGION, _DAY, _FREE),
+    ("SubscriptionNotRegisteredForFeature", "", _ACCOUNT, _HOUR, _FEATURE),
     (r"\w*SubscriptionRegistration\w*|SubscriptionNotRegistered", "", _ACCOUNT, _HOUR, _REGISTER),
     ("NoRegisteredProviderFound|DisallowedProvider", "", _ACCOUNT, _HOUR, _REGISTER),
     (r"\w*DisabledSubscription|SubscriptionDisabled", "", _ACCOUNT, _HOUR, _BILLS),
-    ("SubscriptionNotFound|InvalidSubscriptionId", "", _ACCOUNT, _HOUR, _ACCOUNTS),
+    ("SubscriptionNotFound|InvalidSubscriptionId|DisallowedOperation", "", _ACCOUNT, _HOUR, _ACCOUNTS),
     ("ScopeLocked", "", _ACCOUNT, _HOUR, _LOCKS),
     (r"\w*Marketplace\w*|ResourcePurchase\w*", "", _ACCOUNT, _HOUR, _TERMS),
     ("LinkedAuthorizationFailed|LinkedAccessCheckFailed", "", _ACCOUNT, _HOUR, _JOIN),
@@ -97,7 +100,9 @@ _FORBIDDEN: tuple[_Row, ...] = (
 _THROTTLED = r"TooManyRequests|\w*RequestsThrottled|OperationNotAllowedRate\w*|ResourceCollectionRequests\w*|HTTP_429"
 _STOCK_OUT = r"(Zonal)?AllocationFailed\w*|AllocationTimeout|Overconstrained(Zonal)?AllocationRequest|SpotCapacity\w*"
 _UNFIT = r"PropertyChangeNotAllowed|OperationNotAllowed|\w*NotSupported\w*|\w*Incompatible\w*|VMSizeDoesntSupport\w*"
-_WRONG = r"Invalid\w*|Reserved\w*|\w*NotFound|\w*NotInSameVnet|PrivateIP\w*|BadRequest|HTTP_400|HTTP_404"
+_WRONG = (
+    r"Invalid\w*|Reserved\w*|\w*NotFound|\w*NotInSameVnet|PrivateIP\w*|BadRequest|HTTP_400|HTTP_404|FailedIdentity\w*"
+)
 _QUOTAS = r"OperationNotAllowed|\w*QuotaExceeded\w*"
 _LIMITS = r"\w*(QuotaExceeded|CountLimitReached|LimitExceeded)\w*"
 _OVER = "quota|current limit|regional cores|additional required"
@@ -137,8 +142,8 @@ _LAUNCH: tuple[_Row, ...] = (
 
 
 def _refused(code: str, message: str, scope: RefusalScope, time: timedelta, hint: str) -> ErrorRule:
-    # A region that refuses for a day does so until a person changes something.
-    needs_action = True if (scope, time) == (_REGION, _DAY) else None
+    # A region that refuses for a day does so until a person changes something; throttling ends by itself.
+    needs_action = True if (scope, time) == (_REGION, _DAY) else False if code == _THROTTLED else None
     return refused(code, scope, time, message=message, hint=hint, needs_action=needs_action)
 
 
@@ -153,9 +158,10 @@ _CALL_RULES = (
 )
 """Errors of other calls."""
 
-_UNKNOWN_REFUSAL = refused(".*", _OFFER, 5 * _MINUTE)
+_UNKNOWN = refused(".*", _OFFER, 5 * _MINUTE)
+_UNKNOWN_SHARED = refused(".*", _ACCOUNT, 5 * _MINUTE)
 _NO_IMAGE = re.compile(r"(?:Platform|Gallery)?ImageNotFound")
-_MAX_RETRY_AFTER = _HOUR
+_MIN_RETRY_AFTER, _MAX_RETRY_AFTER = timedelta(seconds=10), _HOUR
 
 
 def problem_of(error: sdk.HttpResponseError) -> Problem:
@@ -185,17 +191,22 @@ def _errors(response: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def refusal(
-    action: str, problem: Problem, *, retry_after: timedelta | None = None, rules: tuple[ErrorRule, ...] = LAUNCH_RULES
+    action: str, problem: Problem, *, retry_after: timedelta | None = None, unknown: ErrorRule = _UNKNOWN
 ) -> CloudTasksError:
-    """Return the error of a failed launch: `InputError` (missing image), `LaunchRefusedError`, or a transient error."""
+    """Return the error of a failed launch: `InputError` (missing image), `LaunchRefusedError`, or a transient error.
+
+    Args:
+        unknown: The rule of a refusal that no other rule knows.
+    """
     if _NO_IMAGE.fullmatch(problem.code):
         hint = "cloud-tasks list-images shows the available images"
         return InputError(f"image not found: {problem.message}", where="run.image", hint=hint)
-    rule = matching_rule(problem, rules)
+    rule = matching_rule(problem, LAUNCH_RULES)
     if rule is None and problem.status < 500:
-        rule = _UNKNOWN_REFUSAL
-    if rule is not None and rule.scope is not None and retry_after is not None:
-        rule = attrs.evolve(rule, retry_after=min(retry_after, _MAX_RETRY_AFTER))
+        rule = unknown
+    if rule is not None and rule.code == _THROTTLED and retry_after is not None:
+        # The header of another refusal only says when a client may repeat the request.
+        rule = attrs.evolve(rule, retry_after=min(max(retry_after, _MIN_RETRY_AFTER), _MAX_RETRY_AFTER))
     return judge(action, problem, [rule] if rule is not None else ())
 
 
@@ -205,12 +216,13 @@ def _retry_after(error: sdk.HttpResponseError) -> timedelta | None:
 
 
 @contextmanager
-def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
+def translate_errors(action: str, *, launching: bool = False, shared: bool = False) -> Iterator[None]:
     """Translate SDK exceptions.
 
     Args:
         action: Action, for the message: ``list instances``.
         launching: Whether a refusal becomes a `LaunchRefusedError`.
+        shared: Whether what is launched is shared by all offers, such as a network.
     """
     try:
         yield
@@ -219,8 +231,11 @@ def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
             # Of the sign-in, not of Resource Manager.
             raise credential_error(error) from error
         problem = problem_of(error)
+        if not problem.status:
+            raise ProviderError(f"cannot {action}: invalid response from Azure", transient=True) from error
         if launching:
-            raise refusal(f"cannot {action}", problem, retry_after=_retry_after(error)) from error
+            unknown = _UNKNOWN_SHARED if shared else _UNKNOWN
+            raise refusal(f"cannot {action}", problem, retry_after=_retry_after(error), unknown=unknown) from error
         raise judge(f"cannot {action}", problem, _CALL_RULES) from error
     except (sdk.AzureError, OSError, ValueError) as error:
         # The message of a connection error contains URLs; its type is enough.

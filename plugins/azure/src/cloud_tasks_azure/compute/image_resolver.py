@@ -7,6 +7,7 @@ Invariants, each with a test:
 
 1. A name is looked up once, for any number of launches. A missing image is an `InputError`.
 2. A launch sends the plan of an image that has one, and a disk as large as the image.
+3. An image of another architecture is an `InputError`, not a refusal of one size after another.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import attrs
 from azure.mgmt.core.tools import parse_resource_id
 
-from cloud_tasks.errors import InputError, NotFoundError, ProviderError
+from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, Image
-from cloud_tasks_azure.compute.arm import COMPUTE, Arm
+from cloud_tasks_azure.compute.arm import COMPUTE, Arm, whole_page
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 
-__all__ = ["DEFAULT_IMAGE", "BootImage", "ImageResolver", "has_gpu_driver"]
+__all__ = ["DEFAULT_IMAGE", "BootImage", "ImageResolver", "has_gpu_driver", "well_known_images"]
 
 DEFAULT_IMAGE = "ubuntu-24_04-lts"
 _GALLERIES = "2023-07-03"
@@ -41,6 +43,10 @@ class BootImage:
     """Purchase plan of a marketplace image, which a launch has to repeat."""
     min_disk_gb: int | None = None
     """Size in GiB; None if Azure does not report it."""
+    architecture: Architecture | None = None
+    """None if Azure does not report it, as for managed images."""
+    generation: str = ""
+    """Hypervisor generation, ``V1`` or ``V2``; empty if Azure does not report it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,8 +85,10 @@ _WELL_KNOWN: Mapping[str, _Offer] = {
 }
 """Free marketplace offers of up to 30 GiB, with cloud-init and Python 3.11 or later."""
 
+_ARCHITECTURES: Mapping[str, Architecture] = {"x64": Architecture.X86_64, "arm64": Architecture.ARM64}
 _URN = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+:[\w.-]+")
 _IDS = ("/subscriptions/", "/communitygalleries/", "/sharedgalleries/")
+_ARCHITECTURE = "choose an image of the architecture, or set run.architecture"
 _HINT = "list images with: cloud-tasks list-images"
 
 
@@ -99,31 +107,46 @@ class ImageResolver:
 
     def list(self) -> tuple[Image, ...]:
         """Return the well-known images and the subscription's own."""
-        return (*_well_known(), *(_image(str(each["name"]), _managed(each)) for each in self._listed()))
+        return (*well_known_images(), *(_image(str(each["name"]), _managed(each)) for each in self._listed()))
 
     def resolve(
         self,
         image: str | None,
         architecture: Architecture,
         location: str,
-        generations: frozenset[str] = frozenset({"V2"}),
+        generations: frozenset[str] = frozenset(),
     ) -> BootImage:
-        """Return the image of a name; None selects the default. Raises `InputError` if not found.
+        """Return the image of a name; None selects the default.
 
         Args:
             location: Location of the VM.
-            generations: Hypervisor generations that the VM size supports.
+            generations: Hypervisor generations that the VM size supports; empty if there is no size.
+
+        Raises:
+            InputError: Not found, or of another architecture.
+            LaunchRefusedError: The size does not support the image's generation.
         """
         name = image or DEFAULT_IMAGE
         known = _WELL_KNOWN.get(name.lower())
         if known is not None:
             is_arm = architecture is Architecture.ARM64
-            plan = known.arm64 if is_arm else known.gen2 if "V2" in generations else known.gen1
+            plan = known.arm64 if is_arm else known.gen1 if generations == {"V1"} else known.gen2
             return BootImage(reference=_reference(known.urn(plan)))
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._look_up(name, location)
-            return self._known[name]
+            found = self._known[name]
+        if found.architecture is not None and found.architecture is not architecture:
+            raise InputError(f'image "{name}" is for {found.architecture.value}', where="run.image", hint=_ARCHITECTURE)
+        if found.generation and generations and found.generation not in generations:
+            raise LaunchRefusedError(
+                f'image "{name}" is of the generation {found.generation}',
+                scope=RefusalScope.INSTANCE_TYPE,
+                retry_after=timedelta(days=1),
+                reason="HyperVGeneration",
+                hint="choose another image, or exclude the type with run.instance_types",
+            )
+        return found
 
     def find(self, name: str | None, architecture: Architecture, location: str) -> Image | None:
         """Return the image of this name with its size; None for a well-known image. Raises `InputError`."""
@@ -169,6 +192,7 @@ class ImageResolver:
             reference=reference,
             plan=_plan(properties.get("plan")),
             min_disk_gb=(properties.get("osDiskImage") or {}).get("sizeInGb"),
+            **_machine(properties),
         )
 
     def _by_id(self, name: str) -> BootImage:
@@ -177,6 +201,7 @@ class ImageResolver:
         if not lower.startswith("/subscriptions/"):
             key = "communityGalleryImageId" if lower.startswith("/communitygalleries/") else "sharedGalleryImageId"
             return BootImage(reference={key: name})
+        name = re.sub(r"(?<=/images/)([^/]+)/versions/latest$", r"\1", name, flags=re.IGNORECASE)
         parts = {key: str(text) for key, text in parse_resource_id(name).items()}
         place, image, size = (parts["resource_group"], parts["name"]), {"id": name}, None
         compute = self._arm.compute(parts["subscription"])
@@ -189,16 +214,27 @@ class ImageResolver:
                 found = compute.gallery_image_versions.get(*versions, api_version=_GALLERIES)
                 storage = (found.get("properties") or {}).get("storageProfile") or {}
                 size = (storage.get("osDiskImage") or {}).get("sizeInGB")
-        plan = (definition.get("properties") or {}).get("purchasePlan")
-        return BootImage(reference=image, plan=_plan(plan), min_disk_gb=size)
+        properties = definition.get("properties") or {}
+        return BootImage(
+            reference=image,
+            plan=_plan(properties.get("purchasePlan")),
+            min_disk_gb=size,
+            **_machine(properties),
+        )
 
     def _listed(self) -> Any:
         with translate_errors("list images"):
-            return list(self._arm.compute().images.list(api_version=COMPUTE))
+            return list(self._arm.compute().images.list(api_version=COMPUTE, raw_response_hook=whole_page))
 
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def _machine(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an image requires of a VM, from the properties of an image or of its definition."""
+    architecture = _ARCHITECTURES.get(str(properties.get("architecture")).lower())
+    return {"architecture": architecture, "generation": str(properties.get("hyperVGeneration") or "")}
 
 
 def _plan(found: Any) -> dict[str, str] | None:
@@ -213,10 +249,13 @@ def _reference(urn: str) -> dict[str, str]:
 def _managed(image: Mapping[str, Any]) -> BootImage:
     storage = (image.get("properties") or {}).get("storageProfile") or {}
     size = (storage.get("osDisk") or {}).get("diskSizeGB")
-    return BootImage(reference={"id": str(image.get("id"))}, min_disk_gb=size)
+    return BootImage(
+        reference={"id": str(image.get("id"))}, min_disk_gb=size, **_machine(image.get("properties") or {})
+    )
 
 
-def _well_known() -> Iterator[Image]:
+def well_known_images() -> Iterator[Image]:
+    """Yield the images that have a short name, for each architecture."""
     for name, offer in _WELL_KNOWN.items():
         for plan, architecture in ((offer.gen2, Architecture.X86_64), (offer.arm64, Architecture.ARM64)):
             yield Image(

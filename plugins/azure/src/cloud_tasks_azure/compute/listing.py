@@ -1,22 +1,27 @@
-"""Complete listings: VMs with their power states, and the resources that are created with a VM.
+"""Complete listings: VMs with their power states, resources that are created with a VM or left by one, sizes, quotas.
 
 Each resource provider lists its own resources, with their tags and at once. Resource Manager's listing of all resources
 is neither: filtered by a tag, it leaves out the tags ("Resources - List"), and new resources appear later.
 
-Invariant, with a test: a listing with a failed page raises; a partial listing is never returned.
+Invariants, each with a test:
+
+1. A listing with a failed page raises; a partial listing is never returned.
+2. A resource counts as left only if its VM does not exist, not if the listing of VMs does not have it yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from cloud_tasks_azure.compute.arm import COMPUTE, DISKS, NETWORK, Arm, whole_page
+from cloud_tasks.errors import NotFoundError
+from cloud_tasks_azure.compute.arm import COMPUTE, DISKS, NETWORK, SKUS, Arm, whole_page, whole_resource
 from cloud_tasks_azure.compute.compute_errors import translate_errors
-from cloud_tasks_azure.compute.tags import JOB_TAG
-from cloud_tasks_azure.compute.to_model import VmStatus, status_of
+from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG
+from cloud_tasks_azure.compute.to_model import VmStatus, group_of, status_of
 
-__all__ = ["list_parts", "list_vms", "tag_of", "vm_statuses"]
+__all__ = ["get_vm", "leftovers", "list_parts", "list_skus", "list_usages", "list_vms", "tag_of", "vm_statuses"]
 
 
 def list_vms(arm: Arm, job_id: str | None, *, foreign: bool = False) -> list[Mapping[str, Any]]:
@@ -52,6 +57,47 @@ def list_parts(arm: Arm, job_id: str | None = None) -> list[list[Mapping[str, An
         disks = arm.compute().disks.list(api_version=DISKS, raw_response_hook=whole_page)
         found.append([each for each in disks if _is_of(job_id, each)])
     return found
+
+
+def leftovers(
+    arm: Arm, parts: Iterable[Mapping[str, Any]], vms: Iterable[Mapping[str, Any]]
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the resources whose VM does not exist, by the VM's name.
+
+    Args:
+        parts: Resources created with VMs.
+        vms: VMs of the same jobs.
+    """
+    left: dict[str, list[Mapping[str, Any]]] = {}
+    for part in parts:
+        left.setdefault(tag_of(part, INSTANCE_TAG), []).append(part)
+    listed = {"", *(str(each["name"]) for each in vms)}
+    return {
+        name: some
+        for name, some in left.items()
+        if name not in listed and get_vm(arm, group_of(some[0]["id"]), name) is None
+    }
+
+
+def get_vm(arm: Arm, group: str, name: str) -> Mapping[str, Any] | None:
+    """Return a VM, or None if it does not exist."""
+    with suppress(NotFoundError), translate_errors(f"read {name}"):
+        vms = arm.compute().virtual_machines
+        return vms.get(group, name, api_version=COMPUTE, raw_response_hook=whole_resource)
+    return None
+
+
+def list_skus(arm: Arm, location: str) -> list[Mapping[str, Any]]:
+    """Return the resource SKUs of a location, of all kinds."""
+    with translate_errors(f"list the sizes of {location}"):
+        skus = arm.compute().resource_skus
+        return list(skus.list(filter=f"location eq '{location}'", api_version=SKUS, raw_response_hook=whole_page))
+
+
+def list_usages(arm: Arm, location: str) -> list[Mapping[str, Any]]:
+    """Return the quotas of a location."""
+    with translate_errors("read the subscription's quotas"):
+        return list(arm.compute().usage.list(location, api_version=COMPUTE, raw_response_hook=whole_page))
 
 
 def tag_of(resource: Mapping[str, Any], name: str) -> str:

@@ -87,7 +87,7 @@ class Networks:
         group = f"/subscriptions/{self._arm.subscription}/resourceGroups/{name}"
         tags = {**self._settings.tags, JOB_TAG: job_id}
         if self._settings.resource_group is None:
-            with translate_errors(f"create the resource group {name}", launching=True):
+            with translate_errors(f"create the resource group {name}", launching=True, shared=True):
                 # The location of an existing group cannot be changed.
                 if not self._arm.exists(group, RESOURCES):
                     self._arm.put(group, RESOURCES, {"location": location, "tags": tags})
@@ -108,7 +108,7 @@ class Networks:
             "subnets": [{"name": _SUBNET, "properties": subnet}],
         }
         for path, properties in ((rules, {"securityRules": []}), (network, space)):
-            with translate_errors(f"create the network {path.rpartition('/')[2]}", launching=True):
+            with translate_errors(f"create the network {path.rpartition('/')[2]}", launching=True, shared=True):
                 body = {"location": location, "tags": tags, "properties": properties}
                 self._arm.wait(self._arm.operation(self._arm.put(path, NETWORK, body)), timeout=_TIMEOUT)
         return Place(group=name, subnet=f"{network}/subnets/{_SUBNET}", security_group=rules)

@@ -14,16 +14,20 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import gzip
-from datetime import timedelta
+import re
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin.kit import boot_script
-from cloud_tasks_azure.credentials import INSTANCE_IDENTITY
+from cloud_tasks_azure.credentials import INSTANCE_IDENTITY, MANAGEMENT_ENDPOINT
+from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["MAX_BYTES", "compose_script", "encode_script"]
+__all__ = ["MAX_BYTES", "compose_script", "custom_data", "encode_script"]
 
 MAX_BYTES = 65_535
 
+_ACCOUNT = re.compile(r"(?:https://)?([a-z0-9]{3,24})(?:\.\w+\.core\.windows\.net/?)?")
+"""Account of Azure's public cloud, the only one that adlfs finds by its name."""
 _FOLDER = '"${CLOUD_TASKS_BOOT_ROOT:-}/var/lib/cloud-tasks"'
 _LEAVE = f"{_FOLDER}/leave.py"
 """Not in the temporary folder, which a restart empties."""
@@ -52,44 +56,41 @@ subprocess.run(["shutdown", "-h", "now"])
 """.strip()
 
 
-def compose_script(
-    script: str,
-    *,
-    max_lifetime: timedelta | None,
-    startup_timeout: timedelta | None = None,
-    identity: str | None,
-    resource: str,
-    management: str,
-    metadata: str,
-    account: str | None = None,
-) -> str:
-    """Return the script to run on the VM.
+def custom_data(request: LaunchRequest, settings: AzureSettings, resource: str) -> bytes:
+    """Return the custom data of a VM: the script of a request, with the lines that end the VM.
 
     Args:
-        script: The job's startup script.
-        max_lifetime: Time after which the VM ends itself.
-        startup_timeout: Time limit for the start of a worker, after which it does so, too.
-        identity: ``azure.managed_identity``; None: the VM can only power off.
         resource: Resource id of the VM.
-        management: Endpoint of Resource Manager.
-        metadata: Address of the metadata service.
-        account: Name of the storage account, with which ``az://CONTAINER/NAME`` works on the instance.
+
+    Raises:
+        InputError: The script is too long even compressed.
     """
-    variables = {} if account is None or "/" in account else {"AZURE_STORAGE_ACCOUNT_NAME": account}
+    return encode_script(compose_script(request, settings, resource))
+
+
+def compose_script(request: LaunchRequest, settings: AzureSettings, resource: str) -> str:
+    """Return the script to run on the VM."""
+    script, identity, account = request.startup_script, settings.managed_identity, settings.storage_account
+    lifetime, startup_timeout = request.max_lifetime, request.startup_timeout
+    # `az://CONTAINER/NAME` works on the instance. Without the variable, earlier versions of adlfs send no token.
+    variables = {"AZURE_STORAGE_ANON": "false"}
+    named = _ACCOUNT.fullmatch(account or "")
+    if named is not None:
+        variables["AZURE_STORAGE_ACCOUNT_NAME"] = named[1]
     if identity is None:
-        return boot_script(script, max_lifetime=max_lifetime, startup_timeout=startup_timeout, variables=variables)
+        return boot_script(script, max_lifetime=lifetime, startup_timeout=startup_timeout, variables=variables)
     if identity != "system":
         # A policy of the organization may add another identity, between which Azure does not choose.
         variables[INSTANCE_IDENTITY] = identity
     program = _PROGRAM.format(
-        metadata=metadata,
-        management=management,
+        metadata=settings.metadata_url,
+        management=(settings.management_endpoint or MANAGEMENT_ENDPOINT).rstrip("/"),
         resource=resource,
         identity="" if identity == "system" else identity,
     )
     return boot_script(
         script,
-        max_lifetime=max_lifetime,
+        max_lifetime=lifetime,
         startup_timeout=startup_timeout,
         end_command=f"python3 {_LEAVE}",
         variables=variables,

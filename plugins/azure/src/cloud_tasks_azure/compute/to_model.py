@@ -6,18 +6,26 @@ Invariant, with a test: a VM that may be billed is never converted to a terminat
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 from azure.mgmt.core.tools import parse_resource_id
 
-from cloud_tasks.model import Instance, InstanceState, ProvisioningModel
+from cloud_tasks.model import Instance, InstanceState, LaunchRequest, ProvisioningModel
 from cloud_tasks_azure.compute.tags import DISK_TAG, JOB_TAG, TOKEN_TAG, own_tags
 from cloud_tasks_azure.compute.zones import location_name, zone_name
 
-__all__ = ["VmStatus", "group_of", "provisioning_state", "status_of", "to_instance"]
+__all__ = [
+    "VmStatus",
+    "ended_instance",
+    "group_of",
+    "leftover_instance",
+    "provisioning_state",
+    "status_of",
+    "to_instance",
+]
 
 _POWER: Mapping[str, InstanceState] = {
     "creating": InstanceState.STARTING,
@@ -78,6 +86,48 @@ def to_instance(vm: Mapping[str, Any], status: VmStatus = _UNKNOWN) -> Instance:
         started_at=None if since is None else max(since, created_at),
         reason=status.problem if state is InstanceState.STOPPED else "",
     )
+
+
+def ended_instance(request: LaunchRequest, name: str) -> Instance:
+    """Return the `Instance` of a VM that was created and is already deleted."""
+    return Instance(
+        instance_id=name,
+        job_id=request.job_id,
+        state=InstanceState.TERMINATED,
+        instance_type=request.offer.instance_type.name,
+        zone=request.offer.zone,
+        provisioning_model=request.offer.provisioning_model,
+        created_at=datetime.now(UTC),
+        client_token=request.client_token,
+        boot_disk_type=request.offer.boot_disk.disk_type,
+        labels=dict(request.labels),
+    )
+
+
+def leftover_instance(name: str, parts: Sequence[Mapping[str, Any]]) -> Instance:
+    """Return the `Instance` of a VM that is gone, of which disk, interface or address are left."""
+    tags = {str(key): str(value) for part in parts for key, value in (part.get("tags") or {}).items()}
+    zones = [zone for part in parts for zone in part.get("zones") or ()]
+    times = [_time((part.get("properties") or {}).get("timeCreated")) for part in parts]
+    return Instance(
+        instance_id=name,
+        job_id=tags.get(JOB_TAG, ""),
+        state=InstanceState.STOPPED,
+        instance_type="",
+        zone=zone_name(location_name(str(parts[0].get("location") or "")), zones[0] if zones else None),
+        provisioning_model=ProvisioningModel.ON_DEMAND,
+        # Interfaces and addresses have no time.
+        created_at=min((time for time in times if time is not None), default=datetime.now(UTC)),
+        client_token=tags.get(TOKEN_TAG, ""),
+        boot_disk_type=tags.get(DISK_TAG, ""),
+        labels=own_tags(tags),
+        reason=f"the VM is gone; left: {', '.join(sorted(_part(each) for each in parts))}",
+    )
+
+
+def _part(resource: Mapping[str, Any]) -> str:
+    kind = str(resource["id"]).split("/")[-2].lower()
+    return {"disks": "disk", "networkinterfaces": "interface"}.get(kind, "address")
 
 
 def provisioning_state(vm: Mapping[str, Any]) -> str:

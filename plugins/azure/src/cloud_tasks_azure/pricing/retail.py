@@ -23,11 +23,12 @@ from decimal import Decimal, InvalidOperation
 from http.client import HTTPException
 from typing import Any
 
+import attrs
+
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money
-from cloud_tasks_azure.pricing.rates import RegionPrices
 
-__all__ = ["disk_prices", "fetch_prices", "has_vm_prices", "vm_prices"]
+__all__ = ["RegionPrices", "disk_prices", "fetch_prices", "has_vm_prices", "vm_prices"]
 
 _VERSION = "2023-01-01-preview"
 _TIMEOUT = 60
@@ -38,10 +39,27 @@ _MAX_PAUSE = 60.0
 _MAX_PAGES = 1000
 """Far more than a region has: ends a cycle of links."""
 
-_EXCLUDED = re.compile(r"Windows|Cloud ?Services|Dedicated Host|Low Priority|\bBYOL\b|Reservation", re.IGNORECASE)
+_EXCLUDED = re.compile(
+    r"Windows|Cloud ?Services|Dedicated Host|Low Priority|Reservation|\b(BYOL|Expired|Free|RHEL|SLES)\b", re.IGNORECASE
+)
 _SPOT = re.compile(r"\bSpot\b")
 _DISK_PRODUCTS = ("Standard HDD Managed Disks", "Standard SSD Managed Disks", "Premium SSD Managed Disks")
 _DISK_METER = re.compile(r"(?P<tier>[SEP]\d{1,2})( LRS)? Disk", re.IGNORECASE)
+
+
+@attrs.frozen(kw_only=True)
+class RegionPrices:
+    """Retail prices of a region, in US dollars."""
+
+    region: str
+    fetched_at: datetime
+    """UTC."""
+    on_demand: Mapping[str, Money]
+    """Prices per hour for Linux, by VM size."""
+    spot: Mapping[str, Money]
+    """Spot prices per hour for Linux, by VM size."""
+    disks: Mapping[str, Money]
+    """Prices per month, by tier of locally redundant storage: ``P10``."""
 
 
 def fetch_prices(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOFF) -> RegionPrices:
@@ -105,8 +123,9 @@ def _is_in_force(item: Mapping[str, Any], now: datetime) -> bool:
         return False
     if item.get("tierMinimumUnits") not in (None, 0, 0.0):
         return False
-    start = str(item.get("effectiveStartDate") or "")
-    return not start or start[:10] <= now.date().isoformat()
+    today = now.date().isoformat()
+    start, end = (str(item.get(f"effective{each}Date") or "")[:10] for each in ("Start", "End"))
+    return start <= today and (not end or today <= end)
 
 
 def _price(item: Mapping[str, Any]) -> Money | None:
@@ -119,7 +138,8 @@ def _price(item: Mapping[str, Any]) -> Money | None:
 
 def _keep(kept: dict[str, tuple[str, Money]], name: str, start: str, price: Money) -> None:
     known = kept.get(name)
-    if known is None or (start, -price.usd) > (known[0], -known[1].usd):
+    # Of two prices in force the higher: a limit is then never passed.
+    if known is None or (start, price.usd) > (known[0], known[1].usd):
         kept[name] = (start, price)
 
 

@@ -9,22 +9,22 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, ProvisioningModel, Unpriced
 from cloud_tasks.plugin import PricingContext
-from cloud_tasks.plugin.kit import PriceCache
+from cloud_tasks.plugin.kit import PriceCache, PriceFiles, prices_from_json, prices_to_json
 from cloud_tasks_azure.compute.disks import disk_problem, tier_of
 from cloud_tasks_azure.compute.zones import location_of
-from cloud_tasks_azure.pricing.cache import price_files
-from cloud_tasks_azure.pricing.rates import RegionPrices
-from cloud_tasks_azure.pricing.retail import fetch_prices
+from cloud_tasks_azure.pricing.retail import RegionPrices, fetch_prices
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["ADDRESS_PRICE", "HOURS_PER_MONTH", "RetailPricing", "open_pricing"]
+__all__ = ["ADDRESS_PRICE", "HOURS_PER_MONTH", "RetailPricing", "open_pricing", "price_files"]
 
 HOURS_PER_MONTH = 730
 """Hours per month in Azure's pricing calculator."""
@@ -108,3 +108,26 @@ def open_pricing(settings: AzureSettings, context: PricingContext) -> Iterator[R
     pricing = RetailPricing(region, prices, has_address=settings.public_address)
     yield pricing
     pricing.close()
+
+
+def price_files(folder: Path | None, source: str) -> PriceFiles[RegionPrices]:
+    """Return the cache of one endpoint of the Retail Prices API; None disables it."""
+    return PriceFiles(folder, name="azure-prices", source=source, encode=_encode, decode=_decode)
+
+
+def _encode(prices: RegionPrices) -> dict[str, Any]:
+    return {
+        "on_demand": prices_to_json(prices.on_demand),
+        "spot": prices_to_json(prices.spot),
+        "disks": prices_to_json(prices.disks),
+    }
+
+
+def _decode(region: str, fetched_at: datetime, content: Mapping[str, Any]) -> RegionPrices:
+    return RegionPrices(
+        region=region,
+        fetched_at=fetched_at,
+        on_demand=prices_from_json(content["on_demand"]),
+        spot=prices_from_json(content["spot"]),
+        disks=prices_from_json(content["disks"]),
+    )

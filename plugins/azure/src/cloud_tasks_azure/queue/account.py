@@ -8,6 +8,7 @@ Invariants, each with a test:
 1. Keys, signatures and connection strings never appear in an error, a log line or a ``repr``.
 2. A file that other users of this machine can read is refused before it is read.
 3. A bearer token is never sent unencrypted.
+4. An answer that is not Azure's is a transient error.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import requests
+from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.queue import QueueServiceClient
 from requests.adapters import HTTPAdapter
@@ -56,30 +58,29 @@ def queue_service(settings: AzureSettings, *, connections: int) -> QueueServiceC
         InputError: The connection string or its file is invalid.
         ProviderError: No account is configured.
     """
-    options: dict[str, Any] = {**_RETRIES, "transport": _transport(connections)}
-    text = _connection_string(settings)
-    if text is not None:
-        try:
-            return QueueServiceClient.from_connection_string(text, **options)
-        except ValueError:
-            raise _invalid_connection_string() from None
-    address = _address(settings, "queue", settings.queue_endpoint)
-    return QueueServiceClient(address, credential=credential(settings), **options)
+    found: QueueServiceClient = _client(QueueServiceClient, settings, "queue", settings.queue_endpoint, connections)
+    return found
 
 
 def blob_container(settings: AzureSettings, container: str, *, connections: int) -> Any:
     """Return a client of one container, which need not exist yet. Raises the same errors as `queue_service`."""
     from azure.storage.blob import ContainerClient
 
-    options: dict[str, Any] = {**_RETRIES, "transport": _transport(connections)}
+    return _client(ContainerClient, settings, "blob", settings.blob_endpoint, connections, container)
+
+
+def _client(
+    kind: Any, settings: AzureSettings, service: str, endpoint: str | None, connections: int, *names: str
+) -> Any:
+    options = {**_RETRIES, "transport": _transport(connections), "raw_response_hook": _require_azure}
     text = _connection_string(settings)
-    if text is not None:
-        try:
-            return ContainerClient.from_connection_string(text, container, **options)
-        except ValueError:
-            raise _invalid_connection_string() from None
-    address = _address(settings, "blob", settings.blob_endpoint)
-    return ContainerClient(address, container, credential=credential(settings), **options)
+    if text is None:
+        return kind(_address(settings, service, endpoint), *names, credential=credential(settings), **options)
+    try:
+        return kind.from_connection_string(text, *names, **options)
+    except ValueError:
+        message = "invalid connection string of the storage account (not shown: secret)"
+        raise InputError(message, hint=_NO_ACCOUNT) from None
 
 
 def credentials_end(settings: AzureSettings) -> datetime | None:
@@ -124,8 +125,11 @@ def _address(settings: AzureSettings, service: str, endpoint: str | None) -> str
     return endpoint
 
 
-def _invalid_connection_string() -> InputError:
-    return InputError("invalid connection string of the storage account (not shown: secret)", hint=_NO_ACCOUNT)
+def _require_azure(response: Any) -> None:
+    """Refuse the page of a proxy, which the SDK would take for a success without content."""
+    answer = response.http_response
+    if answer.status_code < 400 and not any(name.lower().startswith("x-ms-") for name in answer.headers):
+        raise ServiceResponseError("invalid response, as from a proxy")
 
 
 def _transport(connections: int) -> RequestsTransport:

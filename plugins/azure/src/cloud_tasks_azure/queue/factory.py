@@ -7,13 +7,10 @@ from contextlib import contextmanager
 
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.plugin.kit import OversizeQueue
-from cloud_tasks_azure.queue.access import Access
 from cloud_tasks_azure.queue.account import blob_container, queue_service
-from cloud_tasks_azure.queue.bodies import INLINE_BYTES
 from cloud_tasks_azure.queue.body_store import BlobBodyStore
-from cloud_tasks_azure.queue.generations import Generations
-from cloud_tasks_azure.queue.names import base_name
-from cloud_tasks_azure.queue.storage_queue import StorageQueue
+from cloud_tasks_azure.queue.names import azure_name, metadata_for
+from cloud_tasks_azure.queue.storage_queue import INLINE_BYTES, StorageQueue
 from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.traits import QUEUE_TRAITS
 
@@ -25,10 +22,11 @@ def open_storage_queue(settings: AzureSettings, context: QueueContext) -> Iterat
     """Open the queue of a name, which need not exist yet."""
     # The caller's own threads make calls in addition to the pool's.
     connections = settings.queue_threads + 8
-    service = queue_service(settings, connections=connections)
-    generations = Generations(service, settings.queue_prefix, context.name, context.job_id or context.name)
+    name = azure_name(settings.queue_prefix, context.name)
     messages = StorageQueue(
-        Access(service=service, generations=generations),
+        queue_service(settings, connections=connections),
+        name,
+        metadata_for(context.name, context.job_id or context.name),
         lease=context.lease,
         threads=settings.queue_threads,
         max_pause=settings.queue_poll_seconds,
@@ -38,7 +36,7 @@ def open_storage_queue(settings: AzureSettings, context: QueueContext) -> Iterat
     if container:
         store = BlobBodyStore(
             lambda: blob_container(settings, container, connections=connections),
-            base_name(settings.queue_prefix, context.name),
+            name,
             settings.queue_threads,
         )
     queue = OversizeQueue(

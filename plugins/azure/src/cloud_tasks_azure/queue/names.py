@@ -7,7 +7,7 @@ The queue's metadata contains the full name. Service Bus queues have the same na
 Invariants, each with a test:
 
 1. A name is valid for Azure, for any queue name.
-2. Two queue names never have one base name: a valid name with the form of a shortened one gets a hash as well.
+2. Two queues never have one name: a valid name with the form of a shortened one gets a hash as well.
 """
 
 from __future__ import annotations
@@ -16,32 +16,25 @@ import hashlib
 import re
 from urllib.parse import quote
 
-__all__ = ["MAX_LENGTH", "NAME_KEY", "base_name", "metadata_for", "physical_name"]
+__all__ = ["MAX_LENGTH", "NAME_KEY", "azure_name", "metadata_for"]
 
 MAX_LENGTH = 63
 NAME_KEY = "cloud_tasks_queue"
 """Metadata key of the full queue name."""
 _JOB_KEY = "cloud_tasks_job"
-_SUFFIX = 4
-"""Maximum length of a generation suffix: ``-999``."""
 _HASH = 16
 _SHORTENED = re.compile(rf"-[0-9a-f]{{{_HASH}}}\Z")
 
 
-def base_name(prefix: str, name: str) -> str:
-    """Return the name of the first generation."""
+def azure_name(prefix: str, name: str) -> str:
+    """Return a queue's name in Azure."""
     full_name = f"{prefix}{name}"
     valid = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9-]", "-", full_name.lower())).strip("-")
-    if valid == full_name and 3 <= len(valid) <= MAX_LENGTH - _SUFFIX and not _SHORTENED.search(valid):
+    if valid == full_name and 3 <= len(valid) <= MAX_LENGTH and not _SHORTENED.search(valid):
         return valid
     digest = hashlib.sha256(full_name.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
-    kept = valid[: MAX_LENGTH - _SUFFIX - _HASH - 1].rstrip("-")
+    kept = valid[: MAX_LENGTH - _HASH - 1].rstrip("-")
     return f"{kept}-{digest}" if kept else f"q-{digest}"
-
-
-def physical_name(base: str, generation: int) -> str:
-    """Return the name of a generation, counted from 1."""
-    return base if generation == 1 else f"{base}-{generation}"
 
 
 def metadata_for(name: str, job_id: str) -> dict[str, str]:

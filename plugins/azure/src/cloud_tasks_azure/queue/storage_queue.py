@@ -14,10 +14,14 @@ Invariants, each with a test:
 1. Messages do not expire: the service's default of seven days is disabled.
 2. The pauses of a consumer without messages grow, also over several calls; a message resets them.
 3. A receipt is used by one call at a time: an acknowledgement never uses a receipt that a renewal is replacing.
+4. Any bytes are preserved: a body is sent as base64, since a message is XML-safe text.
+5. A queue of others is neither cleared nor deleted: the metadata of a queue says whose it is.
 """
 
 from __future__ import annotations
 
+import base64
+import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,100 +30,149 @@ from typing import Any
 import attrs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks.plugin import Depth, SendFailure
+from cloud_tasks.plugin import Depth
 from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, RequestLimits
-from cloud_tasks_azure.queue.access import Access
-from cloud_tasks_azure.queue.bodies import decode, encode
-from cloud_tasks_azure.queue.poll_backoff import PollBackoff
-from cloud_tasks_azure.queue.queue_errors import code_of, is_lost, translate_errors
+from cloud_tasks_azure.queue.names import NAME_KEY
+from cloud_tasks_azure.queue.queue_errors import BEING_DELETED, code_of, is_lost, translate_errors
 from cloud_tasks_azure.traits import QUEUE_TRAITS as TRAITS
 
-__all__ = ["StorageQueue"]
+__all__ = ["INLINE_BYTES", "PollBackoff", "StorageQueue", "decode", "encode"]
 
+INLINE_BYTES = 47 * 1024
+"""Largest body of a message itself: 64,172 characters, of 64 KiB that "Put Message" allows."""
 _MAX_PER_CALL = 32
 """Messages per call; "Get Messages" in the reference of the Queue service."""
 _NO_EXPIRY = -1
 """Time to live: "Put Message" in the reference of the Queue service."""
 _MAX_CLEAR_CALLS = 20
+_FIRST_PAUSE = 0.05
 
 
 @attrs.define
 class Receipt:
     """What identifies a lease in Azure."""
 
-    queue: str
-    """The queue's name in Azure."""
     message_id: str
     receipt: str = attrs.field(repr=False)
+    """Empty after the message was deleted."""
     lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
     """Held while the receipt is in use."""
+
+
+class PollBackoff:
+    """Pauses between polls of an empty queue, in seconds, which grow to a maximum. Thread-safe."""
+
+    def __init__(self, maximum: float) -> None:
+        self._maximum = maximum
+        self._lock = threading.Lock()
+        self._next = min(_FIRST_PAUSE, maximum)
+
+    def next_pause(self) -> float:
+        """Return the next pause; randomized, so that consumers do not poll in step."""
+        with self._lock:
+            pause, self._next = self._next, min(self._maximum, self._next * 2)
+        return pause * random.uniform(0.8, 1.0)
+
+    def reset(self) -> None:
+        """Return to the first pause after a message arrived."""
+        self._next = min(_FIRST_PAUSE, self._maximum)
 
 
 class StorageQueue(BatchedQueue[Receipt]):
     """`Queue` on Azure Storage Queue. Thread-safe.
 
     Args:
+        service: A `QueueServiceClient`, closed with this object.
+        name: Name of the queue in Azure.
+        metadata: Metadata of the queue.
         lease: First lease of a received message.
         threads: Maximum number of parallel calls.
         max_pause: Maximum seconds between two polls of an empty queue.
     """
 
-    def __init__(self, access: Access, *, lease: timedelta, threads: int, max_pause: float) -> None:
+    def __init__(
+        self,
+        service: Any,
+        name: str,
+        metadata: Mapping[str, str],
+        *,
+        lease: timedelta,
+        threads: int,
+        max_pause: float,
+    ) -> None:
         limits = RequestLimits(send=1, receive=_MAX_PER_CALL, settle=1)
         super().__init__(TRAITS, limits, lease=lease, threads=threads, name="cloud-tasks-azure")
-        self._access = access
+        self._service = service
+        self._client = service.get_queue_client(name)
+        self._metadata = metadata
         self._pauses = PollBackoff(max_pause)
 
     def create(self) -> None:
-        self._access.generations.create()
+        """Create the queue unless it exists."""
+        try:
+            with translate_errors(f"creating the queue {self._client.queue_name}"):
+                self._client.create_queue(metadata=dict(self._metadata))
+        except ProviderError as error:
+            # With other metadata; a repeated creation with the same metadata succeeds.
+            if code_of(error.__cause__) != "QueueAlreadyExists":
+                raise
+            self._require()
 
     def delete(self) -> None:
-        self._access.generations.delete()
+        """Delete the queue if it exists."""
+        try:
+            self._require()
+            with translate_errors("deleting the queue"):
+                self._client.delete_queue()
+        except ProviderError as error:
+            if not isinstance(error, NotFoundError) and code_of(error.__cause__) != BEING_DELETED:
+                raise
 
     def purge(self) -> None:
         """Delete all messages, delayed and leased ones included."""
+        self._require()
         for _ in range(_MAX_CLEAR_CALLS):
             try:
-                self._access.call("clearing the queue", lambda physical: self._access.client(physical).clear_messages())
-                break
-            except NotFoundError:
-                raise
+                with translate_errors("clearing the queue"):
+                    self._client.clear_messages()
+                return
             except ProviderError as error:
                 # Many messages take several calls: "Clear Messages" in the reference of the Queue service.
                 if code_of(error.__cause__) != "OperationTimedOut":
                     raise
-        else:
-            raise ProviderError(f"clearing the queue: not finished after {_MAX_CLEAR_CALLS} calls", transient=True)
+        raise ProviderError(f"clearing the queue: not finished after {_MAX_CLEAR_CALLS} calls", transient=True)
 
     def exists(self) -> bool:
-        return self._access.generations.exists()
+        try:
+            self._require()
+        except NotFoundError:
+            return False
+        return True
+
+    def _require(self) -> None:
+        """Raise `NotFoundError` if there is no such queue, and `ProviderError` if it is one of others."""
+        with translate_errors("looking up the queue"):
+            found = self._client.get_queue_properties().metadata or {}
+        if {name.lower(): text for name, text in found.items()}.get(NAME_KEY) != self._metadata[NAME_KEY]:
+            name = self._client.queue_name
+            raise ProviderError(f"the queue {name} was not created by cloud-tasks", hint="set azure.queue_prefix")
 
     def depth(self) -> Depth:
         """Return the depth; Azure reports one total, and the number of visible messages only below 32."""
-
-        def read(physical: str) -> Depth:
-            client = self._access.client(physical)
-            visible = len(client.peek_messages(max_messages=_MAX_PER_CALL))
-            total = client.get_queue_properties().approximate_message_count or 0
-            few = visible < _MAX_PER_CALL
-            return Depth(
-                visible=visible if few else total,
-                in_flight=max(0, total - visible) if few else None,
-                exact=False,
-                as_of=datetime.now(UTC),
-            )
-
-        return self._access.call("reading the depth of the queue", read)
-
-    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
-        if bodies:
-            # A missing queue is detected by one call, not by one per message.
-            self._access.generations.current()
-        return super().send(bodies, delay=delay)
+        with translate_errors("reading the depth of the queue"):
+            visible = len(self._client.peek_messages(max_messages=_MAX_PER_CALL))
+            total = self._client.get_queue_properties().approximate_message_count or 0
+        few = visible < _MAX_PER_CALL
+        return Depth(
+            visible=visible if few else total,
+            in_flight=max(0, total - visible) if few else None,
+            exact=False,
+            as_of=datetime.now(UTC),
+        )
 
     def close(self) -> None:
         super().close()
-        self._access.service.close()
+        self._service.close()
 
     # Requests
 
@@ -129,22 +182,16 @@ class StorageQueue(BatchedQueue[Receipt]):
     def _send(self, messages: Sequence[str], delay: timedelta) -> Mapping[int, Refused]:
         (text,) = messages
         seconds = round(delay.total_seconds()) or None
-
-        def put(physical: str) -> None:
-            self._access.client(physical).send_message(text, visibility_timeout=seconds, time_to_live=_NO_EXPIRY)
-
-        self._access.call("sending to the queue", put)
+        with translate_errors("sending to the queue"):
+            self._client.send_message(text, visibility_timeout=seconds, time_to_live=_NO_EXPIRY)
         return {}
 
     def _receive(self, count: int, wait: timedelta) -> Sequence[Received[Receipt]]:
         seconds = round(self._lease.total_seconds())
-
-        def receive(physical: str) -> list[Received[Receipt]]:
-            pages = self._access.client(physical).receive_messages(messages_per_page=count, visibility_timeout=seconds)
+        with translate_errors("receiving from the queue"):
+            pages = self._client.receive_messages(messages_per_page=count, visibility_timeout=seconds)
             # The SDK's iterator would continue until the queue is empty.
-            return [_received(physical, message) for message in next(pages.by_page(), ())]
-
-        found = self._access.call("receiving from the queue", receive)
+            found = [_received(message) for message in next(pages.by_page(), ())]
         if found:
             self._pauses.reset()
         return found
@@ -153,39 +200,55 @@ class StorageQueue(BatchedQueue[Receipt]):
         self._closed.wait(min(left, self._pauses.next_pause()))
 
     def _ack(self, held: Sequence[Held[Receipt]]) -> Mapping[int, Refused]:
-        def delete(client: Any, receipt: Receipt) -> None:
-            client.delete_message(receipt.message_id, receipt.receipt)
+        def delete(receipt: Receipt) -> None:
+            self._client.delete_message(receipt.message_id, receipt.receipt)
+            receipt.receipt = ""
 
-        return self._settle_one("acknowledging", held, delete)
+        return _settle_one("acknowledging", held, delete)
 
     def _change(self, held: Sequence[Held[Receipt]], leases: Sequence[timedelta]) -> Mapping[int, Refused]:
         (lease,) = leases
 
-        def update(client: Any, receipt: Receipt) -> None:
+        def update(receipt: Receipt) -> None:
+            if not receipt.receipt:
+                # Acked while this call waited for the receipt: its lease was not lost.
+                return
             seconds = round(lease.total_seconds())
-            response = client.update_message(receipt.message_id, receipt.receipt, visibility_timeout=seconds)
+            response = self._client.update_message(receipt.message_id, receipt.receipt, visibility_timeout=seconds)
             receipt.receipt = response.pop_receipt
 
-        return self._settle_one("extending", held, update)
-
-    def _settle_one(
-        self, action: str, held: Sequence[Held[Receipt]], call: Callable[[Any, Receipt], None]
-    ) -> Mapping[int, Refused]:
-        (one,) = held
-        try:
-            with one.payload.lock, translate_errors(f"{action} a message"):
-                call(self._access.client(one.payload.queue), one.payload)
-        except ProviderError as error:
-            if not is_lost(error):
-                raise
-            return {0: Refused(error.message, transient=False)}
-        return {}
+        return _settle_one("extending", held, update)
 
 
-def _received(physical: str, message: Any) -> Received[Receipt]:
+def _settle_one(action: str, held: Sequence[Held[Receipt]], call: Callable[[Receipt], None]) -> Mapping[int, Refused]:
+    (one,) = held
+    try:
+        with one.payload.lock, translate_errors(f"{action} a message"):
+            call(one.payload)
+    except ProviderError as error:
+        if not is_lost(error):
+            raise
+        return {0: Refused(error.message, transient=False)}
+    return {}
+
+
+def _received(message: Any) -> Received[Receipt]:
     return Received(
         body=decode(str(message.content)),
-        payload=Receipt(physical, message.id, message.pop_receipt),
-        key=f"{physical}/{message.id}",
+        payload=Receipt(message.id, message.pop_receipt),
+        key=str(message.id),
         delivery_count=message.dequeue_count,
     )
+
+
+def encode(body: bytes) -> str:
+    """Encode a body as the text of a message."""
+    return base64.b64encode(body).decode()
+
+
+def decode(text: str) -> bytes:
+    """Decode a body; text that is not valid base64 is returned unchanged."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return text.encode()

@@ -5,30 +5,30 @@ Sources: the exceptions of azure-servicebus, and "Service Bus messaging exceptio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from azure.core import exceptions as sdk
 from azure.servicebus import exceptions as bus
 
-from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
+from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem
+from cloud_tasks.plugin.kit import translate_errors as translate
 from cloud_tasks_azure.credentials import LOGIN, credential_error
+from cloud_tasks_azure.queue.queue_errors import first_line
 
 __all__ = ["LOST", "translate_errors"]
 
 LOST = (bus.MessageLockLostError, bus.MessageAlreadySettled, bus.MessageNotFoundError)
 """Exceptions of a call for a message whose lock expired."""
-_NOT_FOUND = (bus.MessagingEntityNotFoundError, sdk.ResourceNotFoundError)
-_DENIED = (bus.ServiceBusAuthenticationError, bus.ServiceBusAuthorizationError)
-_TRANSIENT = (
-    bus.OperationTimeoutError,
-    bus.ServiceBusCommunicationError,
-    bus.ServiceBusConnectionError,
-    bus.ServiceBusQuotaExceededError,
-    bus.ServiceBusServerBusyError,
-    sdk.ServiceRequestError,
-    sdk.ServiceResponseError,
+_RULES = (
+    ErrorRule(kind=ErrorKind.NOT_FOUND, code="MessagingEntityNotFoundError|ResourceNotFoundError"),
+    ErrorRule(kind=ErrorKind.CREDENTIALS, code="ServiceBusAuthenticationError", hint=LOGIN),
+    ErrorRule(kind=ErrorKind.PERMANENT, code="ServiceBusAuthorizationError", hint=LOGIN),
+    ErrorRule(
+        kind=ErrorKind.TRANSIENT,
+        code=r"OperationTimeoutError|ServiceBus(Communication|Connection|QuotaExceeded|ServerBusy)Error"
+        r"|ServiceRe(quest|sponse)Error",
+    ),
 )
 
 
@@ -36,27 +36,19 @@ _TRANSIENT = (
 def translate_errors(action: str) -> Iterator[None]:
     """Translate SDK exceptions into a `ProviderError` whose message starts with ``action``; `LOST` passes through."""
     try:
-        yield
-    except LOST:
-        raise
-    except (sdk.AzureError, ValueError) as error:
-        raise _provider_error(action, error) from error
+        with translate(action, _problem_of, _RULES):
+            yield
+    except sdk.ClientAuthenticationError as error:
+        raise credential_error(error, action) from error
 
 
-def _provider_error(action: str, error: Exception) -> ProviderError:
-    text = f"{action}: {_line(error)}"
-    if isinstance(error, _NOT_FOUND):
-        return NotFoundError(text)
-    if isinstance(error, sdk.ClientAuthenticationError):
-        return credential_error(error, action)
-    if isinstance(error, _DENIED):
-        refused = isinstance(error, bus.ServiceBusAuthenticationError)
-        error_class = CredentialsError if refused else ProviderError
-        return error_class(f"{action}: Service Bus rejected the credentials", hint=LOGIN)
+def _problem_of(error: Exception) -> Problem | None:
+    passes = isinstance(error, (*LOST, sdk.ClientAuthenticationError))
+    if passes or not isinstance(error, (sdk.AzureError, ValueError)):
+        return None
+    names = [each.__name__ for each in type(error).__mro__]
     status = error.status_code or 0 if isinstance(error, sdk.HttpResponseError) else 0
-    return ProviderError(text, transient=isinstance(error, _TRANSIENT) or status >= 500 or status in (408, 429))
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return re.sub(r"(\?|Shared\w*=)\S*", "", lines[0] if lines else type(error).__name__)[:300].rstrip(". ")
+    # The text of refused credentials may contain them.
+    is_secret = isinstance(error, (bus.ServiceBusAuthenticationError, bus.ServiceBusAuthorizationError))
+    message = "Service Bus rejected the credentials" if is_secret else first_line(error)
+    return Problem(code=names[0], message=message, status=status, also=tuple(names[1:]))

@@ -9,7 +9,7 @@ from typing import Any
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks_azure.credentials import credential
-from cloud_tasks_azure.queue.names import base_name
+from cloud_tasks_azure.queue.names import azure_name
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["open_service_bus", "queue_with_clients"]
@@ -36,7 +36,7 @@ def queue_with_clients(client: Any, administration: Any, settings: AzureSettings
     from cloud_tasks_azure.servicebus.links import ReceiveLink, SendLink
     from cloud_tasks_azure.servicebus.queue import ServiceBusQueue
 
-    name = base_name(settings.queue_prefix, context.name)
+    name = azure_name(settings.queue_prefix, context.name)
 
     def close() -> None:
         client.close()

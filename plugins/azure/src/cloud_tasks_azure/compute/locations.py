@@ -1,0 +1,75 @@
+"""What the subscription may use in a location: sizes and quotas, read again when they are old. Thread-safe."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
+
+from cloud_tasks.model import Headroom, Offer
+from cloud_tasks_azure.compute.arm import NETWORK, Arm
+from cloud_tasks_azure.compute.catalog import Size, sizes_of
+from cloud_tasks_azure.compute.compute_errors import translate_errors
+from cloud_tasks_azure.compute.listing import list_skus, list_usages
+from cloud_tasks_azure.compute.quotas import free_quotas, headroom
+from cloud_tasks_azure.compute.zones import location_of
+
+__all__ = ["Locations"]
+
+_SIZES_MAX_AGE = timedelta(hours=1)
+_QUOTAS_MAX_AGE = timedelta(seconds=30)
+
+_T = TypeVar("_T")
+
+
+class Locations:
+    """Sizes and quotas of a subscription, by location.
+
+    Args:
+        has_address: Whether instances get a public address.
+    """
+
+    def __init__(self, arm: Arm, *, has_address: bool) -> None:
+        self._arm = arm
+        self._has_address = has_address
+        self._sizes = _Recent(self._read_sizes, _SIZES_MAX_AGE)
+        self._quotas = _Recent(self._read_quotas, _QUOTAS_MAX_AGE)
+
+    def sizes(self, location: str) -> Mapping[str, Size]:
+        """Return the sizes by name; empty for an unknown location."""
+        return self._sizes.get(location)
+
+    def headroom(self, offer: Offer) -> Headroom | None:
+        """Implement `Compute.headroom`."""
+        location = location_of(offer.zone)
+        size = self.sizes(location).get(offer.instance_type.name)
+        family = size.family if size is not None else ""
+        return headroom(offer, family=family, free=self._quotas.get(location), has_address=self._has_address)
+
+    def _read_sizes(self, location: str) -> Mapping[str, Size]:
+        return sizes_of(list_skus(self._arm, location), location)
+
+    def _read_quotas(self, location: str) -> Mapping[str, int]:
+        usages = list_usages(self._arm, location)
+        if self._has_address:
+            with translate_errors("read the quotas of public addresses"):
+                usages += self._arm.entries(f"/providers/Microsoft.Network/locations/{location}/usages", NETWORK)
+        return free_quotas(usages)
+
+
+class _Recent(Generic[_T]):
+    """Results of a call by location, of a maximum age; concurrent callers wait for one call."""
+
+    def __init__(self, read: Callable[[str], _T], max_age: timedelta) -> None:
+        self._read = read
+        self._max_age = max_age
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[datetime, _T]] = {}
+
+    def get(self, location: str) -> _T:
+        with self._lock:
+            known = self._known.get(location)
+            if known is None or datetime.now(UTC) - known[0] > self._max_age:
+                known = self._known[location] = (datetime.now(UTC), self._read(location))
+            return known[1]
