@@ -260,6 +260,21 @@ run: {job_id: craters, region: moon, max_instances: 5, startup_script: "export A
     assert "<compute account>, <folder>/job.db, 127.0.0.1" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("projects/lander/global/networks/mare", "network mare of lander"),
+        ("s3://lander-code/mare", "bucket lander-code, key mare"),
+        ("lander@mare.iam.gserviceaccount.com", "account lander"),
+        ("/subscriptions/x1/resourceGroups/lander/providers/Microsoft.Network/subnets/mare", "subnet mare in lander"),
+    ],
+)
+def test_doctor_report_has_no_name_that_a_setting_contains(tmp_path: Path, value: str, message: str) -> None:
+    text = f"provider: memory\nmemory: {{project: '{value}'}}\nrun: {{region: moon}}\n"
+    out = report_of(tmp_path, text, f"{message} in moon").out
+    assert ("lander" in out, "mare" in out, "<memory.project> in moon" in out) == (False, False, True)
+
+
 def test_doctor_report_has_versions_and_failed_checks(tmp_path: Path) -> None:
     answer = report_of(tmp_path, "provider: memory\nrun: {db_file: /proc/none/job.db}\n")
     assert answer.code == 1

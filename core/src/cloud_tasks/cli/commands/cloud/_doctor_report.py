@@ -36,6 +36,13 @@ _SHOWN = frozenset(
 
 _SHORTEST = 3
 """Characters: shorter texts are parts of words."""
+_PATH_WORDS = frozenset(
+    {
+        *("http:", "https:", "projects", "global", "regions", "zones", "networks", "subnetworks", "images", "family"),
+        *("subscriptions", "resourcegroups", "providers", "userassignedidentities", "virtualnetworks", "subnets"),
+    }
+)
+"""Words of paths of resources, in lower case, that are no names."""
 
 _PATTERNS = (
     ("arn", r"\barn:[\w-]+:[\w-]*:[\w-]*:\d*:[^\s,;'\"()]+"),
@@ -81,17 +88,20 @@ class Mask:
 
 def mask_of(config: JobConfig) -> Mask:
     """Return the mask of a configuration: its written texts, its place, and the names of this machine and user."""
-    known: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for key, value in place_of(config).items():
         if key not in _SHOWN and key not in ("queue", "compute"):
-            known[value] = key
+            texts[value] = key
     for entry in config.entries():
         if entry.origin.layer is not Layer.DEFAULT and entry.key not in _SHOWN:
-            known |= dict.fromkeys(_texts(entry.value), entry.key)
+            texts |= dict.fromkeys(_texts(entry.value), entry.key)
     for section, values in config.values.items():
         # Secrets too: their entries are masked.
         for key, value in values.items():
-            known |= dict.fromkeys(_texts(value), f"{section}.{key}")
+            texts |= dict.fromkeys(_texts(value), f"{section}.{key}")
+    known = {part: name for text, name in texts.items() for part in _names_in(text)} | texts
+    for place in (config.run.region, config.run.zone):
+        known.pop(place or "", None)
     known |= {str(config.base_dir): "folder", str(Path.home()): "home"} if str(Path.home()) != "/" else {}
     known |= {socket.gethostname(): "host", _user(): "user"}
     return Mask({text: name for text, name in known.items() if text not in config.backends.values()})
@@ -103,6 +113,12 @@ def _user() -> str:
     except (KeyError, OSError):
         # A container may run with a user id without a name.
         return ""
+
+
+def _names_in(text: str) -> Iterator[str]:
+    """Yield the names in a URL, a path of a resource or an address: a message may have one of them alone."""
+    if re.fullmatch(r"[^\s/@]*[/@]\S+", text):
+        yield from (part for part in re.split("[/@]", text) if part.lower() not in _PATH_WORDS)
 
 
 def _texts(value: Any) -> Iterator[str]:
