@@ -4,7 +4,7 @@
 
 One worker runs tasks of equal length that are sent before, while this program receives the events as the controller
 does. Receiving requests without a message depend on the number of workers, and are not counted. For Pub/Sub, which is
-billed by volume, the last column is the billed volume per task.
+billed by volume, the last column is the volume per task that these requests are billed for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -67,14 +68,18 @@ STORAGE = {"POST": "send", "GET": "receive", "DELETE": "ack", "PUT": "extend"}
 
 @attrs.define
 class Counts:
-    """Requests by kind, and the volume that Pub/Sub bills."""
+    """Requests by kind, and the volume that Pub/Sub bills. Thread-safe."""
 
     requests: Counter[str] = attrs.field(factory=Counter)
     billed_bytes: int = 0
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
-    def add(self, kind: str | None, *, is_event: bool, is_empty: bool) -> None:
-        if kind is not None and not is_empty:
+    def add(self, kind: str | None, *, is_event: bool, is_empty: bool, billed_bytes: int = 0) -> None:
+        if kind is None or is_empty:
+            return
+        with self._lock:
             self.requests[f"events: {kind}" if is_event else kind] += 1
+            self.billed_bytes += billed_bytes
 
 
 class HttpProxy(StorageFaults):
@@ -110,9 +115,13 @@ class PubSubProxy(grpc.GenericRpcHandler):
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
             content: bytes = forward(request, context)
-            self._counts.add(kind, is_event=b"-events" in request, is_empty=kind == "receive" and not content)
-            if kind in ("send", "receive"):
-                self._counts.billed_bytes += max(LEAST_BYTES, len(request if kind == "send" else content))
+            size = {"send": len(request), "receive": len(content)}.get(kind or "")
+            self._counts.add(
+                kind,
+                is_event=b"-events" in request,
+                is_empty=kind == "receive" and not content,
+                billed_bytes=0 if size is None else max(LEAST_BYTES, size),
+            )
             return content
 
         return grpc.unary_unary_rpc_method_handler(answer)

@@ -45,7 +45,10 @@ class Variables:
                 raise ValueError(f'"{name}" has a NUL character, which no variable can have')
 
     def schema(self) -> dict[str, Any]:
-        return {"propertyNames": {"pattern": f"^{_VARIABLE}$"}, "additionalProperties": {"type": "string"}}
+        return {
+            "propertyNames": {"pattern": f"^(?!(RMS_)?CLOUD_TASKS_){_VARIABLE}$"},
+            "additionalProperties": {"type": "string"},
+        }
 
 
 @attrs.frozen

@@ -151,7 +151,7 @@ def test_render_summary_of_a_running_job():
 
 
 def test_render_summary_in_the_log_of_a_run_has_one_number_for_running_and_queued_tasks():
-    text = render_summary(a_summary(elapsed=None, completed=100, queued=9000, running=900), are_leases_counted=False)
+    text = render_summary(a_summary(elapsed=None, completed=100, queued=9000, running=900), separates_queued=False)
     assert text.splitlines() == ["Summary:", "  Total tasks: 10000", "    completed: 100", "    in_progress: 9900"]
 
 

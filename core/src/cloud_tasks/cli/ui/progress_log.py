@@ -42,6 +42,6 @@ class ProgressLog:
         rate = throughput(progress.summary, progress.now)
         price = progress.price_per_hour
         summary = render_summary(
-            progress.summary, pace=rate, cost=progress.cost, price_per_hour=price, are_leases_counted=False
+            progress.summary, pace=rate, cost=progress.cost, price_per_hour=price, separates_queued=False
         )
         write_text(summary)

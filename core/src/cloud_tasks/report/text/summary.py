@@ -12,7 +12,7 @@ from cloud_tasks.store import Activity, ActivityState, ElapsedStatistics, JobSta
 __all__ = ["overview", "render_activity", "render_elapsed", "render_summary", "status_counts"]
 
 _FIRST = (TaskStatus.COMPLETED, TaskStatus.RUNNING, TaskStatus.QUEUED)
-_LEASED = (TaskStatus.RUNNING.value, TaskStatus.QUEUED.value)
+_IN_PROGRESS = (TaskStatus.RUNNING.value, TaskStatus.QUEUED.value)
 
 
 def status_counts(summary: JobSummary) -> dict[str, int]:
@@ -26,7 +26,7 @@ def _merged(counts: dict[str, int]) -> dict[str, int]:
     """Return the counts with running and queued tasks as one number, ``in_progress``."""
     merged: dict[str, int] = {}
     for name, count in counts.items():
-        name = "in_progress" if name in _LEASED else name
+        name = "in_progress" if name in _IN_PROGRESS else name
         merged[name] = merged.get(name, 0) + count
     return merged
 
@@ -79,18 +79,18 @@ def render_summary(
     pace: Throughput | None = None,
     cost: Money | None = None,
     price_per_hour: Money | None = None,
-    are_leases_counted: bool = True,
+    separates_queued: bool = True,
 ) -> str:
     """Return the progress of a job, a few lines.
 
     Args:
-        are_leases_counted: Whether running and queued tasks are counted apart. The log of a run has one number for
+        separates_queued: Whether queued and running tasks are counted apart. The log of a run has one number for
             both, ``in_progress``, since at intervals of minutes their difference says nothing.
         cost: Accrued cost.
         price_per_hour: Price of the running instances; with ``cost`` and ``pace`` the total cost is projected.
     """
     counts = status_counts(summary)
-    counts = counts if are_leases_counted else _merged(counts)
+    counts = counts if separates_queued else _merged(counts)
     return "\n".join(_lines(summary, counts, pace, cost, price_per_hour))
 
 

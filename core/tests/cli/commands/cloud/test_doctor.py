@@ -17,7 +17,7 @@ from store_facts import new_store
 
 from cloud_tasks.cli.commands.cloud._doctor_checks import check_core
 from cloud_tasks.config import load_config
-from cloud_tasks.errors import InputError, ProviderError
+from cloud_tasks.errors import InputError, PluginError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding, hookimpl, setting
 from cloud_tasks.registry import Registry
 
@@ -207,6 +207,11 @@ IDENTIFYING = (
     "AKIAIOSFODNN7EXAMPLE",
     "i-0abc1234def567890",
     "203.0.113.9",
+    "ami-0abc1234def567890",
+    "ct-rovers-x1y2",
+    "cloud-tasks-rovers",
+    "fe80::1:2ff:fe3:4",
+    "2001:db8:0:1:1:1:1:1",
     "eyJhbGciOiJIUzI1NiJ9abcdefghijklmnopqrstuvwxyz0123",
 )
 
@@ -217,6 +222,11 @@ class _Account:
     labels: dict[str, str] = setting(help="Labels", factory=dict)
     password: str | None = setting(help="Password", default=None, secret=True)
     size: int = setting(help="Size", default=1)
+
+
+@attrs.frozen(kw_only=True)
+class _Required:
+    project: str = setting(help="Whose")
 
 
 def report_of(tmp_path: Path, text: str, *messages: str) -> Answer:
@@ -266,6 +276,8 @@ run: {job_id: craters, region: moon, max_instances: 5, startup_script: "export A
         ("projects/lander/global/networks/mare", "network mare of lander"),
         ("s3://lander-code/mare", "bucket lander-code, key mare"),
         ("lander@mare.iam.gserviceaccount.com", "account lander"),
+        ("https://lander.queue.core.windows.net/mare", "account lander"),
+        ("DefaultEndpointsProtocol=https;AccountName=lander;AccountKey=mare", "account lander"),
         ("/subscriptions/x1/resourceGroups/lander/providers/Microsoft.Network/subnets/mare", "subnet mare in lander"),
     ],
 )
@@ -273,6 +285,47 @@ def test_doctor_report_has_no_name_that_a_setting_contains(tmp_path: Path, value
     text = f"provider: memory\nmemory: {{project: '{value}'}}\nrun: {{region: moon}}\n"
     out = report_of(tmp_path, text, f"{message} in moon").out
     assert ("lander" in out, "mare" in out, "<memory.project> in moon" in out) == (False, False, True)
+
+
+def test_doctor_report_masks_an_address_that_contains_a_known_name(tmp_path: Path) -> None:
+    text = "provider: memory\nmemory: {project: moon-7}\n"
+    out = report_of(tmp_path, text, "deploy@moon-7.iam.gserviceaccount.com", "moon-7 is there").out
+    assert "deploy" not in out
+    assert "<email-1>" in out
+    assert "<memory.project> is there" in out
+
+
+def test_doctor_report_keeps_words_that_identify_nothing(tmp_path: Path) -> None:
+    text = """\
+provider: memory
+memory: {project: default}
+run: {region: moon, startup_script: "if true\\ndone\\nexport THE_KEY=hushhush"}
+"""
+    message = (
+        "application default credentials, done in moon: pip install cloud-tasks, at 14:41:14, has the role roles/x.y"
+    )
+    out = report_of(tmp_path, text, message, "export THE_KEY=hushhush").out
+    assert message in out
+    assert "hushhush" not in out
+
+
+@pytest.mark.parametrize("error", [InputError("no region"), ProviderError("no answer"), PluginError("broken")])
+def test_doctor_report_is_printed_whatever_cannot_be_found_out(tmp_path: Path, error: Exception) -> None:
+    def locate(*_: object) -> dict[str, str]:
+        raise error
+
+    commands = MemoryCommands(compute={"locate": locate, "check": lambda *_: [BAD]}, queue={"settings": _Required})
+    answer = commands.call("doctor", "--report")
+    assert answer.code == 1
+    assert BAD.message in answer.out
+
+
+def test_doctor_report_is_printed_for_a_user_without_a_name_and_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert "## Checks" in MemoryCommands().call("doctor", "--report").out
 
 
 def test_doctor_report_has_versions_and_failed_checks(tmp_path: Path) -> None:

@@ -14,49 +14,58 @@ import importlib.metadata
 import platform
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cloud_tasks.config import JobConfig, Layer
 from cloud_tasks.controller import place_of
+from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.escape import without_credentials
 
 __all__ = ["Mask", "mask_of", "render_report"]
 
 _SHOWN = frozenset(
     {
-        *("provider", "queue", "compute", "pricing", "event_sinks", "run.region", "run.zone", "run.architecture"),
-        *("run.instance_types", "run.boot_disk_types", "run.gpu_types", "run.cpu_family", "run.prefer", "run.on_error"),
-        *("queue region", "compute region", "queue partition", "compute partition"),
+        *("provider", "queue", "compute", "pricing", "event_sinks", "run.architecture", "run.instance_types"),
+        *("run.boot_disk_types", "run.gpu_types", "run.cpu_family", "run.prefer", "run.on_error"),
+        *("queue partition", "compute partition"),
     }
 )
-"""Keys whose texts identify nothing; every other text of the configuration or of a place is replaced."""
+_PLACES = ("region", "zone", "location")
+"""Keys, and last parts of keys, whose texts identify nothing; other texts of a configuration or place are replaced."""
 
-_SHORTEST = 3
-"""Characters: shorter texts are parts of words."""
-_PATH_WORDS = frozenset(
-    {
-        *("http:", "https:", "projects", "global", "regions", "zones", "networks", "subnetworks", "images", "family"),
-        *("subscriptions", "resourcegroups", "providers", "userassignedidentities", "virtualnetworks", "subnets"),
-    }
-)
-"""Words of paths of resources, in lower case, that are no names."""
+_SHORTEST, _SHORTEST_LINE = 3, 8
+"""Characters: shorter texts, and shorter lines of scripts, are words of any text."""
+_WORDS = frozenset({"default", "true", "false", "none", "http:", "https:", "projects", "global", "regions", "zones"})
+_PATH_WORDS = _WORDS | {
+    *("networks", "subnetworks", "images", "family", "subscriptions", "resourcegroups", "providers"),
+    *("userassignedidentities", "virtualnetworks", "subnets"),
+}
+"""Words of settings, and of paths of resources, in lower case, that are no names."""
 
-_PATTERNS = (
+_UNIQUE = (
     ("arn", r"\barn:[\w-]+:[\w-]*:[\w-]*:\d*:[^\s,;'\"()]+"),
     ("email", r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     ("id", r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
-    ("group", r"(?i:(?<=/resourcegroups/))[^/\s,;'\"]+"),
-    ("project", r"(?<=\bprojects/)[^/\s,;'\"]+"),
+)
+"""Kinds of texts that identify something as a whole, wherever they come from."""
+_PATTERNS = (
+    ("group", r"(?i:(?<=/resourcegroups/))[^/\s,;'\"<]+"),
+    ("project", r"(?<=\bprojects/)[^/\s,;'\"<]+"),
+    ("job", r"(?<=: job )[a-z][-a-z0-9]*"),
+    ("role", r"(?<=\bhas the role )(?!roles/)[\w+=.-]+"),
+    ("name", r"\b(?:ct|cloud-tasks)-[a-z0-9][\w-]*"),
     ("key", r"\bA[KS]IA[0-9A-Z]{12,}\b"),
-    ("resource", r"\b(?:i|vpc|subnet|sg|vol|eni|lt|fleet)-[0-9a-f]{8,}\b"),
+    ("resource", r"\b(?:i|vpc|subnet|sg|vol|eni|lt|fleet|ami|snap|rtb|igw)-[0-9a-f]{8,}\b"),
     ("address", r"(?<![\w.])(?!127\.)\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"),
-    ("number", r"(?<![\w.-])\d{10,}(?![\w.-])"),
+    ("address", r"(?<![\w:])(?=[0-9a-f:]*::|(?:[0-9a-f]+:){3})[0-9a-f]{1,4}(?:::?[0-9a-f]{1,4}){2,7}(?![\w:])"),
+    ("number", r"(?<![\w.])\d{10,}(?![\w.])"),
     ("token", r"(?<![\w/.-])(?=[\w+=-]*\d)(?=[\w+=-]*[A-Za-z])[\w+=-]{40,}(?![\w/.-])"),
 )
-"""Kinds of texts that identify something, wherever they come from."""
+"""Further kinds, in what the names of the configuration leave."""
 
 
 class Mask:
@@ -64,24 +73,34 @@ class Mask:
 
     Args:
         known: Names of texts to be replaced, such as ``{"my-project": "gcp.project_id"}``.
+        public: Texts that identify nothing, although they look so.
     """
 
-    def __init__(self, known: Mapping[str, str]) -> None:
-        self._known = {text: name for text, name in known.items() if len(text) >= _SHORTEST}
+    def __init__(self, known: Mapping[str, str], public: Container[str] = ()) -> None:
+        self._known = {
+            text: name for text, name in known.items() if len(text) >= _SHORTEST and text.lower() not in _WORDS
+        }
+        self._public = public
         words = "|".join(map(re.escape, sorted(self._known, key=len, reverse=True)))
         self._words = re.compile(rf"(?<![\w]){'(?:' + words + ')' if words else '(?!)'}(?![\w])")
         self._found: dict[tuple[str, str], str] = {}
 
     def __call__(self, text: str) -> str:
         """Return the text with names in angle brackets instead."""
-        text = self._words.sub(lambda match: f"<{self._known[match[0]]}>", without_credentials(text))
-        for kind, pattern in _PATTERNS:
+        text = self._without(_UNIQUE, without_credentials(text))
+        text = self._words.sub(lambda match: f"<{self._known[match[0]]}>", text)
+        return self._without(_PATTERNS, text)
+
+    def _without(self, patterns: Iterable[tuple[str, str]], text: str) -> str:
+        for kind, pattern in patterns:
             text = re.sub(pattern, lambda match, kind=kind: self._name(kind, match[0]), text)  # type: ignore[misc]
         return text
 
     def _name(self, kind: str, text: str) -> str:
-        if text.startswith("<"):
+        if text in self._public:
             return text
+        if text in self._known:
+            return f"<{self._known[text]}>"
         count = sum(each == kind for each, _ in self._found)
         return self._found.setdefault((kind, text), f"<{kind}-{count + 1}>")
 
@@ -89,22 +108,37 @@ class Mask:
 def mask_of(config: JobConfig) -> Mask:
     """Return the mask of a configuration: its written texts, its place, and the names of this machine and user."""
     texts: dict[str, str] = {}
-    for key, value in place_of(config).items():
-        if key not in _SHOWN and key not in ("queue", "compute"):
-            texts[value] = key
+    for kind in ("queue", "compute"):
+        # What cannot be found out is one of the findings.
+        with suppress(CloudTasksError):
+            places = place_of(config, kinds=(kind,))
+            texts |= {value: key for key, value in places.items() if not _is_shown(key)}
     for entry in config.entries():
-        if entry.origin.layer is not Layer.DEFAULT and entry.key not in _SHOWN:
+        if entry.origin.layer is not Layer.DEFAULT and not _is_shown(entry.key):
             texts |= dict.fromkeys(_texts(entry.value), entry.key)
     for section, values in config.values.items():
         # Secrets too: their entries are masked.
         for key, value in values.items():
-            texts |= dict.fromkeys(_texts(value), f"{section}.{key}")
+            if key not in _PLACES:
+                texts |= dict.fromkeys(_texts(value), f"{section}.{key}")
     known = {part: name for text, name in texts.items() for part in _names_in(text)} | texts
-    for place in (config.run.region, config.run.zone):
-        known.pop(place or "", None)
-    known |= {str(config.base_dir): "folder", str(Path.home()): "home"} if str(Path.home()) != "/" else {}
-    known |= {socket.gethostname(): "host", _user(): "user"}
-    return Mask({text: name for text, name in known.items() if text not in config.backends.values()})
+    known |= {str(config.base_dir): "folder", _home(): "home", socket.gethostname(): "host", _user(): "user"}
+    shown = {config.run.region, config.run.zone, *config.backends.values()}
+    public = {plugin.distribution for plugin in config.registry.plugins()}
+    return Mask({text: name for text, name in known.items() if text not in shown}, public)
+
+
+def _is_shown(key: str) -> bool:
+    return key in _SHOWN or re.split("[. ]", key)[-1] in _PLACES
+
+
+def _home() -> str:
+    """Return the home folder; empty without a usable one, as in a container."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:
+        return ""
+    return "" if home == "/" else home
 
 
 def _user() -> str:
@@ -116,15 +150,20 @@ def _user() -> str:
 
 
 def _names_in(text: str) -> Iterator[str]:
-    """Yield the names in a URL, a path of a resource or an address: a message may have one of them alone."""
-    if re.fullmatch(r"[^\s/@]*[/@]\S+", text):
-        yield from (part for part in re.split("[/@]", text) if part.lower() not in _PATH_WORDS)
+    """Yield the names in URLs, paths of resources, addresses and connection strings: a message may have one alone."""
+    yield from re.findall(r"(?<=AccountName=)[^;\s]+", text)
+    for found in re.findall(r"[a-z0-9+]+://[^\s'\"]+|^[^\s/@]*[/@]\S+$", text):
+        for part in re.split("[/@]", found):
+            if part.lower() not in _PATH_WORDS:
+                yield part
+                yield part.partition(".")[0]
 
 
 def _texts(value: Any) -> Iterator[str]:
     """Yield the texts of a value of the configuration, line by line."""
     if isinstance(value, str):
-        yield from filter(None, map(str.strip, value.splitlines()))
+        lines = [line.strip() for line in value.splitlines()]
+        yield from lines if len(lines) == 1 else (line for line in lines if len(line) >= _SHORTEST_LINE)
     elif isinstance(value, Mapping):
         for each in value.values():
             yield from _texts(each)
@@ -180,7 +219,7 @@ def _settings(config: JobConfig, mask: Mask) -> Iterator[str]:
     for entry in config.entries():
         if entry.origin.layer is Layer.DEFAULT or entry.value is None:
             continue
-        is_text = entry.key not in _SHOWN and any(_texts(entry.value))
+        is_text = not _is_shown(entry.key) and any(_texts(entry.value))
         value = f"<{entry.key}>" if is_text else mask(str(entry.value))
         layer = entry.origin.layer.name.lower().replace("_", " ")
         yield f"{entry.key}: {value} ({layer})"

@@ -313,7 +313,7 @@ def _report(result: JobResult, config: JobConfig, commands: NextCommands) -> int
         echo("Console log of an instance:\n" + result.console_log, err=True)
     if result.outcome is JobPhase.ABORTED:
         echo(f"Error: job stopped: {result.reason}; resume it with `{commands.resume(None)}`", err=True)
-    echo(render_summary(result.statistics.summary, cost=result.statistics.cost, are_leases_counted=False), err=True)
+    echo(render_summary(result.statistics.summary, cost=result.statistics.cost, separates_queued=False), err=True)
     if result.outcome is not JobPhase.ABORTED:
         return exit_codes.INTERRUPTED
     return exit_codes.BAD_INPUT if result.bad_input else exit_codes.RUN_FAILED
