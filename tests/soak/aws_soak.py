@@ -4,7 +4,8 @@ Faults: spot instances are interrupted every few seconds, one zone has no capaci
 responses are cut after the effect, and the controller is killed and resumed twice.
 
 Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
-task is counted once, and no instance, launch template or queue is left; without faults, each task runs once.
+task is counted once, and no instance, launch template or queue is left; without faults, each task runs once; with
+faults, there were interruptions and failed calls.
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ def _judge(scenario: str, job_folder: AwsJobFolder, cloud: AwsCloud, tasks: int,
         code=code,
         seconds=seconds,
         faults=faults,
+        preemptions=state["interruptions"],
+        failed_calls=sum(state["injected"].values()),
         left=left,
-        repeats=scenario != "normal",
+        has_faults=scenario == "faults",
     )
 
 

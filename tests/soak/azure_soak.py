@@ -4,18 +4,17 @@ Faults: the oldest spot VM is evicted every few seconds, two zones have no capac
 and to the queues fail (half of them after their effect), and the controller is killed and resumed twice.
 
 Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
-task is counted once, none is repeated without faults, and nothing is left: no VM, disk, interface, address, network,
-group, queue or blob.
+task is counted once, none is repeated without faults, there were evictions and failed calls with faults, and nothing is
+left: no VM, disk, interface, address, network, group, queue or blob.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ sys.path[:0] = [
 
 from azure_job_folder import AzureCloud, AzureJobFolder, azure_cloud  # noqa: E402 - on the path set above
 from azurite import azurite_server  # noqa: E402
-from soak_job import FAULTY_RUN, TIMEOUT, completed, run_and_kill, run_scenarios  # noqa: E402
+from soak_job import FAULTY_RUN, TIMEOUT, completed, repeating, run_and_kill, run_scenarios  # noqa: E402
 
 _SHARE = 0.03
 _BETWEEN_EVICTIONS = 5.0
@@ -60,28 +59,10 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
         cloud.arm.times(preemption=_NOTICE)
         cloud.inject_faults(_SHARE)
         started = time.monotonic()
-        with closing(job_folder), _evictions(cloud):
+        with closing(job_folder), repeating(lambda: cloud.arm.evict(oldest=1), pause=_BETWEEN_EVICTIONS):
             code = run_and_kill(job_folder.start, job_folder, source)
         cloud.inject_faults(0)
         return _judge("faults", job_folder, cloud, tasks, code, time.monotonic() - started)
-
-
-@contextmanager
-def _evictions(cloud: AzureCloud) -> Iterator[None]:
-    """Evict the oldest spot VM every few seconds."""
-    stopped = threading.Event()
-
-    def evict() -> None:
-        while not stopped.wait(_BETWEEN_EVICTIONS):
-            cloud.arm.evict(oldest=1)
-
-    thread = threading.Thread(target=evict)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def _judge(scenario: str, job_folder: AzureJobFolder, cloud: AzureCloud, tasks: int, code: int, seconds: float) -> bool:
@@ -95,9 +76,11 @@ def _judge(scenario: str, job_folder: AzureJobFolder, cloud: AzureCloud, tasks: 
         "code": code,
         "seconds": seconds,
         "faults": faults,
+        "preemptions": len(state["evicted"]),
+        "failed_calls": state["struck"] + queues.struck,
         "left": _left(cloud),
     }
-    return completed(scenario, job_folder, **found, repeats=scenario != "normal")
+    return completed(scenario, job_folder, **found, has_faults=scenario == "faults")
 
 
 def _left(cloud: AzureCloud) -> dict[str, list[str]]:

@@ -5,7 +5,8 @@ half of them after their effect, with the answers of `_ANSWERS` in turn; at time
 the controller is killed and resumed twice.
 
 Run by `dev.py soak`; arguments: tasks (10000), scenario (both, normal or faults), seed. The exit code is 1 unless every
-task is counted once, and no instance, disk, topic or subscription is left; without faults, each task runs once.
+task is counted once, and no instance, disk, topic or subscription is left; without faults, each task runs once;
+with faults, there were preemptions and failed calls.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ import itertools
 import random
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ import grpc  # noqa: E402 - on the path set above
 from billing_fake import google_error  # noqa: E402
 from fake_server import Fault  # noqa: E402
 from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder  # noqa: E402
-from soak_job import FAULTY_RUN, TIMEOUT, completed, run_and_kill, run_scenarios  # noqa: E402
+from soak_job import FAULTY_RUN, TIMEOUT, completed, repeating, run_and_kill, run_scenarios  # noqa: E402
 
 _SHARE = 0.05
 _BETWEEN_TROUBLES = 4.0
@@ -75,34 +74,22 @@ def _start(job_folder: GcpJobFolder, *arguments: str) -> subprocess.Popen[str]:
     return job_folder.start("run", "--config", "config.yml", *REFERENCE_OPTIONS, *arguments)
 
 
-@contextmanager
-def _troubles(job_folder: GcpJobFolder) -> Iterator[None]:
+def _troubles(job_folder: GcpJobFolder) -> AbstractContextManager[None]:
     """Cause the faults that change every few seconds."""
-    stopped = threading.Event()
+    answers, silent_zones = itertools.cycle(_ANSWERS), itertools.cycle(_SILENT_ZONES)
 
     def cause() -> None:
-        for (fault, code), zones in zip(itertools.cycle(_ANSWERS), itertools.cycle(_SILENT_ZONES), strict=False):
-            job_folder.fail(fault, code)
-            job_folder.gce.unreachable(*zones)
-            job_folder.gce.preempt(oldest=1)
-            if stopped.wait(_BETWEEN_TROUBLES):
-                return
+        job_folder.fail(*next(answers))
+        job_folder.gce.unreachable(*next(silent_zones))
+        job_folder.gce.preempt(oldest=1)
 
-    thread = threading.Thread(target=cause)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
+    return repeating(cause, pause=_BETWEEN_TROUBLES)
 
 
 def _judge(scenario: str, job_folder: GcpJobFolder, tasks: int, code: int, seconds: float) -> bool:
     state = job_folder.gce.state()
-    faults = (
-        f"{len(state['inserts'])} launches, {len(state['preempted'])} preemptions, "
-        f"{job_folder.count_faults()} failed calls"
-    )
+    preemptions, failed_calls = len(state["preempted"]), job_folder.count_faults()
+    faults = f"{len(state['inserts'])} launches, {preemptions} preemptions, {failed_calls} failed calls"
     left = job_folder.left_in_the_cloud()
     return completed(
         scenario,
@@ -111,8 +98,10 @@ def _judge(scenario: str, job_folder: GcpJobFolder, tasks: int, code: int, secon
         code=code,
         seconds=seconds,
         faults=faults,
+        preemptions=preemptions,
+        failed_calls=failed_calls,
         left=left,
-        repeats=scenario == "faults",
+        has_faults=scenario == "faults",
     )
 
 

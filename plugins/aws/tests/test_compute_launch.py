@@ -17,6 +17,7 @@ from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.image_resolver import BootImage
 from cloud_tasks_aws.compute.network import GROUP_NAME, Network
+from cloud_tasks_aws.compute.tags import tags_of
 from cloud_tasks_aws.settings import AwsSettings
 
 
@@ -44,6 +45,12 @@ def test_launch_creates_tagged_volume_deleted_with_the_instance(
     (volume,) = ec2.describe_volumes(VolumeIds=[mapping["Ebs"]["VolumeId"]])["Volumes"]
     assert (volume["Size"], volume["VolumeType"]) == (20, "gp3")
     assert {"Key": "cloud-tasks-job", "Value": job} in volume["Tags"]
+
+
+@pytest.mark.parametrize(("own", "shown"), [({}, "cloud-tasks job"), ({"Name": "mine"}, "mine")])
+def test_launch_has_the_name_of_the_settings(request_of: RequestOf, own: dict[str, str], shown: str) -> None:
+    tags = {each["Key"]: each["Value"] for each in tags_of(attrs.evolve(request_of(), job_id="job"), own)}
+    assert (tags["Name"], tags["cloud-tasks-job"]) == (shown, "job")
 
 
 def test_launch_arguments_include_fields_that_emulators_ignore(request_of: RequestOf) -> None:

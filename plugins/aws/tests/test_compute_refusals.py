@@ -89,12 +89,17 @@ def test_unknown_error_of_the_preparation_is_a_failed_launch(
         compute.launch(request_of())
 
 
-@pytest.mark.parametrize("code", ["UnauthorizedOperation", "Unavailable"])
-def test_regions_leave_out_those_that_are_denied_or_do_not_answer(
-    overlay: OverlayProcess, compute: Compute, code: str
-) -> None:
-    overlay.control("refuse", action="DescribeAvailabilityZones", code=code, region="us-west-2")
+def test_regions_leave_out_those_that_are_denied(overlay: OverlayProcess, compute: Compute) -> None:
+    overlay.control("refuse", action="DescribeAvailabilityZones", code="UnauthorizedOperation", region="us-west-2")
     assert {each.name for each in compute.regions()} == {"us-east-1", "eu-central-1"}
+
+
+def test_regions_include_those_that_do_not_answer(overlay: OverlayProcess, compute: Compute) -> None:
+    overlay.control("refuse", action="DescribeAvailabilityZones", code="Unavailable", region="us-west-2")
+    with capture_logs() as logs:
+        found = {each.name: bool(each.zones) for each in compute.regions()}
+    assert found == {"us-east-1": True, "eu-central-1": True, "us-west-2": False}
+    assert any("us-west-2" in each["event"] for each in logs if each["log_level"] == "warning")
 
 
 # Quotas

@@ -98,6 +98,14 @@ def test_invalid_response_is_transient() -> None:
     assert error.message == "sending: invalid response from AWS: <html> log in first"
 
 
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [(KeyError("FleetId"), "'FleetId' is missing"), (IndexError("list index out of range"), "a field is missing")],
+)
+def test_invalid_response_names_the_missing_field_if_known(error: Exception, problem: str) -> None:
+    assert translate(error).message == f"sending: invalid response from AWS: {problem}"
+
+
 def test_translate_errors_passes_other_errors_through() -> None:
     with pytest.raises(ZeroDivisionError), translate_errors("sending"):
         raise ZeroDivisionError

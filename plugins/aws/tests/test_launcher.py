@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +18,25 @@ from cloud_tasks_aws.compute.launcher import Launcher
 ARGUMENTS = {"UserData": b"", "TagSpecifications": [{"Tags": []}], "ClientToken": "token"}
 
 
-class FailingEc2:
-    """EC2 whose launches fail with these errors, the last one for ever; None: a response without a field."""
+STARTED = {"InstanceId": "i-1"}
+LAUNCHED = {"Instances": [{**STARTED, "InstanceIds": ["i-1"]}], "FleetId": "fleet-1"}
+"""Response to a launch, direct or by a fleet."""
 
-    def __init__(self, *errors: Exception | None) -> None:
-        self._errors = list(errors)
+
+class FailingEc2:
+    """EC2 whose launches have these results, the last one for ever: an error, or a response; None: without a field."""
+
+    def __init__(self, *results: Exception | dict[str, Any] | None) -> None:
+        self._results = list(results)
 
     def run_instances(self, **arguments: Any) -> Any:
-        error = self._errors.pop(0) if len(self._errors) > 1 else self._errors[0]
-        if error is None:
-            return {}
-        raise error
+        result = self._results.pop(0) if len(self._results) > 1 else self._results[0]
+        if isinstance(result, Exception):
+            raise result
+        return result or {}
+
+    def describe_instances(self, **arguments: Any) -> Any:
+        return {"Reservations": [{"Instances": [STARTED]}]}
 
     create_fleet = run_instances
 
@@ -48,12 +57,16 @@ def request_(request: pytest.FixtureRequest) -> LaunchRequest:
     return request_for("job", offer(), alternatives=others)
 
 
-def launch(request: LaunchRequest, ec2: Any, launcher: Launcher | None = None) -> ProviderError:
-    """Return the error of a launch."""
+def launcher_of(ec2: Any) -> Launcher:
     network: Any = SimpleNamespace(
         subnets_beside=lambda zone: {"us-east-1a": "subnet-a", "us-east-1b": "subnet-b"}, forget=lambda: None
     )
-    launcher = launcher or Launcher(ec2, ec2, network, lambda: None, own_groups=True)
+    return Launcher(ec2, ec2, network, lambda: None, own_groups=True)
+
+
+def launch(request: LaunchRequest, ec2: Any, launcher: Launcher | None = None) -> ProviderError:
+    """Return the error of a launch."""
+    launcher = launcher or launcher_of(ec2)
     with pytest.raises(ProviderError) as raised:
         launcher.start(request, ARGUMENTS)
     return raised.value
@@ -99,9 +112,43 @@ def test_unanswered_launch_is_remembered_when_core_repeats_it(
     request_: LaunchRequest, errors: list[Exception | None]
 ) -> None:
     ec2 = FailingEc2(*errors)
-    network: Any = SimpleNamespace(subnets_beside=lambda zone: {"us-east-1a": "a", "us-east-1b": "b"})
-    launcher = Launcher(ec2, ec2, network, lambda: None, own_groups=True)
+    launcher = launcher_of(ec2)
     for _ in range(2):
         found = launch(request_, ec2, launcher)
         assert found.transient
         assert not isinstance(found, (LaunchRefusedError, CredentialsError))
+
+
+@pytest.mark.parametrize("is_fleet", [False, True], ids=["direct", "fleet"])
+@pytest.mark.parametrize("succeeds", [False, True])
+def test_unknown_refusal_is_about_every_launch_unless_one_succeeded_in_between(is_fleet: bool, succeeds: bool) -> None:
+    odd = refusal("OddCode")
+    ec2 = FailingEc2(odd, odd, *([LAUNCHED] if succeeds else []), odd)
+    launcher = launcher_of(ec2)
+
+    def request_of(kind: str) -> LaunchRequest:
+        return request_for("job", offer(kind), alternatives=(offer(kind, zone="us-east-1b"),) if is_fleet else ())
+
+    refusals = [launch(request_of(kind), ec2, launcher) for kind in ("m5.large", "c5.large")]
+    if succeeds:
+        assert launcher.start(request_of("t3.medium"), ARGUMENTS)["InstanceId"] == "i-1"
+    refusals.append(launch(request_of("r5.large"), ec2, launcher))
+    scopes = [each.scope for each in refusals if isinstance(each, LaunchRefusedError)]
+    last = RefusalScope.INSTANCE_TYPE if succeeds else RefusalScope.ACCOUNT
+    assert scopes == [RefusalScope.INSTANCE_TYPE, RefusalScope.INSTANCE_TYPE, last]
+
+
+@pytest.mark.parametrize(
+    ("results", "is_open"),
+    [
+        ([LAUNCHED], False),
+        ([refusal("UnauthorizedOperation")], False),
+        ([None], True),
+    ],
+    ids=["launched", "refused", "unanswered"],
+)
+def test_outcome_is_kept_only_while_it_is_open(results: list[Any], is_open: bool) -> None:
+    launcher = launcher_of(FailingEc2(*results))
+    with suppress(ProviderError, LookupError):
+        launcher.start(request_for("job", offer()), ARGUMENTS)
+    assert bool(launcher._outcomes) is is_open

@@ -119,6 +119,12 @@ def test_api_error_transient_errors(found: ProviderError) -> None:
     assert found.message.startswith("the ")
 
 
+def test_api_error_of_quota_does_not_advise_about_instances() -> None:
+    found = explained(429, "RESOURCE_QUOTA_EXCEEDED", "Quota exceeded.")
+    assert "Quotas" in found.hint
+    assert "instances" not in found.hint
+
+
 @pytest.mark.parametrize("name", ["cloud-tasks-my-project-1", "projects/my-project/topics/project"])
 def test_api_error_of_resource_whose_name_has_project_is_not_about_the_project(name: str) -> None:
     found = explained(404, "NOT_FOUND", f"Resource not found (resource={name}).")

@@ -84,8 +84,9 @@ def test_policies_commands_without_buckets_have_a_placeholder() -> None:
         )
 
 
-def test_policies_commands_grant_use_of_the_subnetwork_of_another_project() -> None:
-    settings = GcpSettings(project_id="p", subnetwork="projects/host/regions/r/subnetworks/s")
+@pytest.mark.parametrize("prefix", ["", "https://www.googleapis.com/compute/v1/"])
+def test_policies_commands_grant_use_of_the_subnetwork_of_another_project(prefix: str) -> None:
+    settings = GcpSettings(project_id="p", subnetwork=f"{prefix}projects/host/regions/r/subnetworks/s")
     text = printed(settings)["cloud-tasks-controller.yaml"]
     assert (
         "gcloud projects add-iam-policy-binding host --member user:YOU@example.com --role roles/compute.networkUser"

@@ -15,6 +15,7 @@ from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import AuthorizedSession
 
 from cloud_tasks.errors import CredentialsError, ProviderError
+from cloud_tasks_gcp.compute.clients import Clients
 from cloud_tasks_gcp.compute.compute_errors import after_launch_request
 from cloud_tasks_gcp.compute.compute_errors import translate_errors as translate_compute
 from cloud_tasks_gcp.credentials import credentials
@@ -162,3 +163,11 @@ def test_rest_call_with_expired_credentials_names_the_login(google: Google) -> N
     settings = GcpSettings(project_id="p")
     with Rest(settings, google.url, service="compute.googleapis.com") as rest, pytest.raises(CredentialsError):
         rest.get("v1/projects")
+
+
+def test_listings_name_no_quota_project_for_the_credentials_of_a_person(google: Google) -> None:
+    # They need no permission serviceusage.services.use, like all calls of the SDK to Compute Engine.
+    clients = Clients(GcpSettings(project_id="p"), "p")
+    with clients.acquire() as one:
+        assert one.rest._session.credentials.quota_project_id is None
+    clients.close()

@@ -237,7 +237,7 @@ def test_vm_prices_uses_the_latest_effective_date() -> None:
         assert vm_prices(items, NOW)[0] == {"Standard_D2s_v5": Money("0.4")}
 
 
-def test_vm_prices_uses_the_higher_of_two_prices_in_force() -> None:
+def test_vm_prices_uses_the_higher_of_two_prices_with_one_start() -> None:
     low, high = (item_of("Standard_D2s_v5", retailPrice=price) for price in (0.001, 0.4))
     for items in ([low, high], [high, low]):
         assert vm_prices(items, NOW)[0] == {"Standard_D2s_v5": Money("0.4")}

@@ -8,6 +8,7 @@ import importlib.metadata
 import itertools
 import math
 import re
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,17 +22,18 @@ from arm_fake import SUBSCRIPTION, ArmFake
 from arm_records import StockOut
 from arm_requests import KEY, offer, opened, remaining, settings_for, wanted
 from cloud_requests import insistently
-from fake_server import Answer, FakeServer, Fault
+from fake_server import Answer, FakeServer, Fault, Request
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, Money, ProvisioningModel
-from cloud_tasks.plugin import ComputeContext, ImageLookup
+from cloud_tasks.plugin import Compute, ComputeContext, ImageLookup
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
-from cloud_tasks_azure.compute import terminate
-from cloud_tasks_azure.compute.arm import Arm
+from cloud_tasks_azure.compute import backend, terminate
+from cloud_tasks_azure.compute.arm import Arm, Operation
 from cloud_tasks_azure.compute.image_resolver import ImageResolver, well_known_images
 from cloud_tasks_azure.compute.listing import get_vm, list_parts, list_skus, list_usages, list_vms, vm_statuses
+from cloud_tasks_azure.compute.locations import Locations
 from cloud_tasks_azure.compute.tags import group_name, network_name
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -408,6 +410,95 @@ def test_listing_has_what_a_vm_left_as_a_stopped_instance_until_it_is_terminated
         eventually(lambda: remaining(fake) == ([], [], []))
 
 
+def deleted_without_its_parts(fake: ArmFake, name: str) -> None:
+    """Delete a VM as an eviction would; its resources are left."""
+    detached(fake, name)
+    fake.cloud.delete_machine(body_of(fake, name)["id"], forced=True)
+    eventually(lambda: name not in remaining(fake)[0])
+
+
+def states(compute: Compute) -> dict[str, InstanceState]:
+    return {each.instance_id: each.state for each in compute.instances("job")}
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_listing_has_what_a_vm_left_that_was_launched_after_the_first_listing(fake: ArmFake, is_listed: bool) -> None:
+    with opened(fake) as compute:
+        assert states(compute) == {}
+        name = compute.launch(wanted()).instance_id
+        if is_listed:
+            assert states(compute) == {name: InstanceState.RUNNING}
+        deleted_without_its_parts(fake, name)
+        assert states(compute) == {name: InstanceState.STOPPED}
+        compute.terminate([name])
+        assert states(compute) == {}
+
+
+def test_listing_has_what_a_vm_left_that_no_listing_had_yet(fake: ArmFake) -> None:
+    fake.cloud.times = attrs.evolve(fake.cloud.times, listing_lag=600)
+    with opened(fake) as compute:
+        assert states(compute) == {}
+        name = compute.launch(wanted()).instance_id
+        assert [states(compute), states(compute)] == [{}, {}]
+        deleted_without_its_parts(fake, name)
+        assert states(compute) == {name: InstanceState.STOPPED}
+
+
+def test_listing_has_what_a_vm_left_that_was_launched_during_the_listing_before(
+    fake: ArmFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[str] = []
+
+    def listed(*args: Any, **options: Any) -> list[Any]:
+        found = list_vms(*args, **options)
+        launched.append(compute.launch(wanted()).instance_id)
+        return found
+
+    with opened(fake) as compute:
+        assert states(compute) == {}
+        monkeypatch.setattr(backend, "list_vms", listed)
+        assert states(compute) == {}
+        monkeypatch.undo()
+        deleted_without_its_parts(fake, launched[0])
+        assert states(compute) == {launched[0]: InstanceState.STOPPED}
+
+
+def test_listing_looks_again_for_what_a_vm_left_after_a_failed_look(fake: ArmFake) -> None:
+    with opened(fake) as compute:
+        assert states(compute) == {}
+        name, kept = (compute.launch(wanted()).instance_id for _ in range(2))
+        assert states(compute).keys() == {name, kept}
+        deleted_without_its_parts(fake, name)
+        # One VM, and two interfaces.
+        fake.page_size, fake.broken_pages = 1, True
+        for _ in range(2):
+            with pytest.raises(ProviderError, match="cannot list networkInterfaces"):
+                compute.instances("job")
+        fake.broken_pages = False
+        assert states(compute) == {name: InstanceState.STOPPED, kept: InstanceState.RUNNING}
+
+
+def test_listing_has_what_a_refused_launch_left(fake: ArmFake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def discarded(arm: Arm, vm_id: str) -> None:
+        deleted_without_its_parts(fake, vm_id.rpartition("/")[2])
+        raise ProviderError("cannot delete the disk", transient=True)
+
+    def refused(arm: Arm, operation: Operation, *, timeout: timedelta) -> None:
+        wait(arm, operation, timeout=timeout)
+        raise LaunchRefusedError("no capacity", scope=RefusalScope.ZONE, retry_after=timedelta(minutes=1), reason="x")
+
+    with opened(fake) as compute:
+        kept, wait = compute.launch(wanted()).instance_id, Arm.wait
+        assert states(compute) == {kept: InstanceState.RUNNING}
+        monkeypatch.setattr(backend, "delete_vm", discarded)
+        monkeypatch.setattr(Arm, "wait", refused)
+        with pytest.raises(LaunchRefusedError):
+            compute.launch(wanted())
+        monkeypatch.undo()
+        found = states(compute)
+        assert (found.pop(kept), list(found.values())) == (InstanceState.RUNNING, [InstanceState.STOPPED])
+
+
 def test_listing_looks_for_leftovers_only_after_a_vm_has_disappeared(fake: ArmFake) -> None:
     def looks() -> bool:
         before = len(fake.server.calls)
@@ -525,6 +616,29 @@ def test_terminate_deletes_concurrently(fake: ArmFake) -> None:
     ]
     # An operation ends some time after the listing shows its effect.
     assert max(each.began for each in ends) < min(each.ended or math.inf for each in ends)
+
+
+# Sizes
+
+
+def test_sizes_of_a_location_are_read_once_and_while_those_of_another_are_read() -> None:
+    server, other_is_known = FakeServer(), threading.Event()
+
+    def skus(request: Request) -> Answer:
+        # The first location's are sent when the other's are known.
+        is_first = "westus2" in request.query["$filter"]
+        return Answer(body={"value": []}) if not is_first or other_is_known.wait(30) else Answer(status=400)
+
+    server.route("GET", ".*/skus", skus)
+    settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url)
+    with server.serving(), closing(Arm(settings)) as arm, ThreadPoolExecutor(2) as threads:
+        locations = Locations(arm, has_address=False)
+        first = [threads.submit(locations.sizes, "westus2") for _ in range(2)]
+        eventually(lambda: len(server.calls) == 1)
+        assert locations.sizes("eastus") == {}
+        other_is_known.set()
+        assert [each.result() for each in first] == [{}, {}]
+        assert len(server.calls) == 2
 
 
 # Images, plans and tags

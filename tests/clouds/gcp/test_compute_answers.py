@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from billing_fake import google_error
 from fake_server import Fault
 from gce_fake import GceFake
 from gce_requests import launch_request, offer, open_compute, remaining
@@ -74,6 +75,14 @@ def test_answers_without_content_are_transient_errors(fake: GceFake, compute: Co
     with pytest.raises(ProviderError, match="invalid answer") as failed:
         compute.launch(launch_request())
     assert failed.value.transient
+
+
+def test_refused_listing_names_the_project_and_the_remedy(fake: GceFake, compute: Compute) -> None:
+    refusal = google_error(403, "SERVICE_DISABLED", "It is disabled.")
+    fake.server.fault = Fault(share=1.0, after_effect=0.0, status=403, body=refusal.body)
+    with pytest.raises(ProviderError, match="disabled in project fake-project") as failed:
+        compute.instances("job")
+    assert "--project fake-project" in failed.value.hint
 
 
 def test_instance_types_leaves_out_zones_that_do_not_answer(

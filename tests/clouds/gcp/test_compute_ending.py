@@ -229,7 +229,7 @@ def test_launch_and_terminate_with_faults_leave_no_duplicate_or_leftover(
 
 
 def test_clients_are_never_shared_between_threads() -> None:
-    clients = Clients(GcpSettings(compute_endpoint="http://127.0.0.1:1"))
+    clients = Clients(GcpSettings(compute_endpoint="http://127.0.0.1:1"), "p")
     held: set[int] = set()
     lock, collisions = threading.Lock(), []
 
@@ -259,7 +259,7 @@ def test_compute_after_close_raises(fake: GceFake) -> None:
 
 
 def test_wait_for_operation_times_out(fake: GceFake) -> None:
-    clients = Clients(GcpSettings(compute_endpoint=fake.url))
+    clients = Clients(GcpSettings(compute_endpoint=fake.url), "p")
     with clients.acquire() as one, pytest.raises(ProviderError, match="still running") as late:
         wait_for_operation(
             one,

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from job_folder import LoggingJobFolder
 
-__all__ = ["FAULTY_RUN", "TIMEOUT", "completed", "run_and_kill", "run_scenarios"]
+__all__ = ["FAULTY_RUN", "TIMEOUT", "completed", "repeating", "run_and_kill", "run_scenarios"]
 
 TIMEOUT = 1800.0
 _KILLS = 2
@@ -55,6 +58,29 @@ def run_and_kill(
     return process.wait(max(1.0, deadline - time.monotonic()))
 
 
+@contextmanager
+def repeating(action: Callable[[], object], *, pause: float) -> Iterator[None]:
+    """Run an action in a thread, again and again; raise its error at the end.
+
+    Args:
+        pause: Seconds between two runs.
+    """
+    stopped = threading.Event()
+
+    def repeat() -> None:
+        action()
+        while not stopped.wait(pause):
+            action()
+
+    with ThreadPoolExecutor(1) as threads:
+        repeated = threads.submit(repeat)
+        try:
+            yield
+        finally:
+            stopped.set()
+            repeated.result()
+
+
 def completed(
     scenario: str,
     job_folder: LoggingJobFolder,
@@ -63,17 +89,21 @@ def completed(
     code: int,
     seconds: float,
     faults: str,
+    preemptions: int,
+    failed_calls: int,
     left: object,
-    repeats: bool = True,
+    has_faults: bool,
 ) -> bool:
     """Print how the job ended; return whether every task is counted once with its sum, and nothing is left.
+
+    With faults, it fails unless a preemption and a failed call took place; without, if a task ran more than once.
 
     Args:
         code: Exit code of the last run.
         seconds: Duration of the job.
         faults: The faults that occurred, for the output.
         left: Resources that still exist; empty for none.
-        repeats: Whether tasks may have run more than once.
+        has_faults: Whether the scenario has faults.
     """
     status, sums = job_folder.status(), job_folder.sums()
     counts = {name: count for name, count in status["counts"].items() if count}
@@ -85,7 +115,12 @@ def completed(
     problems: Mapping[str, object] = {
         "exit code": code,
         "counts": counts if counts != {"completed": tasks} else None,
-        "repeated tasks": 0 if repeats else status["attempts"] - tasks,
+        "repeated tasks": 0 if has_faults else status["attempts"] - tasks,
+        "faults that did not occur": [
+            name
+            for name, number in {"preemptions": preemptions, "failed calls": failed_calls}.items()
+            if has_faults and not number
+        ],
         "wrong sums": sum(sums.get(f"task-{number:05d}") != number + 1 for number in range(1, tasks + 1)),
         "left": left,
     }

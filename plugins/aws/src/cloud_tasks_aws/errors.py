@@ -114,7 +114,10 @@ def translate_errors(action: str) -> Iterator[None]:
 
 def invalid_response(action: str, error: Exception) -> ProviderError:
     """Return the error for a response that is not AWS's, such as a proxy's login page."""
-    what = f"{error} is missing" if isinstance(error, LookupError) else one_line(str(error))[:200]
+    if isinstance(error, LookupError):
+        what = f"{error} is missing" if isinstance(error, KeyError) else "a field is missing"
+    else:
+        what = one_line(str(error))[:200]
     text = f"{action}: invalid response from AWS: {what}"
     return ProviderError(text, transient=True, hint="check for a proxy between this machine and AWS")
 

@@ -23,11 +23,11 @@ def _positive(instance: object, attribute: attrs.Attribute[float], value: float)
 def _valid_tags(instance: object, attribute: attrs.Attribute[dict[str, str]], value: dict[str, str]) -> None:
     """Check tags by "Tag your Amazon EC2 resources" of the EC2 user guide: 50 in all, some of them cloud-tasks' own."""
     for name, text in value.items():
-        if not 0 < len(name) <= 128 or len(text) > 256 or name.lower().startswith(("aws:", "cloud-tasks-")):
-            raise ValueError(
-                f'"{name}" is not valid: names have 1 to 128 characters and begin neither with aws: nor with '
-                "cloud-tasks-, values have up to 256"
-            )
+        for prefix, owner in (("aws:", "AWS"), ("cloud-tasks-", "cloud-tasks")):
+            if name.lower().startswith(prefix):
+                raise ValueError(f'"{name}" is not valid: {owner} sets the tags that begin with {prefix}')
+        if not 0 < len(name) <= 128 or len(text) > 256:
+            raise ValueError(f'"{name}" is not valid: names have 1 to 128 characters, values up to 256')
     if len(value) > 30:
         raise ValueError("at most 30")
 

@@ -61,6 +61,7 @@ def check_permissions(arm: Arm, settings: AzureSettings) -> str:
 
 
 def check_identity(arm: Arm, settings: AzureSettings, context: CheckContext) -> str:
+    """Look for the identity of the instances; without one, a run is prevented only if its workers can do nothing."""
     identity = settings.managed_identity
     if identity is None:
         script = context.launch.startup_script if context.launch is not None else None

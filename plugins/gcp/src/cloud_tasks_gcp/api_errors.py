@@ -20,11 +20,11 @@ import attrs
 from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem
 
-__all__ = ["LOGIN", "QUOTA", "DeniedError", "api_error", "common_rules"]
+__all__ = ["LOGIN", "QUOTA", "DeniedError", "api_error", "common_rules", "enable_billing", "enable_service"]
 
 LOGIN = "run: gcloud auth application-default login"
 """Remedy for credentials that are missing, expired or refused."""
-QUOTA = "request a higher quota at IAM & Admin > Quotas, or wait for running instances to finish"
+QUOTA = "request a higher quota at IAM & Admin > Quotas"
 
 _TITLES: Mapping[str, str] = {
     "cloudbilling.googleapis.com": "Cloud Billing API",
@@ -60,10 +60,9 @@ class _Meaning:
         return ErrorRule(kind=self.kind, code=self.code, message=self.message, hint=self.hint.format_map(fields))
 
 
-_NO_BILLING = (
-    "{project} has no billing account",
-    "run: gcloud billing projects link {id} --billing-account ACCOUNT, to enable billing",
-)
+_ENABLE_SERVICE = "run: gcloud services enable {service}{option}, and wait a minute"
+_ENABLE_BILLING = "run: gcloud billing projects link {id} --billing-account ACCOUNT, to enable billing"
+_NO_BILLING = ("{project} has no billing account", _ENABLE_BILLING)
 _NO_PROJECT = (
     "{project} does not exist or is not accessible with these credentials",
     "run: gcloud projects list, and pass the project's id (not its name) as --project-id",
@@ -75,7 +74,7 @@ _NOT_ALLOWED = (
 _COMMON = (
     _Meaning(
         "the {api} is disabled in {project}",
-        "run: gcloud services enable {service}{option}, and wait a minute",
+        _ENABLE_SERVICE,
         "SERVICE_DISABLED|access_?not_?configured",
     ),
     _Meaning(*_NO_BILLING, "BILLING_DISABLED|billing_?not_?enabled"),
@@ -122,6 +121,16 @@ _CLASSES = {ErrorKind.CREDENTIALS: CredentialsError, ErrorKind.NOT_FOUND: NotFou
 def common_rules(service: str) -> tuple[ErrorRule, ...]:
     """Return the rules of the reasons that mean the same for every API, for a service."""
     return tuple(meaning.rule(_fields(service, "")) for meaning in _COMMON)
+
+
+def enable_service(service: str) -> str:
+    """Return the remedy for a service that is disabled in the project."""
+    return _ENABLE_SERVICE.format_map(_fields(service, ""))
+
+
+def enable_billing(service: str) -> str:
+    """Return the remedy for a project without a billing account."""
+    return _ENABLE_BILLING.format_map(_fields(service, ""))
 
 
 def api_error(status: int, answer: Any, *, service: str, project: str = "") -> ProviderError:

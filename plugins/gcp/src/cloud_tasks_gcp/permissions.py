@@ -110,7 +110,7 @@ def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
 
 def _shared_network(settings: GcpSettings, project: str, member: str) -> Iterator[str]:
     """Yield the command for a subnetwork of another project (Shared VPC)."""
-    host = re.match(r"projects/([^/]+)/", settings.subnetwork or settings.network or "")
+    host = re.search(r"(?:^|/)projects/([^/]+)/", settings.subnetwork or settings.network or "")
     if host is not None and host[1] != project:
         yield f"gcloud projects add-iam-policy-binding {host[1]} --member {member} --role roles/compute.networkUser"
 

@@ -38,11 +38,19 @@ class Rest:
         endpoint: Scheme and host: ``https://cloudbilling.googleapis.com``.
         service: Service name, for messages and remedies.
         project: Project id for remedies; with user credentials also the quota project.
+        sets_quota_project: False for an API whose calls count against the project of the resource.
         attempts: Maximum number of attempts for transient errors.
     """
 
     def __init__(
-        self, settings: GcpSettings, endpoint: str, *, service: str, project: str = "", attempts: int = 5
+        self,
+        settings: GcpSettings,
+        endpoint: str,
+        *,
+        service: str,
+        project: str = "",
+        sets_quota_project: bool = True,
+        attempts: int = 5,
     ) -> None:
         self._settings = settings
         self._endpoint = endpoint.rstrip("/")
@@ -50,7 +58,7 @@ class Rest:
         self._project = project
         self._attempts = attempts
         own: Any = credentials(settings, endpoint=endpoint)
-        if project and hasattr(own, "with_quota_project") and _is_user(own):
+        if project and sets_quota_project and hasattr(own, "with_quota_project") and _is_user(own):
             own = own.with_quota_project(project)
         self._session: Any = AuthorizedSession(own)
 

@@ -60,6 +60,8 @@ _MAX_SILENCE = timedelta(minutes=30)
 _USUAL = timedelta(minutes=5)
 """Time between two listings up to which none is missed: some calls fail."""
 _GIVE_UP = timedelta(hours=6)
+_SIGN_IN = timedelta(minutes=8)
+"""Time for which a run without instances waits for a new sign-in, less than that of the product by a pass or two."""
 """Time after which a run that could launch nothing must have ended."""
 
 
@@ -368,7 +370,8 @@ class Monitor:
         """8: check that the world gave cause for an abort."""
         assert self.cloud is not None
         # Without instances, a run waits for a new sign-in for `give_up_after` only.
-        is_refused = "refused the credentials" in reason or "credentials have expired" in reason
+        is_long = self._now() - self._refused_since > _SIGN_IN
+        is_refused = "refused the credentials" in reason or (is_long and "refuses the controller" in reason)
         is_idle = is_refused and not any(self.cloud.ours())
         is_expired = self._scenario.faults.calls.credentials_expire and (is_idle or not self._has_sent)
         if not is_expired and not has_cause(

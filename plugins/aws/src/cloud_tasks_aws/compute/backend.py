@@ -113,18 +113,25 @@ class Ec2Compute:
             return tuple(found for found in threads.map(self._region_with_zones, names) if found is not None)
 
     def _region_with_zones(self, name: str) -> Region | None:
-        """Return a region with its zones, which only its own endpoint lists; None if it is denied or out of reach."""
+        """Return a region with its zones, which only its own endpoint lists; None if it is denied.
+
+        Without zones if it does not answer: it may have instances, so that a listing of all regions has to try it.
+        """
         ec2 = self._ec2 if name == self._region else self._client("ec2", name, once=True)
         conditions = [{"Name": "zone-type", "Values": ["availability-zone"]}]
         try:
             with translate_errors(f"listing the zones of {name}"):
                 zones = retry_call(lambda: ec2.describe_availability_zones(Filters=conditions))["AvailabilityZones"]
         except ProviderError as error:
-            # Organizations deny regions, which are listed nevertheless.
-            if name == self._region or not (error.transient or is_denied(error.__cause__)):
+            is_excluded = is_denied(error.__cause__)
+            if name == self._region or not (error.transient or is_excluded):
                 raise
-            log.warning(f"Region {name} is left out: {error.message}")
-            return None
+            if is_excluded:
+                # Organizations deny regions, which are listed nevertheless.
+                log.warning(f"Region {name} is left out: {error.message}")
+                return None
+            log.warning(f"The zones of region {name} are unknown: {error.message}")
+            return Region(name=name, zones=())
         return Region(name=name, zones=tuple(sorted(each["ZoneName"] for each in zones)))
 
     def images(self) -> Sequence[Image]:

@@ -218,15 +218,13 @@ def leaves_open(error: BaseException) -> bool:
 
 
 def is_after_the_token(error: BaseException) -> bool:
-    """Return whether EC2 refuses so only a client token that has started nothing: for lack of capacity or quota.
-
-    Whom it does not know, or does not allow to launch, it refuses before it looks at the token.
-    """
+    """Return whether EC2 makes this refusal only for a client token that has started nothing: for lack of capacity or
+    quota. It refuses unknown or unauthorized callers before it looks at the token."""
     return code_of(error) in QUOTAS or matching_rule(problem_of(error), _CAPACITY) is not None
 
 
 def widen_unknown(refusal: LaunchRefusedError) -> LaunchRefusedError | None:
-    """Return the refusal of every launch, for one that several types got with a code that no rule knows."""
+    """Widen a refusal whose code no rule knows to every launch, after several types got it; None if a rule knows it."""
     if matching_rule(Problem(code=refusal.reason, message=refusal.message), (_THROTTLED, *_KNOWN)) is not None:
         return None
     return LaunchRefusedError(

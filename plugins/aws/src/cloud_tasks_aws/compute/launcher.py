@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. A client token starts at most one instance, however often and by whichever process the call is repeated.
 2. A launch that may have started an instance is never reported as refused.
 3. A quota that one type exceeds alone, or that counts few types only, refuses that type; others are tried.
-4. A refusal with an unknown code blames the type, until several types got it: then it is about every launch.
+4. A refusal with an unknown code blames the type, until several types got it without a success in between: then it
+   is about every launch.
 5. An account without fleets or launch templates launches directly, and asks for no more fleets.
 """
 
@@ -63,9 +64,9 @@ class Launcher:
         self._own_groups = own_groups
         self._uses_fleets = True
         self._outcomes: dict[str, Outcome] = {}
-        """Of each client token: core repeats a launch without an answer."""
+        """Of each client token whose launch has no definite answer yet: core repeats it."""
         self._unknown: dict[str, set[str]] = {}
-        """Types that were refused, by code, where no rule knows the code."""
+        """Types that were refused since the last success, by code, where no rule knows the code."""
 
     def start(self, request: LaunchRequest, arguments: Mapping[str, Any]) -> Any:
         """Launch and return EC2's description of the instance.
@@ -78,8 +79,18 @@ class Launcher:
             LaunchFailedError: The instance of this client token has ended.
             ProviderError: The outcome is unknown; repeating the same request resolves it.
         """
-        places = places_for(request, self._network.subnets_beside(request.offer.zone)) if self._uses_fleets else ()
         outcome = self._outcomes.setdefault(request.client_token, Outcome())
+        try:
+            found = self._start(request, arguments, outcome)
+        except (LaunchRefusedError, LaunchFailedError):
+            self._outcomes.pop(request.client_token, None)
+            raise
+        self._outcomes.pop(request.client_token, None)
+        self._unknown.clear()
+        return found
+
+    def _start(self, request: LaunchRequest, arguments: Mapping[str, Any], outcome: Outcome) -> Any:
+        places = places_for(request, self._network.subnets_beside(request.offer.zone)) if self._uses_fleets else ()
 
         def run() -> Any:
             with outcome.noting():

@@ -44,7 +44,7 @@ class Outcome:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Make a call."""
+        """Note an error after which an instance may have been started."""
         try:
             yield
         except Exception as error:

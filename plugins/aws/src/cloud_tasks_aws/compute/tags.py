@@ -20,8 +20,8 @@ TOKEN_TAG = f"{_PREFIX}token"
 def tags_of(request: LaunchRequest, further: Mapping[str, str]) -> list[dict[str, str]]:
     """Return the tags of an instance and of the resources created with it, the configured ones included."""
     values = {
-        **further,
         "Name": f"cloud-tasks {request.job_id}",
+        **further,
         JOB_TAG: request.job_id,
         DISK_TAG: request.offer.boot_disk.disk_type or DEFAULT_DISK_TYPE,
         TOKEN_TAG: request.client_token,

@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. A client token creates one VM, however often and by whichever process it is used: the VM's name contains the token,
    and creation is refused if the name is taken.
-2. Launches from several threads run concurrently: no lock is held while one waits.
+2. Launches from several threads run concurrently: one waits for another only if both need the same sizes or
+   network.
 3. A launch returns when the VM exists, or raises the error of its operation after deleting what was created.
 4. Resources whose VM is gone are listed as a stopped instance until they are deleted.
 """
@@ -76,8 +77,8 @@ class AzureCompute:
         self._locations = Locations(arm, has_address=settings.public_address)
         self._listed: dict[str, tuple[str, str]] = {}
         """Resource group and job of instances, by name."""
-        self._whole: dict[str | None, frozenset[str]] = {}
-        """Names of a job's VMs when nothing was left by others."""
+        self._watched: dict[str | None, frozenset[str]] = {}
+        """Names of a job's VMs; one that a listing does not have may have left something."""
         self._launched: dict[str, str] = {}
         """Resource ids of VMs by name, which a listing may not have yet."""
         self._key = settings.ssh_public_key or ""
@@ -146,11 +147,12 @@ class AzureCompute:
             found = self._await(vm_id)
         with self._lock:
             self._listed[name], self._launched[name] = (place.group, request.job_id), vm_id
+        self._watch(name, request.job_id)
         if found is None:
             return ended_instance(request, name)
         if provisioning_state(found) == "failed":
             # Left by an earlier call with this token that ended before deleting it.
-            self._discard(vm_id)
+            self._discard(vm_id, request.job_id)
             raise ProviderError(f"cannot launch {name}: an earlier attempt failed", transient=True)
         return to_instance(found)
 
@@ -174,16 +176,18 @@ class AzureCompute:
             with after_launch_request():
                 return self._get(vm_id)
         except LaunchRefusedError:
-            self._discard(vm_id)
+            self._discard(vm_id, request.job_id)
             raise
 
-    def _discard(self, vm_id: str) -> None:
+    def _discard(self, vm_id: str, job_id: str) -> None:
         """Delete what a failed creation left; what cannot be deleted now is listed and terminated like any instance."""
         try:
             if self._get(vm_id) is not None:
                 delete_vm(self._arm, vm_id)
         except ProviderError as error:
-            log.warning(f"Cannot delete the rest of {vm_id.rpartition('/')[2]} yet: {error.message}")
+            name = vm_id.rpartition("/")[2]
+            self._watch(name, job_id)
+            log.warning(f"Cannot delete the rest of {name} yet: {error.message}")
 
     def _path(self, group: str) -> str:
         return f"/subscriptions/{self._arm.subscription}/resourceGroups/{group}"
@@ -231,9 +235,11 @@ class AzureCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
+        with self._lock:
+            watched = self._watched.get(job_id, _NEVER)
         found = list_vms(self._arm, job_id, foreign=foreign)
         statuses = vm_statuses(self._arm) if found else {}
-        left = self._leftovers(job_id, found)
+        left = self._leftovers(job_id, watched, found)
         with self._lock:
             for each in (*found, *(some[0] for some in left.values())):
                 name = tag_of(each, INSTANCE_TAG) or str(each["name"])
@@ -243,16 +249,31 @@ class AzureCompute:
             *(leftover_instance(name, some) for name, some in left.items()),
         )
 
-    def _leftovers(self, job_id: str | None, vms: Sequence[Mapping[str, Any]]) -> Mapping[str, list[Mapping[str, Any]]]:
-        """Return what VMs left, by name; listed at first, and after a VM has disappeared until nothing is left."""
+    def _leftovers(
+        self, job_id: str | None, watched: frozenset[str], vms: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, list[Mapping[str, Any]]]:
+        """Return what VMs left, by name; looked for at first, and after a VM has disappeared until nothing is left.
+
+        Args:
+            watched: Names of VMs before they were listed.
+        """
         names = frozenset(str(each["name"]) for each in vms)
+        left: Mapping[str, list[Mapping[str, Any]]] = {}
+        if not watched <= names:
+            parts = [each for kind in list_parts(self._arm, job_id) for each in kind]
+            left = leftovers(self._arm, parts, vms)
+            # Unlisted VMs with resources: what they left is still to be deleted, or they are too new to be listed.
+            names |= {tag_of(each, INSTANCE_TAG) for each in parts} - _NEVER
         with self._lock:
-            if self._whole.get(job_id, _NEVER) <= names:
-                return {}
-        left = leftovers(self._arm, [each for kind in list_parts(self._arm, job_id) for each in kind], vms)
-        with self._lock:
-            self._whole[job_id] = _NEVER if left else names
+            launched_meanwhile = self._watched.get(job_id, frozenset()) - watched
+            self._watched[job_id] = names | launched_meanwhile
         return left
+
+    def _watch(self, name: str, job_id: str) -> None:
+        """Look for what this VM left if the next listing does not have it."""
+        with self._lock:
+            for each in (job_id, None):
+                self._watched[each] = self._watched.get(each, _NEVER) | {name}
 
     # -- termination and console --
 

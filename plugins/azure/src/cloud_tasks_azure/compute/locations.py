@@ -1,4 +1,10 @@
-"""What the subscription may use in a location: sizes and quotas, read again when they are old. Thread-safe."""
+"""What the subscription may use in a location: sizes and quotas, read again when they are old. Thread-safe.
+
+Invariants, each with a test:
+
+1. Concurrent callers for one location make one call.
+2. No caller waits for the call for another location.
+"""
 
 from __future__ import annotations
 
@@ -59,16 +65,21 @@ class Locations:
 
 
 class _Recent(Generic[_T]):
-    """Results of a call by location, of a maximum age; concurrent callers wait for one call."""
+    """Results of a call by location, of a maximum age."""
 
     def __init__(self, read: Callable[[str], _T], max_age: timedelta) -> None:
         self._read = read
         self._max_age = max_age
         self._lock = threading.Lock()
+        """Not held during calls."""
+        self._locks: dict[str, threading.Lock] = {}
+        """Held during the call for a location."""
         self._known: dict[str, tuple[datetime, _T]] = {}
 
     def get(self, location: str) -> _T:
         with self._lock:
+            lock = self._locks.setdefault(location, threading.Lock())
+        with lock:
             known = self._known.get(location)
             if known is None or datetime.now(UTC) - known[0] > self._max_age:
                 known = self._known[location] = (datetime.now(UTC), self._read(location))

@@ -6,7 +6,7 @@ product and meter exclude other items: Windows, Low Priority (Batch), Cloud Serv
 Invariants, each with a test:
 
 1. All pages are read, or an error is raised: never a partial list.
-2. A size has one price: the lowest tier's, with the latest effective date.
+2. A size has one price: the lowest tier's with the latest start; of several with one start the highest.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _price(item: Mapping[str, Any]) -> Money | None:
 
 def _keep(kept: dict[str, tuple[str, Money]], name: str, start: str, price: Money) -> None:
     known = kept.get(name)
-    # Of two prices in force the higher: a limit is then never passed.
+    # Of two prices in force the one that started later; of one start the higher, so that no limit is passed.
     if known is None or (start, price.usd) > (known[0], known[1].usd):
         kept[name] = (start, price)
 

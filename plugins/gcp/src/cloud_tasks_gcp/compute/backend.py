@@ -69,7 +69,8 @@ _NAMESPACE = uuid.UUID("6b4b7a3e-7d5c-5e0f-9b1a-5a0c3f6f2a51")
 @contextmanager
 def open_compute(settings: GcpSettings, context: ComputeContext) -> Iterator[GceCompute]:
     """Open Compute Engine. Raise `ProviderError` without credentials or project."""
-    compute = GceCompute(Clients(settings), project_id(settings), settings, context)
+    project = project_id(settings)
+    compute = GceCompute(Clients(settings, project), project, settings, context)
     try:
         yield compute
     finally:

@@ -107,11 +107,16 @@ class ClientSet:
 
 
 class Clients:
-    """Client sets of one backend. Thread-safe. Raise `ProviderError` without credentials."""
+    """Client sets of one backend. Thread-safe. Raise `ProviderError` without credentials.
 
-    def __init__(self, settings: GcpSettings) -> None:
+    Args:
+        project: Project id for remedies.
+    """
+
+    def __init__(self, settings: GcpSettings, project: str) -> None:
         endpoint = settings.compute_endpoint
         self._settings = settings
+        self._project = project
         self._credentials = credentials(settings, endpoint=endpoint or None)
         self._options = ClientOptions(api_endpoint=endpoint) if endpoint else ClientOptions()
         self._lock = threading.Lock()
@@ -146,4 +151,10 @@ class Clients:
         return kind(credentials=self._credentials, client_options=self._options, transport="rest")
 
     def _make_rest(self) -> Rest:
-        return Rest(self._settings, self._settings.compute_endpoint or f"https://{SERVICE}", service=SERVICE)
+        return Rest(
+            self._settings,
+            self._settings.compute_endpoint or f"https://{SERVICE}",
+            service=SERVICE,
+            project=self._project,
+            sets_quota_project=False,
+        )

@@ -29,7 +29,7 @@ from google.protobuf.json_format import ParseError  # type: ignore[import-untype
 
 from cloud_tasks.errors import CredentialsError, ProviderError, RefusalScope
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
-from cloud_tasks_gcp.api_errors import LOGIN, QUOTA, common_rules
+from cloud_tasks_gcp.api_errors import LOGIN, QUOTA, common_rules, enable_billing, enable_service
 
 __all__ = [
     "OPERATION_FAILED",
@@ -49,6 +49,7 @@ _REGION, _ACCOUNT = RefusalScope.REGION, RefusalScope.ACCOUNT
 _PERMISSION = "PERMISSIONS_ERROR|FORBIDDEN|insufficientPermissions|IAM_PERMISSION_DENIED|HTTP_403"
 _ACT_AS = "grant your account roles/iam.serviceAccountUser on the instances' service account"
 _DOCTOR = "see: cloud-tasks doctor"
+_QUOTA = f"{QUOTA}, or wait for running instances to finish"
 _EXCLUDE = "exclude the type with instance_types"
 _TYPES = f"choose other boot_disk_types, or {_EXCLUDE}"
 
@@ -69,8 +70,8 @@ _BUSY = ErrorRule(
 _SHARED = common_rules(SERVICE)
 _DENIED = (
     # Code, message, remedy.
-    ("HTTP_403", "has not been used in project", _SHARED[0].hint),
-    ("HTTP_403|PERMISSIONS_ERROR", "billing", _SHARED[1].hint),
+    ("HTTP_403", "has not been used in project", enable_service(SERVICE)),
+    ("HTTP_403|PERMISSIONS_ERROR", "billing", enable_billing(SERVICE)),
     ("SERVICE_ACCOUNT_ACCESS_DENIED", "", _ACT_AS),
     (".*", "SERVICE_ACCOUNT_ACCESS_DENIED|serviceAccounts.actAs|access to service account", _ACT_AS),
     (_PERMISSION, "organization('s|s)? policy", "ask the administrator of the organization to allow the call"),
@@ -89,14 +90,14 @@ _CAPACITY = (
     refused(_RATE.code, _ACCOUNT, _MINUTE / 2),
 )
 _QUOTAS = (
-    refused("quota:.*:PREEMPTIBLE_CPUS.*", _REGION, 10 * _MINUTE, hint=QUOTA),
+    refused("quota:.*:PREEMPTIBLE_CPUS.*", _REGION, 10 * _MINUTE, hint=_QUOTA),
     # Instances without GPUs may still fit.
-    refused("quota:.*:.*GPUS_ALL_REGIONS.*", _TYPE, 10 * _MINUTE, hint=QUOTA),
-    refused("quota:.*:.*ALL_REGIONS.*|quota:global:.*", _ACCOUNT, 10 * _MINUTE, hint=QUOTA),
+    refused("quota:.*:.*GPUS_ALL_REGIONS.*", _TYPE, 10 * _MINUTE, hint=_QUOTA),
+    refused("quota:.*:.*ALL_REGIONS.*|quota:global:.*", _ACCOUNT, 10 * _MINUTE, hint=_QUOTA),
     # Other series have separate quotas, and a smaller instance type of this series may still fit.
-    refused(r"quota:.*:.*(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)", _TYPE, 10 * _MINUTE, hint=QUOTA),
-    refused("daily_?limit_?exceeded.*", _ACCOUNT, _HOUR, hint=QUOTA),
-    refused("quota:.*|.*(QUOTA|LIMIT)_?EXCEEDED", _REGION, 10 * _MINUTE, hint=QUOTA),
+    refused(r"quota:.*:.*(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)", _TYPE, 10 * _MINUTE, hint=_QUOTA),
+    refused("daily_?limit_?exceeded.*", _ACCOUNT, _HOUR, hint=_QUOTA),
+    refused("quota:.*|.*(QUOTA|LIMIT)_?EXCEEDED", _REGION, 10 * _MINUTE, hint=_QUOTA),
 )
 _POLICIES = tuple(
     refused(

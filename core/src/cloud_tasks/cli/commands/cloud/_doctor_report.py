@@ -48,12 +48,14 @@ _PATH_WORDS = _WORDS | {
 
 _UNIQUE = (
     ("arn", r"\barn:[\w-]+:[\w-]*:[\w-]*:\d*:[^\s,;'\"()]+"),
-    ("email", r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    ("email", r"[\w.+#-]+@[\w-]+(?:\.[\w-]+)+"),
     ("id", r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
 )
 """Kinds of texts that identify something as a whole, wherever they come from."""
 _PATTERNS = (
     ("group", r"(?i:(?<=/resourcegroups/))[^/\s,;'\"<]+"),
+    ("resource", r"(?i:(?<=/managementgroups/))[^/\s,;'\"<]+"),
+    ("resource", r"(?i:/providers/[\w.]+/\w+/)[^/\s,;<]+"),
     ("project", r"(?<=\bprojects/)[^/\s,;'\"<]+"),
     ("job", r"(?<=: job )[a-z][-a-z0-9]*"),
     ("role", r"(?<=\bhas the role )(?!roles/)[\w+=.-]+"),
