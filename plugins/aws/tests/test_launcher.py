@@ -119,6 +119,22 @@ def test_unanswered_launch_is_remembered_when_core_repeats_it(
         assert not isinstance(found, (LaunchRefusedError, CredentialsError))
 
 
+def test_refusal_after_a_launch_that_cannot_be_described_leaves_the_outcome_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    denied = refusal("UnauthorizedOperation")
+
+    def describe(self: FailingEc2, **arguments: Any) -> Any:
+        raise denied
+
+    monkeypatch.setattr(FailingEc2, "describe_instances", describe)
+    ec2 = FailingEc2(LAUNCHED, denied)
+    launcher = launcher_of(ec2)
+    request = request_for("job", offer(), alternatives=(offer(zone="us-east-1b"),))
+    for _ in range(2):
+        assert not isinstance(launch(request, ec2, launcher), LaunchRefusedError)
+
+
 @pytest.mark.parametrize("is_fleet", [False, True], ids=["direct", "fleet"])
 @pytest.mark.parametrize("succeeds", [False, True])
 def test_unknown_refusal_is_about_every_launch_unless_one_succeeded_in_between(is_fleet: bool, succeeds: bool) -> None:

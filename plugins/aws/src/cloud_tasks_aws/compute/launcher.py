@@ -99,7 +99,9 @@ class Launcher:
         try:
             if len(places) > 1:
                 try:
-                    return self._describe(self._one_of(request, arguments, places, outcome))
+                    instance_id = self._one_of(request, arguments, places, outcome)
+                    outcome.is_open = True
+                    return self._describe(instance_id)
                 except FleetsRefusedError as error:
                     if self._uses_fleets:
                         log.warning(
