@@ -68,7 +68,7 @@ def test_instances_of_unknown_project_raises(fake: GceFake) -> None:
     backend = Registry(only=["gcp"]).compute("gcp")
     with (
         backend.open(settings, ComputeContext(job_id="job")) as compute,
-        pytest.raises(ProviderError, match="cannot list instances: the project does not exist"),
+        pytest.raises(ProviderError, match="cannot list instances: project unknown-project does not exist"),
     ):
         compute.instances("job")
 
