@@ -339,11 +339,10 @@ class Simulation:
         return None
 
     def _outlive(self) -> None:
-        """Let time pass without a controller until its instances are gone, or one should be."""
+        """Let time pass without a controller until its instances have ended, or one should have."""
         died_at = self._world.loop.now()
-        while self._world.cloud.ours():
+        while self.monitor.check_outlived(died_at):
             self._world.loop.run_for(_STEP)
-            self.monitor.check_outlived(died_at)
 
     def _resume(self, store: Store) -> None:
         """Resume the queues as a run does; the user repeats it after a failed call."""

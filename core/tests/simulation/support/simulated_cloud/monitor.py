@@ -20,13 +20,14 @@ from cloud_tasks.model import (
     TASK_FINAL_EVENTS,
     Event,
     EventType,
+    InstanceState,
     LaunchRequest,
     Money,
     TaskStatus,
 )
 from cloud_tasks.store import InstanceRecord, Store, booked_since
 from simulated_cloud.causes import has_cause
-from simulated_cloud.cloud import CloudInstance, SimulatedCloud
+from simulated_cloud.cloud import CloudInstance, EndCause, SimulatedCloud
 from simulated_cloud.dials.money import allowed_slots
 from simulated_cloud.scenario import Scenario
 from simulated_cloud.worker import SimulatedWorker
@@ -54,7 +55,6 @@ _MAX_WAIT = timedelta(minutes=2)
 """Maximum time for which a launch waits for others after its intent."""
 _PRICE_MARGIN = 1.2
 """Rise of a spot price that may be charged before it is booked."""
-_DEFAULT_LIFETIME = timedelta(hours=24)
 _MAX_SILENCE = timedelta(minutes=30)
 """Maximum time without a heartbeat while the controller can act on it."""
 _USUAL = timedelta(minutes=5)
@@ -449,18 +449,30 @@ class Monitor:
         if left:
             raise InvariantViolation(f"2: {left} still exist after the end")
 
-    def check_outlived(self, died_at: datetime) -> None:
-        """10: check that no instance is left that has existed for too long since the controller died.
+    def check_outlived(self, died_at: datetime) -> bool:
+        """10: check that no instance runs that has existed for too long since the controller died.
 
-        Where the provider counts lifetimes from the start, one that was pending then begins its lifetime later.
+        Where the provider counts lifetimes from the start, one that was pending then begins its lifetime later. One
+        that a preemption stopped does not run, and only a controller can delete it. Instances of unlimited lifetime end
+        for their budget, if there is one, which invariant 3 checks.
+
+        Returns:
+            Whether any runs that is to end.
         """
         assert self.cloud is not None
-        now, longest = self._now(), (self._scenario.max_lifetime or _DEFAULT_LIFETIME) + _TIME_TO_GO
+        now, lifetime = self._now(), self._scenario.max_lifetime
+        if lifetime is None and now - died_at > timedelta(days=1):
+            return False
+        longest = (lifetime or timedelta.max - _TIME_TO_GO) + _TIME_TO_GO
         from_start = self._scenario.faults.launches.shows_pending
-        for instance in self.cloud.ours():
+        running = [
+            i for i in self.cloud.ours() if not (i.state is InstanceState.STOPPED and i.end_cause is EndCause.PREEMPTED)
+        ]
+        for instance in running:
             began = max(died_at, instance.started_at or died_at) if from_start else died_at
             if now - began > longest and not self._waits(instance):
                 raise InvariantViolation(f"10: {instance.instance_id} still exists {now - began} after its controller")
+        return bool(running)
 
     def setup_failed(self, error: Exception) -> None:
         """8: check that no passing error of a termination ends the setup."""
