@@ -32,6 +32,7 @@ class _Causes:
         limit: Limit on the total cost.
         unseen: Time in which ends of instances could not be seen.
         unanswered: What is booked for launches without an answer, in US dollars.
+        unseen_price: Price per hour of the instances whose end no listing can have shown, in US dollars.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class _Causes:
         is_shared: bool,
         unseen: timedelta,
         unanswered: float,
+        unseen_price: float,
     ) -> None:
         self._is_shared = is_shared
         self._unseen = unseen
         self._unanswered = unanswered
+        self._unseen_price = unseen_price
         self._scenario = scenario
         self._cloud = cloud
         self._limit = limit
@@ -58,11 +61,12 @@ class _Causes:
         slowest = max((slowness(self._scenario, i.offer.instance_type, i.slots) for i in instances), default=1.0)
         span = _COMMITMENT + self._scenario.mean_task_time * slowest * _TASKS + self._booked_unseen()
         dearest = max((float(i.offer.price_per_hour.usd) for i in instances), default=1.0)
-        rest = max(dearest, self._cloud.bill.peak) * (span / timedelta(hours=1))
         # A price that has risen is booked until the end of its instance, also when it falls.
         highest = (
             self._scenario.faults.money.max_rise if self._scenario.faults.money.price_interval is not None else 1.0
         )
+        per_hour = max(dearest, self._cloud.bill.peak, self._unseen_price) * highest
+        rest = per_hour * (span / timedelta(hours=1))
         booked = float(self._cloud.bill.total().usd) * highest + self._booked_until_seen() + self._unanswered
         return float(self._limit.usd) - booked <= rest
 
@@ -146,6 +150,7 @@ def has_cause(
     is_shared: bool,
     unseen: timedelta,
     unanswered: float,
+    unseen_price: float,
 ) -> bool:
     """Return whether the world gave cause for an abort with this reason; False for a reason that no fault explains.
 
@@ -153,6 +158,15 @@ def has_cause(
         is_shared: Whether a second controller may have received heartbeats.
         unseen: Time in which no controller could see and record the end of an instance.
         unanswered: What is booked for launches without an answer, in US dollars.
+        unseen_price: Price per hour of the instances whose end no listing can have shown, in US dollars.
     """
-    causes = _Causes(scenario, cloud, limit, is_shared=is_shared, unseen=unseen, unanswered=unanswered)
+    causes = _Causes(
+        scenario,
+        cloud,
+        limit,
+        is_shared=is_shared,
+        unseen=unseen,
+        unanswered=unanswered,
+        unseen_price=unseen_price,
+    )
     return any(pattern.search(reason) and is_true(causes) for pattern, is_true in _REASONS)

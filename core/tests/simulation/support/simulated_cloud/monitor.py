@@ -269,6 +269,16 @@ class Monitor:
         """What is booked for launches without an answer while nothing is listed that shows them, in US dollars."""
         return self._booked_unanswered + sum(self._unanswered.values()) * (self._gap() / timedelta(hours=1))
 
+    def _unseen_price(self) -> float:
+        """Return the price per hour of the instances whose end no listing can have shown, in US dollars."""
+        assert self.cloud is not None
+        unseen = (
+            i
+            for i in self.cloud.all_instances.values()
+            if i.is_ours and (i.ended_at is None or i.ended_at > self._listed_at)
+        )
+        return sum(float(i.offer.price_per_hour.usd) for i in unseen)
+
     def _gap(self) -> timedelta:
         gap = self._now() - self._listed_at
         return gap if gap > _USUAL else timedelta(0)
@@ -382,6 +392,7 @@ class Monitor:
             is_shared=self.is_shared,
             unseen=self.unseen,
             unanswered=self.booked_unanswered,
+            unseen_price=self._unseen_price(),
         ):
             raise InvariantViolation(f"8: the run was aborted without a cause: {reason}")
 
