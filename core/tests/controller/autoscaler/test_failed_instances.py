@@ -140,7 +140,7 @@ def refusal(scope: RefusalScope, *, needs_action: bool, **changes: Any) -> Block
     return Block(
         scope=scope,
         offer=changes.get("offer", ranked().offer),
-        until=NOW + timedelta(hours=30),
+        until=NOW + changes.get("left", timedelta(hours=30)),
         reason="DENIED",
         message="this account may not launch instances",
         needs_action=needs_action,
@@ -150,7 +150,7 @@ def refusal(scope: RefusalScope, *, needs_action: bool, **changes: Any) -> Block
 def test_run_that_only_a_person_can_start_is_given_up() -> None:
     block = refusal(RefusalScope.ACCOUNT, needs_action=True)
     since = NOW - timedelta(minutes=16)
-    (action,) = decide(make_observation(blocks=(block,), refused_since=since))
+    (action,) = decide(make_observation(blocks=(block,), refusals=(block,), refused_since=since))
     assert isinstance(action, Abort)
     assert action.reason == (
         "every launch has been refused for 16m (give_up_after): this account may not launch instances"
@@ -161,20 +161,62 @@ def test_run_that_only_a_person_can_start_is_given_up() -> None:
     "changes",
     [
         {"refused_since": NOW - timedelta(minutes=14)},
-        {"blocks": (refusal(RefusalScope.ACCOUNT, needs_action=False),)},
-        {"blocks": (refusal(RefusalScope.ZONE, needs_action=True),)},
+        {"refusals": (refusal(RefusalScope.ACCOUNT, needs_action=False),)},
+        {"refusals": (refusal(RefusalScope.ZONE, needs_action=True),)},
+        {"blocks": ()},
         {"policy": Policy(limits=Limits(max_instances=5), give_up_after=None)},
     ],
 )
 def test_run_that_may_still_start_is_not_given_up(changes: dict[str, Any]) -> None:
     facts = {
         "blocks": (refusal(RefusalScope.ACCOUNT, needs_action=True),),
+        "refusals": (refusal(RefusalScope.ACCOUNT, needs_action=True),),
         "refused_since": NOW - timedelta(hours=9),
         **changes,
     }
     assert not any(isinstance(action, Abort) for action in decide(make_observation(**facts)))
     running = make_observation(make_instance(1), remaining=16, **{**facts, "refused_since": NOW - timedelta(days=1)})
     assert not any(isinstance(action, Abort) for action in decide(running))
+
+
+ONE_BY_ONE = (ranked(), ranked(zone="z-b"))
+"""Offers that are refused one after another, each for a shorter time than the next call takes."""
+
+
+def one_by_one(*, needs_action: bool = True) -> dict[str, Any]:
+    first, second = (
+        refusal(RefusalScope.OFFER, needs_action=needs, offer=each.offer, left=timedelta(minutes=left))
+        for each, left, needs in zip(ONE_BY_ONE, (-3, 1), (True, needs_action), strict=True)
+    )
+    return {"offers": ONE_BY_ONE, "refusals": (first, second), "blocks": (second,)}
+
+
+def test_run_whose_offers_are_refused_one_by_one_is_given_up() -> None:
+    (action,) = decide(make_observation(**one_by_one(), refused_since=NOW - timedelta(minutes=16)))
+    assert isinstance(action, Abort)
+    facts = one_by_one(needs_action=False)
+    (action,) = decide(make_observation(**facts, refused_since=NOW - timedelta(minutes=16)))
+    assert isinstance(action, Launch)
+
+
+def test_last_refusal_of_an_offer_decides() -> None:
+    facts = one_by_one()
+    shortage = refusal(RefusalScope.OFFER, needs_action=False, offer=ONE_BY_ONE[0].offer, left=-timedelta(minutes=1))
+    facts["refusals"] += (shortage,)
+    (action,) = decide(make_observation(**facts, refused_since=NOW - timedelta(minutes=16)))
+    assert isinstance(action, Launch)
+
+
+def test_offers_that_only_a_person_can_permit_come_last_until_a_launch_succeeds() -> None:
+    cheap, other = ranked(), ranked(name="m-9", price="9")
+    expired = refusal(RefusalScope.OFFER, needs_action=True, offer=cheap.offer, left=-timedelta(minutes=1))
+    facts = {"offers": (cheap, other), "refusals": (expired,), "blocks": ()}
+    (launch,) = decide(make_observation(**facts, refused_since=NOW - timedelta(minutes=3)))
+    assert isinstance(launch, Launch)
+    assert launch.ranked is other
+    (launch,) = decide(make_observation(**facts))
+    assert isinstance(launch, Launch)
+    assert launch.ranked is cheap
 
 
 def test_next_attempt_on_another_day_is_shown_with_its_date() -> None:

@@ -245,3 +245,8 @@ class Observation:
     """Whether no more tasks are started and no instances launched: the rest of the budget is for running tasks."""
     queue_problem: str = ""
     """What a queue refuses this controller permanently; empty if it does not."""
+
+    def needs_action(self, offer: Offer) -> bool:
+        """Return whether only a person can remove the cause of the last refusal of ``offer``."""
+        last = next((block for block in reversed(self.refusals) if block.covers(offer)), None)
+        return last is not None and last.needs_action

@@ -139,9 +139,15 @@ def _room_to_wait(view: FleetView) -> int:
 
 
 def _available(seen: Observation) -> Sequence[RankedOffer]:
-    """Return the offers that no block covers, best first; on-demand only as a fallback where spot is wanted."""
+    """Return the offers that no block covers, best first; on-demand only as a fallback where spot is wanted.
+
+    Until a launch succeeds, those that only a person can permit come last: a short block of the best offers would
+    otherwise end before slow calls have tried the rest.
+    """
     blocks = [block for block in seen.blocks if block.until > seen.now]
     free = [ranked for ranked in seen.offers if not any(block.covers(ranked.offer) for block in blocks)]
+    if seen.refused_since is not None:
+        free.sort(key=lambda ranked: seen.needs_action(ranked.offer))
     spot = [ranked for ranked in free if ranked.offer.provisioning_model is ProvisioningModel.SPOT]
     if any(ranked.offer.provisioning_model is ProvisioningModel.SPOT for ranked in seen.offers):
         return spot or (free if seen.policy.spot_fallback else [])

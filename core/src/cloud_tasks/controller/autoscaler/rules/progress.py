@@ -7,7 +7,8 @@ Invariants, each with a test:
    ended with an error, which the reason then quotes. Preempted ones are counted apart, and more of them. Nothing counts
    while the records are not current. Pending ones that the provider cancels cost nothing: they end a run only if
    nothing else runs or waits.
-3. Refusals that only a person can end, for every offer, end a run that has no instance left, after a time.
+3. Refusals that only a person can end, for every offer, end a run that has no instance left, after a time. They need
+   not last at one time: slow calls may refuse one offer after another, each for a minute.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def abort_refused(view: FleetView) -> list[Action]:
     if seen.credentials_problem:
         reason = f"the provider has refused the credentials for {format_span(seen.now - since)} (give_up_after)"
         return [Abort(reason=f"{reason}: {seen.credentials_problem}", show_console=False)]
-    blocks = [block for block in seen.blocks if block.needs_action and block.until > seen.now]
-    if not all(any(block.covers(ranked.offer) for block in blocks) for ranked in seen.offers):
+    if not seen.blocks or not all(seen.needs_action(ranked.offer) for ranked in seen.offers):
         return []
     reason = f"every launch has been refused for {format_span(seen.now - since)} (give_up_after)"
-    return [Abort(reason=f"{reason}: {blocks[-1].message}", show_console=False)]
+    last = next(block for block in reversed(seen.refusals) if block.needs_action)
+    return [Abort(reason=f"{reason}: {last.message}", show_console=False)]
