@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from cloud_tasks.exit_codes import AcceptedFailures
 
-__all__ = ["AcceptedFailuresLike", "EachAbove", "NameLike", "NotBlank", "OneOf", "Patterns", "Variables"]
+__all__ = [
+    "AcceptedFailuresLike",
+    "EachAbove",
+    "EachNotBlank",
+    "NameLike",
+    "NotBlank",
+    "OneOf",
+    "Patterns",
+    "Variables",
+]
 
 _VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
 _OWN = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
@@ -61,6 +70,19 @@ class NotBlank:
 
     def schema(self) -> dict[str, Any]:
         return {"pattern": r"\S"}
+
+
+@attrs.frozen
+class EachNotBlank:
+    """Validator: every text has more than blanks."""
+
+    def __call__(self, instance: object, attribute: object, value: Sequence[str]) -> None:
+        for number, text in enumerate(value, 1):
+            if not text.strip():
+                raise ValueError(f"expected text, got none as entry {number}; remove the entry, or set a value")
+
+    def schema(self) -> dict[str, Any]:
+        return {"items": {"type": "string", "pattern": r"\S"}}
 
 
 @attrs.frozen

@@ -10,7 +10,16 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.checks import AcceptedFailuresLike, EachAbove, NameLike, NotBlank, OneOf, Patterns, Variables
+from cloud_tasks.config.checks import (
+    AcceptedFailuresLike,
+    EachAbove,
+    EachNotBlank,
+    NameLike,
+    NotBlank,
+    OneOf,
+    Patterns,
+    Variables,
+)
 from cloud_tasks.model import Above, AtLeast, InstanceConstraints, Limits, constraint_info
 from cloud_tasks.plugin import Seconds, setting
 from cloud_tasks.retry_rule import RetryRule
@@ -36,6 +45,34 @@ class _JobSettings:
     exactly_once_queue: bool = setting(help="Request a queue with exactly-once delivery", default=False)
     db_file: str | None = setting(
         help="Path of the job's database (default: <job id>.db beside the configuration)", default=None
+    )
+    program: str | None = setting(
+        help="Python program of the workers, a file or a module, with its options, instead of a startup script; its "
+        "folder and its requirements are shipped to the instances",
+        default=None,
+        validator=NotBlank(),
+    )
+    requirements: tuple[str, ...] = setting(
+        help="Requirements of the program: a file (requirements.txt, pyproject.toml, uv.lock) or a list (default: what "
+        "is found beside the program)",
+        default=(),
+        validator=EachNotBlank(),
+    )
+    ship: tuple[str, ...] = setting(
+        help="Files to ship: paths and patterns relative to the configuration's folder (default: all that git does not "
+        "ignore; never secrets, databases, .git)",
+        default=(),
+        validator=EachNotBlank(),
+    )
+    setup: tuple[str, ...] = setting(
+        help="Lines of shell that prepare an instance before the program starts",
+        default=(),
+        validator=EachNotBlank(),
+    )
+    staging: str | None = setting(
+        help="URL of a prefix from which the instances download what is shipped, such as gs://bucket/prefix",
+        default=None,
+        validator=NotBlank(),
     )
     startup_script: str | None = setting(help="Script that each instance runs", default=None)
     startup_script_file: str | None = setting(

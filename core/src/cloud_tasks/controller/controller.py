@@ -32,6 +32,7 @@ from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop, Pause, sleep, start
 from cloud_tasks.controller.launch.console import telling_line
+from cloud_tasks.controller.launch.start_steps import describe_start
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
@@ -256,7 +257,7 @@ class Controller:
         self._states.heartbeats.note(events, arrived, is_current=is_current)
         self._states.note_tasks(events)
         self._on_events(events)
-        self._warn_of_worker_errors(events)
+        self._note_workers(events)
         self._compare_instances(events)
         if self.phase is not JobPhase.RUNNING or not self._enqueuer.done or self._store.remaining():
             return
@@ -265,9 +266,11 @@ class Controller:
         else:
             self._begin_end(JobPhase.COMPLETE)
 
-    def _warn_of_worker_errors(self, events: Sequence[Event]) -> None:
+    def _note_workers(self, events: Sequence[Event]) -> None:
         for event in events:
             name = event.instance_id or event.hostname
+            if event.event_type is EventType.WORKER_STARTED and (steps := describe_start(event)):
+                log.info(f"Instance '{terminal_line(name)}' started: {steps}")
             if event.event_type is EventType.WORKER_STOPPED and event.instance_id:
                 self._states.stop_reasons[event.instance_id] = terminal_line(str(event.details.get("reason") or ""))
             if event.event_type is EventType.FATAL_EXCEPTION and name not in self._states.worker_errors:

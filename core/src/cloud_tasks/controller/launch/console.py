@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from cloud_tasks.escape import terminal_line
 from cloud_tasks.plugin import OWN_END
+from cloud_tasks.shipping import START_FAILED
 
 __all__ = ["last_lines", "telling_line"]
 
@@ -37,10 +38,13 @@ def telling_line(console_log: str) -> str:
     lines = [line.strip() for line in last_lines(console_log, count=_SEARCHED)]
     ends = [index for index, line in enumerate(lines) if _is_own_end(line)]
     output = [line for line in lines[: ends[0]] if not _CONSEQUENCE.search(line)] if ends else lines
-    causes = [line for line in output if _ERROR.search(line) and not _CONSEQUENCE.search(line)]
+    failed = [line for line in output if line.startswith(START_FAILED)]
+    causes = failed or [line for line in output if _ERROR.search(line) and not _CONSEQUENCE.search(line)]
     cause = (causes or output or [""])[-1]
     end = lines[ends[0]].partition("] ")[2] or lines[ends[0]] if ends else ""
-    return "; ".join(text for text in (cause, end.removeprefix(_GUARD).removesuffix(OWN_END)) if text)
+    return "; ".join(
+        text for text in (cause.removeprefix(_GUARD), end.removeprefix(_GUARD).removesuffix(OWN_END)) if text
+    )
 
 
 def _is_own_end(line: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks import exit_codes
@@ -75,6 +75,25 @@ def _name_process(log: Log) -> None:
             log.warning(f"The process cannot be named {name}, so the instance may not recognize its worker: {error}")
 
 
+def _started(log: Log) -> Mapping[str, float]:
+    """Note for the program that started this one that a worker runs; return the seconds of its steps, by name.
+
+    Variables and file are those of a shipped program (`cloud_tasks.shipping`); elsewhere there are none.
+    """
+    if file := os.environ.pop("CLOUD_TASKS_STARTED_FILE", ""):
+        try:
+            with open(file, "w"):
+                pass
+        except OSError as error:
+            log.warning(f"The start cannot be noted in {file}: {error.strerror}")
+    steps = {}
+    for word in os.environ.pop("CLOUD_TASKS_START_STEPS", "").split():
+        name, _, seconds = word.partition("=")
+        with suppress(ValueError):
+            steps[name] = float(seconds)
+    return steps
+
+
 def _instance_age() -> float:
     """Return the seconds since the start of the instance's script; 0 on other machines."""
     try:
@@ -105,6 +124,7 @@ class _Bootstrap:
     def run(self, zygote: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
         data, stack, config, log = self._data, self._stack, self._config, self._log
         _name_process(log)
+        steps = _started(log)
         log_configuration(log, data, config)
         environ = dict(os.environ)
         # A later worker of this program needs them, too.
@@ -135,13 +155,14 @@ class _Bootstrap:
             on_refused=lambda reason: self._refused(reason),
         )
         parts = SupervisorParts(loop, zygote, consumer, reporter, completion, self._events, self._flags, log)
-        supervisor = Supervisor(self._settings(backends.max_result_bytes, secret_variables), parts)
+        settings = self._settings(backends.max_result_bytes, secret_variables, steps)
+        supervisor = Supervisor(settings, parts)
         stack.callback(supervisor.close)
         self._fail = lambda reason, trace: loop.post(lambda: supervisor.fail(reason, trace))
         self._refused = lambda reason: loop.post(lambda: supervisor.on_queue_refused(reason))
         if self._thread_failure:
             self._fail(self._thread_failure, "")
-        self._watch_for_termination(backends, supervisor, loop, on_termination_notice, environ)
+        self._watch_for_termination(backends, supervisor, loop, on_termination_notice)
         reporter.start()
         if backends.leases is not None:
             backends.leases.start(lambda lease_ids: self._on_leases_lost(supervisor, loop, lease_ids))
@@ -220,7 +241,6 @@ class _Bootstrap:
         supervisor: Supervisor,
         loop: EventLoop,
         callback: Callable[[], Any] | None,
-        environ: Mapping[str, str],
     ) -> None:
         """Watch for the termination notice of this instance, real or simulated."""
         data = self._data
@@ -236,7 +256,12 @@ class _Bootstrap:
             log=self._log,
         )
         if backends.is_on_instance:
-            watch.start(backends.registry, backends.compute_name, data, environ=environ, events=self._events)
+            try:
+                side = backends.instance_side()
+            except CloudTasksError as error:
+                self._log.warning(f"Termination notices cannot be received: {error}")
+            else:
+                watch.start(side, interval=data.notice_interval, events=self._events)
         if simulated is not None:
             watch.simulate(simulated, data.simulate_spot_termination_delay)
 
@@ -276,7 +301,9 @@ class _Bootstrap:
         keep = data.task_log_dir is not None
         return LogUploader(folder, data.log_store, keep=keep, on_problem=on_problem, log=self._log)
 
-    def _settings(self, max_result_bytes: int | None, secret_variables: tuple[str, ...]) -> SupervisorSettings:
+    def _settings(
+        self, max_result_bytes: int | None, secret_variables: tuple[str, ...], steps: Mapping[str, float]
+    ) -> SupervisorSettings:
         data, config = self._data, self._config
         return SupervisorSettings(
             slots=config.slots,
@@ -288,6 +315,7 @@ class _Bootstrap:
             max_lifetime=data.max_lifetime,
             drain_after=data.drain_after if config.source is None else None,
             age=_instance_age(),
+            start_steps=steps,
             scratch_root=config.scratch_root,
             max_result_bytes=max_result_bytes,
             secret_variables=secret_variables,

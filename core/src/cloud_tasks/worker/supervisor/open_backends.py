@@ -23,7 +23,7 @@ from cloud_tasks.worker.worker_config import WorkerConfig
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from cloud_tasks.plugin import Backend, Queue, QueueBackend
+    from cloud_tasks.plugin import Backend, InstanceSide, Queue, QueueBackend
     from cloud_tasks.registry import Registry
     from cloud_tasks.worker.consumers.base import TaskConsumer
     from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
@@ -98,6 +98,16 @@ class OpenBackends:
                 backend = self.registry.compute(self.compute_name)
                 self._secret_variables.update(secret_variables(backend.settings, backend.name))
         return tuple(sorted(self._secret_variables))
+
+    def instance_side(self) -> InstanceSide:
+        """Open this instance's own view of itself. Raises `CloudTasksError`."""
+        from cloud_tasks.plugin import InstanceContext
+        from cloud_tasks.worker.supervisor.environment import settings_from_environment
+
+        backend = self.registry.compute(self.compute_name)
+        settings = settings_from_environment(backend.settings, backend.name, self._environ)
+        context = InstanceContext(job_id=self._data.job_id or "")
+        return self._stack.enter_context(backend.open_instance(settings, context))
 
     @property
     def max_event_bytes(self) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -48,3 +50,5 @@ class SupervisorSettings(NamedTuple):
     """Time after which the worker leases no further tasks, and ends when its tasks have finished."""
     age: float = 0.0
     """Age of the instance, from whose start both lifetimes count; 0 for a worker that was started by hand."""
+    start_steps: Mapping[str, float] = MappingProxyType({})
+    """Seconds of the steps before the worker, by name; none for a worker that was not shipped."""

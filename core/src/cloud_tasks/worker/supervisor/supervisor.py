@@ -140,7 +140,8 @@ class Supervisor:
                 self._scratch.create()
                 self._forkserver.start_forkserver()
                 self._submitter.start()
-                self.report("worker_started", slots=self._settings.slots, pid=os.getpid())
+                steps = {"start_steps": self._settings.start_steps} if self._settings.start_steps else {}
+                self.report("worker_started", slots=self._settings.slots, pid=os.getpid(), **steps)
                 self._periodic.start()
                 while not self._is_over():
                     self._run_once()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.sanitize import clean_text
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 
 if TYPE_CHECKING:
     from cloud_tasks.model import TerminationNotice
-    from cloud_tasks.registry import Registry
+    from cloud_tasks.plugin import InstanceSide
 
 __all__ = ["TerminationWatch"]
 
@@ -47,29 +46,16 @@ class TerminationWatch:
         self._stack = stack
         self._log = log
 
-    def start(
-        self, registry: Registry, compute_name: str, data: Any, *, environ: Mapping[str, str], events: EventEncoder
-    ) -> None:
-        """Check for a notice every ``data.notice_interval`` seconds from now on.
+    def start(self, side: InstanceSide, *, interval: float, events: EventEncoder) -> None:
+        """Check for a notice every ``interval`` seconds from now on, unless the side determines it.
 
         The events carry the instance id once the provider has reported it.
         """
-        from cloud_tasks.plugin import InstanceContext
-        from cloud_tasks.worker.supervisor.environment import settings_from_environment
         from cloud_tasks.worker.supervisor.instance_watch import InstanceWatch
-
-        try:
-            backend = registry.compute(compute_name)
-            settings = settings_from_environment(backend.settings, backend.name, environ)
-            context = InstanceContext(job_id=data.job_id or "")
-            side = self._stack.enter_context(backend.open_instance(settings, context))
-        except CloudTasksError as error:
-            self._log.warning(f"Termination notices cannot be received: {error}")
-            return
 
         watch = InstanceWatch(
             side,
-            interval=data.notice_interval,
+            interval=interval,
             on_identity=events.set_instance_id,
             on_notice=self._on_notice,
             log=self._log,

@@ -1,0 +1,65 @@
+# Second part of the start of an instance, from the archive `environment`: makes the environment, then runs the program.
+#
+# Variables of the first part: ct_home, ct_uv (name of the piece with uv), ct_environment (folder of this file), ct_code
+# (folder of the code), ct_setup (lines of shell), ct_program (words of the program, quoted).
+
+UV_CACHE_DIR=$ct_home/uv-cache UV_PYTHON_INSTALL_DIR=$ct_home/python UV_NO_PROGRESS=1
+export UV_CACHE_DIR UV_PYTHON_INSTALL_DIR UV_NO_PROGRESS
+ct_bin=$ct_home/${ct_uv%.gz}
+ct_venv=$ct_home/env-${ct_environment##*-}
+
+# ct_install OPTIONS...: install into the environment.
+ct_install() {
+    ct_run "$ct_bin" pip install --quiet --python "$ct_venv/bin/python" "$@"
+}
+
+ct_step environment
+if [ ! -x "$ct_bin" ]; then
+    gzip -dc "$ct_home/pieces/$ct_uv" >"$ct_bin.part" || ct_fail "$ct_uv: cannot be unpacked"
+    ct_run chmod 755 "$ct_bin.part"
+    ct_run mv "$ct_bin.part" "$ct_bin"
+fi
+if [ ! -e "$ct_venv/worker-installed" ]; then
+    ct_run rm -rf "$ct_venv"
+    ct_out=$("$ct_bin" venv --quiet --no-project --python '>=3.11' "$ct_venv" 2>&1) ||
+        ct_fail "no Python 3.11 or later: $ct_out; use an image that has one, or set UV_PYTHON_INSTALL_MIRROR"
+    [ ! -s "$ct_environment/worker.txt" ] || ct_install --require-hashes -r "$ct_environment/worker.txt"
+    ct_install --no-deps --offline "$ct_environment"/wheels/*.whl
+    ct_run touch "$ct_venv/worker-installed"
+fi
+ct_env=$ct_venv
+VIRTUAL_ENV=$ct_venv PATH=$ct_venv/bin:$PATH
+export VIRTUAL_ENV PATH
+
+ct_step requirements
+if [ ! -e "$ct_venv/requirements-installed" ]; then
+    [ ! -s "$ct_environment/requirements.txt" ] || ct_install --require-hashes -r "$ct_environment/requirements.txt"
+    [ ! -d "$ct_environment/projects" ] || ct_install --no-deps --offline "$ct_environment"/projects/*.whl
+    ct_run touch "$ct_venv/requirements-installed"
+fi
+
+cd "$ct_code" || ct_fail "the folder of the code is missing"
+if [ -n "$ct_setup" ]; then
+    ct_step setup
+    printf '%s\n' "$ct_setup" >"$ct_home/setup.sh"
+    if ! sh -e "$ct_home/setup.sh" >"$ct_home/setup.log" 2>&1 </dev/null; then
+        cat "$ct_home/setup.log"
+        ct_fail "$(tail -n 1 "$ct_home/setup.log")"
+    fi
+    cat "$ct_home/setup.log"
+fi
+
+ct_step program
+CLOUD_TASKS_START_STEPS=${ct_steps% } CLOUD_TASKS_STARTED_FILE=$ct_home/started
+export CLOUD_TASKS_START_STEPS CLOUD_TASKS_STARTED_FILE
+rm -f "$CLOUD_TASKS_STARTED_FILE"
+eval "set -- $ct_program"
+"$@"
+ct_status=$?
+if [ "$ct_status" -ne 0 ] && [ ! -e "$CLOUD_TASKS_STARTED_FILE" ]; then
+    shift
+    ct_out=$(python -m cloud_tasks.worker.import_check "$@" 2>&1) ||
+        ct_fail "${ct_out##*import_check: }"
+    ct_fail "it ended with exit code $ct_status before its worker started"
+fi
+exit "$ct_status"

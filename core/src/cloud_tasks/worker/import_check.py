@@ -1,0 +1,76 @@
+"""Import a worker's program without running tasks: ``python -m cloud_tasks.worker.import_check [-m] PROGRAM [ARGS]``.
+
+The controller does so before a run, an instance after its program ended before a worker started. What is wrong is the
+last line of standard error, behind the name of this module; exit code 1. Exit code 3: a module is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+
+__all__ = ["MISSING_MODULE", "PREFIX"]
+
+MISSING_MODULE = 3
+"""Exit code: a module that the program imports is not installed."""
+PREFIX = "import_check: "
+_NAME = "__cloud_tasks_check__"
+
+
+class _Reached(BaseException):
+    """The program has started its worker: its import succeeded."""
+
+
+def _main(arguments: Sequence[str]) -> int:
+    is_module = arguments[:1] == ["-m"]
+    program, *rest = arguments[1:] if is_module else arguments
+    from cloud_tasks.worker.worker import Worker
+
+    def reached(self: Worker) -> None:
+        raise _Reached
+
+    # A program without `if __name__ == "__main__":` starts its worker when it is imported.
+    Worker.run = Worker.start = reached  # type: ignore[assignment, method-assign]
+    sys.argv = [program, *rest]
+    sys.path[0] = os.getcwd() if is_module else os.path.dirname(os.path.abspath(program))
+    try:
+        if is_module:
+            runpy.run_module(program, run_name=_NAME)
+        else:
+            runpy.run_path(program, run_name=_NAME)
+    except _Reached:
+        pass
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            return _report(f"it ends with exit code {error.code} when it is imported")
+    except ModuleNotFoundError as error:
+        return _report(f"{_place_of(error, program)}: {error}", MISSING_MODULE)
+    except SyntaxError as error:
+        return _report(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}")
+    except BaseException as error:
+        return _report(f"{_place_of(error, program)}: {type(error).__name__}: {error}")
+    return 0
+
+
+def _place_of(error: BaseException, program: str) -> str:
+    """Return the last line of the user's code in a traceback, as ``file:line``."""
+    import traceback
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", here)) and frame.filename != runpy.__file__
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else program
+
+
+def _report(reason: str, code: int = 1) -> int:
+    sys.stderr.write(f"{PREFIX}{' '.join(reason.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))
