@@ -165,7 +165,9 @@ FAILURES = {
     "hash": Failure(
         "download: environment-e1.tar.gz: the SHA-256 is ", is_event=False, altered="environment-e1.tar.gz"
     ),
-    "python": Failure("environment: no Python 3.11 or later: ", is_event=False, env={"UV_PYTHON_PREFERENCE": "only-managed"}),
+    "python": Failure(
+        "environment: no Python 3.11 or later: ", is_event=False, env={"UV_PYTHON_PREFERENCE": "only-managed"}
+    ),
     "requirement": Failure("requirements: ", requirements="foo==9 --hash=sha256:" + "0" * 64),
     "setup": Failure("setup: no data here", setup=["echo no data here >&2", "false", "echo never"]),
     "module": Failure("program: hello.py:1: No module named 'missing_one'", code="import missing_one\n"),

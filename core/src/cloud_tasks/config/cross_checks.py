@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from cloud_tasks.config.merge import Merged
+from cloud_tasks.config.program import parse_program
 from cloud_tasks.config.provenance import Layer
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.startup_script import script_path
@@ -53,6 +54,9 @@ _AT_MOST_BY_CPUS = (
 )
 """The same without ``min_tasks_per_instance``, when the CPUs of an instance limit its tasks."""
 
+_PROGRAMS = ("program", "command", "startup_script", "startup_script_file")
+"""What instances run: one of them."""
+
 _ZONE_FORMS = (
     re.compile(r"([a-z]+-[a-z]+[0-9]+)-[a-z]"),  # us-central1-a
     re.compile(r"([a-z]{2}(?:-[a-z]+)+-[0-9])[a-z]"),  # us-east-1a
@@ -74,13 +78,14 @@ def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator
         problem for pair in pairs(RunSettings) for problem in _check_pair(run, merged, f"min_{pair}", f"max_{pair}")
     ]
     yield from contradictions or _check_reach(run, merged)
-    if run.startup_script is not None and run.startup_script_file is not None:
-        other = merged.source("run.startup_script")
+    given = [key for key in _PROGRAMS if getattr(run, key) is not None]
+    for key in given[1:]:
         yield InputError(
-            f"run.startup_script_file: run.startup_script is also set ({other})",
-            where=merged.place("run.startup_script_file"),
+            f"run.{key}: run.{given[0]} is also set ({merged.source(f'run.{given[0]}')})",
+            where=merged.place(f"run.{key}"),
             hint="set one of them",
         )
+    yield from _check_program(run, merged, base_dir)
     if run.startup_script_file is not None:
         origin = merged.origins.get("run.startup_script_file")
         path = script_path(run.startup_script_file, origin, base_dir)
@@ -93,6 +98,25 @@ def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator
             f'run.zone: "{run.zone}" is not in the region "{run.region}" ({merged.source("run.region")})',
             where=merged.place("run.zone"),
         )
+
+
+def _check_program(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[InputError]:
+    """Yield a program that does not exist, and keys that only a program or a command uses."""
+    if run.program is not None:
+        origin = merged.origins.get("run.program")
+        folder = base_dir if origin is not None and origin.is_in_file else Path.cwd()
+        try:
+            parse_program(run.program, folder=folder, base_dir=base_dir, where=merged.place("run.program"))
+        except InputError as error:
+            yield error
+    if run.program is None and run.command is None:
+        for key in ("requirements", "ship", "setup"):
+            if getattr(run, key):
+                yield InputError(
+                    f"run.{key}: only for run.program and run.command",
+                    where=merged.place(f"run.{key}"),
+                    hint="set run.program, or let the startup script do this",
+                )
 
 
 def _check_stores(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[InputError]:

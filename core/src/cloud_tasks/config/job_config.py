@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +14,11 @@ import attrs
 
 from cloud_tasks.command_template import CommandTemplate
 from cloud_tasks.config.merge import setting_failure
+from cloud_tasks.config.program import Program, parse_program
 from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import PROVIDER_KINDS, TOP_LEVEL, Section, default_of, variable_name
-from cloud_tasks.config.startup_script import COMMAND_SCRIPT, check_script, read_script, script_path
+from cloud_tasks.config.startup_script import check_script, read_script, script_path, started_by_script
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.escape import without_credentials
@@ -200,24 +202,56 @@ class JobConfig:
 
     @property
     def has_startup_script(self) -> bool:
-        """Whether there is a script, also that of a job whose tasks are shell commands."""
+        """Whether it is known what instances run: a script, a program, or a shell command for each task."""
         run = self.run
-        return any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
+        return any(each is not None for each in (run.startup_script, run.startup_script_file, run.program, run.command))
+
+    def program(self) -> Program | None:
+        """Return the program of the workers; None for a startup script or a shell command."""
+        if self.run.program is None:
+            return None
+        folder, where = self.folder_of("run.program"), self.place("run.program")
+        return parse_program(self.run.program, folder=folder, base_dir=self.base_dir, where=where)
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether instances download what they run: a program or a command, where they share no files with this
+        machine and their provider says how (`ComputeBackend.download`)."""
+        run = self.run
+        is_own = run.program is not None or run.command is not None
+        return is_own and self._is_remote() and self.registry.compute(self.compute).download is not None
 
     def require_startup_script(self) -> str:
-        """Return the text of the startup script. Raises `InputError` if there is none, or if it is not for a shell."""
+        """Return the text of the startup script, for a program or a command that is not shipped one that starts it.
+
+        Raises:
+            InputError: There is none, or it is not for a shell.
+        """
         if self.run.startup_script is not None:
             script, where = self.run.startup_script, self.place("run.startup_script")
         elif (path := self.startup_script_path()) is not None:
             where = self.place("run.startup_script_file")
             script = read_script(path, where=where)
         elif self.run.command is not None:
-            return COMMAND_SCRIPT
+            return started_by_script(("cloud-tasks", "worker"), setup=self.run.setup)
+        elif (program := self.program()) is not None:
+            return self._program_script(program)
         else:
-            hint = "set run.startup_script or run.startup_script_file"
+            hint = "set run.program, run.startup_script or run.startup_script_file"
             raise InputError("no startup script given", where=str(self.file or ""), hint=hint)
         check_script(script, where=where)
         return script
+
+    def _program_script(self, program: Program) -> str:
+        """Return the script that runs a program with this Python, in the configuration's folder."""
+        if self._is_remote():
+            hint = "set run.startup_script to a script that installs and starts it"
+            raise InputError(
+                f'run.program: instances of "{self.compute}" cannot download it',
+                where=self.place("run.program"),
+                hint=hint,
+            )
+        return started_by_script((sys.executable, *program.words), setup=self.run.setup, folder=str(self.base_dir))
 
     def startup_script_path(self) -> Path | None:
         """Return the path of the file with the startup script; None without one."""

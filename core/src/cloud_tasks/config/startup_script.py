@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cloud_tasks.config.provenance import Provenance
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import shell_word
 
-__all__ = ["COMMAND_SCRIPT", "check_script", "read_script", "script_path"]
+__all__ = ["check_script", "read_script", "script_path", "started_by_script"]
 
-COMMAND_SCRIPT = "#!/bin/bash\nexec cloud-tasks worker\n"
-"""For a job that is a shell command without a script; its image must contain cloud-tasks."""
 _SHELLS = ("sh", "ash", "bash", "dash", "ksh", "mksh", "zsh")
 """Interpreters that accept ``export NAME=value``."""
 
@@ -28,6 +28,19 @@ def read_script(path: Path, *, where: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"cannot read the startup script {path}: {reason}", where=where) from error
+
+
+def started_by_script(words: Sequence[str], *, setup: Sequence[str], folder: str = "") -> str:
+    """Return a script that executes a program which the instance has.
+
+    Args:
+        words: The program and its arguments.
+        setup: Lines of shell that run before it; the first that fails ends the script.
+        folder: Where both run; empty for the script's own folder.
+    """
+    lines = ["#!/bin/bash", *([f"cd {shell_word(folder)} || exit"] if folder else [])]
+    lines += ["set -e", *setup, "set +e"] if setup else []
+    return "\n".join([*lines, f"exec {' '.join(map(shell_word, words))}", ""])
 
 
 def check_script(script: str, *, where: str) -> None:
