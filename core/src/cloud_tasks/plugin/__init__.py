@@ -29,6 +29,7 @@ from cloud_tasks.plugin.descriptors import (
     TaskSourceBackend,
     TaskSourceContext,
 )
+from cloud_tasks.plugin.downloads import Download, DownloadContext
 from cloud_tasks.plugin.hooks import PROJECT_NAME, hookimpl
 from cloud_tasks.plugin.protocols import (
     Compute,
@@ -63,6 +64,8 @@ __all__ = [
     "ComputeTraits",
     "Delivery",
     "Depth",
+    "Download",
+    "DownloadContext",
     "EventSink",
     "EventSinkBackend",
     "EventSinkContext",

@@ -29,6 +29,8 @@ class CheckContext:
     """URLs at which workers store results and logs: ``s3://bucket/results``."""
     downloads: tuple[str, ...] = ()
     """URLs in the startup script, which instances may read, such as that of the program."""
+    staging: str = ""
+    """URL of the prefix to which the controller uploads files for the instances (``run.staging``); empty: none."""
     launch: LaunchRequest | None = None
     """First launch of a run that waits for the checks: omit what cannot prevent that run. None for ``doctor``."""
 

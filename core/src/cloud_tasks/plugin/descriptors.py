@@ -18,6 +18,7 @@ import attrs
 from cloud_tasks.deprecation import Removed, Renamed, deprecated_fields
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin.checks import CheckContext, Finding
+from cloud_tasks.plugin.downloads import Download, DownloadContext
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
 from cloud_tasks.plugin.targets import imported, imported_open
@@ -281,6 +282,15 @@ class ComputeBackend(Backend):
     """Return when the controller's credentials end, as `QueueBackend.credentials_end` does."""
     policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = attrs.field(default=None, converter=imported)
     """Return the minimum permissions of controller and worker, as texts by document name."""
+    download: Callable[[Any, DownloadContext], Download] | None = attrs.field(default=None, converter=imported)
+    """Return how an instance downloads a file of the staging (``run.staging``), without a long call to the provider.
+    Called at each launch, for each file. Raises `InputError` for a URL of another scheme, or one that names no file.
+    Import SDKs inside. None: its instances have no access to a staging."""
+    staging_schemes: tuple[str, ...] = ()
+    """Schemes of the URLs that ``download`` accepts: ``("s3",)``."""
+    staging_options: Callable[[Any, str], Mapping[str, Any]] | None = attrs.field(default=None, converter=imported)
+    """Return the arguments of fsspec's file system for the controller's uploads to a staging with this URL: credentials
+    and endpoint of the settings. None: those that the file system finds itself."""
 
 
 @attrs.frozen(kw_only=True)
