@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
 
 __all__ = ["Download", "DownloadContext"]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110, section 5.6.2."""
-_HEADER_VALUE = re.compile(r"[ -~]*")
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +34,23 @@ class DownloadContext:
     name of the object, character by character: ``%``, ``#``, ``?`` and ``+`` have no other meaning."""
     valid_for: timedelta
     """Time for which the download must work, as far as the provider allows it."""
+
+    def bucket_and_name(self, *schemes: str) -> tuple[str, str]:
+        """Return the part between the scheme and the first ``/``, and the name of the object.
+
+        Raises:
+            InputError: The URL has none of these schemes, no bucket or no name.
+        """
+        scheme, _, place = self.url.partition("://")
+        bucket, _, name = place.partition("/")
+        if scheme not in schemes or not bucket or not name:
+            forms = " or ".join(f"{each}://bucket/prefix" for each in schemes)
+            raise InputError(
+                f'"{without_credentials(self.url)}" is not a file that instances can download',
+                where="run.staging",
+                hint=f"set run.staging to {forms}",
+            )
+        return bucket, name
 
 
 def _check_url(_: object, attribute: attrs.Attribute[str], value: str) -> None:
