@@ -58,5 +58,5 @@ def test_download_context_takes_the_name_of_the_object_as_it_is(name: str) -> No
 
 @pytest.mark.parametrize("url", ["s3://b/x", "gs:/b/x", "gs:///x", "gs://b", "gs://b/", "", "/b/x"])
 def test_download_context_refuses_what_is_no_file_of_a_bucket(url: str) -> None:
-    with pytest.raises(InputError, match="is not a file that instances can download; set run.staging to gs://bucket/"):
+    with pytest.raises(InputError, match=r"not a file that instances can download; set run.staging to gs://bucket/"):
         context(url).bucket_and_name("gs", "gcs")

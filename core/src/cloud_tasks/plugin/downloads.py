@@ -18,7 +18,7 @@ import attrs
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
 
-__all__ = ["Download", "DownloadContext"]
+__all__ = ["Download", "DownloadContext", "StagingContext"]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110, section 5.6.2."""
@@ -26,14 +26,14 @@ _HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 @attrs.frozen(kw_only=True)
-class DownloadContext:
-    """Parameters of `ComputeBackend.download`."""
+class StagingContext:
+    """Parameters of `ComputeBackend.staging_options`."""
 
     url: str
-    """URL of the file below the staging: ``s3://bucket/staging/code-1f….tar.gz``. Its text after the bucket is the
-    name of the object, character by character: ``%``, ``#``, ``?`` and ``+`` have no other meaning."""
-    valid_for: timedelta
-    """Time for which the download must work, as far as the provider allows it."""
+    """URL of the staging, or of a file below it: ``s3://bucket/staging/code-1f….tar.gz``. Its text after the bucket is
+    the name of the object, character by character: ``%``, ``#``, ``?`` and ``+`` have no other meaning."""
+    region: str | None = None
+    """The region of the job or of the instance, if known."""
 
     def bucket_and_name(self, *schemes: str) -> tuple[str, str]:
         """Return the part between the scheme and the first ``/``, and the name of the object.
@@ -51,6 +51,14 @@ class DownloadContext:
                 hint=f"set run.staging to {forms}",
             )
         return bucket, name
+
+
+@attrs.frozen(kw_only=True)
+class DownloadContext(StagingContext):
+    """Parameters of `ComputeBackend.download`."""
+
+    valid_for: timedelta
+    """Time for which the download must work, as far as the provider allows it."""
 
 
 def _check_url(_: object, attribute: attrs.Attribute[str], value: str) -> None:
