@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_tasks.plugin import Download
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import Download, DownloadContext
 
 URL = "https://depot.example/files/code.tar.gz"
 NOT_PRINTABLE = st.text().filter(lambda text: not text.isascii() or not text.isprintable())
@@ -42,3 +45,18 @@ def test_download_shows_no_signature_and_no_value_of_a_header() -> None:
     )
     assert not any(secret in repr(download) for secret in ("1f2e", "3d4c", "5b6a", "7988"))
     assert URL in repr(download)
+
+
+def context(url: str) -> DownloadContext:
+    return DownloadContext(url=url, valid_for=timedelta(hours=1))
+
+
+@given(st.text(min_size=1))
+def test_download_context_takes_the_name_of_the_object_as_it_is(name: str) -> None:
+    assert context(f"gs://b/{name}").bucket_and_name("s3", "gs") == ("b", name)
+
+
+@pytest.mark.parametrize("url", ["s3://b/x", "gs:/b/x", "gs:///x", "gs://b", "gs://b/", "", "/b/x"])
+def test_download_context_refuses_what_is_no_file_of_a_bucket(url: str) -> None:
+    with pytest.raises(InputError, match=r"not a file that instances can download; set run.staging to gs://bucket/"):
+        context(url).bucket_and_name("gs", "gcs")

@@ -29,7 +29,7 @@ from cloud_tasks.plugin.descriptors import (
     TaskSourceBackend,
     TaskSourceContext,
 )
-from cloud_tasks.plugin.downloads import Download, DownloadContext
+from cloud_tasks.plugin.downloads import Download, DownloadContext, StagingContext
 from cloud_tasks.plugin.hooks import PROJECT_NAME, hookimpl
 from cloud_tasks.plugin.protocols import (
     Compute,
@@ -91,6 +91,7 @@ __all__ = [
     "Seconds",
     "SendFailure",
     "SettingInfo",
+    "StagingContext",
     "TaskSource",
     "TaskSourceBackend",
     "TaskSourceContext",

@@ -18,7 +18,7 @@ import attrs
 from cloud_tasks.deprecation import Removed, Renamed, deprecated_fields
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin.checks import CheckContext, Finding
-from cloud_tasks.plugin.downloads import Download, DownloadContext
+from cloud_tasks.plugin.downloads import Download, DownloadContext, StagingContext
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
 from cloud_tasks.plugin.targets import imported, imported_open
@@ -288,9 +288,11 @@ class ComputeBackend(Backend):
     Import SDKs inside. None: its instances have no access to a staging."""
     staging_schemes: tuple[str, ...] = ()
     """Schemes of the URLs that ``download`` accepts: ``("s3",)``."""
-    staging_options: Callable[[Any, str], Mapping[str, Any]] | None = attrs.field(default=None, converter=imported)
-    """Return the arguments of fsspec's file system for the controller's uploads to a staging with this URL: credentials
-    and endpoint of the settings. None: those that the file system finds itself."""
+    staging_options: Callable[[Any, StagingContext], Mapping[str, Any]] | None = attrs.field(
+        default=None, converter=imported
+    )
+    """Return the arguments of fsspec's file system for the controller's uploads to the staging: credentials and endpoint
+    of the settings. None: those that the file system finds itself."""
 
 
 @attrs.frozen(kw_only=True)

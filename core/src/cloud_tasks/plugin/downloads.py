@@ -15,22 +15,48 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
 
-__all__ = ["Download", "DownloadContext"]
+__all__ = ["Download", "DownloadContext", "StagingContext"]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110, section 5.6.2."""
-_HEADER_VALUE = re.compile(r"[ -~]*")
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 @attrs.frozen(kw_only=True)
-class DownloadContext:
-    """Parameters of `ComputeBackend.download`."""
+class StagingContext:
+    """Parameters of `ComputeBackend.staging_options`."""
 
     url: str
-    """URL of the file below the staging: ``s3://bucket/staging/code-1f….tar.gz``. Its text after the bucket is the
-    name of the object, character by character: ``%``, ``#``, ``?`` and ``+`` have no other meaning."""
+    """URL of the staging, or of a file below it: ``s3://bucket/staging/code-1f….tar.gz``. Its text after the bucket is
+    the name of the object, character by character: ``%``, ``#``, ``?`` and ``+`` have no other meaning."""
+    region: str | None = None
+    """The region of the job or of the instance, if known."""
+
+    def bucket_and_name(self, *schemes: str) -> tuple[str, str]:
+        """Return the part between the scheme and the first ``/``, and the name of the object.
+
+        Raises:
+            InputError: The URL has none of these schemes, no bucket or no name.
+        """
+        scheme, _, place = self.url.partition("://")
+        bucket, _, name = place.partition("/")
+        if scheme not in schemes or not bucket or not name:
+            forms = " or ".join(f"{each}://bucket/prefix" for each in schemes)
+            raise InputError(
+                f'"{without_credentials(self.url)}" is not a file that instances can download',
+                where="run.staging",
+                hint=f"set run.staging to {forms}",
+            )
+        return bucket, name
+
+
+@attrs.frozen(kw_only=True)
+class DownloadContext(StagingContext):
+    """Parameters of `ComputeBackend.download`."""
+
     valid_for: timedelta
     """Time for which the download must work, as far as the provider allows it."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cloud_tasks.plugin.kit.batched_queue import BatchedQueue, Received, RequestLimits
     from cloud_tasks.plugin.kit.batches import Refused, batched, retry_refused, send_bodies
     from cloud_tasks.plugin.kit.console import CONSOLE_BYTES, tail_of_file
+    from cloud_tasks.plugin.kit.download_script import DOWNLOAD_FUNCTION, download_command
     from cloud_tasks.plugin.kit.error_rules import (
         ErrorKind,
         ErrorRule,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONSOLE_BYTES",
+    "DOWNLOAD_FUNCTION",
     "AsyncBridge",
     "BatchedQueue",
     "BodyStore",
@@ -77,6 +79,7 @@ __all__ = [
     "Timestamped",
     "batched",
     "boot_script",
+    "download_command",
     "headroom_within",
     "insert_lines",
     "is_certain",
@@ -146,6 +149,7 @@ _MODULES = {
         "tail_of_file",
     ),
     f"{__name__}.async_bridge": ("AsyncBridge",),
+    f"{__name__}.download_script": ("DOWNLOAD_FUNCTION", "download_command"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
