@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -14,6 +14,9 @@ from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.escape import without_credentials
 
 __all__ = ["Checkout", "find_checkout", "tracked_files"]
+
+
+_REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
 
 
 @attrs.frozen(kw_only=True)
@@ -57,11 +60,17 @@ def find_checkout(folder: Path, *, besides: str | None = None) -> Checkout | Non
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Return the output of git; None where it fails or is not installed."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _environment() -> Mapping[str, str]:
+    """Return the environment without the variables by which a hook of git names its own repository."""
+    return {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
 
 
 def tracked_files(folder: Path) -> Sequence[str]:
@@ -80,13 +89,15 @@ def tracked_files(folder: Path) -> Sequence[str]:
         with tempfile.TemporaryDirectory(prefix="cloud-tasks-git-") as scratch:
             _call(["git", "init", "--quiet", scratch], folder)
             listed = _list(["git", f"--git-dir={scratch}/.git", f"--work-tree={folder.absolute()}"], folder, "--others")
-    names = {os.fsdecode(name) for name in listed.split(b"\0") if name}
-    # git also lists files with an uncommitted removal, and nested repositories.
-    return sorted(name for name in names if os.path.lexists(folder / name) and not _is_folder(folder / name))
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+    names = set()
+    for name in {os.fsdecode(name) for name in listed.split(b"\0") if name}:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            if (path / ".git").exists():  # A submodule that is checked out, or another repository.
+                names |= {os.path.join(name, each) for each in tracked_files(path)}
+        elif os.path.lexists(path):  # git also lists files with an uncommitted removal.
+            names.add(name)
+    return sorted(names)
 
 
 def _list(git: Sequence[str], folder: Path, *which: str) -> bytes:
@@ -95,7 +106,7 @@ def _list(git: Sequence[str], folder: Path, *which: str) -> bytes:
 
 def _call(command: Sequence[str], folder: Path) -> bytes:
     try:
-        return subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout
+        return subprocess.run(command, cwd=folder, env=_environment(), check=True, capture_output=True).stdout
     except FileNotFoundError as error:
         hint = "install git, or list the files to ship under `ship`"
         raise InputError("git is not installed", hint=hint) from error

@@ -12,8 +12,10 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gzip
+import operator
 import os
 import shutil
 import stat
@@ -79,22 +81,22 @@ def select_files(
         InputError: A pattern matches nothing or leads out of the folder, git is not installed, or the files are too
             large together.
     """
-    candidates = _matching(folder, ship) if ship else tracked_files(folder)
-    left_out: dict[str, str] = {}
-    names = []
-    check = functools.partial(_reason, folder, functools.cache(functools.partial(_folder_reason, folder)))
-    for name in candidates:
-        path, reason = check(name)
-        if reason is None:
-            names.append(name)
-        elif reason:
-            left_out[path] = reason
-    found = [name for name in secret_files(folder, names) if name not in secrets]
-    shown = [LeftOut(path=path, reason=reason) for path, reason in left_out.items()]
-    shown += [LeftOut(path=name, reason="looks like a secret", is_secret=True) for name in found]
-    names = sorted(set(names).difference(found))
+    folder_rule = functools.cache(functools.partial(_left_out_folder, folder))
+    names, left_out = set(), set()
+    for name in _matching(folder, ship) if ship else tracked_files(folder):
+        parents = [str(parent) for parent in PurePosixPath(name).parents][-2::-1]
+        found = next(filter(None, map(folder_rule, parents)), None) or _left_out_file(folder, name)
+        if found is None:
+            names.add(name)
+        elif found.reason:
+            left_out.add(found)
+    suspected = [name for name in secret_files(folder, names) if name not in secrets]
+    left_out |= {LeftOut(path=name, reason="looks like a secret", is_secret=True) for name in suspected}
+    names -= set(suspected)
     _check_size(folder, names, limit)
-    return CodeFiles(folder=folder, names=tuple(names), left_out=tuple(sorted(shown, key=lambda each: each.path)))
+    return CodeFiles(
+        folder=folder, names=tuple(sorted(names)), left_out=tuple(sorted(left_out, key=operator.attrgetter("path")))
+    )
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> Sequence[str]:
@@ -115,7 +117,7 @@ def _matching(folder: Path, patterns: Iterable[str]) -> Sequence[str]:
 
 
 def _files_below(path: Path) -> Iterator[Path]:
-    """Yield a file itself, or all files below a folder that may be shipped, with one file of others as a sample."""
+    """Yield a file itself, or all files below a folder; of a virtual environment one, to be left out as a whole."""
     if path.is_symlink() or not path.is_dir():
         yield path
         return
@@ -123,7 +125,7 @@ def _files_below(path: Path) -> Iterator[Path]:
         return
     with contextlib.suppress(OSError):
         if _is_environment(path):
-            yield path / "pyvenv.cfg"
+            yield path / "bin"
             return
         for entry in sorted(path.iterdir()):
             yield from _files_below(entry)
@@ -133,33 +135,34 @@ def _is_environment(folder: Path) -> bool:
     return (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").is_dir()
 
 
-def _folder_reason(folder: Path, name: str) -> str | None:
-    """Return why no file of a folder is shipped: empty if it is not worth mentioning, None if files are shipped."""
+def _left_out_folder(folder: Path, name: str) -> LeftOut | None:
+    """Return why no file of a folder is shipped, without a reason if that is not worth listing; None if files are."""
     path = folder / name
     if path.name in _HIDDEN_FOLDERS:
-        return ""
+        return LeftOut(path=name, reason="")
     if path.is_symlink():
-        return "reached by a link; name the folder itself"
-    return "virtual environment; list packages in the requirements" if _is_environment(path) else None
+        return LeftOut(path=name, reason="link to a folder; list the folder itself")
+    if _is_environment(path):
+        return LeftOut(path=name, reason="virtual environment; list its packages in the requirements")
+    return None
 
 
-def _reason(folder: Path, folder_reason: functools._lru_cache_wrapper[str | None], name: str) -> tuple[str, str | None]:
-    """Return why a file is not shipped, with the path to show; the reason as of `_folder_reason`."""
-    for parent in list(PurePosixPath(name).parents)[-2::-1]:
-        if (reason := folder_reason(str(parent))) is not None:
-            return f"{parent}/", reason
+def _left_out_file(folder: Path, name: str) -> LeftOut | None:
+    """Return why a file is not shipped, without a reason if that is not worth listing; None if it is."""
     path = folder / name
-    if path.name in _HIDDEN_FOLDERS or path.suffix == ".pyc":
-        return name, ""
     try:
         mode = path.lstat().st_mode
     except OSError:
-        return name, ""
-    if stat.S_ISLNK(mode):
-        return name, None if _is_inside(folder, path) else "link to a place outside of the folder"
-    if not stat.S_ISREG(mode):
-        return name, "not a regular file"
-    return name, "job database" if _is_of_a_database(path) else None
+        return LeftOut(path=name, reason="")
+    if path.name in _HIDDEN_FOLDERS or path.suffix == ".pyc":
+        reason: str | None = ""
+    elif stat.S_ISLNK(mode):
+        reason = None if _is_inside(folder, path) else "link to a place outside of the folder"
+    elif not stat.S_ISREG(mode):
+        reason = "not a regular file"
+    else:
+        reason = "job database" if _is_of_a_database(path) else None
+    return None if reason is None else LeftOut(path=name, reason=reason)
 
 
 def _is_inside(folder: Path, path: Path) -> bool:
@@ -219,7 +222,8 @@ def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if path.is_symlink():
-                _add_link(archive, folder, name)
+                if _is_inside(folder, path):
+                    _add_link(archive, folder, name)
                 return
             # Neither a link nor a pipe that took the name meanwhile is followed or waited for.
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -229,7 +233,9 @@ def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:
                     shutil.copyfileobj(file, content)
                     add_file(archive, name, content, is_program=bool(mode & 0o100))
     except OSError as error:
-        raise InputError(f"cannot read the file to ship: {error.strerror}", where=str(path)) from error
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # A link or a socket took the name.
+            hint = "make it readable, or add it to .gitignore"
+            raise InputError(f"cannot read the file to ship: {error.strerror}", where=str(path), hint=hint) from error
 
 
 def _add_link(archive: tarfile.TarFile, folder: Path, name: str) -> None:

@@ -1,8 +1,8 @@
 """The files of a distribution that is installed in editable form: what Python imports for its top-level modules.
 
-An editable installation records no modules, only how Python finds them: a folder in a ``.pth`` file, or an import hook.
-The names of the modules are from ``top_level.txt``, the folders of the ``.pth`` files, the entry points, and the name of
-the distribution; where the modules are is what the import system answers.
+An editable installation records no modules, only how Python finds them: a folder in a ``.pth`` file, or an import
+hook. The names of the modules are from ``top_level.txt``, the folders of the ``.pth`` files, the entry points, and the
+name of the distribution; where the modules are is what the import system answers.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def _top_level_names(distribution: Distribution, root: Path) -> set[str]:
     return {name for name in names if name.isidentifier()}
 
 
-def _names_in_folders(pth: Path, root: Path) -> Iterator[str]:
-    """Return the modules in the folders of a ``.pth`` file, unless it is the folder of the project, which has others."""
-    names = set()
+def _names_in_folders(pth: Path, root: Path) -> set[str]:
+    """Return the modules in the folders of a ``.pth`` file, but not of the whole project, which has others as well."""
+    names: set[str] = set()
     for line in pth.read_text(encoding="utf-8").splitlines():
         folder = pth.parent / line.strip()
         if line.strip() and not line.startswith("import") and folder.is_dir() and folder.resolve() != root:

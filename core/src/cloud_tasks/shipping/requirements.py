@@ -52,8 +52,8 @@ class Requirements:
 def find_requirements(folder: Path, program: Path | None = None) -> Requirements | None:
     """Return the requirements that a program has beside it; None if there are none.
 
-    They are, the first that exists: the metadata block ``# /// script`` of the program, ``requirements.txt``, ``uv.lock``
-    or ``pyproject.toml`` in the folder of the program, then in ``folder``.
+    They are, the first that exists: the metadata block ``# /// script`` of the program, ``requirements.txt``,
+    ``uv.lock`` or ``pyproject.toml`` in the folder of the program, then in ``folder``.
 
     Raises:
         InputError: The metadata block is invalid.

@@ -1,4 +1,4 @@
-"""The uv program for the machines' architecture, packed by gzip: this environment's own one, or from the package index."""
+"""The uv program for an architecture, packed by gzip: the one of this environment, or from the package index."""
 
 from __future__ import annotations
 
