@@ -1,5 +1,35 @@
-"""What a job ships to its instances: code, wheels, locked requirements, and the program that makes an environment."""
+"""Shipping of a job to machines that share no files with the controller: code, environment, and the program uv.
+
+`build_bundle` makes the pieces of a job from what is here, and `upload` puts them where the machines fetch them.
+"""
+
+from __future__ import annotations
 
 from cloud_tasks.shipping.boot_program import BOOT, START_FAILED, DownloadedPiece, boot_program, boot_text
+from cloud_tasks.shipping.bundle import Bundle, build_bundle
+from cloud_tasks.shipping.checkout import Checkout, find_checkout
+from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, select_files, write_archive
+from cloud_tasks.shipping.piece import Piece
+from cloud_tasks.shipping.requirements import Requirements, find_requirements
+from cloud_tasks.shipping.staging import Progress, upload
 
-__all__ = ["BOOT", "START_FAILED", "DownloadedPiece", "boot_program", "boot_text"]
+__all__ = [
+    "BOOT",
+    "START_FAILED",
+    "Bundle",
+    "Checkout",
+    "CodeFiles",
+    "DownloadedPiece",
+    "LeftOut",
+    "Piece",
+    "Progress",
+    "Requirements",
+    "boot_program",
+    "boot_text",
+    "build_bundle",
+    "find_checkout",
+    "find_requirements",
+    "select_files",
+    "upload",
+    "write_archive",
+]

@@ -15,11 +15,11 @@ from typing import Any
 import attrs
 
 import cloud_tasks
-from cloud_tasks.cli.scaffold.source_archive import Checkout
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import Reach, setting_info
 from cloud_tasks.registry import Registry
+from cloud_tasks.shipping import Checkout
 
 __all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "known_settings", "worker_packages", "write_project"]
 

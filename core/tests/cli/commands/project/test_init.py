@@ -24,9 +24,10 @@ import cloud_tasks
 from cloud_tasks.cli.context import make_registry
 from cloud_tasks.cli.main import main
 from cloud_tasks.cli.scaffold.project_files import worker_packages
-from cloud_tasks.cli.scaffold.source_archive import find_checkout, pack, upload
+from cloud_tasks.cli.scaffold.source_archive import pack, upload
 from cloud_tasks.config import PROVIDER_KINDS, load_config
 from cloud_tasks.plugin import Reach, hookimpl, setting
+from cloud_tasks.shipping import find_checkout
 from cloud_tasks.testing import MemoryProvider
 
 

@@ -11,10 +11,10 @@ import attrs
 import pytest
 from memory_commands import Answer, MemoryCommands
 
-from cloud_tasks.cli.scaffold.secret_files import secret_files
 from cloud_tasks.cli.scaffold.source_archive import pack
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting
+from cloud_tasks.shipping.secret_files import secret_files
 
 SECRETS = [
     ".env", ".env.production", "prod.env", ".aws/credentials", "deep/.aws/config", ".ssh/id_rsa", ".ssh/known_hosts",

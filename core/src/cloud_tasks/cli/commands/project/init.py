@@ -22,13 +22,13 @@ from cloud_tasks.cli.scaffold.project_files import (
     worker_packages,
     write_project,
 )
-from cloud_tasks.cli.scaffold.source_archive import Checkout, find_checkout
 from cloud_tasks.config import PROVIDER_KINDS, advice, choose_backends, reachable_queues, unreachable_queue
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
 from cloud_tasks.plugin import ComputeBackend, Reach
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
+from cloud_tasks.shipping import Checkout, find_checkout
 
 __all__ = ["init"]
 

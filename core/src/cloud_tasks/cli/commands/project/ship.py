@@ -23,13 +23,14 @@ from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
-from cloud_tasks.cli.scaffold.source_archive import Archive, find_checkout, pack, upload
+from cloud_tasks.cli.scaffold.source_archive import Archive, pack, upload
 from cloud_tasks.config import JobConfig, script_path, variable_name
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import terminal_line
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import output_file
+from cloud_tasks.shipping import find_checkout
 
 __all__ = ["ship"]
 

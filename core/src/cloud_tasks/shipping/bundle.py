@@ -1,0 +1,103 @@
+"""The bundle of a job: everything that a machine needs besides its operating system, as archives named by content.
+
+========================  ==========================================================================================
+``code-….tar.gz``         the files of the configuration's folder
+``environment-….tar.gz``  ``wheels/*.whl``: the distributions that the controller runs, and those built from local
+                          projects; ``worker.txt`` and ``requirements.txt``: all else, exact versions with digests
+``uv-<architecture>-….gz``  the program that makes the environment
+========================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+import attrs
+
+from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, add_file, select_files, write_archive
+from cloud_tasks.shipping.installed import installed_wheels
+from cloud_tasks.shipping.lock import make_lock
+from cloud_tasks.shipping.piece import Piece, write_piece
+from cloud_tasks.shipping.requirements import Requirements
+from cloud_tasks.shipping.uv_binary import uv_piece
+
+__all__ = ["Bundle", "build_bundle"]
+
+
+@attrs.frozen(kw_only=True)
+class Bundle:
+    """The pieces of a job."""
+
+    code: Piece | None
+    """Archive of the code; None without files."""
+    environment: Piece
+    """Archive of wheels and requirements."""
+    uv: Mapping[str, Piece]
+    """The uv program by architecture: ``x86_64``, ``aarch64``."""
+    files: tuple[str, ...]
+    """Files of the code, relative to its folder."""
+    left_out: tuple[LeftOut, ...]
+    """Files that are not shipped, with the reason; without those that git ignores."""
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All pieces."""
+        return (*([self.code] if self.code else []), self.environment, *self.uv.values())
+
+
+def build_bundle(
+    *,
+    folder: Path | None,
+    ship: Sequence[str] = (),
+    requirements: Requirements | None,
+    distributions: Sequence[str],
+    architectures: Collection[str],
+    cache: Path,
+) -> Bundle:
+    """Return the bundle of a job.
+
+    Args:
+        folder: Folder of the code; None to ship none.
+        ship: Files, folders and patterns to ship, relative to the folder; empty for what git would track.
+        requirements: Packages that the program needs.
+        distributions: Distributions of cloud-tasks and its plugins that workers need: ``name`` or ``name[extra]``.
+        architectures: Of the machines: ``x86_64``, ``aarch64``.
+        cache: Folder for the pieces, and for what is needed to make them again without the network.
+
+    Raises:
+        InputError: The files or the requirements cannot be shipped.
+        CloudTasksError: A program or an index is not available.
+    """
+    files = CodeFiles(folder=Path(), names=(), left_out=()) if folder is None else select_files(folder, ship=ship)
+    code = None
+    if files.names:
+        code = write_piece(cache, "code", ".tar.gz", lambda out: write_archive(files, out))
+    return Bundle(
+        code=code,
+        environment=_environment(requirements, distributions, folder or cache, cache),
+        uv={architecture: uv_piece(architecture, cache) for architecture in sorted(architectures)},
+        files=files.names,
+        left_out=files.left_out,
+    )
+
+
+def _environment(requirements: Requirements | None, distributions: Sequence[str], folder: Path, cache: Path) -> Piece:
+    wheels, pins = installed_wheels(distributions)
+    lock = make_lock(requirements, wheels=wheels, pins=pins, folder=folder)
+    contents = {f"wheels/{wheel.file_name}": wheel.content for wheel in (*(each for each, _ in wheels), *lock.wheels)}
+    contents |= {"worker.txt": lock.worker.encode(), "requirements.txt": lock.program.encode()}
+
+    def write(out: BinaryIO) -> None:
+        with (
+            gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0) as packed,
+            tarfile.open(fileobj=cast("IO[bytes]", packed), mode="w", format=tarfile.GNU_FORMAT) as archive,
+        ):
+            for name, content in sorted(contents.items()):
+                add_file(archive, name, io.BytesIO(content))
+
+    return write_piece(cache, "environment", ".tar.gz", write)

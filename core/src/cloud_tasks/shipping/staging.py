@@ -1,0 +1,69 @@
+"""Upload of pieces to a staging: a prefix of an object store, or a folder.
+
+Invariants, each with a test:
+
+1. A piece is complete or absent: it is uploaded under another name and renamed, or put at once where the store does so.
+2. A piece that exists with its size is not uploaded again: its name is made from its content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.shipping.piece import Piece
+
+__all__ = ["Progress", "upload"]
+
+Progress = Callable[[Piece, int], None]
+"""Receives the number of bytes of a piece that are uploaded."""
+_CHUNK = 4 * 1024**2
+
+
+def upload(pieces: Iterable[Piece], staging: str, *, progress: Progress | None = None) -> tuple[str, ...]:
+    """Upload those pieces that the staging does not have; return their names.
+
+    Args:
+        staging: URL supported by fsspec, or a folder.
+        progress: Called as the upload of a piece advances.
+
+    Raises:
+        InputError: The URL is invalid, or a package for its scheme is missing.
+        CloudTasksError: The upload failed.
+    """
+    import fsspec
+
+    uploaded = []
+    prefix = staging.rstrip("/")
+    try:
+        for piece in pieces:
+            system, place = fsspec.core.url_to_fs(f"{prefix}/{piece.name}")
+            if not _has(system, place, piece.size):
+                _upload(system, place, piece, progress)
+                uploaded.append(piece.name)
+    except ImportError as error:
+        raise InputError(f"a package for this URL is missing: {error}", where=staging) from error
+    except ValueError as error:
+        raise InputError(f"invalid URL: {error}", where=staging) from error
+    except Exception as error:
+        raise CloudTasksError(f"{staging}: cannot upload: {type(error).__name__}: {error}") from error
+    return tuple(uploaded)
+
+
+def _has(system: Any, place: str, size: int) -> bool:
+    try:
+        return bool(system.info(place)["size"] == size)
+    except FileNotFoundError:
+        return False
+
+
+def _upload(system: Any, place: str, piece: Piece, progress: Progress | None) -> None:
+    system.makedirs(os.path.dirname(place), exist_ok=True)
+    with piece.path.open("rb") as content, system.open(f"{place}.part", "wb") as out:
+        while chunk := content.read(_CHUNK):
+            out.write(chunk)
+            if progress is not None:
+                progress(piece, content.tell())
+    system.mv(f"{place}.part", place)
