@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cloud_tasks.shipping import BOOT, START_FAILED, DownloadedPiece, boot_program, boot_text
+from cloud_tasks.shipping import START_FAILED, DownloadedPiece, boot_program
 
 uv = pytest.importorskip("uv", reason="pip install uv")
 
@@ -41,7 +41,7 @@ class Depot:
         return DownloadedPiece(name=name, sha256=hashlib.sha256(content).hexdigest(), lines=lines)
 
     def script(self, code: Mapping[str, str], program: Sequence[str], **options: Any) -> str:
-        files = {BOOT: boot_text(), "worker.txt": "", "requirements.txt": options.pop("requirements", "")}
+        files = {"worker.txt": "", "requirements.txt": options.pop("requirements", "")}
         environment = self.put("environment-e1.tar.gz", archive(files, wheels=[worker_wheel()]))
         # The installed program, without a copy of its 40 MB.
         runner = f'#!/bin/sh\nexec {uv.find_uv_bin()} "$@"\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloud_tasks.config.job_config import Entry, JobConfig
 from cloud_tasks.config.load import ConfigurationError, choose_backends, load_config
+from cloud_tasks.config.program import Program
 from cloud_tasks.config.provenance import Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.schema import json_schema
@@ -29,6 +30,7 @@ __all__ = [
     "Key",
     "Layer",
     "Override",
+    "Program",
     "Provenance",
     "RunSettings",
     "SecretDelivery",

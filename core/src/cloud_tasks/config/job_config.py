@@ -222,7 +222,7 @@ class JobConfig:
         return is_own and self._is_remote() and self.registry.compute(self.compute).download is not None
 
     def require_startup_script(self) -> str:
-        """Return the text of the startup script, for a program or a command that is not shipped one that starts it.
+        """Return the text of the startup script: for a program or a command one that starts it, empty if it is shipped.
 
         Raises:
             InputError: There is none, or it is not for a shell.
@@ -232,6 +232,9 @@ class JobConfig:
         elif (path := self.startup_script_path()) is not None:
             where = self.place("run.startup_script_file")
             script = read_script(path, where=where)
+        elif self.is_shipped:
+            # Composed by core from the bundle.
+            return ""
         elif self.run.command is not None:
             return started_by_script(("cloud-tasks", "worker"), setup=self.run.setup)
         elif (program := self.program()) is not None:

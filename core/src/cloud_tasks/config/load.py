@@ -17,6 +17,7 @@ from cloud_tasks.config.cross_checks import check_together, region_of_zone
 from cloud_tasks.config.job_config import JobConfig
 from cloud_tasks.config.layers import Layers
 from cloud_tasks.config.merge import Merged, check_section
+from cloud_tasks.config.program import job_name
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import (
     PROVIDER_KINDS,
@@ -91,6 +92,7 @@ def load_config(
     base_dir = folder.absolute()
     problems = [*layers.problems, *_check(merged, registry, file)]
     _derive_region(merged)
+    _derive_job(merged)
     settings = RunSettings() if problems else RunSettings(**merged.within("run"))
     if not problems:
         problems += [*check_together(settings, merged, base_dir), *check_traits(settings, merged, backends, registry)]
@@ -247,3 +249,12 @@ def _derive_region(merged: Merged) -> None:
     if region is not None:
         merged.values["run.region"] = region
         merged.origins["run.region"] = merged.origins["run.zone"]
+
+
+def _derive_job(merged: Merged) -> None:
+    """Set the job id from the program if it was not given."""
+    program = merged.values.get("run.program")
+    name = job_name(program) if program and merged.values.get("run.job_id") is None else None
+    if name is not None:
+        merged.values["run.job_id"] = name
+        merged.origins["run.job_id"] = merged.origins["run.program"]

@@ -10,7 +10,7 @@ import attrs
 
 from cloud_tasks.errors import InputError
 
-__all__ = ["Program", "parse_program"]
+__all__ = ["Program", "job_name", "parse_program"]
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -56,3 +56,14 @@ def parse_program(text: str, *, folder: Path, base_dir: Path, where: str) -> Pro
         raise InputError(f"run.program: {file} is not below {base_dir}", where=where, hint=hint) from None
     name = relative.as_posix()
     return Program(words=(f"./{name}" if name.startswith("-") else name, *options), file=file.resolve())
+
+
+def job_name(text: str) -> str | None:
+    """Return the name of a job that has none, from its program: ``find-craters`` for ``src/find_craters.py``.
+
+    None for a program whose name has no letters or digits of ASCII.
+    """
+    first = text.split()[0] if text.split() else ""
+    stem = first.rpartition("/")[2].removesuffix(".py").rpartition(".")[2]
+    name = re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")
+    return re.sub("^([0-9])", r"job-\1", name)[:24].rstrip("-") or None

@@ -16,6 +16,7 @@ from cloud_tasks.controller.failed_run import NextCommands, read_launches
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.controller.launch.labels import expiry, owner_label
 from cloud_tasks.controller.launch.launch_request import check_launch
+from cloud_tasks.controller.launch.shipped_program import ShippedProgram
 from cloud_tasks.controller.launch.terminate import note_zones, remaining_instances, terminate_instances
 from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS, TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
@@ -33,6 +34,7 @@ from cloud_tasks.controller.setup.open_backends import (
     open_regions,
 )
 from cloud_tasks.controller.setup.place import check_place, check_recorded_place, place_of
+from cloud_tasks.controller.setup.program_check import check_program
 from cloud_tasks.controller.setup.provider_checks import (
     AccountError,
     check_account,
@@ -47,6 +49,7 @@ from cloud_tasks.controller.setup.queue_names import (
     may_rename_queues,
     with_new_names,
 )
+from cloud_tasks.controller.setup.shipping import prepare_program
 
 __all__ = [
     "MAX_PARALLEL_SENDS",
@@ -72,6 +75,7 @@ __all__ = [
     "Policy",
     "Progress",
     "RunRequest",
+    "ShippedProgram",
     "SinkDispatcher",
     "StopMode",
     "TaskEnqueuer",
@@ -86,6 +90,7 @@ __all__ = [
     "check_launch",
     "check_max_runtime",
     "check_place",
+    "check_program",
     "check_recorded_place",
     "decide",
     "delete_former_queues",
@@ -102,6 +107,7 @@ __all__ = [
     "owner_label",
     "place_of",
     "policy_of",
+    "prepare_program",
     "rank_offers",
     "read_launches",
     "recorded_job",

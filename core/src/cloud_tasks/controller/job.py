@@ -36,6 +36,7 @@ from cloud_tasks.controller.failed_run import (
     with_instances,
 )
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder, check_launch
+from cloud_tasks.controller.launch.shipped_program import ShippedProgram
 from cloud_tasks.controller.launch.terminate import note_zones
 from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
@@ -44,7 +45,9 @@ from cloud_tasks.controller.setup.credentials_end import credentials_warning
 from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup, records_instances
 from cloud_tasks.controller.setup.lifetime_check import check_max_runtime
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
+from cloud_tasks.controller.setup.program_check import check_program
 from cloud_tasks.controller.setup.provider_checks import AccountError, check_account, explained_by_checks
+from cloud_tasks.controller.setup.shipping import prepare_program, record_bundle
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
 from cloud_tasks.errors import PlaceError, StoreError
 from cloud_tasks.model import JobPhase, LaunchRequest, Money, TaskStatus
@@ -114,6 +117,8 @@ class Job:
         self._stack = contextlib.ExitStack()
         self._sinks: Mapping[str, EventSink] = {}
         self._running: tuple[Controller, ThreadedLoop] | None = None
+        self._program: ShippedProgram | None = None
+        """What the instances download; None if they have it."""
         self._tasks: int | None = None
         """Number of loaded tasks; None for a job that is resumed."""
         self._is_started = False
@@ -161,9 +166,15 @@ class Job:
         """
         if self._request.resume:
             self._setup.check_resumable()
+        elif note := check_program(self._config):
+            log.warning(note)
         with explained_by_checks(self._config):
             ranking = require_offer(rank_offers(self._config, self.job_id), self._config)
-        launch = check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
+        resumed = self.job_id if self._request.resume else ""
+        self._program = prepare_program(self._config, ranking.offers, resumed=resumed)
+        launch = check_launch(
+            self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name, program=self._program
+        )
         for line in self._check_account(launch):
             log.warning(line)
         for warning in (
@@ -240,12 +251,23 @@ class Job:
         log.info("Starting orchestrator")
         # A broken sink is reported before anything is overwritten.
         self._sinks = self._open_sinks()
+        self._ship()
         compute = self._setup.compute
         # Its first thread is started here: without one, the run cannot be controlled.
         clock = JobClock()
         loop = ThreadedLoop(clock=clock, threads=parallel_launches(self._config) + _OTHER_CALLS + len(self._sinks))
         with contextlib.closing(loop):
             return self._run_on(loop, clock, compute, ranking, on_progress, started)
+
+    def _ship(self) -> None:
+        """Upload what the instances download."""
+        if self._program is None:
+            return
+        new = set(self._program.upload())
+        for piece in self._program.bundle.pieces:
+            size = f"{piece.size / 1e6:,.1f} MB"
+            log.info(f"{'Uploaded' if piece.name in new else 'Found'} {piece.name} ({size}) in {self._program.staging}")
+        record_bundle(self._program, self.job_id)
 
     def _run_on(
         self,
@@ -331,7 +353,7 @@ class Job:
 
         requests = LaunchRequestBuilder(
             self._config,
-            self._script,
+            self._program or self._script,
             job_id=self.job_id,
             queue_name=store.job.queue_name,
             event_queue_name=store.job.event_queue_name,

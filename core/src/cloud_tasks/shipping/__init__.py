@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from cloud_tasks.shipping.boot_program import BOOT, START_FAILED, DownloadedPiece, boot_program, boot_text
+from cloud_tasks.shipping.boot_program import START_FAILED, DownloadedPiece, boot_program
 from cloud_tasks.shipping.bundle import Bundle, build_bundle
 from cloud_tasks.shipping.checkout import Checkout, find_checkout
 from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, select_files, write_archive
@@ -14,7 +14,6 @@ from cloud_tasks.shipping.requirements import Requirements, find_requirements
 from cloud_tasks.shipping.staging import Progress, upload
 
 __all__ = [
-    "BOOT",
     "START_FAILED",
     "Bundle",
     "Checkout",
@@ -25,7 +24,6 @@ __all__ = [
     "Progress",
     "Requirements",
     "boot_program",
-    "boot_text",
     "build_bundle",
     "find_checkout",
     "find_requirements",

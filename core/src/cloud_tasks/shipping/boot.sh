@@ -1,7 +1,7 @@
-# Second part of the start of an instance, from the archive `environment`: makes the environment, then runs the program.
+# Second part of the start of an instance: makes the environment, then runs the program.
 #
-# Variables of the first part: ct_home, ct_uv (name of the piece with uv), ct_environment (folder of this file), ct_code
-# (folder of the code), ct_setup (lines of shell), ct_program (words of the program, quoted).
+# Variables of the first part: ct_home, ct_uv (name of the piece with uv), ct_environment (folder of wheels and
+# requirements), ct_code (folder of the code), ct_setup (lines of shell), ct_program (words of the program, quoted).
 
 UV_CACHE_DIR=$ct_home/uv-cache UV_PYTHON_INSTALL_DIR=$ct_home/python UV_NO_PROGRESS=1
 export UV_CACHE_DIR UV_PYTHON_INSTALL_DIR UV_NO_PROGRESS

@@ -1,7 +1,6 @@
-"""The shell program that an instance runs for a shipped program: download, verify, make the environment, run.
+"""The startup script of an instance for a shipped program: download, verify, make the environment, run.
 
-`download.sh` and the downloads are in the startup script, which providers limit to some kilobytes; the rest, `boot.sh`,
-is in the downloaded archive ``environment``.
+It is `download.sh`, then the pieces of the bundle, then `boot.sh`.
 
 Invariants, each with a test:
 
@@ -21,10 +20,7 @@ import attrs
 
 from cloud_tasks.escape import shell_word
 
-__all__ = ["BOOT", "START_FAILED", "DownloadedPiece", "boot_program", "boot_text"]
-
-BOOT = "boot.sh"
-"""Name of the second part in the archive ``environment``."""
+__all__ = ["START_FAILED", "DownloadedPiece", "boot_program"]
 
 START_FAILED = "cloud-tasks: start failed: "
 """Begin of the line of a failed start, with the step and the reason."""
@@ -41,11 +37,6 @@ class DownloadedPiece:
     """Shell that downloads it to the file ``"$1"``; its output is the reason if it fails."""
 
 
-def boot_text() -> str:
-    """Return the second part, for the archive ``environment``."""
-    return _text(BOOT)
-
-
 def boot_program(
     *,
     code: DownloadedPiece | None,
@@ -53,6 +44,7 @@ def boot_program(
     uv: Mapping[str, DownloadedPiece],
     program: Sequence[str],
     setup: Sequence[str] = (),
+    functions: str = "",
 ) -> str:
     """Return the startup script.
 
@@ -61,8 +53,9 @@ def boot_program(
         uv: The program ``uv`` by architecture, as ``uname -m`` names it.
         program: Its words, first the interpreter or a console script of the environment.
         setup: Lines of shell that run before it, in the folder of the code.
+        functions: Definitions of functions that the lines of the pieces call.
     """
-    lines = ["#!/bin/sh", _text("download.sh")]
+    lines = ["#!/bin/sh", _text("download.sh"), functions]
     lines += ["case $(uname -m) in"]
     for architecture, piece in uv.items():
         lines += [f"{architecture})", f"ct_uv={shell_word(piece.name)}", *_download(piece), ";;"]
@@ -77,7 +70,7 @@ def boot_program(
         *(['ct_run mkdir -p "$ct_code"'] if code is None else []),
         f"ct_setup={shell_word(chr(10).join(setup))}",
         f"ct_program={shell_word(' '.join(map(shell_word, program)))}",
-        f'. "$ct_environment/{BOOT}"',
+        _text("boot.sh"),
     ]
     return "\n".join(lines) + "\n"
 

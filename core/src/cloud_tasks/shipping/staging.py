@@ -9,7 +9,8 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from cloud_tasks.errors import CloudTasksError, InputError
@@ -22,11 +23,18 @@ Progress = Callable[[Piece, int], None]
 _CHUNK = 4 * 1024**2
 
 
-def upload(pieces: Iterable[Piece], staging: str, *, progress: Progress | None = None) -> tuple[str, ...]:
+def upload(
+    pieces: Iterable[Piece],
+    staging: str,
+    *,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
     """Upload those pieces that the staging does not have; return their names.
 
     Args:
         staging: URL supported by fsspec, or a folder.
+        options: Arguments of fsspec's file system.
         progress: Called as the upload of a piece advances.
 
     Raises:
@@ -39,7 +47,7 @@ def upload(pieces: Iterable[Piece], staging: str, *, progress: Progress | None =
     prefix = staging.rstrip("/")
     try:
         for piece in pieces:
-            system, place = fsspec.core.url_to_fs(f"{prefix}/{piece.name}")
+            system, place = fsspec.core.url_to_fs(f"{prefix}/{piece.name}", **options)
             if not _has(system, place, piece.size):
                 _upload(system, place, piece, progress)
                 uploaded.append(piece.name)

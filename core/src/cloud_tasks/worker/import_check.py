@@ -1,7 +1,7 @@
 """Import a worker's program without running tasks: ``python -m cloud_tasks.worker.import_check [-m] PROGRAM [ARGS]``.
 
 The controller does so before a run, an instance after its program ended before a worker started. What is wrong is the
-last line of standard error, behind the name of this module; exit code 1. Exit code 3: a module is missing.
+last line of standard error, behind ``import_check: ``. Exit codes: 1, or 4 if a module is missing.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-__all__ = ["MISSING_MODULE", "PREFIX"]
+__all__: list[str] = []
 
-MISSING_MODULE = 3
-"""Exit code: a module that the program imports is not installed."""
-PREFIX = "import_check: "
+_MISSING_MODULE = 4
 _NAME = "__cloud_tasks_check__"
 
 
@@ -46,7 +44,7 @@ def _main(arguments: Sequence[str]) -> int:
         if error.code not in (None, 0):
             return _report(f"it ends with exit code {error.code} when it is imported")
     except ModuleNotFoundError as error:
-        return _report(f"{_place_of(error, program)}: {error}", MISSING_MODULE)
+        return _report(f"{_place_of(error, program)}: {error}", _MISSING_MODULE)
     except SyntaxError as error:
         return _report(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}")
     except BaseException as error:
@@ -68,7 +66,7 @@ def _place_of(error: BaseException, program: str) -> str:
 
 
 def _report(reason: str, code: int = 1) -> int:
-    sys.stderr.write(f"{PREFIX}{' '.join(reason.split())}\n")
+    sys.stderr.write(f"import_check: {' '.join(reason.split())}\n")
     return code
 
 

@@ -63,6 +63,7 @@ class Fleet(InstanceCalls):
 
     Args:
         compose: Return the launch request for an offer, its alternatives, a client token and a lifetime.
+        finish: Return a request as it is sent; its errors are those of the launch call. Called from threads.
         max_parallel: Maximum number of launch calls at a time.
         on_refused: Called after a launch was refused.
         own_end: Time after its deadline by which an instance has certainly ended itself; None: unknown.
@@ -79,11 +80,13 @@ class Fleet(InstanceCalls):
         compose: Callable[[RankedOffer, Sequence[RankedOffer], str, timedelta | None], LaunchRequest],
         max_parallel: int,
         on_refused: Callable[[], None],
+        finish: Callable[[LaunchRequest], LaunchRequest] = lambda request: request,
         own_end: timedelta | None = None,
         writes: DeferredWrites | None = None,
     ) -> None:
         super().__init__(loop, store, compute, job_id=job_id, writes=writes or DeferredWrites(loop, store))
         self._compose = compose
+        self._finish = finish
         self._max_parallel = max_parallel
         self._own_end = own_end
         self._on_refused = on_refused
@@ -177,7 +180,7 @@ class Fleet(InstanceCalls):
         while True:
             attempt += 1
             try:
-                instance = await call(self._loop, lambda: self._compute.launch(order.request))
+                instance = await call(self._loop, lambda: self._compute.launch(self._finish(order.request)))
             except LaunchRefusedError as error:
                 return self._refused(order, error)
             except Exception as error:

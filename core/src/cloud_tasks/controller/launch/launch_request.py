@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import attrs
+
 from cloud_tasks.config import JobConfig, delivered_secrets
 from cloud_tasks.controller.launch.labels import ownership_labels
+from cloud_tasks.controller.launch.shipped_program import ShippedProgram
 from cloud_tasks.controller.launch.startup_script import compose_startup_script
 from cloud_tasks.model import LaunchRequest, Money, ProvisioningModel
 from cloud_tasks.retry_rule import RetryRule, format_rules
@@ -30,7 +33,7 @@ class LaunchRequestBuilder:
     """Builds the launch requests of one run.
 
     Args:
-        script: The user's startup script.
+        script: The user's startup script, or the program that the instances download.
         event_queue_name: None for the name of the task queue with ``-events``.
         earlier_attempts: Attempt numbers used by earlier passes, which do not count against the limit.
     """
@@ -38,7 +41,7 @@ class LaunchRequestBuilder:
     def __init__(
         self,
         config: JobConfig,
-        script: str,
+        script: str | ShippedProgram,
         *,
         job_id: str,
         queue_name: str,
@@ -47,7 +50,8 @@ class LaunchRequestBuilder:
         earlier_attempts: int,
     ) -> None:
         self._config = config
-        self._script = script
+        self._program = None if isinstance(script, str) else script
+        self._script = script if isinstance(script, str) else script.script
         self._job_id = job_id
         self._queue_name = queue_name
         # Workers derive the name unless it differs.
@@ -86,6 +90,16 @@ class LaunchRequestBuilder:
             startup_timeout=seconds_of(run.keepalive_startup_timeout) or None,
             secrets=self._secrets,
         )
+
+    def finish(self, request: LaunchRequest) -> LaunchRequest:
+        """Return a request as it is sent: with the addresses of the downloads. Thread-safe.
+
+        Raises:
+            CloudTasksError: The provider does not say how to download them.
+        """
+        if self._program is None:
+            return request
+        return attrs.evolve(request, startup_script=self._program.with_downloads(request.startup_script))
 
     def _lifetimes(self, lifetime: timedelta | None) -> dict[str, str]:
         """Return the variables of the end of a worker: before that of its instance, and early enough for its tasks."""
@@ -168,30 +182,34 @@ def provider_chooses(config: JobConfig) -> bool:
 
 
 def check_launch(
-    config: JobConfig, offers: Sequence[RankedOffer], *, job_id: str, queue_name: str
+    config: JobConfig,
+    offers: Sequence[RankedOffer],
+    *,
+    job_id: str,
+    queue_name: str,
+    program: ShippedProgram | None = None,
 ) -> LaunchRequest | None:
     """Have the compute backend check script, image and disk of the first launch of a run; return its request.
 
     Args:
         offers: Ranked, best first.
+        program: What the instances download; None if they have it.
 
     Raises:
         InputError: The backend would reject the launch.
     """
     if not offers:
         return None
-    run = config.run
-    has_script = any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
     builder = LaunchRequestBuilder(
         config,
-        config.require_startup_script() if has_script else "",
+        program or (config.require_startup_script() if config.has_startup_script else ""),
         job_id=job_id,
         queue_name=queue_name,
         run_id="0" * 16,
         earlier_attempts=0,
     )
     others = alternatives(offers) if provider_chooses(config) else ()
-    request = builder.compose(offers[0], others, "0" * _TOKEN_LENGTH, config.max_lifetime)
+    request = builder.finish(builder.compose(offers[0], others, "0" * _TOKEN_LENGTH, config.max_lifetime))
     check = config.registry.compute(config.compute).check_launch
     if check is not None:
         check(config.settings_for("compute", config.compute), request)

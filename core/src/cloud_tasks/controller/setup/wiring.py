@@ -76,6 +76,7 @@ def assemble_controller(
             resources.compute,
             job_id=job_id,
             compose=requests.compose,
+            finish=requests.finish,
             max_parallel=parallel_launches(config),
             own_end=own_end_of(config),
             on_refused=on_refused,

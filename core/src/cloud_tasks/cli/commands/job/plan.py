@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cloud_tasks.cli.commands.job._shipped import render_shipped, shipped_dict
 from cloud_tasks.cli.commands.job._trait_warnings import trait_warnings
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import allow_empty_option, examples, json_option
@@ -23,8 +24,10 @@ from cloud_tasks.controller import (
     check_account,
     check_launch,
     check_max_runtime,
+    check_program,
     explained_by_checks,
     first_queue_name,
+    prepare_program,
     rank_offers,
     require_offer,
 )
@@ -86,11 +89,14 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     secrets = secret_deliveries(config)
     for line in trait_warnings(config):
         echo(f"Warning: {line}", err=True)
+    if warning := check_program(config):
+        echo(f"Warning: {warning}", err=True)
     job_id = config.run.job_id or ""
     with explained_by_checks(config):
         ranking = rank_offers(config, job_id)
     name = first_queue_name(config.run.queue_name or job_id, "0" * 16)
-    launch = check_launch(config, ranking.offers, job_id=job_id, queue_name=name)
+    program = prepare_program(config, ranking.offers)
+    launch = check_launch(config, ranking.offers, job_id=job_id, queue_name=name, program=program)
     problem = _check_account(config, launch)
     if warning := check_max_runtime(config, ranking.offers):
         echo(f"Warning: {warning}", err=True)
@@ -109,6 +115,8 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
             {"setting": each.key, "variable": each.variable, "set_by_startup_script": each.by_script}
             for each in secrets
         ]
+        if program is not None:
+            facts["shipped"] = shipped_dict(program)
         echo(json.dumps(facts, indent=2))
         require_offer(ranking, config)
         if problem is not None:
@@ -118,6 +126,8 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
         located = config.registry.compute(config.compute).traits.located
         folder = None if located is Reach.NETWORK else config.base_dir
         echo(render_command(config.run.command, shell=config.run.shell, folder=folder) + "\n")
+    if program is not None:
+        echo(render_shipped(program, is_detailed=values["detail"]) + "\n")
     for warning in ranking.warnings:
         echo(f"Warning: {warning}", err=True)
     if ranking.offers:
