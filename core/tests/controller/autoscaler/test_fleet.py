@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import attrs
@@ -13,7 +14,15 @@ from cloud_tasks.config import ConfigurationError
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
 from cloud_tasks.controller.event_loop import start
-from cloud_tasks.errors import InputError, LaunchFailedError, NotFoundError, ProviderError, RefusalScope, StoreError
+from cloud_tasks.errors import (
+    CredentialsError,
+    InputError,
+    LaunchFailedError,
+    NotFoundError,
+    ProviderError,
+    RefusalScope,
+    StoreError,
+)
 from cloud_tasks.model import Instance, LaunchRequest, Money
 
 
@@ -22,19 +31,20 @@ def refused() -> list[str]:
     return []
 
 
+def compose(offer, others, token, lifetime) -> LaunchRequest:
+    return LaunchRequest(
+        client_token=token,
+        job_id="job",
+        offer=offer.offer,
+        alternatives=tuple(other.offer for other in others),
+        startup_script="",
+        labels={},
+        max_lifetime=lifetime,
+    )
+
+
 @pytest.fixture
 def fleet(loop, store, compute, refused) -> Fleet:
-    def compose(offer, others, token, lifetime) -> LaunchRequest:
-        return LaunchRequest(
-            client_token=token,
-            job_id="job",
-            offer=offer.offer,
-            alternatives=tuple(other.offer for other in others),
-            startup_script="",
-            labels={},
-            max_lifetime=lifetime,
-        )
-
     return Fleet(
         loop,
         store,
@@ -107,6 +117,35 @@ def test_launch_whose_intent_cannot_be_renewed_waits(loop, lock, compute, fleet)
     loop.run_for(timedelta(minutes=2))
     fleet.confirm()
     assert len(compute.launched) == 3
+
+
+def test_request_is_finished_once_for_all_its_attempts(loop, store, compute) -> None:
+    numbers = itertools.count()
+
+    def finish(request: LaunchRequest) -> LaunchRequest:
+        return attrs.evolve(request, startup_script=f"address {next(numbers)}")
+
+    fleet = Fleet(
+        loop, store, compute, job_id="job", compose=compose, finish=finish, max_parallel=1, on_refused=lambda: None
+    )
+    compute.faults.extend([ProviderError("cut off", transient=True)])
+    fleet.launch(ranked(), 2)
+    loop.run(lambda: not fleet.busy)
+    assert [request.startup_script for request in compute.launched] == ["address 0", "address 0", "address 1"]
+
+
+def test_request_that_cannot_be_finished_without_credentials_is_refused(loop, store, compute) -> None:
+    def finish(request: LaunchRequest) -> LaunchRequest:
+        raise CredentialsError("expired", hint="sign in")
+
+    fleet = Fleet(
+        loop, store, compute, job_id="job", compose=compose, finish=finish, max_parallel=1, on_refused=lambda: None
+    )
+    fleet.launch(ranked(), 2)
+    loop.run(lambda: not fleet.busy)
+    assert compute.launched == []
+    (block,) = fleet.refused_scopes.current()
+    assert (block.scope, block.needs_action) == (RefusalScope.ACCOUNT, True)
 
 
 def test_refusal_blocks_its_scope_and_withdraws_waiting_launches(loop, store, compute, fleet, refused) -> None:

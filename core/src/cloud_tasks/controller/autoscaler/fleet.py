@@ -176,11 +176,18 @@ class Fleet(InstanceCalls):
 
     async def _launch(self, order: LaunchOrder) -> None:
         """Launch one instance: retry transient errors, and settle the order by the answer."""
-        attempt = 0
+        attempt, request = 0, None
+
+        def launch() -> Instance:
+            nonlocal request
+            # Repetitions are the same request: providers compare what they get for one token.
+            request = request or self._finish(order.request)
+            return self._compute.launch(request)
+
         while True:
             attempt += 1
             try:
-                instance = await call(self._loop, lambda: self._compute.launch(self._finish(order.request)))
+                instance = await call(self._loop, launch)
             except LaunchRefusedError as error:
                 return self._refused(order, error)
             except Exception as error:

@@ -1,0 +1,59 @@
+"""The import of a job's program before a run: real processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from shipped_jobs import shipped_job
+
+from cloud_tasks.controller.setup.program_check import check_program
+from cloud_tasks.errors import InputError
+
+WORKER = "from cloud_tasks.worker import Worker\nworker = Worker(lambda *_: 1, args=[])\n"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        f"{WORKER}if __name__ == '__main__':\n    worker.run()\n",
+        f"{WORKER}worker.run()\n",
+        f"import asyncio\n{WORKER}asyncio.run(worker.start())\n",
+        "import sys\nsys.exit(0)\n",
+    ],
+)
+def test_check_program_accepts_a_worker_without_starting_it(
+    tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check_program(shipped_job(tmp_path, program)) == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("x = 1\n1 / 0\n", "work.py:2: ZeroDivisionError: division by zero"),
+        ("x = = 1\n", "work.py:1: SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit('no data')\n", "it ends with exit code no data when it is imported"),
+        ("import missing_one\n", "work.py:1: No module named 'missing_one'; name its package in run.requirements"),
+    ],
+)
+def test_check_program_names_what_is_wrong(
+    tmp_path: Path, program: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        check_program(shipped_job(tmp_path, program))
+    assert reason in str(caught.value)
+
+
+def test_check_program_leaves_a_module_to_the_requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "requirements.txt").write_text("missing-one\n")
+    note = check_program(shipped_job(tmp_path, "import missing_one\n"))
+    assert "No module named 'missing_one'; the instances must have it" in note
+    # Instances that share this Python need it here.
+    commands = shipped_job(tmp_path, "import missing_one\n", compute="memory")
+    with pytest.raises(InputError, match=f"install it for {sys.executable}"):
+        check_program(commands)
