@@ -47,6 +47,9 @@ def staging_options(settings: GcpSettings, context: StagingContext) -> Mapping[s
     options: dict[str, Any] = {"token": credentials(settings, endpoint=endpoint)}
     if endpoint:
         options["endpoint_url"] = endpoint
+    if is_emulator(endpoint):
+        # gcsfs asks a gRPC service for the kind of the bucket, which no emulator has.
+        options["retry_timeout"] = 0.01
     if settings.project_id:
         options["project"] = settings.project_id
     return options
