@@ -235,6 +235,21 @@ WRONG = {
     "GivesNoticeWithoutAZone": "termination_notice_is_returned_and_kept",
     "ImportsTheSdk": "open_instance_imports_no_module_of_the_controller_if_installed",
     "AsksAllTheTime": "notice_interval_is_a_positive_time_or_none",
+    "DeclaresNoScheme": "staging_schemes_name_that_of_the_url",
+    "KeepsPlusSigns": "download_brings_the_file_of_the_name",
+    "SplitsTheUrl": "download_brings_the_file_of_the_name",
+    "DecodesNames": "download_brings_the_file_of_the_name",
+    "AnswersWithAPage": "download_of_a_missing_file_names_the_status",
+    "AcceptsEveryUrl": "download_refuses_urls_that_it_does_not_know",
+    "IsPublic": "download_needs_the_signature_or_the_token",
+    "SendsItsKey": "download_shows_no_secret_but_a_signed_address",
+    "SendsAnAuthorization": "download_shows_no_secret_but_a_signed_address",
+    "SignsForAYear": "download_ends_no_later_than_requested",
+    "NamesNoEnd": "download_ends_no_later_than_requested",
+    "EndsTooEarly": "download_works_until_its_end",
+    "NeverEnds": "download_works_until_its_end",
+    "MovesTheFile": "download_is_thread_safe",
+    "HasNoWayToUpload": "staging_options_let_the_controller_upload",
 }
 """Tests that must fail, without ``test_``, by faulty backend."""
 

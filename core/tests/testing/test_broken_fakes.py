@@ -18,6 +18,7 @@ from cloud_tasks.testing import (
     InstanceSideContract,
     PricingContract,
     QueueContract,
+    StagingContract,
     TaskSourceContract,
 )
 
@@ -76,7 +77,15 @@ def test_suite_has_every_faulty_backend(failures: dict[str, set[str]]) -> None:
 
 @pytest.mark.parametrize(
     "contract",
-    [QueueContract, ComputeContract, InstanceSideContract, PricingContract, EventSinkContract, TaskSourceContract],
+    [
+        QueueContract,
+        ComputeContract,
+        InstanceSideContract,
+        StagingContract,
+        PricingContract,
+        EventSinkContract,
+        TaskSourceContract,
+    ],
 )
 def test_contract_tests_can_all_fail(failures: dict[str, set[str]], contract: type[Contract]) -> None:
     failed = {name for names in failures.values() for name in names}

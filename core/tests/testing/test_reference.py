@@ -14,6 +14,7 @@ import attrs
 import pytest
 from contract_subjects import ConsoleCompute, compute_subject
 from file_side import FileSide, side_subject
+from signed_store import SignedStaging, staging_subject
 
 from cloud_tasks.convert import event_to_json
 from cloud_tasks.errors import InputError, RefusalScope
@@ -49,6 +50,8 @@ from cloud_tasks.testing import (
     QueueContract,
     QueueSubject,
     Refusal,
+    StagingContract,
+    StagingSubject,
     TaskSourceContract,
     TaskSourceSubject,
 )
@@ -229,3 +232,9 @@ class TestCountedTasks(TaskSourceContract):
             expected=[Task(task_id=f"task-{number}", data={"number": number}) for number in range(3)],
             broken=[TaskSourceContext(location="three")],
         )
+
+
+class TestSignedStaging(StagingContract):
+    @pytest.fixture
+    def subject(self) -> StagingSubject:
+        return staging_subject(SignedStaging)

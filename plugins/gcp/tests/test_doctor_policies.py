@@ -77,6 +77,14 @@ def test_policies_commands_grant_access_to_the_buckets_of_a_job() -> None:
     }
 
 
+def test_policies_commands_let_instances_only_read_the_staging() -> None:
+    documents = printed(GcpSettings(project_id="p"), CheckContext(staging="gcs://staging/cloud-tasks"))
+    command = "buckets add-iam-policy-binding gs://staging --member"
+    assert f"{command} user:YOU@example.com --role roles/storage.objectUser" in documents["cloud-tasks-controller.yaml"]
+    worker = "serviceAccount:cloud-tasks-worker@p.iam.gserviceaccount.com"
+    assert f"{command} {worker} --role roles/storage.objectViewer" in documents["cloud-tasks-worker.yaml"]
+
+
 def test_policies_commands_without_buckets_have_a_placeholder() -> None:
     for text in printed(GcpSettings(project_id="p")).values():
         assert re.search(

@@ -291,8 +291,8 @@ class ComputeBackend(Backend):
     staging_options: Callable[[Any, StagingContext], Mapping[str, Any]] | None = attrs.field(
         default=None, converter=imported
     )
-    """Return the arguments of fsspec's file system for the controller's uploads to the staging: credentials and endpoint
-    of the settings. None: those that the file system finds itself."""
+    """Return the arguments of fsspec's file system for the controller's uploads to the staging, such as the credentials
+    of the settings. None: what the file system finds itself."""
 
 
 @attrs.frozen(kw_only=True)

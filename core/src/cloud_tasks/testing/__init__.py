@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cloud_tasks.testing.contracts.instance_side import InstanceSideContract, InstanceSideSubject
     from cloud_tasks.testing.contracts.pricing import PricingContract, PricingSubject
     from cloud_tasks.testing.contracts.queue import QueueContract, QueueSubject
+    from cloud_tasks.testing.contracts.staging import StagingContract, StagingSubject
     from cloud_tasks.testing.contracts.task_source import TaskSourceContract, TaskSourceSubject
     from cloud_tasks.testing.fakes.faults import Fault, When, inject
     from cloud_tasks.testing.fakes.memory import Clock, MemoryProvider
@@ -47,6 +48,8 @@ __all__ = [
     "QueueContract",
     "QueueSubject",
     "Refusal",
+    "StagingContract",
+    "StagingSubject",
     "TaskSourceContract",
     "TaskSourceSubject",
     "When",
@@ -61,6 +64,7 @@ _MODULES = {
     "contracts.instance_side": ("InstanceSideContract", "InstanceSideSubject"),
     "contracts.pricing": ("PricingContract", "PricingSubject"),
     "contracts.queue": ("QueueContract", "QueueSubject"),
+    "contracts.staging": ("StagingContract", "StagingSubject"),
     "contracts.task_source": ("TaskSourceContract", "TaskSourceSubject"),
     "fakes.faults": ("Fault", "When", "inject"),
     "fakes.memory": ("Clock", "MemoryProvider"),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Set
 
 from cloud_tasks.plugin import CheckContext
 from cloud_tasks_gcp.settings import GcpSettings
+from cloud_tasks_gcp.traits import STAGING_SCHEMES
 
 __all__ = ["COMPUTE", "CONTROLLER_QUEUE", "WORKER", "policies"]
 
@@ -90,7 +91,7 @@ def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
                 f"gcloud iam service-accounts add-iam-policy-binding {worker} --project {project} "
                 f"--member {member} --role roles/iam.serviceAccountUser",
                 *_shared_network(settings, project, member),
-                *_buckets(member, read_write={*context.stores, *context.downloads}),
+                *_buckets(member, read_write={*context.stores, *context.downloads, context.staging}),
             ),
         ),
         "cloud-tasks-worker.yaml": _role(
@@ -102,7 +103,11 @@ def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
             project=project,
             member=f"serviceAccount:{worker}",
             also=tuple(
-                _buckets(f"serviceAccount:{worker}", read_write=set(context.stores), read=set(context.downloads))
+                _buckets(
+                    f"serviceAccount:{worker}",
+                    read_write=set(context.stores),
+                    read={*context.downloads, context.staging},
+                )
             ),
         ),
     }
@@ -125,7 +130,8 @@ def _buckets(member: str, *, read_write: Set[str], read: Set[str] = frozenset())
 
 
 def _bucket_names(urls: Set[str]) -> Iterator[str]:
-    return (url.removeprefix("gs://").partition("/")[0] for url in urls if url.startswith("gs://"))
+    parts = (url.partition("://") for url in urls)
+    return (place.partition("/")[0] for scheme, _, place in parts if scheme in STAGING_SCHEMES)
 
 
 def _role(

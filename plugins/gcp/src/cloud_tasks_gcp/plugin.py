@@ -8,7 +8,7 @@ from datetime import timedelta
 from cloud_tasks.model import ProvisioningModel
 from cloud_tasks.plugin import ComputeBackend, PricingBackend, QueueBackend, hookimpl
 from cloud_tasks_gcp.settings import GcpSettings
-from cloud_tasks_gcp.traits import COMPUTE_TRAITS, QUEUE_TRAITS
+from cloud_tasks_gcp.traits import COMPUTE_TRAITS, QUEUE_TRAITS, STAGING_SCHEMES
 
 __all__ = ["cloud_tasks_register_compute", "cloud_tasks_register_pricing", "cloud_tasks_register_queue"]
 
@@ -42,6 +42,9 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             check_launch="cloud_tasks_gcp.compute.launch_check:check_launch",
             locate="cloud_tasks_gcp.credentials:locate_compute",
             policies="cloud_tasks_gcp.permissions:policies",
+            download="cloud_tasks_gcp.staging:download",
+            staging_schemes=STAGING_SCHEMES,
+            staging_options="cloud_tasks_gcp.staging:staging_options",
         ),
     )
 

@@ -9,7 +9,9 @@ import attrs
 
 from cloud_tasks.plugin import setting
 
-__all__ = ["GcpSettings"]
+__all__ = ["METADATA_URL", "GcpSettings"]
+
+METADATA_URL = "http://metadata.google.internal"
 
 
 def _not_negative(_: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -87,6 +89,14 @@ class GcpSettings:
         env="PUBSUB_EMULATOR_HOST",
         worker=True,
         locates=True,
+    )
+    storage_endpoint: str = setting(
+        help="URL of the Cloud Storage API, for run.staging (default: Google's)",
+        default="",
+        env="STORAGE_EMULATOR_HOST",
+    )
+    metadata_url: str = setting(
+        help="URL of the metadata server, from which instances get the token for run.staging", default=METADATA_URL
     )
     monitoring_endpoint: str = setting(help="URL of the Cloud Monitoring API (default: Google's)", default="")
     queue_prefix: str = setting(

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from cloud_tasks.plugin import ComputeTraits, QueueTraits
 
-__all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
+__all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS", "STAGING_SCHEMES"]
 
 QUEUE_TRAITS = QueueTraits(
     max_lease=timedelta(minutes=10),
@@ -20,3 +20,6 @@ QUEUE_TRAITS = QueueTraits(
 Pub/Sub documentation). Pub/Sub has no delayed messages; they are emulated with ack deadlines."""
 
 COMPUTE_TRAITS = ComputeTraits(enforces_max_lifetime=True, listing_lag=timedelta(seconds=5), lists_all_regions=True)
+
+STAGING_SCHEMES = ("gs", "gcs")
+"""Schemes of URLs of Cloud Storage, for downloads of instances."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from cloud_servers import free_port, program_of, serving
 from fake_server import Answer, FakeServer, Request
 
-__all__ = ["permissions", "recorded", "storage_emulator"]
+__all__ = ["forwarded", "permissions", "recorded", "storage_emulator"]
 
 _BUCKET = r"/storage/v1/b/[^/]+"
 _METHODS = (
@@ -37,23 +37,25 @@ def storage_emulator(bucket: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def forwarded(storage: str, request: Request) -> Answer:
+    """Return the answer of the emulator at this address."""
+    query = urllib.parse.urlencode(request.all_query, doseq=True)
+    headers = {name: value for name, value in request.headers.items() if name not in ("host", "content-length")}
+    address = f"{storage}{urllib.parse.quote(request.path, safe='/%')}?{query}"
+    body = request.body if request.method in ("POST", "PUT") else None
+    call = urllib.request.Request(address, data=body, headers=headers, method=request.method)
+    try:
+        with urllib.request.urlopen(call, timeout=20) as answer:
+            kept = {name: answer.headers[name] for name in ("Content-Type", "Location") if answer.headers[name]}
+            return Answer(status=answer.status, body=answer.read(), headers=kept)
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(status=error.code, body=error.read())
+
+
 @contextmanager
 def recorded(storage: str) -> Iterator[tuple[str, FakeServer]]:
     """Yield the address of a proxy of the emulator that denies access to the bucket itself, and its server."""
-
-    def forward(request: Request) -> Answer:
-        query = urllib.parse.urlencode(request.all_query, doseq=True)
-        headers = {name: value for name, value in request.headers.items() if name not in ("host", "content-length")}
-        address = f"{storage}{urllib.parse.quote(request.path, safe='/%')}?{query}"
-        body = request.body if request.method in ("POST", "PUT") else None
-        forwarded = urllib.request.Request(address, data=body, headers=headers, method=request.method)
-        try:
-            with urllib.request.urlopen(forwarded, timeout=20) as answer:
-                kept = {name: answer.headers[name] for name in ("Content-Type", "Location") if answer.headers[name]}
-                return Answer(status=answer.status, body=answer.read(), headers=kept)
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(status=error.code, body=error.read())
 
     def deny(request: Request) -> Answer:
         name = next(name for _, pattern, name in _METHODS if re.fullmatch(pattern, request.path))
@@ -62,7 +64,7 @@ def recorded(storage: str) -> Iterator[tuple[str, FakeServer]]:
 
     with FakeServer().serving() as server:
         server.route("GET", _BUCKET, deny)
-        server.route("*", ".*", forward)
+        server.route("*", ".*", lambda request: forwarded(storage, request))
         yield server.url, server
 
 

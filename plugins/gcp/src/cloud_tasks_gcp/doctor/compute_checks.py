@@ -8,6 +8,7 @@ from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import Probe
 from cloud_tasks_gcp.doctor.checks import Answer, Checks, MinorError
+from cloud_tasks_gcp.doctor.staging_check import check_staging
 from cloud_tasks_gcp.permissions import COMPUTE
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -47,6 +48,8 @@ class _ComputeChecks(Checks):
             yield self.optional(
                 "permissions for instances", lambda: self.check_permissions(COMPUTE, essential=_ESSENTIAL)
             )
+        if self.context.staging and self.has(self.settings.storage_endpoint):
+            yield self.probe("staging", lambda: check_staging(self))
         if self.has(self.settings.iam_endpoint):
             yield self.optional("service account of instances", self._check_account)
             if is_managed and "service account of instances" not in self.failed:
