@@ -10,16 +10,15 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import tarfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
 import attrs
 
-from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, add_file, select_files, write_archive
+from cloud_tasks.shipping.archive import add_file, new_archive
+from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, select_files, write_archive
 from cloud_tasks.shipping.installed import installed_wheels
 from cloud_tasks.shipping.lock import make_lock
 from cloud_tasks.shipping.piece import Piece, write_piece
@@ -93,10 +92,7 @@ def _environment(requirements: Requirements | None, distributions: Sequence[str]
     contents |= {"worker.txt": lock.worker.encode(), "requirements.txt": lock.program.encode()}
 
     def write(out: BinaryIO) -> None:
-        with (
-            gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0) as packed,
-            tarfile.open(fileobj=cast("IO[bytes]", packed), mode="w", format=tarfile.GNU_FORMAT) as archive,
-        ):
+        with new_archive(out) as archive:
             for name, content in sorted(contents.items()):
                 add_file(archive, name, io.BytesIO(content))
 

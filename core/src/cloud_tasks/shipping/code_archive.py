@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import gzip
 import operator
 import os
 import shutil
@@ -23,16 +22,17 @@ import tarfile
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
 import attrs
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.shipping.archive import add_file, add_link, new_archive
 from cloud_tasks.shipping.checkout import tracked_files
 from cloud_tasks.shipping.secret_files import secret_files
 from cloud_tasks.store import is_job_database
 
-__all__ = ["CodeFiles", "LeftOut", "add_file", "select_files", "write_archive"]
+__all__ = ["CodeFiles", "LeftOut", "select_files", "write_archive"]
 
 SIZE_LIMIT = 500 * 1000**2
 """Bytes of all files together."""
@@ -208,10 +208,7 @@ def write_archive(files: CodeFiles, out: BinaryIO) -> None:
     Raises:
         InputError: A file cannot be read.
     """
-    with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0) as packed,
-        tarfile.open(fileobj=cast("IO[bytes]", packed), mode="w", format=tarfile.GNU_FORMAT) as archive,
-    ):
+    with new_archive(out) as archive:
         for name in files.names:
             _add(archive, files.folder, name)
 
@@ -223,7 +220,7 @@ def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if path.is_symlink():
                 if _is_inside(folder, path):
-                    _add_link(archive, folder, name)
+                    add_link(archive, name, _link_target(path))
                 return
             # Neither a link nor a pipe that took the name meanwhile is followed or waited for.
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -238,19 +235,7 @@ def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:
             raise InputError(f"cannot read the file to ship: {error.strerror}", where=str(path), hint=hint) from error
 
 
-def _add_link(archive: tarfile.TarFile, folder: Path, name: str) -> None:
-    info, target = tarfile.TarInfo(name), os.readlink(folder / name)
-    if os.path.isabs(target):
-        above = os.path.realpath((folder / name).parent)
-        target = os.path.relpath(os.path.realpath(folder / name), above)
-    info.type, info.linkname, info.mode = tarfile.SYMTYPE, target, 0o755
-    archive.addfile(info)
-
-
-def add_file(archive: tarfile.TarFile, name: str, content: IO[bytes], *, is_program: bool = False) -> None:
-    """Add the whole content of a file, without owner and time."""
-    info = tarfile.TarInfo(name)
-    info.size = content.seek(0, os.SEEK_END)
-    info.mode = 0o755 if is_program else 0o644
-    content.seek(0)
-    archive.addfile(info, content)
+def _link_target(path: Path) -> str:
+    """Return where a link leads, relative to its own folder."""
+    target = os.readlink(path)
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(path.parent)) if os.path.isabs(target) else target

@@ -8,7 +8,7 @@ compiled and was installed from an index itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 from cloud_tasks.errors import InputError
@@ -26,45 +26,53 @@ def installed_wheels(wanted: Sequence[str]) -> tuple[tuple[tuple[Wheel, str], ..
     Raises:
         InputError: A distribution is not installed, or neither repacked nor available from an index.
     """
-    wheels: dict[str, tuple[Wheel, str]] = {}
+    asked: dict[str, set[str]] = {"cloud-tasks": set()}
+    for each in wanted:
+        name, extras = _parse(each)
+        asked.setdefault(name, set()).update(extras)
+    wheels: list[tuple[Wheel, str]] = []
     pins: list[str] = []
-    waiting = [*wanted, "cloud-tasks"]
-    asked = {_parse(each)[0] for each in waiting}
-    while waiting:
-        name, extras = _parse(waiting.pop(0))
-        if name in wheels:
+    waiting = list(asked)
+    # The list grows while it is read.
+    for name in waiting:
+        found = _find(name)
+        if found is None and name in asked:
+            raise InputError(f"{name} is not installed here", hint=f"pip install {name}")
+        if found is None or (name not in asked and is_from_an_index(found)):
             continue
+        extras = asked.get(name, set())
+        suffix = f"[{','.join(sorted(extras))}]" if extras else ""
         try:
-            found = distribution(name)
-        except PackageNotFoundError as error:
-            if name not in asked:
-                continue
-            raise InputError(f"{name} is not installed here", hint=f"install {name}") from error
-        if name not in asked and is_from_an_index(found):
-            continue
-        try:
-            wheels[name] = repack(found), f"[{','.join(extras)}]" if extras else ""
+            wheels.append((repack(found), suffix))
         except CompiledError:
             if not is_from_an_index(found):
                 raise
-            pins.append(f"{name}{f'[{chr(44).join(extras)}]' if extras else ''}=={found.version}")
+            pins.append(f"{name}{suffix}=={found.version}")
             continue
-        waiting += _requirements(found, extras)
-    return tuple(wheels.values()), tuple(pins)
+        waiting += sorted(_required_names(found, extras).difference(waiting))
+    return tuple(wheels), tuple(pins)
 
 
-def _parse(requirement: str) -> tuple[str, tuple[str, ...]]:
+def _find(name: str) -> Distribution | None:
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _parse(requirement: str) -> tuple[str, set[str]]:
     """Return the name and the extras of a requirement."""
     found = re.match(r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^]]*)\])?", requirement)
     if found is None:
         raise InputError(f"invalid name of a distribution: {requirement!r}")
-    extras = (canonical_name(extra.strip()) for extra in (found[2] or "").split(",") if extra.strip())
-    return canonical_name(found[1]), tuple(sorted(set(extras)))
+    return canonical_name(found[1]), {canonical_name(extra) for extra in re.findall(r"[\w.-]+", found[2] or "")}
 
 
-def _requirements(found: Distribution, extras: Sequence[str]) -> Iterator[str]:
-    """Yield the requirements of a distribution with its extras; environment markers are not evaluated."""
+def _required_names(found: Distribution, extras: Collection[str]) -> set[str]:
+    """Return what a distribution with extras requires; other environment markers are not evaluated."""
+    names = set()
     for requirement in found.requires or ():
         extra = re.search(r"""\bextra\s*==\s*['"]([^'"]+)['"]""", requirement)
         if extra is None or canonical_name(extra[1]) in extras:
-            yield requirement
+            names.add(_parse(requirement)[0])
+    return names

@@ -7,6 +7,7 @@ keys and credentials, and those of ``.env`` files.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -95,13 +96,13 @@ def _has_secret_name(name: str) -> bool:
 
 def _has_private_key(path: Path) -> bool:
     """Return whether a regular file begins with a private key, or a service account's key file."""
-    if path.is_symlink():
+    if path.suffix.lower() in _CODE:
         return False
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
         with path.open("rb") as file:
             head = file.read(_CONTENT_LIMIT)
     except OSError:
-        return False
-    if path.suffix.lower() in _CODE:
         return False
     return bool(_KEY.search(head.replace(b"\\n", b"\n")))

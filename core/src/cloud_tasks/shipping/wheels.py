@@ -24,13 +24,15 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import attrs
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.shipping.editable_files import editable_files
 
-__all__ = ["CompiledError", "Wheel", "canonical_name", "is_from_an_index", "repack"]
+__all__ = ["CompiledError", "NoModulesError", "Wheel", "canonical_name", "is_from_an_index", "repack"]
 
 _COMPILED = re.compile(r"\.(so(\.\d+)*|pyd|dylib|dll)\Z")
 _LOCAL = frozenset({"RECORD", "WHEEL", "INSTALLER", "REQUESTED", "direct_url.json"})
@@ -42,6 +44,10 @@ _WHEEL = "Wheel-Version: 1.0\nGenerator: cloud-tasks\nRoot-Is-Purelib: true\nTag
 
 class CompiledError(InputError):
     """A distribution has modules that were compiled for this platform."""
+
+
+class NoModulesError(InputError):
+    """The modules of an editable distribution are not found."""
 
 
 @attrs.frozen(kw_only=True)
@@ -66,8 +72,19 @@ def canonical_name(name: str) -> str:
 
 
 def is_from_an_index(distribution: Distribution) -> bool:
-    """Return whether a distribution was installed by its name, not from a folder, an address or a repository."""
-    return distribution.read_text("direct_url.json") is None and distribution.files is not None
+    """Return whether a distribution was installed by its name, not from a folder, a file, an address or a repository.
+
+    Conda and Linux distributions record the folder in which they built it, which is not on this machine.
+    """
+    origin = _origin(distribution)
+    url = urlsplit(origin.get("url", ""))
+    return not origin or (url.scheme == "file" and not Path(unquote(url.path)).exists())
+
+
+def _origin(distribution: Distribution) -> Mapping[str, Any]:
+    """Return where a distribution was installed from (PEP 610); empty if by its name."""
+    found: Mapping[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
+    return found
 
 
 def repack(distribution: Distribution) -> Wheel:
@@ -75,14 +92,17 @@ def repack(distribution: Distribution) -> Wheel:
 
     Raises:
         CompiledError: It has modules that were compiled for this platform.
-        InputError: Its files are not found.
+        NoModulesError: It is editable, and its modules are not found.
     """
     name, version = canonical_name(distribution.metadata["Name"]), distribution.version
     info = f"{_stem(name, version)}.dist-info"
     metadata = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     tags = re.findall(r"^Tag: *(\S+)", distribution.read_text("WHEEL") or "", re.MULTILINE)
-    modules = dict(editable_files(distribution)) if _is_editable(distribution) else {}
-    files = {**modules, **dict(_recorded_files(distribution, info))}
+    is_editable = _is_editable(distribution)
+    modules = dict(editable_files(distribution)) if is_editable else {}
+    if is_editable and not modules:
+        raise NoModulesError(f"the modules of {name} {version} are not found", hint=f"reinstall {name}")
+    files = {**modules, **dict(_recorded_files(distribution, info, is_editable=is_editable))}
     compiled = sorted(path for path in files if _COMPILED.search(path))
     if compiled or any(not tag.endswith("-any") for tag in tags):
         what = compiled[0] if compiled else tags[0]
@@ -90,8 +110,6 @@ def repack(distribution: Distribution) -> Wheel:
             f"{name} {version} is compiled for this platform ({what}), so it cannot be shipped",
             hint="install it from a package index here, or into the image of the machines",
         )
-    if all(path.startswith(f"{info}/") for path in files):
-        raise InputError(f"the modules of {name} {version} are not found", hint=f"reinstall {name}")
     contents = {path: file.read_bytes() for path, file in files.items()}
     contents |= {f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": _WHEEL.encode()}
     return Wheel(name=name, version=version, content=_archive(contents, f"{info}/RECORD"), metadata=metadata)
@@ -102,14 +120,13 @@ def _stem(name: str, version: str) -> str:
 
 
 def _is_editable(distribution: Distribution) -> bool:
-    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    return bool(origin.get("dir_info", {}).get("editable")) or distribution.files is None
+    is_recorded = distribution.read_text("RECORD") is not None
+    return not is_recorded or bool(_origin(distribution).get("dir_info", {}).get("editable"))
 
 
-def _recorded_files(distribution: Distribution, info: str) -> Iterator[tuple[str, Path]]:
+def _recorded_files(distribution: Distribution, info: str, *, is_editable: bool) -> Iterator[tuple[str, Path]]:
     """Yield the files that the installation recorded, by their place in a wheel."""
     commands = {entry.name for entry in distribution.entry_points if "scripts" in entry.group}
-    is_editable = _is_editable(distribution)
     data = f"{info.removesuffix('.dist-info')}.data"
     site = Path(str(distribution.locate_file(""))).resolve()
     for recorded in distribution.files or ():
@@ -119,13 +136,12 @@ def _recorded_files(distribution: Distribution, info: str) -> Iterator[tuple[str
         if recorded.parts[0].endswith(".dist-info"):
             if recorded.name not in _LOCAL and not recorded.name.startswith("uv_"):
                 yield "/".join((info, *recorded.parts[1:])), path
-        elif is_editable:
-            continue  # Files that lead Python to the sources.
+        elif is_editable or (path.name in commands and path.parent.name == "bin"):
+            continue  # Files that lead Python to the sources, and commands that the installation made.
         elif path.is_relative_to(site):
             yield path.relative_to(site).as_posix(), path
         elif path.parent == Path(sysconfig.get_path("scripts")).resolve():
-            if path.name.removesuffix(".exe") not in commands:
-                yield f"{data}/scripts/{path.name}", path
+            yield f"{data}/scripts/{path.name}", path
         elif path.is_relative_to(Path(sys.prefix).resolve()):
             yield f"{data}/data/{path.relative_to(Path(sys.prefix).resolve()).as_posix()}", path
 
