@@ -18,9 +18,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from bare_machine import TEMPLATE, bare_command
 
 __all__ = ["Guest"]
 
@@ -35,7 +37,8 @@ class Guest:
     Args:
         folder: Folder of the guest, created here: the script's working directory, home, and console log.
         script: Whole startup script, with its ``#!`` line.
-        environment: Variables of its processes besides ``PATH`` (with this Python's programs first) and ``HOME``.
+        environment: Variables of its processes besides ``PATH`` (with this Python's programs first) and ``HOME``. On a
+            bare machine, the first folder of ``PATH`` has programs that it gets.
         on_exit: Called with the exit code, in another thread, when the script exits by itself.
     """
 
@@ -65,13 +68,19 @@ class Guest:
             **environment,
             _MARKER: str(folder),
         }
-        # Programs of the system, such as the boot guard, write to the same console as the script.
-        device = folder / "root" / "dev" / "console"
-        device.parent.mkdir(parents=True)
-        device.symlink_to(self.console_file)
+        command: Sequence[str] = [str(program)]
+        if template := os.environ.get(TEMPLATE):
+            commands = Path(variables["PATH"].partition(":")[0])
+            command, variables = bare_command(Path(template), folder, program, variables, commands)
+            self.console_file.symlink_to(folder / "root" / "console.log")
+        else:
+            # Programs of the system, such as the boot guard, write to the same console as the script.
+            device = folder / "root" / "dev" / "console"
+            device.parent.mkdir(parents=True)
+            device.symlink_to(self.console_file)
         with self.console_file.open("ab") as console:
             self._process = subprocess.Popen(
-                [str(program)],
+                command,
                 cwd=folder,
                 env=variables,
                 stdin=subprocess.DEVNULL,
