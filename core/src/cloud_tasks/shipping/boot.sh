@@ -4,7 +4,8 @@
 # requirements), ct_code (folder of the code), ct_setup (lines of shell), ct_program (words of the program, quoted).
 
 UV_CACHE_DIR=$ct_home/uv-cache UV_PYTHON_INSTALL_DIR=$ct_home/python UV_NO_PROGRESS=1
-export UV_CACHE_DIR UV_PYTHON_INSTALL_DIR UV_NO_PROGRESS
+: "${UV_SYSTEM_CERTS:=1}"
+export UV_CACHE_DIR UV_PYTHON_INSTALL_DIR UV_NO_PROGRESS UV_SYSTEM_CERTS
 ct_bin=$ct_home/${ct_uv%.gz}
 ct_venv=$ct_home/env-${ct_environment##*-}
 

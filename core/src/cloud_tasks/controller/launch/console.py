@@ -38,7 +38,7 @@ def telling_line(console_log: str) -> str:
     lines = [line.strip() for line in last_lines(console_log, count=_SEARCHED)]
     ends = [index for index, line in enumerate(lines) if _is_own_end(line)]
     output = [line for line in lines[: ends[0]] if not _CONSEQUENCE.search(line)] if ends else lines
-    failed = [line for line in output if line.startswith(START_FAILED)]
+    failed = [line[line.index(START_FAILED) :] for line in output if START_FAILED in line]
     causes = failed or [line for line in output if _ERROR.search(line) and not _CONSEQUENCE.search(line)]
     cause = (causes or output or [""])[-1]
     end = lines[ends[0]].partition("] ")[2] or lines[ends[0]] if ends else ""
