@@ -1,7 +1,7 @@
 # Second part of the start of an instance: makes the environment, then runs the program.
 #
 # Variables of the first part: ct_home, ct_uv (name of the piece with uv), ct_environment (folder of wheels and
-# requirements), ct_code (folder of the code), ct_setup (lines of shell), ct_program (words of the program, quoted).
+# requirements), ct_code (folder of the code), ct_python (oldest version), ct_setup (lines of shell), ct_program (words of the program, quoted).
 
 UV_CACHE_DIR=$ct_home/uv-cache UV_PYTHON_INSTALL_DIR=$ct_home/python UV_NO_PROGRESS=1
 : "${UV_SYSTEM_CERTS:=1}"
@@ -22,8 +22,8 @@ if [ ! -x "$ct_bin" ]; then
 fi
 if [ ! -e "$ct_venv/worker-installed" ]; then
     ct_run rm -rf "$ct_venv"
-    ct_out=$("$ct_bin" venv --quiet --no-project --python '>=3.11' "$ct_venv" 2>&1) ||
-        ct_fail "no Python 3.11 or later: $ct_out; use an image that has one, or set UV_PYTHON_INSTALL_MIRROR"
+    ct_out=$("$ct_bin" venv --quiet --no-project --python ">=$ct_python" "$ct_venv" 2>&1) ||
+        ct_fail "no Python $ct_python or later: $ct_out; use an image that has one, or set UV_PYTHON_INSTALL_MIRROR"
     [ ! -s "$ct_environment/worker.txt" ] || ct_install --require-hashes -r "$ct_environment/worker.txt"
     ct_install --no-deps --offline "$ct_environment"/wheels/*.whl
     ct_run touch "$ct_venv/worker-installed"

@@ -43,6 +43,7 @@ def boot_program(
     environment: DownloadedPiece,
     uv: Mapping[str, DownloadedPiece],
     program: Sequence[str],
+    python: str = "3.11",
     setup: Sequence[str] = (),
     functions: str = "",
 ) -> str:
@@ -52,6 +53,7 @@ def boot_program(
         code: None for a program without files; it runs in an empty folder.
         uv: The program ``uv`` by architecture, as ``uname -m`` names it.
         program: Its words, first the interpreter or a console script of the environment.
+        python: Oldest version of Python that the environment is for.
         setup: Lines of shell that run before it, in the folder of the code.
         functions: Definitions of functions that the lines of the pieces call.
     """
@@ -68,6 +70,7 @@ def boot_program(
         f"ct_environment=$ct_home/{environment.name.removesuffix('.tar.gz')}",
         f"ct_code=$ct_home/{folder}",
         *(['ct_run mkdir -p "$ct_code"'] if code is None else []),
+        f"ct_python={shell_word(python)}",
         f"ct_setup={shell_word(chr(10).join(setup))}",
         f"ct_program={shell_word(' '.join(map(shell_word, program)))}",
         _text("boot.sh"),

@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -20,12 +22,15 @@ import attrs
 from cloud_tasks.shipping.archive import add_file, new_archive
 from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, select_files, write_archive
 from cloud_tasks.shipping.installed import installed_wheels
-from cloud_tasks.shipping.lock import make_lock
+from cloud_tasks.shipping.lock_cache import cached_lock
 from cloud_tasks.shipping.piece import Piece, write_piece
 from cloud_tasks.shipping.requirements import Requirements
 from cloud_tasks.shipping.uv_binary import uv_piece
 
 __all__ = ["Bundle", "build_bundle"]
+
+_KEPT_SECONDS = 14 * 86400
+"""How long the cache keeps what is not used."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +41,8 @@ class Bundle:
     """Archive of the code; None without files."""
     environment: Piece
     """Archive of wheels and requirements."""
+    python: str
+    """The oldest Python that the environment is for, such as ``3.11``."""
     uv: Mapping[str, Piece]
     """The uv program by architecture: ``x86_64``, ``aarch64``."""
     files: tuple[str, ...]
@@ -74,20 +81,28 @@ def build_bundle(
     """
     files = CodeFiles(folder=Path(), names=(), left_out=()) if folder is None else select_files(folder, ship=ship)
     code = None
+    cache.mkdir(parents=True, exist_ok=True)
     if files.names:
         code = write_piece(cache, "code", ".tar.gz", lambda out: write_archive(files, out))
+    environment, python = _environment(requirements, distributions, folder or cache, cache)
+    _delete_old(cache)
     return Bundle(
         code=code,
-        environment=_environment(requirements, distributions, folder or cache, cache),
+        environment=environment,
+        python=python,
         uv={architecture: uv_piece(architecture, cache) for architecture in sorted(architectures)},
         files=files.names,
         left_out=files.left_out,
     )
 
 
-def _environment(requirements: Requirements | None, distributions: Sequence[str], folder: Path, cache: Path) -> Piece:
+def _environment(
+    requirements: Requirements | None, distributions: Sequence[str], folder: Path, cache: Path
+) -> tuple[Piece, str]:
+    """Return the archive of the environment, and the oldest Python that it is for."""
     wheels, pins = installed_wheels(distributions)
-    lock = make_lock(requirements, wheels=wheels, pins=pins, folder=folder)
+    wanted = requirements or Requirements.from_lines((), folder=folder, where="")
+    lock = cached_lock(wanted, wheels=wheels, pins=pins, cache=cache)
     contents = {f"wheels/{wheel.file_name}": wheel.content for wheel in (*(each for each, _ in wheels), *lock.wheels)}
     contents |= {"worker.txt": lock.worker.encode(), "requirements.txt": lock.program.encode()}
 
@@ -96,4 +111,12 @@ def _environment(requirements: Requirements | None, distributions: Sequence[str]
             for name, content in sorted(contents.items()):
                 add_file(archive, name, io.BytesIO(content))
 
-    return write_piece(cache, "environment", ".tar.gz", write)
+    return write_piece(cache, "environment", ".tar.gz", write), lock.python
+
+
+def _delete_old(cache: Path) -> None:
+    """Delete what no bundle used for two weeks; a staging keeps its pieces as long."""
+    for file in cache.iterdir():
+        with contextlib.suppress(OSError):
+            if file.is_file() and file.stat().st_mtime < time.time() - _KEPT_SECONDS:
+                file.unlink()

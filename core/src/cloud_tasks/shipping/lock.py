@@ -1,14 +1,16 @@
 """The lock: exact versions and digests of everything that the machines install from package indexes.
 
 uv resolves the requirements of the program together with those of the wheels that are shipped, for every platform and
-for Python 3.11 and later, since the Python of a machine is known only there. What it cannot name by version and digest,
-local projects and git repositories, is built here and shipped as wheels.
+for every Python from the oldest one on, since the Python of a machine is known only there. What the machines cannot
+fetch is built or fetched here and shipped as wheels: local projects, git repositories, packages of a folder or of an
+index that wants credentials.
 
 Invariants, each with a test:
 
-1. Every line is an exact version, or an address, with digests; none names a distribution that is shipped as a wheel.
+1. Every entry is an exact version or an address, with digests; none names a distribution that is shipped as a wheel.
 2. Worker and program have one resolution: no package is in it in two versions for one Python.
 3. No address has credentials.
+4. Digests that the user gave are kept: a package that has none of them is refused.
 """
 
 from __future__ import annotations
@@ -16,24 +18,33 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
 import attrs
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.escape import without_credentials
+from cloud_tasks.shipping.locked_packages import (
+    PYPI,
+    LockedPackage,
+    parse_lock,
+    requirements_text,
+    with_parents,
+)
 from cloud_tasks.shipping.requirements import Requirements
 from cloud_tasks.shipping.uv_call import UvError, call_uv
-from cloud_tasks.shipping.wheels import CompiledError, Wheel, canonical_name, repack
+from cloud_tasks.shipping.wheels import CompiledError, Wheel, repack
 
-__all__ = ["Lock", "make_lock"]
+__all__ = ["OLDEST_PYTHON", "Lock", "make_lock"]
 
-OLDEST_PYTHON = "3.11"
-PYPI = "https://pypi.org/simple"
+OLDEST_PYTHON = (3, 11)
 _NOT_ON_MACHINES = frozenset({"uv"})
-"""Dependencies of the controller alone: the machines have uv already."""
+"""Dependencies of the controller alone: the machines have uv before the environment."""
+_ANSWER_SECONDS = 20.0
 
 
 @attrs.frozen(kw_only=True)
@@ -45,60 +56,47 @@ class Lock:
     program: str
     """Requirements file of what the program needs in addition."""
     wheels: tuple[Wheel, ...]
-    """Wheels of local projects and of git repositories in the program's requirements."""
+    """Wheels of what the machines cannot fetch."""
+    local_projects: tuple[Path, ...]
+    """Folders of local projects among the wheels."""
+    python: str
+    """The oldest Python that it is for: ``3.11``."""
 
 
-@attrs.define(kw_only=True)
-class _Entry:
-    """An entry of uv's output."""
-
-    lines: list[str]
-    parents: set[str] = attrs.field(factory=set)
-    index: str = ""
-
-    @property
-    def spec(self) -> str:
-        return self.lines[0].removesuffix(" \\")
-
-    @property
-    def name(self) -> str:
-        """Name of the distribution; empty for a local path."""
-        found = re.match(r"([A-Za-z0-9][\w.-]*)(\[[^]]*\])? ?(==|@)", self.spec)
-        return canonical_name(found[1]) if found else ""
-
-    @property
-    def is_built_here(self) -> bool:
-        return not self.name or " @ git+" in self.spec or " @ file:" in self.spec
-
-
-def make_lock(
-    requirements: Requirements | None, *, wheels: Sequence[tuple[Wheel, str]], pins: Sequence[str], folder: Path
-) -> Lock:
+def make_lock(requirements: Requirements, *, wheels: Sequence[tuple[Wheel, str]], pins: Sequence[str]) -> Lock:
     """Resolve the requirements of the program and of the wheels.
 
     Args:
         wheels: Wheels that are shipped, each with the extras to install: ``[files]``, or empty.
         pins: Distributions of the worker that are not shipped: ``name==version``.
-        folder: Folder of uv's settings if there are no requirements.
 
     Raises:
         InputError: The requirements are invalid, or cannot be fulfilled.
     """
+    exported = _exported(requirements)
     with tempfile.TemporaryDirectory(prefix="cloud-tasks-lock-") as scratch:
         ours = Path(scratch) / "worker.in"
         lines = [f"{wheel.name}{extras} @ {_write(wheel, Path(scratch)).as_uri()}" for wheel, extras in wheels]
         ours.write_text("\n".join([*lines, *pins, ""]))
-        answer = _compile(requirements, ours, requirements.folder if requirements else folder)
-        entries = list(_entries(answer))
-        shipped = {wheel.name for wheel, _ in wheels}
-        worker = _worker_names(entries, shipped, str(ours))
-        locked = [entry for entry in entries if entry.name not in shipped and not _is_left_out(entry, shipped)]
-        built = tuple(_build(entry, requirements, Path(scratch)) for entry in locked if entry.is_built_here)
-    locked = [entry for entry in locked if not entry.is_built_here]
+        python, answer = _compile(requirements, exported, ours)
+    entries = list(parse_lock(answer))
+    shipped = {wheel.name for wheel, _ in wheels}
+    worker = with_parents(entries, shipped, f"-r {ours}")
+    # Nothing but cloud-tasks needs uv, unless the program has it in its requirements.
+    theirs = [
+        entry for entry in entries if entry.name in _NOT_ON_MACHINES and entry.parents <= shipped and entry.parents
+    ]
+    locked = [entry for entry in entries if entry.name not in shipped and entry not in theirs]
+    locked = _with_given_hashes(locked, requirements, exported)
+    is_public = cache(_is_public)
+    fetched = [entry for entry in locked if entry.is_fetched_here_only or not is_public(entry.index, entry.name)]
+    rest = [entry for entry in locked if entry not in fetched]
     return Lock(
-        worker=_file(entry for entry in locked if entry.name in worker),
-        program=_file(entry for entry in locked if entry.name not in worker),
-        wheels=built,
+        worker=requirements_text(entry for entry in rest if entry.name in worker),
+        program=requirements_text(entry for entry in rest if entry.name not in worker),
+        wheels=tuple(_fetch(entry, requirements) for entry in fetched),
+        local_projects=tuple(path for entry in fetched if (path := _local_project(entry, requirements)) is not None),
+        python=python,
     )
 
 
@@ -108,95 +106,120 @@ def _write(wheel: Wheel, folder: Path) -> Path:
     return path
 
 
-def _compile(requirements: Requirements | None, ours: Path, folder: Path) -> str:
-    sources, stdin = [str(ours)], None
-    if requirements is not None and requirements.file is None:
-        sources, stdin = [*sources, "-"], "\n".join([*requirements.lines, ""])
-    elif requirements is not None and requirements.file is not None:
-        if requirements.file.name == "uv.lock":
-            sources, stdin = [*sources, "-"], _exported(requirements)
-        else:
-            sources.append(str(requirements.file))
-    try:
-        return call_uv(
-            "pip", "compile", "--quiet", "--universal", "--python-version", OLDEST_PYTHON, "--python", sys.executable,
-            "--generate-hashes", "--no-header", "--emit-index-annotation", *sources, folder=folder, stdin=stdin,
-        )  # fmt: skip
-    except UvError as error:
-        raise _refusal(error, requirements) from error
-
-
 def _exported(requirements: Requirements) -> str:
+    """Return the content of a ``uv.lock`` as a requirements file; empty for other requirements."""
+    if requirements.file is None or requirements.file.name != "uv.lock":
+        return ""
     try:
-        return call_uv("export", "--quiet", "--frozen", "--no-dev", "--no-header", folder=requirements.folder)
+        return call_uv("export", "--frozen", "--no-dev", "--no-header", folder=requirements.folder)
     except UvError as error:
         raise _refusal(error, requirements) from error
 
 
-def _entries(text: str) -> Iterator[_Entry]:
-    entry: _Entry | None = None
-    for line in text.splitlines():
-        content = line.strip()
-        if line and not line.startswith((" ", "#")):
-            if entry is not None:
-                yield entry
-            entry = _Entry(lines=[line])
-        elif entry is not None and content.startswith("--hash"):
-            entry.lines.append(line)
-        elif entry is not None and content.startswith("# from "):
-            entry.index = without_credentials(content.removeprefix("# from "))
-        elif entry is not None and (parent := re.sub(r"^# *(via\b)? *", "", content)):
-            entry.parents.add(parent)
-    if entry is not None:
-        yield entry
+def _compile(requirements: Requirements, exported: str, ours: Path) -> tuple[str, str]:
+    """Return the oldest Python that the requirements can be fulfilled for, and their lock."""
+    sources, stdin = [str(ours)], exported or "\n".join([*requirements.lines, ""])
+    if exported or requirements.lines:
+        sources.append("-")
+    elif requirements.file is not None:
+        sources.append(str(requirements.file))
+    least = [(3, int(minor)) for minor in re.findall(r"(?:>=|==|~=)\s*3\.(\d+)", requirements.python)]
+    versions = sorted({max([OLDEST_PYTHON, *least]), max([sys.version_info[:2], *least])})
+    for version in versions:
+        python = ".".join(map(str, version))
+        try:
+            return python, call_uv(
+                "pip", "compile", "--universal", "--python-version", python, "--python", sys.executable,
+                "--generate-hashes", "--no-header", "--emit-index-annotation", *sources,
+                folder=requirements.folder, stdin=stdin,
+            )  # fmt: skip
+        except UvError as error:
+            if version == versions[-1] or not error.needs_newer_python:
+                raise _refusal(error, requirements) from error
+    raise AssertionError("there is a last version")
 
 
-def _worker_names(entries: Sequence[_Entry], shipped: set[str], ours: str) -> set[str]:
-    """Return the packages that the shipped wheels need, directly or not."""
-    names = set(shipped)
-    size = 0
-    while len(names) > size:
-        size = len(names)
-        names |= {entry.name for entry in entries if entry.parents & names or f"-r {ours}" in entry.parents}
-    return names
+def _with_given_hashes(
+    entries: Sequence[LockedPackage], requirements: Requirements, exported: str
+) -> list[LockedPackage]:
+    """Return the entries with those digests only that the user gave, where there are any."""
+    given: dict[str, set[str]] = {}
+    for text in [exported, *(text for file, text in requirements.texts() if file is None or file.suffix == ".txt")]:
+        for entry in parse_lock(text):
+            given.setdefault(entry.release, set()).update(entry.hashes)
+    result = []
+    for entry in entries:
+        wanted = given.get(entry.release) if entry.release else None
+        kept = tuple(digest for digest in entry.hashes if not wanted or digest in wanted)
+        if entry.hashes and not kept:
+            raise InputError(
+                f"requirements: no file of {entry.release} in the package index has a digest that is given",
+                where=_where(requirements, entry.name),
+            )
+        result.append(attrs.evolve(entry, hashes=kept))
+    return result
 
 
-def _is_left_out(entry: _Entry, shipped: set[str]) -> bool:
-    return entry.name in _NOT_ON_MACHINES and bool(entry.parents) and entry.parents <= shipped
+def _is_public(index: str, name: str) -> bool:
+    """Return whether an index answers without credentials; also if it does not answer now."""
+    if not index.startswith("http") or index.rstrip("/") == PYPI:
+        return True
+    try:
+        with urllib.request.urlopen(f"{index.rstrip('/')}/{name}/", timeout=_ANSWER_SECONDS):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code not in (401, 403)
+    except (OSError, ValueError):
+        return True
 
 
-def _file(entries: Iterator[_Entry]) -> str:
-    kept = list(entries)
-    indexes = sorted({entry.index for entry in kept if entry.index and entry.index.rstrip("/") != PYPI})
-    options = [f"--extra-index-url {index}" for index in indexes]
-    return "".join(f"{line}\n" for line in options + [line for entry in kept for line in entry.lines])
+def _source(entry: LockedPackage) -> str:
+    return re.sub(r"^-e ", "", entry.spec).partition(" ; ")[0]
 
 
-def _build(entry: _Entry, requirements: Requirements | None, scratch: Path) -> Wheel:
-    """Build a local project or a git repository, and return its wheel."""
-    source = re.sub(r"^-e ", "", entry.spec).partition(" ; ")[0]
-    folder = requirements.folder if requirements else scratch
-    with tempfile.TemporaryDirectory(dir=scratch) as target:
+def _local_project(entry: LockedPackage, requirements: Requirements) -> Path | None:
+    path = requirements.folder / _source(entry)
+    return path.resolve() if not entry.name and path.is_dir() else None
+
+
+def _fetch(entry: LockedPackage, requirements: Requirements) -> Wheel:
+    """Return the wheel of a package that the machines cannot fetch, built here if needed."""
+    lines = [*requirements.index_options(), " ".join([_source(entry), *(f"--hash={each}" for each in entry.hashes)])]
+    with tempfile.TemporaryDirectory(prefix="cloud-tasks-build-") as target:
         try:
             call_uv(
-                "pip", "install", "--quiet", "--no-deps", "--target", target, "--python", sys.executable, source,
-                folder=folder,
+                "pip", "install", "--no-deps", "--target", target, "--python", sys.executable, "--requirements", "-",
+                folder=requirements.folder, stdin="\n".join([*lines, ""]),
             )  # fmt: skip
             (built,) = distributions(path=[target])
             return repack(built)
         except UvError as error:
             raise _refusal(error, requirements) from error
         except CompiledError as error:
-            raise InputError(
-                error.message, where=requirements.where if requirements else "", hint=error.hint
-            ) from error
+            reason = f"requirements: {error.message}, and the machines cannot fetch {_source(entry)}"
+            hint = "put it into the image of the machines, or into a package index that they can reach"
+            raise InputError(reason, where=_where(requirements, entry.name), hint=hint) from error
 
 
-def _refusal(error: UvError, requirements: Requirements | None) -> InputError:
-    reason = (error.causes or (error.summary,))[-1]
-    missing = re.search(r"there is no version of (\S+)", reason) or re.search(
-        r"not found in the package registry.* you require ([^\s,]+)", reason
+def _where(requirements: Requirements, name: str) -> str:
+    """Return file and line of the requirement of a package, or where the requirements were given."""
+    pattern = re.compile(
+        rf"[\s\"']*{re.sub('-', '[-_.]', re.escape(name).replace(chr(92), ''))}(?![\w.-])", re.IGNORECASE
     )
-    if missing:
-        reason = f"no matching distribution for {missing[1]}"
-    return InputError(f"requirements: {reason}", where=requirements.where if requirements else "")
+    for file, text in requirements.texts():
+        if file is not None and file.suffix != ".lock":
+            for number, line in enumerate(text.splitlines(), start=1):
+                if name and pattern.match(line):
+                    return f"{file}:{number}"
+    return requirements.where or str(requirements.file or "")
+
+
+def _refusal(error: UvError, requirements: Requirements) -> InputError:
+    reason = error.reason()
+    missing = re.search(r"no matching distribution for ([\w.-]+)", reason)
+    where = _where(requirements, missing[1] if missing else "")
+    if (place := error.place()) is not None and place[0] != "-":
+        file = requirements.folder / place[0]
+        text = next((text for path, text in requirements.texts() if path == file), "")
+        where = f"{file}:{text.count(chr(10), 0, place[1]) + 1}"
+    return InputError(f"requirements: {reason}", where=where)

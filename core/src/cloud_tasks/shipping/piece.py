@@ -8,16 +8,17 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import attrs
 
-__all__ = ["Piece", "write_piece"]
+__all__ = ["Piece", "replace_file", "write_piece"]
 
 _DIGITS = 32
 """Hexadecimal digits of the digest in a name."""
@@ -63,16 +64,30 @@ def write_piece(folder: Path, kind: str, suffix: str, write: Callable[[BinaryIO]
     Args:
         write: Writes the content to the file that it receives.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{kind}-", suffix=".part", delete=False) as file:
-        draft = Path(file.name)
-        try:
-            digester = _Digester(cast(BinaryIO, file))
-            write(cast(BinaryIO, digester))
-            file.close()
-            sha256 = digester.digest.hexdigest()
-            path = folder / f"{kind}-{sha256[:_DIGITS]}{suffix}"
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with _draft(folder, kind) as file:
+        digester = _Digester(file)
+        write(cast(BinaryIO, digester))
+        file.close()
+        sha256 = digester.digest.hexdigest()
+        path = folder / f"{kind}-{sha256[:_DIGITS]}{suffix}"
+        os.replace(file.name, path)
     return Piece(name=path.name, sha256=sha256, size=digester.size, path=path)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a whole file at once, or none."""
+    with _draft(path.parent, path.name) as file:
+        file.write(content)
+        file.close()
+        os.replace(file.name, path)
+
+
+@contextlib.contextmanager
+def _draft(folder: Path, name: str) -> Iterator[BinaryIO]:
+    """Yield a file beside the final one; it is deleted if it was not renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-", suffix=".part", delete=False) as file:
+        try:
+            yield cast(BinaryIO, file)
+        finally:
+            Path(file.name).unlink(missing_ok=True)

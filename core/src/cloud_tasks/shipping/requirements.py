@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -17,6 +18,10 @@ _FOUND = ("requirements.txt", "uv.lock", "pyproject.toml")
 """Files that are looked for, in this order."""
 _SCRIPT_BLOCK = re.compile(r"^# /// script\s*$\n(?P<content>(?:^#(?:| .*)$\n?)+?)^# ///\s*$", re.MULTILINE)
 """Metadata in a program (https://packaging.python.org/en/latest/specifications/inline-script-metadata/)."""
+_INCLUDED = re.compile(r"^\s*(?:-r|-c|--requirements?|--constraints?)[ =]*(\S.*?)\s*(?:\s#.*)?$", re.MULTILINE)
+_INDEX_OPTION = re.compile(
+    r"^\s*((?:-i|-f|--index-url|--extra-index-url|--find-links|--no-index|--index|--default-index)\b.*?)\s*(?:\s#.*)?$"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -30,23 +35,54 @@ class Requirements:
     lines: tuple[str, ...] = ()
     """Lines of a requirements file."""
     where: str = ""
-    """Place of ``lines`` or of the file's name, for errors."""
+    """Where they were given, for errors."""
+    python: str = ""
+    """Versions of Python that the program supports, such as ``>=3.12``; empty if not given."""
 
     @classmethod
     def from_file(cls, file: Path, *, where: str = "") -> Requirements:
         """Return the requirements of a file.
 
         Raises:
-            InputError: The file does not exist.
+            InputError: The file does not exist, or is a ``pyproject.toml`` that is invalid.
         """
         if not file.is_file():
             raise InputError(f"no requirements file {file}", where=where, hint="correct the path")
-        return cls(file=file, folder=file.parent, where=where or str(file))
+        python = ""
+        if file.name in ("pyproject.toml", "uv.lock") and (project := file.with_name("pyproject.toml")).is_file():
+            python = str(_read_project(project).get("requires-python", ""))
+        return cls(file=file.absolute(), folder=file.absolute().parent, where=where, python=python)
 
     @classmethod
-    def from_lines(cls, lines: Sequence[str], *, folder: Path, where: str) -> Requirements:
+    def from_lines(cls, lines: Sequence[str], *, folder: Path, where: str, python: str = "") -> Requirements:
         """Return requirements that were given as a list."""
-        return cls(lines=tuple(lines), folder=folder, where=where)
+        return cls(lines=tuple(lines), folder=folder.absolute(), where=where, python=python)
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that the requirements are read from, included ones as well."""
+        if self.file is not None and self.file.name == "uv.lock":
+            return (self.file, self.file.with_name("pyproject.toml"))
+        found = [] if self.file is None else [self.file]
+        found += _included("\n".join(self.lines), self.folder)
+        for file in found:
+            if file.suffix != ".toml":
+                found += [each for each in _included(_text(file), file.parent) if each not in found]
+        return tuple(found)
+
+    def texts(self) -> Iterator[tuple[Path | None, str]]:
+        """Yield the texts that the requirements are read from, with their files; None for ``lines``."""
+        if self.lines:
+            yield None, "\n".join([*self.lines, ""])
+        for file in self.files():
+            yield file, _text(file)
+
+    def index_options(self) -> tuple[str, ...]:
+        """Return the lines with package indexes."""
+        options = []
+        for file, text in self.texts():
+            if file is None or file.suffix not in (".toml", ".lock"):
+                options += [found[1] for line in text.splitlines() if (found := _INDEX_OPTION.match(line))]
+        return tuple(dict.fromkeys(options))
 
 
 def find_requirements(folder: Path, program: Path | None = None) -> Requirements | None:
@@ -56,37 +92,51 @@ def find_requirements(folder: Path, program: Path | None = None) -> Requirements
     ``uv.lock`` or ``pyproject.toml`` in the folder of the program, then in ``folder``.
 
     Raises:
-        InputError: The metadata block is invalid.
+        InputError: The metadata block or the ``pyproject.toml`` is invalid.
     """
     if program is not None and (found := _script_requirements(program)) is not None:
         return found
     for place in dict.fromkeys([*([program.parent] if program else []), folder]):
         for name in _FOUND:
-            if (place / name).is_file() and (name != "pyproject.toml" or _is_project(place / name)):
+            # A `pyproject.toml` may have nothing but settings of tools.
+            if (place / name).is_file() and (name != "pyproject.toml" or _read_project(place / name)):
                 return Requirements.from_file(place / name)
     return None
 
 
-def _is_project(file: Path) -> bool:
-    """Return whether a ``pyproject.toml`` describes a project, not only settings of tools."""
-    return (
-        re.search(r"^\s*\[\s*project\s*\]", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        is not None
-    )
+def _included(text: str, folder: Path) -> list[Path]:
+    """Return the files that a requirements file includes and that exist; uv reports the others."""
+    return [path for name in _INCLUDED.findall(text) if "://" not in name and (path := folder / name).is_file()]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _read_project(file: Path) -> dict[str, Any]:
+    """Return the section ``project``; empty if there is none."""
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"invalid TOML: {error}", where=str(file)) from error
+    return found if isinstance(found, dict) else {}
 
 
 def _script_requirements(program: Path) -> Requirements | None:
-    try:
-        text = program.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
+    text = _text(program)
     block = _SCRIPT_BLOCK.search(text)
     if block is None:
         return None
-    content = re.sub(r"^# ?", "", block["content"], flags=re.MULTILINE)
+    where = f"{program}:{text.count(chr(10), 0, block.start()) + 1}"
     try:
-        lines = tomllib.loads(content).get("dependencies", [])
+        content = tomllib.loads(re.sub(r"^# ?", "", block["content"], flags=re.MULTILINE))
     except tomllib.TOMLDecodeError as error:
-        line = text.count("\n", 0, block.start()) + 1
-        raise InputError(f"invalid metadata block: {error}", where=f"{program}:{line}") from error
-    return Requirements.from_lines(lines, folder=program.parent, where=str(program))
+        raise InputError(f"invalid metadata block: {error}", where=where) from error
+    lines = content.get("dependencies", [])
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise InputError("invalid metadata block: dependencies must be a list of texts", where=where)
+    python = str(content.get("requires-python", ""))
+    return Requirements.from_lines(lines, folder=program.parent, where=where, python=python)

@@ -20,7 +20,8 @@ __all__ = ["Progress", "upload"]
 
 Progress = Callable[[Piece, int], None]
 """Receives the number of bytes of a piece that are uploaded."""
-_CHUNK = 4 * 1024**2
+_ATOMIC = frozenset({"gs", "gcs", "s3", "s3a", "az", "abfs", "abfss"})
+"""Protocols of stores in which an object is there when its upload is complete, and whose rename is a copy."""
 
 
 def upload(
@@ -68,10 +69,17 @@ def _has(system: Any, place: str, size: int) -> bool:
 
 
 def _upload(system: Any, place: str, piece: Piece, progress: Progress | None) -> None:
-    system.makedirs(os.path.dirname(place), exist_ok=True)
-    with piece.path.open("rb") as content, system.open(f"{place}.part", "wb") as out:
-        while chunk := content.read(_CHUNK):
-            out.write(chunk)
+    from fsspec.callbacks import Callback
+
+    class Report(Callback):
+        def call(self, hook_name: str | None = None, **_: object) -> None:
             if progress is not None:
-                progress(piece, content.tell())
+                progress(piece, self.value)
+
+    protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
+    if not _ATOMIC.isdisjoint(protocols):
+        system.put_file(str(piece.path), place, callback=Report())
+        return
+    system.makedirs(os.path.dirname(place), exist_ok=True)
+    system.put_file(str(piece.path), f"{place}.part", callback=Report())
     system.mv(f"{place}.part", place)

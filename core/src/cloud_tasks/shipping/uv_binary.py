@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from cloud_tasks.errors import CloudTasksError, InputError
-from cloud_tasks.shipping.piece import Piece, write_piece
+from cloud_tasks.shipping.piece import Piece, replace_file, write_piece
 from cloud_tasks.shipping.uv_call import UvError, call_uv, uv_program
 
 __all__ = ["ARCHITECTURES", "uv_piece"]
@@ -42,9 +42,8 @@ def uv_piece(architecture: str, cache: Path) -> Piece:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".uv-") as scratch:
             piece = _packed(_fetch(architecture, Path(scratch)), architecture, cache)
-    draft = note.with_name(f".{note.name}.{os.getpid()}")
-    draft.write_text(json.dumps({"name": piece.name, "sha256": piece.sha256, "size": piece.size}))
-    os.replace(draft, note)
+    text = json.dumps({"name": piece.name, "sha256": piece.sha256, "size": piece.size})
+    replace_file(note, text.encode())
     return piece
 
 
@@ -52,6 +51,8 @@ def _known(note: Path, cache: Path) -> Piece | None:
     try:
         found = json.loads(note.read_text())
         piece = Piece(path=cache / found["name"], **found)
+        os.utime(note)
+        os.utime(piece.path)
         return piece if piece.path.stat().st_size == piece.size else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -70,10 +71,9 @@ def _fetch(architecture: str, folder: Path) -> Path:
     system = f"{architecture}-manylinux_2_28"
     try:
         call_uv(
-            "pip", "install", "--quiet", "--target", str(folder), "--python", sys.executable,
+            "pip", "install", "--target", str(folder), "--python", sys.executable,
             "--python-platform", system, "--only-binary", ":all:", "--no-deps", wanted, folder=folder,
         )  # fmt: skip
     except UvError as error:
-        reason = (error.causes or (error.summary,))[-1]
-        raise CloudTasksError(f"cannot fetch {wanted} for {architecture}: {reason}") from error
+        raise CloudTasksError(f"cannot fetch {wanted} for {architecture}: {error.reason()}") from error
     return folder / "bin" / "uv"

@@ -1,4 +1,4 @@
-"""Calls of uv on this machine, and its errors as one line.
+"""Calls of uv on this machine, and its errors in one line.
 
 Invariant, with a test: a credential in an address appears in no error.
 """
@@ -8,28 +8,65 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-
-import attrs
 
 from cloud_tasks.errors import InputError
 
 __all__ = ["UvError", "call_uv", "uv_program"]
 
-_QUIET = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+_SETTINGS = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
 _LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "FORCE_COLOR", "CLICOLOR_FORCE")
-"""Variables that would change what the interpreter in a build environment finds, or the form of messages."""
+"""Variables that change which packages a build finds, or the form of messages."""
+_LONGEST = 500
+"""Characters of a reason."""
 
 
-@attrs.frozen(kw_only=True)
 class UvError(Exception):
-    """uv refused or failed."""
+    """uv refused or failed.
 
-    summary: str
-    """First line of its message."""
-    causes: tuple[str, ...]
-    """From the outermost to the first cause."""
+    Args:
+        text: What it printed: ``error: …``, then ``cause: …`` from the outermost to the first cause, then hints.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        message, *hints = re.split(r"^hint: ", text, flags=re.MULTILINE)
+        self.hints = [" ".join(hint.split()) for hint in hints]
+        self.causes = [part.strip() for part in re.split(r"^ *(?:error|cause): ", message, flags=re.MULTILINE)[1:]]
+        self.causes = self.causes or [message.strip() or "unknown error"]
+
+    @property
+    def needs_newer_python(self) -> bool:
+        """Whether a package does not support the oldest Python."""
+        return "requested Python version" in self.causes[-1]
+
+    def place(self) -> tuple[str, int] | None:
+        """Return the file and the position in it, in characters, of a requirement that uv cannot read."""
+        found = re.search(r" in `(.+)` at position (\d+)", self.causes[0])
+        return (found[1], int(found[2])) if found else None
+
+    def reason(self) -> str:
+        """Return the cause in one line."""
+        first, last = " ".join(self.causes[0].split()), " ".join(self.causes[-1].split())
+        missing = re.search(r"there is no version of ([^\s,]+)", last) or re.search(
+            r"not found in the (?:package registry|provided package locations).* you require ([^\s,]+)", last
+        )
+        if refused := next((hint for hint in self.hints if "authentication" in hint), None):
+            return refused.removesuffix(".")
+        if missing:
+            return f"no matching distribution for {missing[1]}"
+        if address := re.search(r"Failed to fetch: (\S+)", " ".join(self.causes)):
+            return f"cannot fetch {address[1]}: {last}"
+        if "[stderr]" in self.causes[-1] or "--- stderr" in self.causes[-1]:
+            return f"{first}: {self.causes[-1].splitlines()[-1].strip()}"
+        if self.place() is not None:
+            return " ".join(self.causes[-1].splitlines()[0].split())
+        shown = (
+            last
+            if len(self.causes) > 1 and first.startswith("No solution")
+            else ": ".join(dict.fromkeys([first, last]))
+        )
+        return shown[:_LONGEST].removesuffix(".")
 
 
 def uv_program() -> str:
@@ -46,7 +83,7 @@ def uv_program() -> str:
         raise InputError("uv is not installed", hint="pip install uv") from error
 
 
-def call_uv(*arguments: str, folder: Path, stdin: str | None = None, environ: Mapping[str, str] | None = None) -> str:
+def call_uv(*arguments: str, folder: Path, stdin: str = "") -> str:
     """Return what uv prints.
 
     Args:
@@ -55,27 +92,19 @@ def call_uv(*arguments: str, folder: Path, stdin: str | None = None, environ: Ma
     Raises:
         UvError: It failed.
     """
-    environment = {**(os.environ if environ is None else environ), **_QUIET}
+    environment = {**os.environ, **_SETTINGS}
     for name in _LEFT_OUT:
         environment.pop(name, None)
     done = subprocess.run(
-        [uv_program(), *arguments],
+        [uv_program(), *arguments, "--quiet"],
         cwd=folder,
         env=environment,
-        input=stdin or "",
+        input=stdin,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
         check=False,
     )
     if done.returncode != 0:
-        raise _error(done.stderr, done.returncode)
+        raise UvError(done.stderr)
     return done.stdout
-
-
-def _error(text: str, code: int) -> UvError:
-    """Return the error that uv printed: ``error: …``, and ``cause: …`` for each cause, on one or more lines."""
-    found = [" ".join(part.split()) for part in re.split(r"^ *(?:error|cause): ", text, flags=re.MULTILINE)[1:]]
-    if not found:
-        found = [" ".join(text.split())[-500:] or f"exit code {code}"]
-    return UvError(summary=found[0], causes=tuple(found[1:]))

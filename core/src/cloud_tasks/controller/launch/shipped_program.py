@@ -45,6 +45,7 @@ class ShippedProgram:
             environment=_marked(bundle.environment),
             uv={architecture: _marked(piece) for architecture, piece in bundle.uv.items()},
             program=words,
+            python=bundle.python,
             setup=self.config.run.setup,
             functions=DOWNLOAD_FUNCTION,
         )

@@ -105,6 +105,7 @@ def record_bundle(program: ShippedProgram, job_id: str) -> None:
         "code": bundle.code and _piece_record(bundle.code),
         "environment": _piece_record(bundle.environment),
         "uv": {architecture: _piece_record(piece) for architecture, piece in bundle.uv.items()},
+        "python": bundle.python,
         "files": list(bundle.files),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +131,7 @@ def _recorded(config: JobConfig, job_id: str) -> Bundle | None:
             code=piece(record["code"]) if record["code"] else None,
             environment=piece(record["environment"]),
             uv={architecture: piece(each) for architecture, each in record["uv"].items()},
+            python=record["python"],
             files=tuple(record["files"]),
             left_out=(),
         )
