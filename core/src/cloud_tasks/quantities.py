@@ -14,6 +14,7 @@ __all__ = [
     "format_cost",
     "format_duration",
     "format_moment",
+    "format_size",
     "format_span",
     "indented",
     "without_traceback",
@@ -39,6 +40,15 @@ def format_duration(span: timedelta, *, precise: bool = False) -> str:
     while len(parts) > 1 and parts[0][0] == 0:
         parts.pop(0)
     return " ".join(f"{number}{unit}" for number, unit in parts)
+
+
+def format_size(number: int) -> str:
+    """Return a number of bytes with three significant digits: ``812 B``, ``16.8 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if number < 999.5 or unit == "MB":
+            break
+        number /= 1000
+    return f"{number:,.0f} {unit}" if number >= 99.95 or unit == "B" else f"{number:.3g} {unit}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -52,6 +52,7 @@ from cloud_tasks.controller.setup.wiring import RunResources, assemble_controlle
 from cloud_tasks.errors import PlaceError, StoreError
 from cloud_tasks.model import JobPhase, LaunchRequest, Money, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext
+from cloud_tasks.quantities import format_size
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
 from cloud_tasks.store import JobClock, JobState, JobStatistics, Store, iterate_events, job_time
@@ -265,7 +266,7 @@ class Job:
             return
         new = set(self._program.upload())
         for piece in self._program.bundle.pieces:
-            size = f"{piece.size / 1e6:,.1f} MB"
+            size = format_size(piece.size)
             log.info(f"{'Uploaded' if piece.name in new else 'Found'} {piece.name} ({size}) in {self._program.staging}")
         record_bundle(self._program, self.job_id)
 

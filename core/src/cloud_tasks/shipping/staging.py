@@ -71,7 +71,7 @@ def _has(system: Any, place: str, size: int) -> bool:
 def _upload(system: Any, place: str, piece: Piece, progress: Progress | None) -> None:
     from fsspec.callbacks import Callback
 
-    class Report(Callback):
+    class Report(Callback):  # type: ignore[misc]  # fsspec has no types
         def call(self, hook_name: str | None = None, **_: object) -> None:
             if progress is not None:
                 progress(piece, self.value)

@@ -6,7 +6,7 @@ from typing import Any
 
 from cloud_tasks.controller import ShippedProgram
 from cloud_tasks.escape import terminal_line
-from cloud_tasks.quantities import counted
+from cloud_tasks.quantities import counted, format_size
 
 __all__ = ["render_shipped", "shipped_dict"]
 
@@ -29,7 +29,7 @@ def render_shipped(program: ShippedProgram, *, is_detailed: bool) -> str:
     """Return what is shipped as text: pieces, files, and files that are left out with the reason."""
     bundle = program.bundle
     lines = [f"Shipped by {program.staging}:"]
-    lines += [f"  {piece.name}  {piece.size / 1e6:,.1f} MB" for piece in bundle.pieces]
+    lines += [f"  {piece.name}  {format_size(piece.size)}" for piece in bundle.pieces]
     shown = len(bundle.files) if is_detailed else _SHOWN
     lines += [f"    {terminal_line(name)}" for name in bundle.files[:shown]]
     if len(bundle.files) > shown:
