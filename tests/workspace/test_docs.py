@@ -161,6 +161,8 @@ def test_yaml_block_is_a_valid_configuration(block: Block, tmp_path: Path, monke
     registry = make_registry()
     registry.register("redis", importlib.import_module("cloud_tasks_redis.plugin"))
     (tmp_path / "config.yml").write_text(block.text, encoding="utf-8")
+    for program in re.findall(r"^  program: (\S+\.py)", block.text, re.MULTILINE):
+        (tmp_path / program).touch()
     load_config(registry, file=tmp_path / "config.yml", options={}, environ={})
 
 

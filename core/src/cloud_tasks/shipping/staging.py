@@ -72,7 +72,7 @@ def _upload(system: Any, place: str, piece: Piece, progress: Progress | None) ->
     from fsspec.callbacks import Callback
 
     class Report(Callback):  # type: ignore[misc]  # fsspec has no types
-        def call(self, hook_name: str | None = None, **_: object) -> None:
+        def call(self, *_: object, **__: object) -> None:
             if progress is not None:
                 progress(piece, self.value)
 
