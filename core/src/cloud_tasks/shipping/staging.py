@@ -2,24 +2,31 @@
 
 Invariants, each with a test:
 
-1. A piece is complete or absent: it is uploaded under another name and renamed, or put at once where the store does so.
+1. A piece is complete or absent: in a folder it is written under another name and renamed, and an object store has an
+   object when its upload is complete.
 2. A piece that exists with its size is not uploaded again: its name is made from its content.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.escape import terminal_line
 from cloud_tasks.shipping.piece import Piece
+from cloud_tasks.shortage import describe_shortage
 
 __all__ = ["Progress", "upload"]
 
 Progress = Callable[[Piece, int], None]
-"""Receives the number of bytes of a piece that are uploaded."""
-_CHUNK = 4 * 1024**2
+"""Receives a piece, and how many of its bytes were uploaded."""
+_CHUNK = 8 * 1024**2
+_RENAMING = ("file", "local", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs")
+"""Systems where a file exists while it is written, and renaming is atomic."""
 
 
 def upload(pieces: Iterable[Piece], staging: str, *, progress: Progress | None = None) -> tuple[str, ...]:
@@ -36,23 +43,27 @@ def upload(pieces: Iterable[Piece], staging: str, *, progress: Progress | None =
     import fsspec
 
     uploaded = []
-    prefix = staging.rstrip("/")
     try:
-        for piece in pieces:
-            system, place = fsspec.core.url_to_fs(f"{prefix}/{piece.name}")
-            if not _has(system, place, piece.size):
-                _upload(system, place, piece, progress)
-                uploaded.append(piece.name)
+        system, prefix = fsspec.core.url_to_fs(staging)
     except ImportError as error:
         raise InputError(f"a package for this URL is missing: {error}", where=staging) from error
     except ValueError as error:
         raise InputError(f"invalid URL: {error}", where=staging) from error
-    except Exception as error:
-        raise CloudTasksError(f"{staging}: cannot upload: {type(error).__name__}: {error}") from error
+    for piece in pieces:
+        place = f"{prefix.rstrip('/')}/{piece.name}"
+        try:
+            if not _has(system, place, piece.size):
+                _upload(system, place, piece, progress)
+                uploaded.append(piece.name)
+        except Exception as error:
+            reason = describe_shortage(error) or f"{type(error).__name__}: {error}"
+            raise CloudTasksError(f"{staging}: cannot upload {piece.name}: {terminal_line(reason)}") from error
     return tuple(uploaded)
 
 
 def _has(system: Any, place: str, size: int) -> bool:
+    # Listings may be cached; this process or another one may have uploaded it meanwhile.
+    system.invalidate_cache()
     try:
         return bool(system.info(place)["size"] == size)
     except FileNotFoundError:
@@ -60,10 +71,22 @@ def _has(system: Any, place: str, size: int) -> bool:
 
 
 def _upload(system: Any, place: str, piece: Piece, progress: Progress | None) -> None:
-    system.makedirs(os.path.dirname(place), exist_ok=True)
-    with piece.path.open("rb") as content, system.open(f"{place}.part", "wb") as out:
-        while chunk := content.read(_CHUNK):
-            out.write(chunk)
-            if progress is not None:
-                progress(piece, content.tell())
-    system.mv(f"{place}.part", place)
+    renames = any(
+        each in _RENAMING for each in ([system.protocol] if isinstance(system.protocol, str) else system.protocol)
+    )
+    draft = f"{place}.{uuid.uuid4().hex[:8]}.part" if renames else place
+    if renames:
+        system.makedirs(os.path.dirname(place), exist_ok=True)
+    try:
+        with piece.path.open("rb") as content, system.open(draft, "wb", block_size=_CHUNK) as out:
+            while chunk := content.read(_CHUNK):
+                out.write(chunk)
+                if progress is not None:
+                    progress(piece, content.tell())
+        if renames:
+            system.mv(draft, place)
+    except BaseException:
+        if renames:
+            with contextlib.suppress(Exception):
+                system.rm(draft)
+        raise

@@ -60,7 +60,8 @@ class UvError(Exception):
         if "[stderr]" in self.causes[-1] or "--- stderr" in self.causes[-1]:
             return f"{first}: {self.causes[-1].splitlines()[-1].strip()}"
         if self.place() is not None:
-            return " ".join(self.causes[-1].splitlines()[0].split())
+            # Without the requirement and the marks below it.
+            return " ".join(re.sub(r"\n.*\n *\^+ *\Z", "", self.causes[-1]).split())
         shown = (
             last
             if len(self.causes) > 1 and first.startswith("No solution")
