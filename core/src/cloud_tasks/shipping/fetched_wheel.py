@@ -14,26 +14,37 @@ from pathlib import Path
 from cloud_tasks.shipping.uv_call import call_uv
 from cloud_tasks.shipping.wheels import Wheel, repack
 
-__all__ = ["fetch_wheel"]
+__all__ = ["build_wheel", "fetch_wheel"]
 
 
-def fetch_wheel(lines: Sequence[str], *, folder: Path, is_local: bool) -> Wheel:
+def fetch_wheel(lines: Sequence[str], *, folder: Path) -> Wheel:
     """Return the wheel of the only requirement in a requirements file.
 
     Args:
         lines: The requirement, and options of package indexes.
         folder: Folder that relative paths refer to.
-        is_local: Whether it is a folder on this machine. Its modules may have changed, which uv would not notice.
 
     Raises:
         UvError: It cannot be fetched or built.
         CompiledError: It has modules that were compiled for this platform.
     """
-    refresh = ["--refresh"] if is_local else []
     with tempfile.TemporaryDirectory(prefix="cloud-tasks-wheel-") as target:
         call_uv(
-            "pip", "install", *refresh, "--no-deps", "--target", target, "--python", sys.executable, "--requirements",
-            "-", folder=folder, stdin="\n".join([*lines, ""]),
+            "pip", "install", "--no-deps", "--target", target, "--python", sys.executable, "--requirements", "-",
+            folder=folder, stdin="\n".join([*lines, ""]),
         )  # fmt: skip
         (found,) = distributions(path=[target])
         return repack(found)
+
+
+def build_wheel(project: Path) -> Wheel:
+    """Return the wheel of a local project. It is built each time: uv would keep it although its modules change.
+
+    Raises:
+        UvError: It cannot be built.
+        CompiledError: It has modules that were compiled for this platform.
+    """
+    with tempfile.TemporaryDirectory(prefix="cloud-tasks-build-") as target:
+        call_uv("build", "--wheel", "--out-dir", target, "--python", sys.executable, str(project), folder=project)
+        (wheel,) = Path(target).glob("*.whl")
+        return fetch_wheel([wheel.as_uri()], folder=project)

@@ -13,7 +13,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.shipping.editable_files import source_folder
-from cloud_tasks.shipping.fetched_wheel import fetch_wheel
+from cloud_tasks.shipping.fetched_wheel import build_wheel
 from cloud_tasks.shipping.uv_call import UvError
 from cloud_tasks.shipping.wheels import CompiledError, NoModulesError, Wheel, canonical_name, is_from_an_index, repack
 
@@ -61,9 +61,8 @@ def _wheel(found: Distribution) -> Wheel:
     try:
         return repack(found)
     except NoModulesError as error:
-        folder = source_folder(found)
         try:
-            return fetch_wheel([folder.as_uri()], folder=folder, is_local=True)
+            return build_wheel(source_folder(found))
         except UvError as reason:
             raise InputError(f"{error.message}: {reason.reason()}", hint=error.hint) from error
 

@@ -28,7 +28,7 @@ from urllib.parse import unquote
 import attrs
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.shipping.fetched_wheel import fetch_wheel
+from cloud_tasks.shipping.fetched_wheel import build_wheel, fetch_wheel
 from cloud_tasks.shipping.locked_packages import (
     PYPI,
     LockedPackage,
@@ -194,9 +194,9 @@ def _local_project(entry: LockedPackage, requirements: Requirements) -> Path | N
 def _fetch(entry: LockedPackage, requirements: Requirements) -> Wheel:
     """Return the wheel of a package that the machines cannot fetch, built here if needed."""
     lines = [*requirements.index_options(), " ".join([_source(entry), *(f"--hash={each}" for each in entry.hashes)])]
-    is_local = _local_project(entry, requirements) is not None
     try:
-        return fetch_wheel(lines, folder=requirements.folder, is_local=is_local)
+        project = _local_project(entry, requirements)
+        return build_wheel(project) if project else fetch_wheel(lines, folder=requirements.folder)
     except UvError as error:
         raise _refusal(error, requirements) from error
     except CompiledError as error:

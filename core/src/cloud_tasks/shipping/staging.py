@@ -24,8 +24,7 @@ __all__ = ["Progress", "upload"]
 
 Progress = Callable[[Piece, int], None]
 """Receives a piece, and how many of its bytes were uploaded."""
-_CHUNK = 8 * 1024**2
-_RENAMING = ("file", "local", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs")
+_RENAMING = frozenset({"file", "local", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs"})
 """Systems where a file exists while it is written, and renaming is atomic."""
 
 
@@ -56,7 +55,9 @@ def upload(pieces: Iterable[Piece], staging: str, *, progress: Progress | None =
                 _upload(system, place, piece, progress)
                 uploaded.append(piece.name)
         except Exception as error:
-            reason = describe_shortage(error) or f"{type(error).__name__}: {error}"
+            # Of a copy that failed, the error names the source.
+            nameless = OSError(error.errno, error.strerror) if isinstance(error, OSError) else error
+            reason = describe_shortage(nameless) or f"{type(error).__name__}: {error}"
             raise CloudTasksError(f"{staging}: cannot upload {piece.name}: {terminal_line(reason)}") from error
     return tuple(uploaded)
 
@@ -71,22 +72,27 @@ def _has(system: Any, place: str, size: int) -> bool:
 
 
 def _upload(system: Any, place: str, piece: Piece, progress: Progress | None) -> None:
-    renames = any(
-        each in _RENAMING for each in ([system.protocol] if isinstance(system.protocol, str) else system.protocol)
-    )
-    draft = f"{place}.{uuid.uuid4().hex[:8]}.part" if renames else place
-    if renames:
-        system.makedirs(os.path.dirname(place), exist_ok=True)
+    """Upload a file. Not by writing to `system.open`: an upload that fails would be closed, and then be complete."""
+    protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
+    if not set(protocols) & _RENAMING:
+        system.put_file(str(piece.path), place, callback=_callback(piece, progress))
+        return
+    system.makedirs(os.path.dirname(place), exist_ok=True)
+    draft = f"{place}.{uuid.uuid4().hex[:8]}.part"
     try:
-        with piece.path.open("rb") as content, system.open(draft, "wb", block_size=_CHUNK) as out:
-            while chunk := content.read(_CHUNK):
-                out.write(chunk)
-                if progress is not None:
-                    progress(piece, content.tell())
-        if renames:
-            system.mv(draft, place)
+        system.put_file(str(piece.path), draft, callback=_callback(piece, progress))
+        system.mv(draft, place)
     except BaseException:
-        if renames:
-            with contextlib.suppress(Exception):
-                system.rm(draft)
+        with contextlib.suppress(Exception):
+            system.rm(draft)
         raise
+
+
+def _callback(piece: Piece, progress: Progress | None) -> Any:
+    from fsspec.callbacks import Callback
+
+    def show(size: int | None, value: int, **_: object) -> None:
+        if progress is not None:
+            progress(piece, value)
+
+    return Callback(size=piece.size, hooks={"progress": show})
