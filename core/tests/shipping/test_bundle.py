@@ -40,7 +40,7 @@ def index(tmp_path: Path, uv_cache: Path, monkeypatch: pytest.MonkeyPatch) -> It
     packages = tmp_path / "packages"
     for requirement in [*(distribution("cloud-tasks").requires or ()), "needed"]:
         if "extra ==" not in requirement:
-            write_wheel(packages, re.match(r"[\w.-]+", requirement)[0], version="9999.0")
+            write_wheel(packages, re.split(r"[^\w.-]", requirement)[0], version="9999.0")
     for name in [name for name in os.environ if name.startswith("UV_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("UV_CACHE_DIR", str(uv_cache))
@@ -80,7 +80,8 @@ def build(folder: Path | None, cache: Path, *lines: str, distributions: tuple[st
 
 def members(piece: Piece) -> dict[str, bytes]:
     with tarfile.open(piece.path) as archive:
-        return {member.name: archive.extractfile(member).read() for member in archive}
+        files = {member.name: archive.extractfile(member) for member in archive}
+        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 def check(piece: Piece, kind: str, suffix: str) -> None:
