@@ -30,23 +30,24 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the uv program 
 
 
 @pytest.fixture(scope="module")
-def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("uv-cache")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PackageIndex, Path]]:
+    """An index with empty packages for all that cloud-tasks requires, and ``needed``; and its folder."""
+    folder = tmp_path_factory.mktemp("packages")
+    for requirement in [*(distribution("cloud-tasks").requires or ()), "needed"]:
+        if "extra ==" not in requirement:
+            write_wheel(folder, re.split(r"[^\w.-]", requirement)[0], version="9999.0")
+    with package_index(folder) as found:
+        yield found, folder
 
 
 @pytest.fixture
-def index(tmp_path: Path, uv_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
-    """An index with empty packages for all that cloud-tasks requires, and ``needed``."""
-    packages = tmp_path / "packages"
-    for requirement in [*(distribution("cloud-tasks").requires or ()), "needed"]:
-        if "extra ==" not in requirement:
-            write_wheel(packages, re.split(r"[^\w.-]", requirement)[0], version="9999.0")
+def index(served: tuple[PackageIndex, Path], monkeypatch: pytest.MonkeyPatch) -> PackageIndex:
+    found, folder = served
     for name in [name for name in os.environ if name.startswith("UV_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("UV_CACHE_DIR", str(uv_cache))
-    with package_index(packages) as found:
-        monkeypatch.setenv("UV_DEFAULT_INDEX", found.url)
-        yield found
+    monkeypatch.setenv("UV_CACHE_DIR", str(folder.with_suffix(".cache")))
+    monkeypatch.setenv("UV_DEFAULT_INDEX", found.url)
+    return found
 
 
 @pytest.fixture
@@ -180,12 +181,14 @@ def test_uv_is_packed_once_unless_the_cache_lost_it(cache: Path) -> None:
     assert uv_piece(HERE, cache) == piece
 
 
-def test_uv_of_another_architecture_is_fetched_from_the_index(tmp_path: Path, index: PackageIndex) -> None:
+def test_uv_of_another_architecture_is_fetched_from_the_index(
+    tmp_path: Path, served: tuple[PackageIndex, Path], index: PackageIndex
+) -> None:
     other = "aarch64" if HERE == "x86_64" else "x86_64"
     tag = f"py3-none-manylinux_2_17_{other}.manylinux2014_{other}"
     own = version("uv")
     scripts = {f"uv-{own}.data/scripts/uv": "the other program"}
-    write_wheel(tmp_path / "packages", "uv", version=own, files=scripts, tag=tag)
+    write_wheel(served[1], "uv", version=own, files=scripts, tag=tag)
     piece = uv_piece(other, tmp_path / "cache")
     check(piece, f"uv-{other}", ".gz")
     assert gzip.decompress(piece.path.read_bytes()) == b"the other program"
@@ -196,7 +199,8 @@ def test_uv_of_another_architecture_is_fetched_from_the_index(tmp_path: Path, in
 
 
 @pytest.mark.usefixtures("index")
-def test_uv_that_no_index_has_is_one_line(tmp_path: Path) -> None:
+def test_uv_that_no_index_has_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", (tmp_path / "empty").as_uri())
     other = "aarch64" if HERE == "x86_64" else "x86_64"
     with pytest.raises(CloudTasksError, match=rf"cannot fetch uv==[\d.]+ for {other}: no matching distribution"):
         uv_piece(other, tmp_path)

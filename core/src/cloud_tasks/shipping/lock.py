@@ -160,7 +160,7 @@ def _with_given_hashes(
         kept = tuple(digest for digest in entry.hashes if not wanted or digest in wanted)
         if entry.hashes and not kept:
             raise InputError(
-                f"requirements: no file of {entry.release} in the package index has a digest that is given",
+                f"no file of {entry.release} in the package index has a digest that is given",
                 where=_where(requirements, entry.name),
             )
         result.append(attrs.evolve(entry, hashes=kept))
@@ -200,7 +200,7 @@ def _fetch(entry: LockedPackage, requirements: Requirements) -> Wheel:
     except UvError as error:
         raise _refusal(error, requirements) from error
     except CompiledError as error:
-        reason = f"requirements: {error.message}, and the machines cannot fetch {_source(entry)}"
+        reason = f"{error.message}, and the machines cannot fetch {_source(entry)}"
         hint = "put it into the image of the machines, or into a package index that they can reach"
         raise InputError(reason, where=_where(requirements, entry.name), hint=hint) from error
 
@@ -219,11 +219,15 @@ def _where(requirements: Requirements, name: str) -> str:
 
 
 def _refusal(error: UvError, requirements: Requirements) -> InputError:
-    reason = error.reason()
+    reason, hint = error.reason(), ""
     missing = re.search(r"no matching distribution for ([\w.-]+)", reason)
     where = _where(requirements, missing[1] if missing else "")
     if (place := error.place()) is not None and place[0] != "-":
         file = requirements.folder / place[0]
         text = next((text for path, text in requirements.texts() if path == file), "")
         where = f"{file}:{text.count(chr(10), 0, place[1]) + 1}"
-    return InputError(f"requirements: {reason}", where=where)
+    if missing:
+        hint = "correct the name or the version, or set UV_INDEX to the address of its package index"
+    elif reason.startswith("cannot fetch"):
+        hint = "check the network, and the address of the package index (UV_DEFAULT_INDEX)"
+    return InputError(reason if where else f"requirements: {reason}", where=where, hint=hint)
