@@ -25,6 +25,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cloud_tasks_aws.buckets import bucket_client
 from cloud_tasks_aws.errors import translate_errors
 
 __all__ = ["LargeScripts"]
@@ -84,20 +85,8 @@ class LargeScripts:
             return loader
 
     def _s3(self) -> Any:
-        """Return a client in the region of the bucket, which signs URLs: S3 refuses those signed for another one."""
         if self._client is None:
-            client = self._create_client(None)
-            try:
-                answer = client.head_bucket(Bucket=self._bucket)
-            except ClientError as error:
-                # Every answer names the region, also to those who may not list the bucket.
-                answer = error.response
-            headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-            region = headers.get("x-amz-bucket-region")
-            if region and region != client.meta.region_name:
-                client.close()
-                client = self._create_client(region)
-            self._client = client
+            self._client = bucket_client(self._create_client, self._bucket)
         return self._client
 
     def close(self) -> None:
