@@ -9,6 +9,7 @@ from uuid import uuid4
 import attrs
 import boto3
 import pytest
+from ec2_launches import KEYS
 from ec2_process import OverlayProcess
 from fake_server import Answer, FakeServer, Request
 
@@ -117,3 +118,15 @@ def test_doctor_stops_after_invalid_credentials_without_showing_them() -> None:
     assert not found["credentials"].ok
     assert found["credentials"].remedy
     assert "not-to-be-shown" not in repr(found)
+
+
+def test_check_looks_at_the_staging(aws_settings: AwsSettings, overlay: OverlayProcess) -> None:
+    s3 = boto3.client("s3", endpoint_url=overlay.url, region_name="us-east-1", **KEYS)
+    bucket = f"staging-{uuid4().hex[:6]}"
+    s3.create_bucket(Bucket=bucket)
+    assert BACKEND.check is not None
+    context = attrs.evolve(CONTEXT, staging=f"s3://{bucket}/jobs")
+    found = {each.subject: each for each in BACKEND.check(aws_settings, context)}["staging"]
+    assert (found.ok, found.message.partition(" is ")[0]) == (True, f"s3://{bucket} in us-east-1")
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+    s3.close()

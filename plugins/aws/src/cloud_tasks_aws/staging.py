@@ -43,7 +43,7 @@ class _Bucket:
     settings: AwsSettings = attrs.field(hash=False)
     region: str | None
     name: str
-    period: int
+    _period: int
     """The current one of the periods for which clients are used."""
 
 
