@@ -9,9 +9,9 @@ from uuid import uuid4
 import attrs
 import boto3
 import pytest
-from ec2_launches import KEYS
 from ec2_process import OverlayProcess
 from fake_server import Answer, FakeServer, Request
+from s3_store import s3_store
 
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry
@@ -21,9 +21,9 @@ BACKEND = Registry(only=["aws"]).compute("aws")
 CONTEXT = CheckContext(region="us-east-1")
 
 
-def findings(settings: AwsSettings) -> dict[str, Finding]:
+def findings(settings: AwsSettings, context: CheckContext = CONTEXT) -> dict[str, Finding]:
     assert BACKEND.check is not None
-    return {each.subject: each for each in BACKEND.check(settings, CONTEXT)}
+    return {each.subject: each for each in BACKEND.check(settings, context)}
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def test_doctor_passes_a_complete_account(overlay: OverlayProcess, aws_settings:
     overlay.control("quota", code="L-1216C47A", value=64)
     overlay.control("quota", code="L-34B43A08", value=32)
     before = overlay.state()["instances"]
-    found = findings(attrs.evolve(aws_settings, instance_profile=profile))
+    with s3_store("staging") as store:
+        settings = attrs.evolve(aws_settings, instance_profile=profile, s3_endpoint=store.server.url)
+        found = findings(settings, attrs.evolve(CONTEXT, staging="s3://staging/jobs"))
     assert [each for each in found.values() if not each.ok] == []
     assert set(found) == {
         "credentials",
@@ -53,6 +55,7 @@ def test_doctor_passes_a_complete_account(overlay: OverlayProcess, aws_settings:
         "launching",
         "fleets",
         "instance profile",
+        "staging",
         "on-demand quota",
         "spot quota",
     }
@@ -118,15 +121,3 @@ def test_doctor_stops_after_invalid_credentials_without_showing_them() -> None:
     assert not found["credentials"].ok
     assert found["credentials"].remedy
     assert "not-to-be-shown" not in repr(found)
-
-
-def test_check_looks_at_the_staging(aws_settings: AwsSettings, overlay: OverlayProcess) -> None:
-    s3 = boto3.client("s3", endpoint_url=overlay.url, region_name="us-east-1", **KEYS)
-    bucket = f"staging-{uuid4().hex[:6]}"
-    s3.create_bucket(Bucket=bucket)
-    assert BACKEND.check is not None
-    context = attrs.evolve(CONTEXT, staging=f"s3://{bucket}/jobs")
-    found = {each.subject: each for each in BACKEND.check(aws_settings, context)}["staging"]
-    assert (found.ok, found.message.partition(" is ")[0]) == (True, f"s3://{bucket} in us-east-1")
-    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
-    s3.close()

@@ -85,7 +85,9 @@ class S3Store:
     def _list(self, request: Request) -> Answer:
         prefix = request.query.get("prefix", "")
         found = sorted(name for name in self.objects if name.startswith(prefix))
-        entries = "".join(f"<Contents><Key>{escape(name)}</Key><Size>1</Size></Contents>" for name in found)
+        entries = "".join(
+            f"<Contents><Key>{escape(name)}</Key><Size>{len(self.objects[name])}</Size></Contents>" for name in found
+        )
         body = (
             f"<ListBucketResult><Name>{self.bucket}</Name><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
         )
