@@ -8,7 +8,7 @@ Invariants, each with a test:
 1. The account of an address is that of the URL, else that of the settings, for downloads and uploads alike.
 2. The name of a blob is encoded completely, so that no part of it is a query.
 3. Azure's tokens are not sent unencrypted: an instance gets none for a plain http endpoint, unless its metadata service
-   is a stand-in, too.
+   is a fake, too.
 """
 
 from __future__ import annotations
