@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
+import fsspec
 import pytest
 from s3_store import S3Store, s3_store
 
-from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.plugin import CheckContext, Finding, StagingContext
+from cloud_tasks.plugin.kit import run_probes
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import StagingContract, StagingSubject
 from cloud_tasks.testing.contracts.staging import fetch
+from cloud_tasks_aws.doctor_staging import staging_probe
 
 BACKEND = Registry(only=["aws"]).compute("aws")
 
@@ -84,11 +88,7 @@ def test_download_is_valid_for_seven_days_at_most(store: S3Store, tmp_path: Path
 
 def finding(store: S3Store, staging: str = "s3://bucket/staging") -> Finding:
     """Return the doctor's finding about the staging."""
-    from cloud_tasks_aws.doctor_staging import staging_probe
-
     context = CheckContext(region="us-east-1", staging=staging)
-    from cloud_tasks.plugin.kit import run_probes
-
     (found,) = run_probes([staging_probe(store.settings(), context)])
     return found
 
@@ -111,3 +111,22 @@ def test_check_finds_a_missing_permission_bucket_and_a_wrong_url(store: S3Store)
     assert (found.ok, found.prevents_run) == (False, True)
     assert "AccessDenied" in found.message
     assert "--policy" in found.remedy
+
+
+def test_uploads_signatures_and_checks_need_what_the_policy_allows(store: S3Store, tmp_path: Path) -> None:
+    subject, options = subject_of(store), BACKEND.staging_options
+    assert options is not None
+    assert BACKEND.policies is not None
+    (tmp_path / "sent").write_bytes(b"code")
+    context = StagingContext(url=subject.url, region="us-east-1")
+    system, prefix = fsspec.core.url_to_fs(subject.url, **options(subject.settings, context))
+    with pytest.raises(FileNotFoundError):
+        system.info(f"{prefix}/code.gz")
+    system.put_file(str(tmp_path / "sent"), f"{prefix}/code.gz")
+    assert fetch(subject.download("code.gz"), tmp_path / "file") == ""
+    assert finding(store).ok
+    policy = BACKEND.policies(subject.settings, CheckContext(region="us-east-1", staging=subject.url))["controller"]
+    statements = [each for each in json.loads(policy)["Statement"] if each["Sid"].endswith("Staging")]
+    allowed = {action for each in statements for action in each["Action"]}
+    # The rest of a large upload that failed is removed.
+    assert store.used == allowed - {"s3:AbortMultipartUpload"}

@@ -51,6 +51,8 @@ class S3Store:
         self.objects: dict[str, bytes] = {}
         self.ahead = timedelta(0)
         """Time by which the clock of the store is ahead."""
+        self.used: set[str] = set()
+        """Actions of the calls so far ("Actions, resources, and condition keys for Amazon S3")."""
         self.server = FakeServer()
         self.server.route("HEAD", r"/(?P<bucket>[^/]+)", self._head_bucket)
         for method, handler in (("GET", self._get), ("HEAD", self._get), ("PUT", self._put)):
@@ -79,10 +81,12 @@ class S3Store:
         self.ahead += duration
 
     def _head_bucket(self, request: Request) -> Answer:
+        self.used.add("s3:ListBucket")
         known = request.groups["bucket"] == self.bucket
         return Answer(status=200 if known else 404, headers={"x-amz-bucket-region": self.region} if known else {})
 
     def _list(self, request: Request) -> Answer:
+        self.used.add("s3:ListBucket")
         prefix = request.query.get("prefix", "")
         found = sorted(name for name in self.objects if name.startswith(prefix))
         entries = "".join(
@@ -94,6 +98,7 @@ class S3Store:
         return Answer(body=body.encode(), headers={"Content-Type": "application/xml"})
 
     def _put(self, request: Request) -> Answer:
+        self.used.add("s3:PutObject")
         if request.groups["bucket"] != self.bucket:
             return _error(404, "NoSuchBucket", "The specified bucket does not exist")
         key = request.headers.get("authorization", "").partition("Credential=")[2].partition("/")[0]
@@ -105,6 +110,7 @@ class S3Store:
         return Answer(headers={"ETag": f'"{hashlib.md5(request.body).hexdigest()}"'})
 
     def _get(self, request: Request) -> Answer:
+        self.used.add("s3:GetObject")
         signature = request.headers.get("authorization", "").startswith(_ALGORITHM)
         refused = None if signature else self._verify(request)
         if refused is not None:
