@@ -1,5 +1,7 @@
 """Bare machines: a root folder of Debian with what cloud images have (Python, curl, certificates) and nothing else.
 
+Their startup script has little to rely on: no HOME and no locale, as cloud-init runs it, and a strict umask.
+
 A folder is made once per suite by debootstrap and kept in ``.cache``; a machine is a copy of it, entered by chroot.
 """
 
@@ -22,6 +24,7 @@ DISK = "CLOUD_FAKE_DISK"
 """Variable of a fake cloud: the size of its bare machines' disk below ``/opt``, such as ``16m``."""
 _CACHE = Path(__file__).parents[3] / ".cache" / "debian"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OF_THIS_MACHINE = ("PATH", "HOME", "LANG", "PYTHONPATH", "CLOUD_TASKS_BOOT_ROOT")
 _NETWORK = ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt")
 """Files by which a machine reaches the package index as this one does."""
 
@@ -74,7 +77,6 @@ def bare_command(
     (root / "console.log").touch()
     shutil.copy(program, root / "startup-script")
     disk = f'mount -t tmpfs -o size={os.environ[DISK]} tmpfs "$1/opt" && ' if DISK in os.environ else ""
-    enter = f'mount -t proc proc "$1/proc" && {disk}exec chroot "$1" /startup-script'
-    kept = {name: value for name, value in variables.items() if name not in ("PATH", "HOME", "PYTHONPATH")}
-    kept.pop("CLOUD_TASKS_BOOT_ROOT", None)
-    return ["unshare", "--mount", "sh", "-c", enter, "sh", str(root)], {**kept, "PATH": _PATH, "HOME": "/root"}
+    enter = f'umask 077 && mount -t proc proc "$1/proc" && {disk}exec chroot "$1" /startup-script'
+    kept = {name: value for name, value in variables.items() if name not in _OF_THIS_MACHINE}
+    return ["unshare", "--mount", "sh", "-c", enter, "sh", str(root)], {**kept, "PATH": _PATH}

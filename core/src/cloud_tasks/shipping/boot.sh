@@ -14,6 +14,11 @@ ct_install() {
     ct_run "$ct_bin" pip install --quiet --python "$ct_venv/bin/python" "$@"
 }
 
+# ct_make_venv PYTHON OPTIONS...: make the environment for a Python.
+ct_make_venv() {
+    "$ct_bin" venv --quiet --no-project --python "$@" "$ct_venv"
+}
+
 ct_step environment
 if [ ! -x "$ct_bin" ]; then
     ct_out=$({ gzip -dc "$ct_home/pieces/$ct_uv" >"$ct_bin.part"; } 2>&1) || ct_fail "${ct_out:-$ct_uv cannot be unpacked}"
@@ -22,8 +27,10 @@ if [ ! -x "$ct_bin" ]; then
 fi
 if [ ! -e "$ct_venv/worker-installed" ]; then
     ct_run rm -rf "$ct_venv"
-    ct_out=$("$ct_bin" venv --quiet --no-project --python ">=$ct_python" "$ct_venv" 2>&1) ||
-        ct_fail "no Python $ct_python or later: $ct_out; use an image that has one, or set UV_PYTHON_INSTALL_MIRROR"
+    # One that uv brings is the oldest, for which the requirements have wheels; the newest may be weeks old.
+    ct_out=$(ct_make_venv ">=$ct_python" --no-python-downloads 2>&1) || ct_out=$(ct_make_venv "$ct_python" 2>&1) ||
+        ct_fail "no Python $ct_python or later: use an image that has one, or set UV_PYTHON_INSTALL_MIRROR in \
+run.environment to a mirror of uv's builds of Python: $ct_out"
     [ ! -s "$ct_environment/worker.txt" ] || ct_install --require-hashes -r "$ct_environment/worker.txt"
     ct_install --no-deps --offline "$ct_environment"/wheels/*.whl
     ct_run touch "$ct_venv/worker-installed"
