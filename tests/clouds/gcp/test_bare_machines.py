@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -45,15 +46,16 @@ def test_locked_project_with_odd_names_runs_on_debian_13(bare_job: BareJobFolder
     program = bare_job.folder / ODD
     program.parent.mkdir()
     write_project(program.parent, tasks=20)
-    (program.parent / "find_craters.py").rename(program)
+    (program.parent / "find_craters.py").unlink()
+    checked = "assert sys.argv[1:] == ['--depth', '$x y'], sys.argv\n    "
+    started = PROGRAM.replace("(process_task)", "(process_task, args=[])")
+    program.write_text(started.replace("asyncio.run", f"{checked}asyncio.run"))
     (program.parent / "requirements.txt").unlink()
     (program.parent / "pyproject.toml").write_text(
         '[project]\nname = "craters"\nversion = "1"\nrequires-python = ">=3.11"\n'
         'dependencies = ["humanize>=4", "more-itertools>=10"]\n'
     )
     write_tasks(bare_job.folder, 20)
-    import shlex
-
     ran = bare_job.run(program=f"{shlex.quote(ODD)} --depth '$x y'", setup=["echo \"it's $HOME\" >'note é'", "umask"])
     assert ran.returncode == 0, ran.stderr
     check_complete(bare_job, 20)

@@ -70,7 +70,12 @@ if [ ! -e "$CLOUD_TASKS_STARTED_FILE" ]; then
         shift
         ct_out=$(timeout 60 python -m cloud_tasks.worker.import_check --main "$@" 2>&1 </dev/null)
     fi
-    case $ct_out in *"import_check: "*) ct_fail "${ct_out##*import_check: }" ;; esac
+    # Of a program that ends itself, the last line before may say why.
+    ct_said=$(printf '%s\n' "${ct_out%import_check: *}" | grep . | tail -n 1)
+    case $ct_out in
+    *"import_check: "*" with exit code "*) ct_fail "${ct_out##*import_check: }${ct_said:+: $ct_said}" ;;
+    *"import_check: "*) ct_fail "${ct_out##*import_check: }" ;;
+    esac
     ct_fail "it ended with exit code $ct_status before its worker started"
 fi
 exit "$ct_status"
