@@ -47,7 +47,7 @@ FAILURES = {
     "requirement": Failure(
         requirements="humanize==4.12.3\nmore-itertools>=10\n",
         environment={"UV_INDEX": "INDEX"},
-        reason="requirements: Failed to download `humanize==4.12.3`: .*403 Forbidden",
+        reason="requirements: Failed to fetch: .*humanize-4.12.3-.*403 Forbidden",
     ),
     "hash": Failure(
         run={"staging": "gs://bucket/changed"},
@@ -111,4 +111,4 @@ def test_run_ends_with_the_reason_of_starts_that_fail(
         assert re.search(f"Instance 'ct-craters-.*' cannot start: {failure.reason}", ran.stderr), ran.stderr
         assert "job stopped: 2 instances" in ran.stderr
         assert len(job.machines()) == 2
-        assert job.commands.left_in_the_cloud() == []
+        assert job.commands.gce.state()["instances"] == []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["DISK", "TEMPLATE", "bare_command", "debian_root"]
+__all__ = ["DISK", "TEMPLATE", "bare_command", "debian_root", "missing_for_roots"]
 
 TEMPLATE = "CLOUD_FAKE_ROOT"
 """Variable of a fake cloud: the root folder of its instances; without it they share that of this machine."""
@@ -29,12 +29,16 @@ _NETWORK = ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt")
 """Files by which a machine reaches the package index as this one does."""
 
 
+def missing_for_roots() -> str:
+    """Return what this machine lacks to make and enter a root folder; empty for nothing."""
+    if os.geteuid() != 0:
+        return "chroot needs root"
+    return "" if shutil.which("debootstrap") else "debootstrap is not installed: apt-get install debootstrap"
+
+
 def debian_root(suite: str) -> Path:
     """Return the root folder of a suite; skip the test where it cannot be made (on CI: fail)."""
-    missing = "" if shutil.which("debootstrap") else "debootstrap is not installed: apt-get install debootstrap"
-    if os.geteuid() != 0:
-        missing = "chroot needs root"
-    if missing:
+    if missing := missing_for_roots():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     root = _CACHE / suite
     _CACHE.mkdir(parents=True, exist_ok=True)
