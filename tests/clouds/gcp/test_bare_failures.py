@@ -33,17 +33,7 @@ class Failure:
 
 
 FAILURES = {
-    "module": Failure(
-        program="import not_there", reason="program: find_craters.py:1: No module named 'not_there'"
-    ),
-    "main": Failure(
-        program="import sys\nif __name__ == '__main__':\n    sys.exit('no telescope')",
-        reason="program: find_craters.py:3: it ends before its worker starts: no telescope",
-    ),
-    "setup": Failure(
-        run={"setup": ["echo preparing", "ls /no/such/file", "echo done"]},
-        reason="setup: ls: cannot access '/no/such/file'",
-    ),
+    "module": Failure(program="import not_there", reason="program: find_craters.py:1: No module named 'not_there'"),
     "requirement": Failure(
         requirements="humanize==4.12.3\nmore-itertools>=10\n",
         environment={"UV_INDEX": "INDEX"},
@@ -62,7 +52,8 @@ FAILURES = {
     "python": Failure(
         suite="bullseye",
         environment={"UV_PYTHON_INSTALL_MIRROR": "INDEX"},
-        reason="environment: no Python 3.11 or later: use an image that has one, or set UV_PYTHON_INSTALL_MIRROR .*/cpython-3.11.*404",
+        reason="environment: no Python 3.11 or later: use an image that has one, or set UV_PYTHON_INSTALL_MIRROR "
+        ".*/cpython-3.11.*404",
     ),
 }
 

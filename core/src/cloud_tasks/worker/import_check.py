@@ -1,4 +1,4 @@
-"""Import a worker's program without running tasks: ``python -m cloud_tasks.worker.import_check [--main] [-m] PROGRAM [ARGS]``.
+"""Import a worker's program without running tasks: ``import_check [--main] [-m] PROGRAM [ARGS]``, as a module.
 
 The controller does so before a run. An instance whose program ended before a worker started runs it as a program, by
 ``--main``, up to the start of its worker. What is wrong is the last line of standard error, behind ``import_check: ``.

@@ -7,8 +7,8 @@ Invariants, each with a test:
    ended with an error, which the reason then quotes. Preempted ones are counted apart, and more of them. Nothing counts
    while the records are not current. Pending ones that the provider cancels cost nothing: they end a run only if
    nothing else runs or waits.
-3. Instances whose program cannot start end a run in which no task has finished, if they are at least two, and as many as
-   those that may still start. A worker that runs proves that the program can.
+3. Instances whose program cannot start end a run in which no task has finished, if they are at least two, and as many
+   as those that may still start. A worker that runs proves that the program can.
 4. Refusals that only a person can end, for every offer, end a run that has no instance left, after a time. They need
    not last at one time: slow calls may refuse one offer after another, each for a minute.
 """
@@ -19,7 +19,13 @@ from cloud_tasks.controller.autoscaler.actions import Abort, Action
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.quantities import format_span
 
-__all__ = ["abort_failed_starts", "abort_failing_workers", "abort_refused", "abort_unlaunchable", "abort_without_progress"]
+__all__ = [
+    "abort_failed_starts",
+    "abort_failing_workers",
+    "abort_refused",
+    "abort_unlaunchable",
+    "abort_without_progress",
+]
 
 
 def abort_unlaunchable(view: FleetView) -> list[Action]:
