@@ -1,8 +1,8 @@
-"""A toy cloud: an HTTP server that sells machines, which are processes of this computer, and queues.
+"""A toy cloud: an HTTP server that sells machines, which are processes of this computer, queues, and a store of files.
 
 It behaves like a cloud where that matters to a provider: requests are idempotent by token, a machine is queued before
 it starts, a zone may be sold out, an account has a quota, listings have pages, machines are reclaimed after a notice,
-leases of messages expire. Nothing outlives the server. Standard library only.
+leases of messages expire, files are read by signed addresses. Nothing outlives the server. Standard library only.
 
     python3 toy_cloud.py --port 8080 --token secret
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import hmac
 import json
 import os
 import re
@@ -25,7 +26,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 ZONES = {"zone-a": True, "zone-b": True, "zone-c": False}
 """Whether each zone has machines; the last is sold out."""
@@ -217,6 +218,35 @@ class Queues:
         return self._by_name[name]
 
 
+class Files:
+    """Files by path, written by the account, and read with a signature of the account's token."""
+
+    def __init__(self, token: str) -> None:
+        self.by_path: dict[str, bytes] = {}
+        self.seconds_ahead = 0.0
+        """Seconds by which the clock of the store is ahead."""
+        self._token = token
+
+    def answer(self, method: str, target: str, content: bytes, credential: str) -> bytes:
+        path, _, query = target.partition("?")
+        if credential != self._token:
+            self._verify(path, {name: values[0] for name, values in parse_qs(query).items()})
+        if method == "POST" and credential == self._token:
+            self.by_path[unquote(path)] = content
+            return b""
+        if method != "GET" or unquote(path) not in self.by_path:
+            raise RefusedError(404, "NotFound", f"there is no file {unquote(path)}")
+        return self.by_path[unquote(path)]
+
+    def _verify(self, path: str, query: dict[str, str]) -> None:
+        end = query.get("end", "0")
+        signature = hmac.digest(self._token.encode(), f"{path}?{end}".encode(), "sha256").hex()
+        if not hmac.compare_digest(signature, query.get("signature", "")):
+            raise RefusedError(403, "Forbidden", "the signature is wrong")
+        if time.time() + self.seconds_ahead > float(end):
+            raise RefusedError(403, "Forbidden", "the address has expired")
+
+
 class ToyCloud:
     """The server. Close it to end all machines.
 
@@ -232,6 +262,7 @@ class ToyCloud:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.machines = Machines(self.url, Path(self._folder.name))
         self.queues = Queues()
+        self.files = Files(token)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
@@ -303,18 +334,31 @@ class _Handler(BaseHTTPRequestHandler):
     cloud: ToyCloud
 
     def _serve(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length) or b"{}")
+        content = self._body()
         credential = re.sub("^Bearer ", "", self.headers.get("Authorization", ""))
+        status = 200
         try:
-            status, answer = 200, self.cloud.answer(self.command, self.path, body, credential)
+            if self.path.startswith("/files/"):
+                found = self.cloud.files.answer(self.command, self.path, content, credential)
+            else:
+                answer = self.cloud.answer(self.command, self.path, json.loads(content or b"{}"), credential)
+                found = json.dumps(answer).encode()
         except RefusedError as refusal:
-            status, answer = refusal.status, {"code": refusal.code, "message": str(refusal)}
-        content = json.dumps(answer).encode()
+            status, found = refusal.status, json.dumps({"code": refusal.code, "message": str(refusal)}).encode()
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(found)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(found)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Log nothing."""

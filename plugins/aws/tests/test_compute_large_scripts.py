@@ -70,11 +70,12 @@ def test_loader_powers_off_when_the_download_fails(tmp_path: Path) -> None:
     loader = LargeScripts(lambda region: Nowhere(), "s3://bucket").loader("#!/bin/bash\necho hello\n").decode()
     (tmp_path / "shutdown").write_text('#!/bin/sh\necho "off: $@"\n')
     (tmp_path / "shutdown").chmod(0o755)
-    (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "python3").chmod(0o755)
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "sleep").chmod(0o755)
     variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
     ended = subprocess.run(["bash", "-c", loader], env=variables, capture_output=True, text=True, check=True)
     assert ended.stdout == "off: -h now\n"
+    assert ended.stderr.startswith("cannot download http://127.0.0.1:9/nothing: ")
 
 
 def test_loader_is_signed_again_after_reuse_period() -> None:

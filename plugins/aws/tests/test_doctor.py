@@ -11,6 +11,7 @@ import boto3
 import pytest
 from ec2_process import OverlayProcess
 from fake_server import Answer, FakeServer, Request
+from s3_store import s3_store
 
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry
@@ -20,9 +21,9 @@ BACKEND = Registry(only=["aws"]).compute("aws")
 CONTEXT = CheckContext(region="us-east-1")
 
 
-def findings(settings: AwsSettings) -> dict[str, Finding]:
+def findings(settings: AwsSettings, context: CheckContext = CONTEXT) -> dict[str, Finding]:
     assert BACKEND.check is not None
-    return {each.subject: each for each in BACKEND.check(settings, CONTEXT)}
+    return {each.subject: each for each in BACKEND.check(settings, context)}
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def test_doctor_passes_a_complete_account(overlay: OverlayProcess, aws_settings:
     overlay.control("quota", code="L-1216C47A", value=64)
     overlay.control("quota", code="L-34B43A08", value=32)
     before = overlay.state()["instances"]
-    found = findings(attrs.evolve(aws_settings, instance_profile=profile))
+    with s3_store("staging") as store:
+        settings = attrs.evolve(aws_settings, instance_profile=profile, s3_endpoint=store.server.url)
+        found = findings(settings, attrs.evolve(CONTEXT, staging="s3://staging/jobs"))
     assert [each for each in found.values() if not each.ok] == []
     assert set(found) == {
         "credentials",
@@ -52,6 +55,7 @@ def test_doctor_passes_a_complete_account(overlay: OverlayProcess, aws_settings:
         "launching",
         "fleets",
         "instance profile",
+        "staging",
         "on-demand quota",
         "spot quota",
     }

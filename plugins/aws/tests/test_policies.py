@@ -45,6 +45,7 @@ OTHER_ACTION = {
     "s3:HeadBucket": "s3:ListBucket",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:DeleteObjects": "s3:DeleteObject",
+    "s3:UploadPart": "s3:PutObject",
 }
 WITHOUT_A_CALL = {
     # Needed by a launch besides its own action.
@@ -171,3 +172,14 @@ def test_controller_policy_allows_creating_a_group_only_without_security_groups(
 
     assert may_create(AwsSettings())
     assert not may_create(AwsSettings(security_groups=("sg-1",)))
+
+
+def test_policies_let_only_the_controller_use_the_staging() -> None:
+    assert BACKEND.policies is not None
+    context = CheckContext(region="us-east-1", staging="s3://staging/cloud-tasks/")
+    found = {name: json.loads(text)["Statement"] for name, text in BACKEND.policies(AwsSettings(), context).items()}
+    (listing, use) = (each for each in found["controller"] if each["Sid"].endswith("Staging"))
+    assert (listing["Action"], listing["Resource"]) == (["s3:ListBucket"], ["arn:aws:s3:::staging"])
+    assert use["Action"] == ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
+    assert use["Resource"] == ["arn:aws:s3:::staging/cloud-tasks", "arn:aws:s3:::staging/cloud-tasks/*"]
+    assert "staging" not in json.dumps(found["worker"])

@@ -58,6 +58,12 @@ def failed(found: dict[str, Finding]) -> dict[str, Finding]:
 # Compute
 
 
+def test_check_looks_at_the_staging(arm: ArmFake) -> None:
+    assert "staging" not in check(arm)
+    found = check(arm, attrs.evolve(CONTEXT, staging="az://staging/jobs"), storage_account=None)["staging"]
+    assert (found.ok, found.prevents_run, found.message) == (False, True, "no storage account is configured")
+
+
 def test_doctor_passes_a_complete_subscription_without_changes(arm: ArmFake, account: Account) -> None:
     arm.cloud.put_group("jobs", {"location": "eastus"})
     found = check(arm, resource_group="jobs", subnet=SUBNET)

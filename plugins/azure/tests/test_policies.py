@@ -267,6 +267,7 @@ def test_roles_include_blobs_of_results_and_code(settings: dict[str, str]) -> No
 
     assert blobs(CheckContext(stores=("s3://results",))) == {"controller": set(), "worker": set()}
     assert blobs(CheckContext(stores=stores)) == {"controller": {read, write}, "worker": {read, write}}
+    assert blobs(CheckContext(staging="az://staging/x")) == {"controller": {read, write}, "worker": {read}}
     assert blobs(CheckContext(downloads=code)) == {"controller": {read, write}, "worker": {read}}
 
 

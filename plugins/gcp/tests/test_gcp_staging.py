@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from urllib.parse import unquote
 
 from google.auth.credentials import AnonymousCredentials
@@ -16,7 +17,7 @@ from cloud_tasks_gcp.staging import download, staging_options
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
-def of(name: str, **settings: str) -> Download:
+def of(name: str, **settings: Any) -> Download:
     return download(GcpSettings(**settings), DownloadContext(url=f"gs://b/{name}", valid_for=timedelta(hours=1)))
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import fsspec
 import pytest
 from cloud_storage import WORKER, CloudStorage, cloud_storage
 from gce_fake import GceFake
+from storage_emulator import permissions
 
-from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.plugin import CheckContext, Finding, StagingContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import StagingContract, StagingSubject
 from cloud_tasks.testing.contracts.staging import fetch
@@ -115,3 +117,18 @@ def test_check_of_a_configuration_without_staging_looks_for_none(gce: GceFake, s
     settings = attrs.evolve(store.settings, compute_endpoint=gce.url)
     findings = BACKEND.check(settings, CheckContext(region="us-central1"))
     assert "staging" not in [each.subject for each in findings]
+
+
+def test_uploads_need_no_more_than_the_roles_of_the_policy(store: CloudStorage, tmp_path: Path) -> None:
+    subject, options = subject_of(store), BACKEND.staging_options
+    assert options is not None
+    (tmp_path / "sent").write_bytes(b"code")
+    store.server.calls.clear()
+    system, prefix = fsspec.core.url_to_fs(subject.url, **options(subject.settings, StagingContext(url=subject.url)))
+    with pytest.raises(FileNotFoundError):
+        system.info(f"{prefix}/least.gz")
+    system.put_file(str(tmp_path / "sent"), f"{prefix}/least.gz")
+    used = {f"storage.{name}" for name in permissions(store.server).values()}
+    # Access to the bucket itself is denied by the fake, and not needed.
+    assert used - {"storage.buckets.get"} <= set(PERMISSIONS)
+    assert {"storage.objects.create", "storage.objects.get"} <= used

@@ -95,7 +95,7 @@ class Download:
     url: str = attrs.field(validator=_check_url, repr=_shown_url)
     """HTTP address of the file, percent-encoded; a signed one is a secret until it expires."""
     headers: Mapping[str, str] = attrs.field(factory=dict, validator=_check_headers, repr=_shown_headers)
-    """Headers of the request. Whoever can read the instance's startup script sees them."""
+    """Headers of the request. Users who can read the startup script of the instance see them: no secrets."""
     token_url: str = attrs.field(default="", validator=_check_token_url)
     """Address of the metadata service whose JSON answer has ``access_token``, which is sent as ``Authorization:
     Bearer``; empty: none. It is requested on the instance, without a proxy."""

@@ -23,6 +23,7 @@ from cloud_tasks_aws.compute.compute_errors import launch_error, translate_error
 from cloud_tasks_aws.compute.image_resolver import AwsImages
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import quota_of
+from cloud_tasks_aws.doctor_staging import staging_probe
 from cloud_tasks_aws.errors import code_of, is_denied
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
@@ -92,6 +93,8 @@ def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Find
             ),
         )
     )
+    if context.staging:
+        probes.append(staging_probe(settings, context, "credentials"))
     if launch is None:
         # The probe's type counts against the quota of the standard families.
         probes += [

@@ -8,7 +8,7 @@ from datetime import timedelta
 from cloud_tasks.model import ProvisioningModel
 from cloud_tasks.plugin import ComputeBackend, PricingBackend, QueueBackend, hookimpl
 from cloud_tasks_aws.settings import AwsSettings
-from cloud_tasks_aws.traits import COMPUTE_TRAITS, QUEUE_TRAITS
+from cloud_tasks_aws.traits import COMPUTE_TRAITS, QUEUE_TRAITS, STAGING_SCHEMES
 
 __all__ = ["cloud_tasks_register_compute", "cloud_tasks_register_pricing", "cloud_tasks_register_queue"]
 
@@ -44,6 +44,9 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             credentials_end="cloud_tasks_aws.credentials_end:credentials_end",
             locate="cloud_tasks_aws.session:locate_compute",
             policies="cloud_tasks_aws.policies:policies",
+            download="cloud_tasks_aws.staging:download",
+            staging_schemes=STAGING_SCHEMES,
+            staging_options="cloud_tasks_aws.staging:staging_options",
         ),
     )
 

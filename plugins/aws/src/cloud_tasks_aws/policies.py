@@ -49,16 +49,21 @@ _PLACEHOLDER = "<WORKER-ROLE>"
 
 def policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
     """Return the policy documents by name; text in angle brackets is a placeholder for the user to replace."""
-    stores, downloads = (
+    stores, downloads, staging = (
         [url.removeprefix("s3://").rstrip("/") for url in urls if url.startswith("s3://")]
-        for urls in (context.stores, context.downloads)
+        for urls in (context.stores, context.downloads, [context.staging])
     )
     region = context.region or settings.region or ""
     partition = partition_of(region)
     # Both names are in use in China.
     services = ["ec2.amazonaws.com", *(["ec2.amazonaws.com.cn"] if partition == "aws-cn" else [])]
     documents = {
-        "controller": [*_controller(settings, services), *_objects("Results", stores, _READ_WRITE)],
+        "controller": [
+            *_controller(settings, services),
+            *_objects("Results", stores, _READ_WRITE),
+            # Instances download with addresses that the controller signs, so that the worker needs none of it.
+            *_objects("Staging", staging, _READ_WRITE),
+        ],
         "worker": [
             *_worker(settings),
             *_objects("Results", stores, _READ_WRITE),

@@ -57,6 +57,7 @@ _OWN_SETTINGS = {
 }
 _REGION = re.compile(r"[a-z]{2,}(?:-[a-z]+)+-[0-9]+")
 """``us-east-1``, ``us-gov-west-1``, ``eusc-de-east-1``; not ``us-central1`` or ``eastus``."""
+_REGIONAL_S3 = re.compile(r"https://s3\.([\w.-]+\.)?amazonaws\.")
 _ATTEMPTS = 8
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
@@ -94,12 +95,18 @@ def client(
         user_agent_extra="cloud-tasks",
         # Presigned S3 URLs use signature version 2 unless set here, which new buckets refuse.
         signature_version="s3v4" if service == "s3" else None,
+        # With the default style they name the global endpoint, which redirects to the region of a new bucket.
+        s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"} if service == "s3" else None,
     )
     with _making:
         new_session: Any = session(settings, region_for(settings, region))
         try:
             renewed = _renew(settings, new_session)
             made = new_session.client(service, config=config, endpoint_url=endpoint_of(settings, service))
+            if service == "s3" and not _REGIONAL_S3.match(made.meta.endpoint_url):
+                # Not every other endpoint has a host name for each bucket.
+                config = config.merge(Config(s3={"addressing_style": "path"}))
+                made = new_session.client(service, config=config, endpoint_url=endpoint_of(settings, service))
             if renewed is not None:
                 made.meta.events.register_first("needs-retry", renewed.retry)
             return made

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from cloud_tasks.plugin import ComputeTraits, QueueTraits
 
-__all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
+__all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS", "STAGING_SCHEMES"]
 
 QUEUE_TRAITS = QueueTraits(
     max_lease=timedelta(hours=12),
@@ -29,3 +29,6 @@ COMPUTE_TRAITS = ComputeTraits(
     # CreateFleet of type "instant".
     provider_selects_offer=True,
 )
+
+STAGING_SCHEMES = ("s3",)
+"""Schemes of URLs of S3, for downloads of instances."""

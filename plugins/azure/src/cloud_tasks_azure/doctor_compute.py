@@ -3,7 +3,7 @@
 Invariants, each with a test:
 
 1. A problem is reported as a finding with the command that fixes it, never as an exception.
-2. Every request is a GET or a HEAD.
+2. Every request is a GET or a HEAD, except that of `cloud_tasks_azure.doctor_staging`.
 3. After a failed sign-in no further request is sent.
 4. What may pass by itself, or cannot be read with these permissions, prevents no run.
 """
@@ -36,6 +36,7 @@ from cloud_tasks_azure.doctor_access import (
     check_permissions,
     check_worker_role,
 )
+from cloud_tasks_azure.doctor_staging import check_staging
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["check_compute"]
@@ -115,6 +116,11 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
     if is_complete and settings.managed_identity not in (None, "system"):
         yield probe(
             "worker's role", lambda: check_worker_role(arm, settings, context.queue), POLICY, "managed identity"
+        )
+    if context.staging:
+        # Unlike other checks, it makes the request that a run makes: without the permission, it fails, too.
+        yield Probe(
+            subject="staging", look=lambda: check_staging(settings, context), remedy=POLICY, prevents_run=is_certain
         )
     if settings.resource_group is not None:
         group = settings.resource_group

@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks_azure.settings import AzureSettings
+from cloud_tasks_azure.traits import STAGING_SCHEMES
 
 __all__ = [
     "Allowed",
@@ -154,7 +155,7 @@ def worker_queue_allowed(settings: AzureSettings) -> Allowed:
 
 def url_allowed(urls: Iterable[str], *, write: bool) -> Allowed:
     """Return the permissions for URLs of Blob Storage; none for others."""
-    if not any(url.partition("://")[0] in ("az", "abfs", "abfss") for url in urls):
+    if not any(url.partition("://")[0] in STAGING_SCHEMES for url in urls):
         return Allowed()
     # The file library reads the container before it writes.
     return Allowed(actions=(f"{_CONTAINERS}/read",), data_actions=_BLOBS if write else (f"{_CONTAINERS}/blobs/read",))

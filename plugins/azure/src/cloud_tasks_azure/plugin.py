@@ -9,7 +9,7 @@ from datetime import timedelta
 from cloud_tasks.model import ProvisioningModel
 from cloud_tasks.plugin import ComputeBackend, PricingBackend, Queue, QueueBackend, QueueContext, hookimpl
 from cloud_tasks_azure.settings import AzureSettings
-from cloud_tasks_azure.traits import COMPUTE_TRAITS, QUEUE_TRAITS
+from cloud_tasks_azure.traits import COMPUTE_TRAITS, QUEUE_TRAITS, STAGING_SCHEMES
 
 __all__ = ["cloud_tasks_register_compute", "cloud_tasks_register_pricing", "cloud_tasks_register_queue"]
 
@@ -43,6 +43,9 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             check_launch="cloud_tasks_azure.compute.launch_check:check_launch",
             locate="cloud_tasks_azure.credentials:locate_compute",
             policies="cloud_tasks_azure.policies:policies",
+            download="cloud_tasks_azure.staging:download",
+            staging_schemes=STAGING_SCHEMES,
+            staging_options="cloud_tasks_azure.staging:staging_options",
         ),
     )
 

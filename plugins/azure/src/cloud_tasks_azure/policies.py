@@ -31,7 +31,8 @@ WORKER_ROLE = "cloud-tasks worker"
 
 def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str]:
     """Return the role definitions by name; text in angle brackets is a placeholder for the user to replace."""
-    stores, code = url_allowed(context.stores, write=True), url_allowed(context.downloads, write=True)
+    downloads = (*context.downloads, context.staging)
+    stores, code = url_allowed(context.stores, write=True), url_allowed(downloads, write=True)
     return {
         "controller": _document(
             settings,
@@ -47,7 +48,7 @@ def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str
                 Allowed(actions=worker_actions()),
                 worker_queue_allowed(settings),
                 stores,
-                url_allowed(context.downloads, write=False),
+                url_allowed(downloads, write=False),
             ),
         ),
     }

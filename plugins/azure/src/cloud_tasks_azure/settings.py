@@ -10,7 +10,9 @@ import attrs
 from cloud_tasks.plugin import setting
 from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 
-__all__ = ["AzureSettings"]
+__all__ = ["METADATA_URL", "AzureSettings"]
+
+METADATA_URL = "http://169.254.169.254"
 
 
 def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -163,5 +165,5 @@ class AzureSettings(ServiceBusSettings):
     prices_endpoint: str = setting(help="Endpoint URL of the Retail Prices API", default="https://prices.azure.com")
     metadata_url: str = setting(
         help="URL of the instance metadata service",
-        default="http://169.254.169.254",
+        default=METADATA_URL,
     )

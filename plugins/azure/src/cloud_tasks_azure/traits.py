@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from cloud_tasks.plugin import ComputeTraits, QueueTraits
 
-__all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
+__all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS", "STAGING_SCHEMES"]
 
 # The lower limit of Storage Queue and Service Bus.
 QUEUE_TRAITS = QueueTraits(
@@ -27,3 +27,6 @@ COMPUTE_TRAITS = ComputeTraits(
     listing_lag=timedelta(seconds=10),
     lists_all_regions=True,
 )
+
+STAGING_SCHEMES = ("az", "abfs", "abfss")
+"""Schemes of URLs of Blob Storage, for downloads of instances."""

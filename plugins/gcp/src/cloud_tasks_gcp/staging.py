@@ -7,7 +7,7 @@ Invariants, each with a test:
 
 1. The name of an object is encoded completely, so that no part of it is a query.
 2. Google's tokens are not sent unencrypted: an instance gets none for a plain http endpoint, unless its metadata server
-   is a stand-in, too.
+   is a fake, too.
 """
 
 from __future__ import annotations

@@ -37,6 +37,10 @@ class MetadataServer:
         """Number of requests for scheduled events."""
         self.broken = 0
         """Number of next responses that are errors."""
+        self.token = "fake-token"
+        """Token of the identity."""
+        self.identities: set[str] | None = None
+        """Resource ids of the VM's identities; None: any."""
         self._server = FakeServer()
         self._server.route("GET", r"/metadata/instance/compute", lambda request: self._instance(request))
         self._server.route("GET", r"/metadata/instance/compute/(?P<key>\w+)", lambda request: self._instance(request))
@@ -118,7 +122,10 @@ class MetadataServer:
 
     def _token(self, request: Request) -> Any:
         refused = self._refused(request)
-        token = {"access_token": "fake-token", "expires_in": "86400", "token_type": "Bearer"}
+        if refused is None and self.identities is not None and request.query.get("msi_res_id") not in self.identities:
+            body = {"error": "invalid_request", "error_description": "Identity not found"}
+            return Answer(status=400, body=body)
+        token = {"access_token": self.token, "expires_in": "86400", "token_type": "Bearer"}
         return refused or {**token, "resource": request.query.get("resource", "")}
 
     def _handle_power_off(self, request: Request) -> Answer:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import attrs
 from fake_server import Answer, FakeServer, Request
 from gce_metadata import MetadataServer
-from storage_emulator import forwarded, storage_emulator
+from storage_emulator import denied, forwarded, storage_emulator
 
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -46,6 +46,7 @@ class CloudStorage:
         self.sign_in(WORKER)
         self.server = FakeServer()
         self.server.route("GET", r"/storage/v1/b/(?P<bucket>[^/]+)/iam/testPermissions", self._test_permissions)
+        self.server.route("GET", r"/storage/v1/b/[^/]+", denied)
         self.server.route("*", r"/(storage|upload|download|resumable)/.*", lambda call: forwarded(emulator, call))
         self.server.route("GET", r"/(?P<bucket>[^/]+)/(?P<name>.+)", self._read)
 

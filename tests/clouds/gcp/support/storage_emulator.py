@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from cloud_servers import free_port, program_of, serving
 from fake_server import Answer, FakeServer, Request
 
-__all__ = ["forwarded", "permissions", "recorded", "storage_emulator"]
+__all__ = ["denied", "forwarded", "permissions", "recorded", "storage_emulator"]
 
 _BUCKET = r"/storage/v1/b/[^/]+"
 _METHODS = (
@@ -37,6 +37,13 @@ def storage_emulator(bucket: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def denied(request: Request) -> Answer:
+    """Return the refusal of access to a bucket itself."""
+    name = next(name for _, pattern, name in _METHODS if re.fullmatch(pattern, request.path))
+    message = f"worker@p.iam.gserviceaccount.com does not have storage.{name} access to the bucket."
+    return Answer(status=403, body={"error": {"code": 403, "message": message}})
+
+
 def forwarded(storage: str, request: Request) -> Answer:
     """Return the answer of the emulator at this address."""
     query = urllib.parse.urlencode(request.all_query, doseq=True)
@@ -56,14 +63,8 @@ def forwarded(storage: str, request: Request) -> Answer:
 @contextmanager
 def recorded(storage: str) -> Iterator[tuple[str, FakeServer]]:
     """Yield the address of a proxy of the emulator that denies access to the bucket itself, and its server."""
-
-    def deny(request: Request) -> Answer:
-        name = next(name for _, pattern, name in _METHODS if re.fullmatch(pattern, request.path))
-        message = f"worker@p.iam.gserviceaccount.com does not have storage.{name} access to the bucket."
-        return Answer(status=403, body={"error": {"code": 403, "message": message}})
-
     with FakeServer().serving() as server:
-        server.route("GET", _BUCKET, deny)
+        server.route("GET", _BUCKET, denied)
         server.route("*", ".*", lambda request: forwarded(storage, request))
         yield server.url, server
 

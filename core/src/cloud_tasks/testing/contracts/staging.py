@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -159,11 +160,18 @@ class StagingContract(Contract):
         import fsspec
 
         options = subject.backend.staging_options
-        place = StagingContext(url=subject.url, region=subject.region)
-        arguments = {} if options is None else options(subject.settings, place)
-        with fsspec.open(f"{subject.url.rstrip('/')}/{subject.names[0]}", "wb", **arguments) as file:
-            file.write(b"uploaded")
-        assert fetch(subject.download(subject.names[0]), tmp_path / "file") == ""
+        context = StagingContext(url=subject.url, region=subject.region)
+        system, prefix = fsspec.core.url_to_fs(
+            subject.url, **({} if options is None else options(subject.settings, context))
+        )
+        name = f"uploaded-{uuid.uuid4().hex}.gz"
+        with pytest.raises(FileNotFoundError):
+            system.info(f"{prefix.rstrip('/')}/{name}")
+        (tmp_path / "sent").write_bytes(b"uploaded")
+        system.put_file(str(tmp_path / "sent"), f"{prefix.rstrip('/')}/{name}")
+        system.invalidate_cache()
+        assert system.info(f"{prefix.rstrip('/')}/{name}")["size"] == len(b"uploaded")
+        assert fetch(subject.download(name), tmp_path / "file") == ""
         assert (tmp_path / "file").read_bytes() == b"uploaded"
 
 

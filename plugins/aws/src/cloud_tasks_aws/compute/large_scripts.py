@@ -1,7 +1,7 @@
 """Startup scripts that exceed the limit of user data: stored in S3 by the controller, downloaded by the instance.
 
 The instance gets a presigned URL (at most 7 days valid, and no longer than the credentials that signed it: "Sharing
-objects with presigned URLs", S3 user guide), so it needs no S3 permission, only Python, which cloud-init needs too.
+objects with presigned URLs", S3 user guide), so it needs no S3 permission.
 
 Invariants, each with a test:
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +24,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cloud_tasks.plugin import Download
+from cloud_tasks.plugin.kit import DOWNLOAD_FUNCTION, download_command
+from cloud_tasks_aws.buckets import bucket_client
 from cloud_tasks_aws.errors import translate_errors
 
 __all__ = ["LargeScripts"]
@@ -32,21 +34,6 @@ __all__ = ["LargeScripts"]
 _URL_LIFETIME = 7 * 24 * 3600
 _URL_REUSE = 300.0
 """Seconds for which the user data of a script stays the same, so that a repeated launch has equal arguments."""
-_FETCH = """
-import gzip, sys, time, urllib.request
-for attempt in range(10):
-    try:
-        with urllib.request.urlopen(sys.argv[1], timeout=30) as answer:
-            content = gzip.decompress(answer.read())
-        break
-    except OSError as error:
-        print("cannot download the startup script:", error, flush=True)
-        time.sleep(min(2**attempt, 30))
-else:
-    sys.exit(1)
-with open(sys.argv[2], "wb") as file:
-    file.write(content)
-"""
 
 
 class LargeScripts:
@@ -84,20 +71,8 @@ class LargeScripts:
             return loader
 
     def _s3(self) -> Any:
-        """Return a client in the region of the bucket, which signs URLs: S3 refuses those signed for another one."""
         if self._client is None:
-            client = self._create_client(None)
-            try:
-                answer = client.head_bucket(Bucket=self._bucket)
-            except ClientError as error:
-                # Every answer names the region, also to those who may not list the bucket.
-                answer = error.response
-            headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-            region = headers.get("x-amz-bucket-region")
-            if region and region != client.meta.region_name:
-                client.close()
-                client = self._create_client(region)
-            self._client = client
+            self._client = bucket_client(self._create_client, self._bucket)
         return self._client
 
     def close(self) -> None:
@@ -123,9 +98,10 @@ class LargeScripts:
             url = self._s3().generate_presigned_url("get_object", Params=params, ExpiresIn=_URL_LIFETIME)
         lines = (
             "#!/bin/bash",
+            DOWNLOAD_FUNCTION,
             'script=$(mktemp -p "${HOME:-/root}")',
-            f'python3 -c {shlex.quote(_FETCH)} {shlex.quote(url)} "$script" &&',
-            '  chmod 700 "$script" && exec "$script"',
+            download_command(Download(url=url), to='"$script.gz"') + " &&",
+            '  gunzip "$script.gz" -c >"$script" && rm "$script.gz" && chmod 700 "$script" && exec "$script"',
             "shutdown -h now",
         )
         return ("\n".join(lines) + "\n").encode()

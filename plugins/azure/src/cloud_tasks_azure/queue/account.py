@@ -31,7 +31,7 @@ from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks_azure.credentials import credential, is_emulator
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["blob_container", "credentials_end", "queue_service"]
+__all__ = ["address_of", "blob_container", "connection_string", "credentials_end", "queue_service"]
 
 _RETRIES = {
     "initial_backoff": 1,
@@ -73,7 +73,7 @@ def _client(
     kind: Any, settings: AzureSettings, service: str, endpoint: str | None, connections: int, *names: str
 ) -> Any:
     options = {**_RETRIES, "transport": _transport(connections), "raw_response_hook": _require_azure}
-    text = _connection_string(settings)
+    text = connection_string(settings)
     if text is None:
         return kind(_address(settings, service, endpoint), *names, credential=credential(settings), **options)
     try:
@@ -85,7 +85,7 @@ def _client(
 
 def credentials_end(settings: AzureSettings) -> datetime | None:
     """Return the end of the shared access signature of a connection string; None without one."""
-    signature = re.search(r"SharedAccessSignature=\??([^;]*)", _connection_string(settings) or "")
+    signature = re.search(r"SharedAccessSignature=\??([^;]*)", connection_string(settings) or "")
     (end,) = parse_qs(signature[1] if signature else "").get("se", [""])[:1]
     try:
         found = datetime.fromisoformat(end)
@@ -94,7 +94,8 @@ def credentials_end(settings: AzureSettings) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _connection_string(settings: AzureSettings) -> str | None:
+def connection_string(settings: AzureSettings) -> str | None:
+    """Return the connection string of the settings or of its file. Raises `InputError` for an invalid file."""
     if settings.connection_string is not None:
         return settings.connection_string
     if settings.connection_string_file is None:
@@ -110,19 +111,29 @@ def _connection_string(settings: AzureSettings) -> str | None:
 
 
 def _address(settings: AzureSettings, service: str, endpoint: str | None) -> str:
-    if endpoint is None:
-        account = settings.storage_account
-        if account is None:
-            raise ProviderError("no storage account is configured", hint=_NO_ACCOUNT)
-        if "://" not in account:
-            return f"https://{account}.{service}.core.windows.net"
-        # The services of an account differ in one label of their addresses.
-        endpoint = re.sub(r"\.(queue|blob|file|table|dfs)\.", f".{service}.", account.rstrip("/"), count=1)
-    if is_emulator(endpoint):
+    found = address_of(settings, service, endpoint)
+    if is_emulator(found):
         raise ProviderError(
-            f"{endpoint} is not https: no token is sent", hint="set AZURE_STORAGE_CONNECTION_STRING instead"
+            f"{found} is not https: no token is sent", hint="set AZURE_STORAGE_CONNECTION_STRING instead"
         )
-    return endpoint
+    return found
+
+
+def address_of(settings: AzureSettings, service: str, endpoint: str | None) -> str:
+    """Return the address of a service of the storage account: its endpoint, if it has one.
+
+    Raises:
+        ProviderError: No account is configured.
+    """
+    if endpoint is not None:
+        return endpoint
+    account = settings.storage_account
+    if account is None:
+        raise ProviderError("no storage account is configured", hint=_NO_ACCOUNT)
+    if "://" not in account:
+        return f"https://{account}.{service}.core.windows.net"
+    # The services of an account differ in one label of their addresses.
+    return re.sub(r"\.(queue|blob|file|table|dfs)\.", f".{service}.", account.rstrip("/"), count=1)
 
 
 def _require_azure(response: Any) -> None:
