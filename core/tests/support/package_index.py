@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,7 @@ class PackageIndex:
     """The addresses of a package index, and the paths that were requested."""
 
     host: str
+    """Host, port and a path of its own: a cache may have another index that had this port."""
     login: str
     requests: list[str] = attrs.field(factory=list)
 
@@ -48,12 +50,12 @@ def package_index(folder: Path, *, login: str = "") -> Iterator[PackageIndex]:
             if login and self.headers.get("Authorization") != expected:
                 self.answer(401, b"")
                 return
-            parts = unquote(self.path).strip("/").split("/")
-            if parts[0] == "simple" and len(parts) == 2:
+            parts = unquote(self.path).strip("/").split("/")[1:]
+            if parts[:1] == ["simple"] and len(parts) == 2:
                 files = [file for file in sorted(folder.glob("*.whl")) if canonical(file.name) == parts[1]]
-                lines = [f'<a href="/files/{file.name}#sha256={digest(file)}">{file.name}</a>' for file in files]
+                lines = [f'<a href="../../files/{file.name}#sha256={digest(file)}">{file.name}</a>' for file in files]
                 self.answer(200 if files else 404, "\n".join(lines).encode())
-            elif parts[0] == "files" and (folder / parts[1]).is_file():
+            elif parts[:1] == ["files"] and (folder / parts[1]).is_file():
                 self.answer(200, (folder / parts[1]).read_bytes(), "application/octet-stream")
             else:
                 self.answer(404, b"")
@@ -68,13 +70,14 @@ def package_index(folder: Path, *, login: str = "") -> Iterator[PackageIndex]:
             if self.command != "HEAD":
                 self.wfile.write(content)
 
-        do_HEAD = do_GET  # noqa: N815 - the name that the server calls
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    index = PackageIndex(f"127.0.0.1:{server.server_port}", login)
+    index = PackageIndex(f"127.0.0.1:{server.server_port}/{uuid.uuid4().hex}", login)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

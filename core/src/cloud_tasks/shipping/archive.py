@@ -9,18 +9,23 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, BinaryIO, cast
 
-__all__ = ["add_file", "add_link", "new_archive"]
+__all__ = ["add_file", "add_link", "compressor", "new_archive"]
 
 _LEVEL = 4
-"""Of gzip. For code and tables it is three to thirty times as fast as 9, the default, for 7 % more bytes."""
+"""Of gzip. It is three to thirty times as fast as 9, the default, for 3 % (programs) to 8 % (tables) more bytes."""
+
+
+def compressor(out: BinaryIO) -> IO[bytes]:
+    """Return a file that compresses what is written to it by gzip."""
+    return cast("IO[bytes]", gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=out, mtime=0))
 
 
 @contextlib.contextmanager
 def new_archive(out: BinaryIO) -> Iterator[tarfile.TarFile]:
     """Yield an archive to add to. Every tar reads its format, also for names that are long or not UTF-8."""
     with (
-        gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=out, mtime=0) as packed,
-        tarfile.open(fileobj=cast("IO[bytes]", packed), mode="w", format=tarfile.GNU_FORMAT) as archive,
+        compressor(out) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
         yield archive
 

@@ -18,12 +18,12 @@ from urllib.parse import unquote, urlsplit
 from cloud_tasks.shipping.secret_files import secret_files
 from cloud_tasks.store import is_job_database
 
-__all__ = ["editable_files"]
+__all__ = ["editable_files", "source_folder"]
 
 
 def editable_files(distribution: Distribution) -> Iterator[tuple[str, Path]]:
     """Yield the files of the modules of a distribution, by their place in a wheel."""
-    root = _source_folder(distribution)
+    root = source_folder(distribution)
     for name in sorted(_top_level_names(distribution, root)):
         for place in _places(name):
             if not place.resolve().is_relative_to(root):
@@ -34,7 +34,7 @@ def editable_files(distribution: Distribution) -> Iterator[tuple[str, Path]]:
                 yield place.name, place
 
 
-def _source_folder(distribution: Distribution) -> Path:
+def source_folder(distribution: Distribution) -> Path:
     """Return the folder from which a distribution was installed."""
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     path = unquote(urlsplit(origin.get("url", "")).path) or str(distribution.locate_file(""))

@@ -12,7 +12,10 @@ from collections.abc import Collection, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.shipping.wheels import CompiledError, Wheel, canonical_name, is_from_an_index, repack
+from cloud_tasks.shipping.editable_files import source_folder
+from cloud_tasks.shipping.fetched_wheel import build_wheel
+from cloud_tasks.shipping.uv_call import UvError
+from cloud_tasks.shipping.wheels import CompiledError, NoModulesError, Wheel, canonical_name, is_from_an_index, repack
 
 __all__ = ["installed_wheels"]
 
@@ -43,7 +46,7 @@ def installed_wheels(wanted: Sequence[str]) -> tuple[tuple[tuple[Wheel, str], ..
         extras = asked.get(name, set())
         suffix = f"[{','.join(sorted(extras))}]" if extras else ""
         try:
-            wheels.append((repack(found), suffix))
+            wheels.append((_wheel(found), suffix))
         except CompiledError:
             if not is_from_an_index(found):
                 raise
@@ -51,6 +54,17 @@ def installed_wheels(wanted: Sequence[str]) -> tuple[tuple[tuple[Wheel, str], ..
             continue
         waiting += sorted(_required_names(found, extras).difference(waiting))
     return tuple(wheels), tuple(pins)
+
+
+def _wheel(found: Distribution) -> Wheel:
+    """Return the wheel of a distribution; built from its folder if it is not clear which modules are its own."""
+    try:
+        return repack(found)
+    except NoModulesError as error:
+        try:
+            return build_wheel(source_folder(found))
+        except UvError as reason:
+            raise InputError(f"{error.message}: {reason.reason()}", hint=error.hint) from error
 
 
 def _find(name: str) -> Distribution | None:

@@ -22,12 +22,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import distributions
 from pathlib import Path
+from urllib.parse import unquote
 
 import attrs
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.shipping.fetched_wheel import build_wheel, fetch_wheel
 from cloud_tasks.shipping.locked_packages import (
     PYPI,
     LockedPackage,
@@ -37,7 +38,7 @@ from cloud_tasks.shipping.locked_packages import (
 )
 from cloud_tasks.shipping.requirements import Requirements
 from cloud_tasks.shipping.uv_call import UvError, call_uv
-from cloud_tasks.shipping.wheels import CompiledError, Wheel, repack
+from cloud_tasks.shipping.wheels import CompiledError, Wheel
 
 __all__ = ["OLDEST_PYTHON", "Lock", "make_lock"]
 
@@ -82,11 +83,8 @@ def make_lock(requirements: Requirements, *, wheels: Sequence[tuple[Wheel, str]]
     entries = list(parse_lock(answer))
     shipped = {wheel.name for wheel, _ in wheels}
     worker = with_parents(entries, shipped, f"-r {ours}")
-    # Nothing but cloud-tasks needs uv, unless the program has it in its requirements.
-    theirs = [
-        entry for entry in entries if entry.name in _NOT_ON_MACHINES and entry.parents <= shipped and entry.parents
-    ]
-    locked = [entry for entry in entries if entry.name not in shipped and entry not in theirs]
+    unused = {name for name in _NOT_ON_MACHINES if not _is_required(name, entries, requirements, exported, shipped)}
+    locked = [entry for entry in entries if entry.name not in shipped | unused]
     locked = _with_given_hashes(locked, requirements, exported)
     is_public = cache(_is_public)
     fetched = [entry for entry in locked if entry.is_fetched_here_only or not is_public(entry.index, entry.name)]
@@ -139,6 +137,15 @@ def _compile(requirements: Requirements, exported: str, ours: Path) -> tuple[str
     raise AssertionError("there is a last version")
 
 
+def _is_required(
+    name: str, entries: Sequence[LockedPackage], requirements: Requirements, exported: str, shipped: set[str]
+) -> bool:
+    """Return whether anything but the wheels that are shipped requires a package. uv does not show it of its input."""
+    pattern = re.compile(rf"^\s*{name}(?![\w.-])", re.MULTILINE)
+    is_given = pattern.search("\n".join([exported, *requirements.lines])) is not None
+    return is_given or any(entry.name == name and not entry.parents <= shipped for entry in entries)
+
+
 def _with_given_hashes(
     entries: Sequence[LockedPackage], requirements: Requirements, exported: str
 ) -> list[LockedPackage]:
@@ -153,7 +160,7 @@ def _with_given_hashes(
         kept = tuple(digest for digest in entry.hashes if not wanted or digest in wanted)
         if entry.hashes and not kept:
             raise InputError(
-                f"requirements: no file of {entry.release} in the package index has a digest that is given",
+                f"no file of {entry.release} in the package index has a digest that is given",
                 where=_where(requirements, entry.name),
             )
         result.append(attrs.evolve(entry, hashes=kept))
@@ -178,27 +185,24 @@ def _source(entry: LockedPackage) -> str:
 
 
 def _local_project(entry: LockedPackage, requirements: Requirements) -> Path | None:
-    path = requirements.folder / _source(entry)
-    return path.resolve() if not entry.name and path.is_dir() else None
+    """Return the folder of a local project; None for anything else."""
+    address = re.search(r"(?:\A| @ )file:(?://)?(/.*)", _source(entry))
+    path = Path(unquote(address[1])) if address else requirements.folder / _source(entry)
+    return path.resolve() if (address or not entry.name) and path.is_dir() else None
 
 
 def _fetch(entry: LockedPackage, requirements: Requirements) -> Wheel:
     """Return the wheel of a package that the machines cannot fetch, built here if needed."""
     lines = [*requirements.index_options(), " ".join([_source(entry), *(f"--hash={each}" for each in entry.hashes)])]
-    with tempfile.TemporaryDirectory(prefix="cloud-tasks-build-") as target:
-        try:
-            call_uv(
-                "pip", "install", "--no-deps", "--target", target, "--python", sys.executable, "--requirements", "-",
-                folder=requirements.folder, stdin="\n".join([*lines, ""]),
-            )  # fmt: skip
-            (built,) = distributions(path=[target])
-            return repack(built)
-        except UvError as error:
-            raise _refusal(error, requirements) from error
-        except CompiledError as error:
-            reason = f"requirements: {error.message}, and the machines cannot fetch {_source(entry)}"
-            hint = "put it into the image of the machines, or into a package index that they can reach"
-            raise InputError(reason, where=_where(requirements, entry.name), hint=hint) from error
+    try:
+        project = _local_project(entry, requirements)
+        return build_wheel(project) if project else fetch_wheel(lines, folder=requirements.folder)
+    except UvError as error:
+        raise _refusal(error, requirements) from error
+    except CompiledError as error:
+        reason = f"{error.message}, and the machines cannot fetch {_source(entry)}"
+        hint = "put it into the image of the machines, or into a package index that they can reach"
+        raise InputError(reason, where=_where(requirements, entry.name), hint=hint) from error
 
 
 def _where(requirements: Requirements, name: str) -> str:
@@ -215,11 +219,15 @@ def _where(requirements: Requirements, name: str) -> str:
 
 
 def _refusal(error: UvError, requirements: Requirements) -> InputError:
-    reason = error.reason()
+    reason, hint = error.reason(), ""
     missing = re.search(r"no matching distribution for ([\w.-]+)", reason)
     where = _where(requirements, missing[1] if missing else "")
     if (place := error.place()) is not None and place[0] != "-":
         file = requirements.folder / place[0]
         text = next((text for path, text in requirements.texts() if path == file), "")
         where = f"{file}:{text.count(chr(10), 0, place[1]) + 1}"
-    return InputError(f"requirements: {reason}", where=where)
+    if missing:
+        hint = "correct the name or the version, or set UV_INDEX to the address of its package index"
+    elif reason.startswith("cannot fetch"):
+        hint = "check the network, and the address of the package index (UV_DEFAULT_INDEX)"
+    return InputError(reason if where else f"requirements: {reason}", where=where, hint=hint)

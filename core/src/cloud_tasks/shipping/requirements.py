@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -106,7 +107,8 @@ def find_requirements(folder: Path, program: Path | None = None) -> Requirements
 
 def _included(text: str, folder: Path) -> list[Path]:
     """Return the files that a requirements file includes and that exist; uv reports the others."""
-    return [path for name in _INCLUDED.findall(text) if "://" not in name and (path := folder / name).is_file()]
+    paths = [Path(os.path.normpath(folder / name)) for name in _INCLUDED.findall(text) if "://" not in name]
+    return [path for path in paths if path.is_file()]
 
 
 def _text(file: Path) -> str:

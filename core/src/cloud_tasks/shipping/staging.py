@@ -2,26 +2,31 @@
 
 Invariants, each with a test:
 
-1. A piece is complete or absent: it is uploaded under another name and renamed, or put at once where the store does so.
+1. A piece is complete or absent: in a folder it is written under another name and renamed, and an object store has an
+   object when its upload is complete.
 2. A piece that exists with its size is not uploaded again: its name is made from its content.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.escape import terminal_line
 from cloud_tasks.shipping.piece import Piece
+from cloud_tasks.shortage import describe_shortage
 
 __all__ = ["Progress", "upload"]
 
 Progress = Callable[[Piece, int], None]
-"""Receives the number of bytes of a piece that are uploaded."""
-_ATOMIC = frozenset({"gs", "gcs", "s3", "s3a", "az", "abfs", "abfss"})
-"""Protocols of stores in which an object is there when its upload is complete, and whose rename is a copy."""
+"""Receives a piece, and how many of its bytes were uploaded."""
+_RENAMING = frozenset({"file", "local", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs"})
+"""Systems where a file exists while it is written, and renaming is atomic."""
 
 
 def upload(
@@ -45,23 +50,29 @@ def upload(
     import fsspec
 
     uploaded = []
-    prefix = staging.rstrip("/")
     try:
-        for piece in pieces:
-            system, place = fsspec.core.url_to_fs(f"{prefix}/{piece.name}", **options)
-            if not _has(system, place, piece.size):
-                _upload(system, place, piece, progress)
-                uploaded.append(piece.name)
+        system, prefix = fsspec.core.url_to_fs(staging, **options)
     except ImportError as error:
         raise InputError(f"a package for this URL is missing: {error}", where=staging) from error
     except ValueError as error:
         raise InputError(f"invalid URL: {error}", where=staging) from error
-    except Exception as error:
-        raise CloudTasksError(f"{staging}: cannot upload: {type(error).__name__}: {error}") from error
+    for piece in pieces:
+        place = f"{prefix.rstrip('/')}/{piece.name}"
+        try:
+            if not _has(system, place, piece.size):
+                _upload(system, place, piece, progress)
+                uploaded.append(piece.name)
+        except Exception as error:
+            # Of a copy that failed, the error names the source.
+            nameless = OSError(error.errno, error.strerror) if isinstance(error, OSError) else error
+            reason = describe_shortage(nameless) or f"{type(error).__name__}: {error}"
+            raise CloudTasksError(f"{staging}: cannot upload {piece.name}: {terminal_line(reason)}") from error
     return tuple(uploaded)
 
 
 def _has(system: Any, place: str, size: int) -> bool:
+    # Listings may be cached; this process or another one may have uploaded it meanwhile.
+    system.invalidate_cache()
     try:
         return bool(system.info(place)["size"] == size)
     except FileNotFoundError:
@@ -69,17 +80,27 @@ def _has(system: Any, place: str, size: int) -> bool:
 
 
 def _upload(system: Any, place: str, piece: Piece, progress: Progress | None) -> None:
-    from fsspec.callbacks import Callback
-
-    class Report(Callback):  # type: ignore[misc]  # fsspec has no types
-        def call(self, *_: object, **__: object) -> None:
-            if progress is not None:
-                progress(piece, self.value)
-
+    """Upload a file. Not by writing to `system.open`: an upload that fails would be closed, and then be complete."""
     protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
-    if not _ATOMIC.isdisjoint(protocols):
-        system.put_file(str(piece.path), place, callback=Report())
+    if not set(protocols) & _RENAMING:
+        system.put_file(str(piece.path), place, callback=_callback(piece, progress))
         return
     system.makedirs(os.path.dirname(place), exist_ok=True)
-    system.put_file(str(piece.path), f"{place}.part", callback=Report())
-    system.mv(f"{place}.part", place)
+    draft = f"{place}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        system.put_file(str(piece.path), draft, callback=_callback(piece, progress))
+        system.mv(draft, place)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            system.rm(draft)
+        raise
+
+
+def _callback(piece: Piece, progress: Progress | None) -> Any:
+    from fsspec.callbacks import Callback
+
+    def show(size: int | None, value: int, **_: object) -> None:
+        if progress is not None:
+            progress(piece, value)
+
+    return Callback(size=piece.size, hooks={"progress": show})

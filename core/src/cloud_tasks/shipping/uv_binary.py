@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import platform
@@ -11,9 +10,10 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.shipping.archive import compressor
 from cloud_tasks.shipping.piece import Piece, replace_file, write_piece
 from cloud_tasks.shipping.uv_call import UvError, call_uv, uv_program
 
@@ -60,8 +60,8 @@ def _known(note: Path, cache: Path) -> Piece | None:
 
 def _packed(program: Path, architecture: str, cache: Path) -> Piece:
     def write(out: BinaryIO) -> None:
-        with program.open("rb") as content, gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0) as packed:
-            shutil.copyfileobj(content, cast("IO[bytes]", packed))
+        with program.open("rb") as content, compressor(out) as packed:
+            shutil.copyfileobj(content, packed)
 
     return write_piece(cache, f"uv-{architecture}", ".gz", write)
 

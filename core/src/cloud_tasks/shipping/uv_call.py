@@ -25,15 +25,17 @@ class UvError(Exception):
     """uv refused or failed.
 
     Args:
-        text: What it printed: ``error: …``, then ``cause: …`` from the outermost to the first cause, then hints.
+        text: What it printed: the output of a build, ``error: …``, ``cause: …`` from the outermost to the first cause,
+            and hints.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         message, *hints = re.split(r"^hint: ", text, flags=re.MULTILINE)
         self.hints = [" ".join(hint.split()) for hint in hints]
-        self.causes = [part.strip() for part in re.split(r"^ *(?:error|cause): ", message, flags=re.MULTILINE)[1:]]
-        self.causes = self.causes or [message.strip() or "unknown error"]
+        output, *causes = re.split(r"^ *(?:error|cause): ", message, flags=re.MULTILINE)
+        self.output = output.strip()
+        self.causes = [cause.strip() for cause in causes] or [self.output or "unknown error"]
 
     @property
     def needs_newer_python(self) -> bool:
@@ -59,8 +61,11 @@ class UvError(Exception):
             return f"cannot fetch {address[1]}: {last}"
         if "[stderr]" in self.causes[-1] or "--- stderr" in self.causes[-1]:
             return f"{first}: {self.causes[-1].splitlines()[-1].strip()}"
+        if self.output and "(exit status: " in last:
+            return f"{first}: {self.output.splitlines()[-1].strip()}"
         if self.place() is not None:
-            return " ".join(self.causes[-1].splitlines()[0].split())
+            # Without the requirement and the marks below it.
+            return " ".join(re.sub(r"\n.*\n *\^+ *\Z", "", self.causes[-1]).split())
         shown = (
             last
             if len(self.causes) > 1 and first.startswith("No solution")
@@ -95,8 +100,10 @@ def call_uv(*arguments: str, folder: Path, stdin: str = "") -> str:
     environment = {**os.environ, **_SETTINGS}
     for name in _LEFT_OUT:
         environment.pop(name, None)
+    # The output of a build has its error.
+    quiet = [] if arguments[0] == "build" else ["--quiet"]
     done = subprocess.run(
-        [uv_program(), *arguments, "--quiet"],
+        [uv_program(), *arguments, *quiet],
         cwd=folder,
         env=environment,
         input=stdin,

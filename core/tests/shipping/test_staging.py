@@ -1,0 +1,109 @@
+"""Uploads of pieces to folders and object stores."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from small_disk import small_disk
+
+from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.shipping import Piece, upload
+
+
+def piece(folder: Path, kind: str, content: bytes) -> Piece:
+    digest = hashlib.sha256(content).hexdigest()
+    path = folder / f"{kind}-{digest[:32]}.gz"
+    folder.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return Piece(name=path.name, sha256=digest, size=len(content), path=path)
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> list[Piece]:
+    return [piece(tmp_path / "cache", kind, kind.encode() * 1000) for kind in ("code", "environment")]
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def staging(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "staging" / "deep"
+    yield {
+        "folder": str(folder),
+        "file": f"{folder.as_uri()}/",
+        "memory": f"memory://{uuid.uuid4().hex}/prefix",
+    }[request.param]
+    MemoryFileSystem.store.clear()
+
+
+def content(staging: str) -> dict[str, bytes]:
+    system, prefix = fsspec.core.url_to_fs(staging)
+    return {path.rpartition("/")[2]: system.cat(path) for path in system.find(prefix)}
+
+
+def test_upload_skips_pieces_that_exist(staging: str, pieces: list[Piece]) -> None:
+    names = tuple(each.name for each in pieces)
+    shown: list[tuple[str, int]] = []
+    assert upload(pieces[:1], staging, progress=lambda each, size: shown.append((each.name, size))) == names[:1]
+    assert upload(pieces, staging) == names[1:]
+    assert upload(pieces, staging) == ()
+    assert content(staging) == {each.name: each.path.read_bytes() for each in pieces}
+    if staging.startswith("memory"):
+        assert shown[-1] == (names[0], pieces[0].size)
+
+
+def test_upload_replaces_a_piece_that_is_incomplete(staging: str, pieces: list[Piece]) -> None:
+    upload(pieces, staging)
+    system, prefix = fsspec.core.url_to_fs(staging)
+    system.pipe(f"{prefix.rstrip('/')}/{pieces[0].name}", b"x")
+    assert upload(pieces, staging) == (pieces[0].name,)
+    assert content(staging)[pieces[0].name] == pieces[0].path.read_bytes()
+
+
+def test_upload_to_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    large = piece(tmp_path / "cache", "code", bytes(100_000))
+    with small_disk(tmp_path / "disk") as disk:
+        with pytest.raises(CloudTasksError) as caught:
+            upload([large], str(disk))
+        assert list(disk.iterdir()) == []
+    assert str(caught.value) == f"{disk}: cannot upload {large.name}: no space left on the disk; free disk space"
+
+
+def test_upload_that_is_interrupted_leaves_nothing(pieces: list[Piece]) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    staging = f"memory://{uuid.uuid4().hex}"
+    with pytest.raises(KeyboardInterrupt):
+        upload(pieces, staging, progress=stop)
+    assert upload(pieces, staging) == tuple(each.name for each in pieces)
+
+
+def test_upload_to_a_place_that_is_no_folder_is_one_line(tmp_path: Path, pieces: list[Piece]) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CloudTasksError, match=r"/file: cannot upload code-\w+\.gz: NotADirectoryError: ") as caught:
+        upload(pieces, str(tmp_path / "file"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("staging", "message"),
+    [
+        ("dropbox://box/x", "a package for this URL is missing"),
+        ("nonsense://box/x", "invalid URL: Protocol not known: nonsense"),
+    ],
+)
+def test_upload_refuses_a_url_that_nothing_can_write(pieces: list[Piece], staging: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        upload(pieces, staging)
+    assert caught.value.where == staging
+
+
+def test_upload_shows_no_credentials(pieces: list[Piece]) -> None:
+    with pytest.raises(CloudTasksError) as caught:
+        upload(pieces, "https://me:s3kret@127.0.0.1:1/x")
+    assert "s3kret" not in str(caught.value)
