@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.shipping import lock_cache
 from cloud_tasks.shipping.lock import Lock, make_lock
 from cloud_tasks.shipping.lock_cache import cached_lock
+from cloud_tasks.shipping.locked_packages import LockedPackage, index_options
 from cloud_tasks.shipping.requirements import Requirements
 from cloud_tasks.shipping.uv_call import call_uv
 from cloud_tasks.shipping.wheels import Wheel, repack
@@ -92,7 +94,8 @@ def test_lock_splits_one_resolution_between_worker_and_program(
     lock = locked(given(project, "foo<1.5", "bar"), ours)
     assert (names(lock.worker), names(lock.program)) == (["foo==1.0"], ["bar==2.0"])
     assert (lock.wheels, lock.python) == ((), "3.11")
-    assert lock.worker.startswith(f"--extra-index-url {index.url}\n")
+    assert lock.worker.startswith(f"--index-url {index.url}\n")
+    assert lock.program.startswith(f"--index-url {index.url}\n")
     assert "cloud-tasks" not in lock.worker + lock.program
 
 
@@ -183,6 +186,23 @@ def test_lock_names_the_index_that_does_not_answer(project: Path, monkeypatch: p
     assert "s3kret" not in str(caught.value)
 
 
+def test_lock_names_every_index(tmp_path: Path, project: Path, index: PackageIndex) -> None:
+    write_wheel(tmp_path / "more", "other")
+    with package_index(tmp_path / "more") as more:
+        lock = locked(given(project, "foo", "other", f"--extra-index-url {more.url}"))
+        pinned = lock.program
+        assert pinned.startswith(f"--index-url {index.url}\n--extra-index-url {more.url}\n")
+        (project / "worker.txt").write_text(pinned)
+        (project / "requirements.txt").write_text(pinned)
+        files = ["--requirements", "worker.txt", "--requirements", "requirements.txt", "--python", sys.executable]
+        options = ["--require-hashes", "--no-deps", "--index-strategy", "unsafe-best-match", "--target", "site"]
+        call_uv("pip", "install", *options, *files, folder=project)
+    assert (project / "site" / "other.py").exists()
+    public = LockedPackage(spec="a==1", hashes=(), parents=frozenset(), index="https://pypi.org/simple/")
+    assert index_options([public]) == ()
+    assert index_options([attrs.evolve(public, index="https://x"), public]) == ("--extra-index-url https://x",)
+
+
 @pytest.mark.parametrize("how", ["variable", "option", "settings"])
 def test_lock_ships_packages_of_an_index_with_credentials(
     tmp_path: Path, project: Path, packages: Path, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, how: str
@@ -226,11 +246,16 @@ def test_lock_ships_local_projects_as_wheels(project: Path) -> None:
 
 
 @pytest.mark.usefixtures("index")
-def test_lock_ships_the_project_of_a_uv_lock(project: Path) -> None:
+def test_lock_ships_a_project_that_says_how_it_is_built(project: Path) -> None:
     write_project(project, "job", requires=["foo<1.5"])
     call_uv("lock", folder=project)
-    lock = locked(Requirements.from_file(project / "uv.lock"))
-    assert ([wheel.name for wheel in lock.wheels], names(lock.program)) == (["job"], ["foo==1.0"])
+    for name in ("uv.lock", "pyproject.toml"):
+        lock = locked(Requirements.from_file(project / name))
+        assert ([wheel.name for wheel in lock.wheels], names(lock.program)) == (["job"], ["foo==1.0"])
+    with (project / "pyproject.toml").open("a") as file:
+        file.write("[tool.uv]\npackage = false\n")
+    lock = locked(Requirements.from_file(project / "pyproject.toml"))
+    assert (lock.wheels, names(lock.program)) == ((), ["foo==1.0"])
 
 
 @pytest.mark.usefixtures("index")

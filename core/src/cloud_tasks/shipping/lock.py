@@ -32,6 +32,7 @@ from cloud_tasks.shipping.fetched_wheel import build_wheel, fetch_wheel
 from cloud_tasks.shipping.locked_packages import (
     PYPI,
     LockedPackage,
+    index_options,
     parse_lock,
     requirements_text,
     with_parents,
@@ -89,9 +90,10 @@ def make_lock(requirements: Requirements, *, wheels: Sequence[tuple[Wheel, str]]
     is_public = cache(_is_public)
     fetched = [entry for entry in locked if entry.is_fetched_here_only or not is_public(entry.index, entry.name)]
     rest = [entry for entry in locked if entry not in fetched]
+    options = index_options(rest)
     return Lock(
-        worker=requirements_text(entry for entry in rest if entry.name in worker),
-        program=requirements_text(entry for entry in rest if entry.name not in worker),
+        worker=requirements_text((entry for entry in rest if entry.name in worker), options),
+        program=requirements_text((entry for entry in rest if entry.name not in worker), options),
         wheels=tuple(_fetch(entry, requirements) for entry in fetched),
         local_projects=tuple(path for entry in fetched if (path := _local_project(entry, requirements)) is not None),
         python=python,
@@ -116,8 +118,9 @@ def _exported(requirements: Requirements) -> str:
 
 def _compile(requirements: Requirements, exported: str, ours: Path) -> tuple[str, str]:
     """Return the oldest Python that the requirements can be fulfilled for, and their lock."""
-    sources, stdin = [str(ours)], exported or "\n".join([*requirements.lines, ""])
-    if exported or requirements.lines:
+    lines = ["."] if requirements.is_project() else requirements.lines
+    sources, stdin = [str(ours)], exported or "\n".join([*lines, ""])
+    if exported or lines:
         sources.append("-")
     elif requirements.file is not None:
         sources.append(str(requirements.file))
