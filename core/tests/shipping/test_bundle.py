@@ -101,7 +101,7 @@ def test_bundle_has_code_environment_and_uv(project: Path, cache: Path, index: P
     assert bundle.pieces == (bundle.code, bundle.environment, bundle.uv[HERE])
     assert (members(bundle.code), bundle.files) == ({"run.py": b"print(1)\n"}, ("run.py",))
     assert [each.path for each in bundle.left_out] == ["key.pem"]
-    assert bundle.python == "3.11"
+    assert bundle.python == ">=3.11"
     environment = members(bundle.environment)
     version = distribution("cloud-tasks").version
     assert set(environment) == {

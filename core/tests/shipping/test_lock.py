@@ -50,6 +50,8 @@ def packages(tmp_path: Path) -> Path:
     write_wheel(folder, "foo", version="1.5")
     write_wheel(folder, "bar", version="2.0", requires=["foo"])
     write_wheel(folder, "uv", version="0.9")
+    write_wheel(folder, "broken", requires=["gone>=3"])
+    write_wheel(folder, "deep", requires=["broken"])
     return folder
 
 
@@ -93,7 +95,7 @@ def test_lock_splits_one_resolution_between_worker_and_program(
 ) -> None:
     lock = locked(given(project, "foo<1.5", "bar"), ours)
     assert (names(lock.worker), names(lock.program)) == (["foo==1.0"], ["bar==2.0"])
-    assert (lock.wheels, lock.python) == ((), "3.11")
+    assert (lock.wheels, lock.python) == ((), ">=3.11")
     assert lock.worker.startswith(f"--index-url {index.url}\n")
     assert lock.program.startswith(f"--index-url {index.url}\n")
     assert "cloud-tasks" not in lock.worker + lock.program
@@ -135,6 +137,8 @@ def test_lock_keeps_given_digests(project: Path) -> None:
     lock = locked(given(project, f"foo==1.0 --hash={digest} --hash={other}"))
     assert re.findall(r"sha256:\w+", lock.program) == [digest]
     (project / "requirements.txt").write_text(f"bar\nfoo==1.0 \\\n    --hash={other}\n")
+    strong = "sha512:" + "0" * 128
+    assert strong in locked(given(project, f"foo==1.0 --hash={strong}")).program
     with pytest.raises(InputError) as caught:
         locked(Requirements.from_file(project / "requirements.txt"))
     assert str(caught.value) == (
@@ -144,8 +148,8 @@ def test_lock_keeps_given_digests(project: Path) -> None:
 
 @pytest.mark.usefixtures("index")
 def test_lock_is_for_a_newer_python_if_the_requirements_want_it(project: Path, packages: Path) -> None:
-    requirements = Requirements.from_lines(["foo"], folder=project, where="", python=">=3.13")
-    assert locked(requirements).python == "3.13"
+    requirements = Requirements.from_lines(["foo"], folder=project, where="", python=">=3.13,<4")
+    assert locked(requirements).python == ">=3.13,>=3.13,<4"
 
 
 @pytest.mark.usefixtures("index")
@@ -154,7 +158,10 @@ def test_lock_is_for_a_newer_python_if_the_requirements_want_it(project: Path, p
     [
         ("bar\nfoo==9\n", "{file}:2: no matching distribution for foo==9"),
         ("bar\nFoo_Bar>1\n", "{file}:2: no matching distribution for foo-bar>1"),
-        ("bar\n\nfoo ==\n", "{file}:3: Unexpected end of version specifier, expected version"),
+        ("bar\nfoo>5,<6\n", "{file}:2: no matching distribution for foo>5,<6; "),
+        ("bar\nbroken\n", "{file}:2: no matching distribution for gone>=3, which broken requires"),
+        ("foo\ndeep\n", "{file}: no matching distribution for gone>=3, which broken requires"),
+        ("# ä ö ü ä ö ü\n\nfoo ==\n", "{file}:3: Unexpected end of version specifier, expected version"),
         ("bar\n-r gone.txt\n", "{file}:2: failed to read from file `{folder}/gone.txt`: No such file"),
         ("foo==1.0\nfoo==1.5\n", "{file}: Because you require foo==1.0 and foo==1.5, we can conclude"),
         ("./gone\n", "{file}: Distribution not found at: file://{folder}/gone"),
@@ -175,6 +182,13 @@ def test_lock_refuses_an_entry_of_the_configuration_with_its_key(project: Path) 
         locked(given(project, "bar", "foo==9"))
     assert caught.value.message == "config.yml: run.requirements: no matching distribution for foo==9"
     assert "UV_INDEX" in caught.value.hint
+
+
+@pytest.mark.usefixtures("index")
+def test_lock_without_the_network_names_the_cause(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    with pytest.raises(InputError, match="no matching distribution for bar in the cache, and the network is disabled"):
+        locked(given(project, "bar"))
 
 
 def test_lock_names_the_index_that_does_not_answer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

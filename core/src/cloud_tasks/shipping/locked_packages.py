@@ -37,7 +37,7 @@ class LockedPackage:
     @property
     def release(self) -> str:
         """``name==version``; empty for an address or a path."""
-        found = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;]+)", self.spec)
+        found = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])? *== *([^\s;]+)", self.spec)
         return f"{canonical_name(found[1])}=={found[2]}" if found else ""
 
     @property
