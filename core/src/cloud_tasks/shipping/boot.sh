@@ -14,6 +14,12 @@ ct_install() {
     ct_run "$ct_bin" pip install --quiet --python "$ct_venv/bin/python" "$@"
 }
 
+# ct_install_list FILE: install a list of exact versions with digests, which decide among several indexes.
+ct_install_list() {
+    [ ! -s "$ct_environment/$1" ] ||
+        ct_install --no-deps --require-hashes --index-strategy unsafe-best-match -r "$ct_environment/$1"
+}
+
 ct_step environment
 if [ ! -x "$ct_bin" ]; then
     gzip -dc "$ct_home/pieces/$ct_uv" >"$ct_bin.part" || ct_fail "$ct_uv: cannot be unpacked"
@@ -24,7 +30,7 @@ if [ ! -e "$ct_venv/worker-installed" ]; then
     ct_run rm -rf "$ct_venv"
     ct_out=$("$ct_bin" venv --quiet --no-project --python ">=$ct_python" "$ct_venv" 2>&1) ||
         ct_fail "no Python $ct_python or later: $ct_out; use an image that has one, or set UV_PYTHON_INSTALL_MIRROR"
-    [ ! -s "$ct_environment/worker.txt" ] || ct_install --require-hashes -r "$ct_environment/worker.txt"
+    ct_install_list worker.txt
     ct_install --no-deps --offline "$ct_environment"/wheels/*.whl
     ct_run touch "$ct_venv/worker-installed"
 fi
@@ -34,8 +40,7 @@ export VIRTUAL_ENV PATH
 
 ct_step requirements
 if [ ! -e "$ct_venv/requirements-installed" ]; then
-    [ ! -s "$ct_environment/requirements.txt" ] || ct_install --require-hashes -r "$ct_environment/requirements.txt"
-    [ ! -d "$ct_environment/projects" ] || ct_install --no-deps --offline "$ct_environment"/projects/*.whl
+    ct_install_list requirements.txt
     ct_run touch "$ct_venv/requirements-installed"
 fi
 

@@ -111,8 +111,14 @@ def _matching(folder: Path, patterns: Iterable[str]) -> Sequence[str]:
         matches = [exact] if os.path.lexists(exact) else list(folder.glob(pattern)) if parts else []
         if not matches:
             raise InputError(f"ship: no file matches {pattern} in {folder}", hint="correct the pattern")
-        for path in matches:
-            found.update(os.path.relpath(each, folder) for each in _files_below(path))
+        try:
+            for path in matches:
+                found.update(os.path.relpath(each, folder) for each in _files_below(path))
+        except OSError as error:
+            hint = "make it readable, or list the files to ship one by one"
+            raise InputError(
+                f"cannot list the files to ship: {error.strerror}", where=error.filename, hint=hint
+            ) from error
     return sorted(found)
 
 
@@ -123,12 +129,14 @@ def _files_below(path: Path) -> Iterator[Path]:
         return
     if path.name in _HIDDEN_FOLDERS:
         return
-    with contextlib.suppress(OSError):
-        if _is_environment(path):
-            yield path / "bin"
-            return
-        for entry in sorted(path.iterdir()):
-            yield from _files_below(entry)
+    if _is_environment(path):
+        yield path / "bin"
+        return
+    entries = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        entries = sorted(path.iterdir())
+    for entry in entries:
+        yield from _files_below(entry)
 
 
 def _is_environment(folder: Path) -> bool:
@@ -230,6 +238,8 @@ def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:
                     shutil.copyfileobj(file, content)
                     add_file(archive, name, content, is_program=bool(mode & 0o100))
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
         if error.errno not in (errno.ELOOP, errno.ENXIO):  # A link or a socket took the name.
             hint = "make it readable, or add it to .gitignore"
             raise InputError(f"cannot read the file to ship: {error.strerror}", where=str(path), hint=hint) from error
