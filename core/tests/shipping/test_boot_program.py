@@ -92,7 +92,7 @@ def worker_wheel() -> tuple[str, bytes]:
     import zipfile
 
     worker = Path(__import__("cloud_tasks.worker").worker.__file__).parent
-    failed = "import os, sys\nopen(os.environ['EVENTS'], 'a').write(sys.argv[1] + '\\n')\n"
+    failed = "import os, sys\nopen(os.environ['EVENTS'], 'a').write(': '.join(sys.argv[1:]) + '\\n')\n"
     files = {
         "cloud_tasks/__init__.py": "",
         "cloud_tasks/worker/__init__.py": "",
@@ -115,7 +115,8 @@ def depot(tmp_path: Path) -> Depot:
     return Depot(tmp_path)
 
 
-HELLO = "import os, sys\nprint('ran', sys.argv[1:], os.path.basename(os.getcwd()), sys.prefix)\n"
+STARTED = "import os\nopen(os.environ['CLOUD_TASKS_STARTED_FILE'], 'w')\n"
+HELLO = f"{STARTED}import sys\nprint('ran', sys.argv[1:], os.path.basename(os.getcwd()), sys.prefix)\n"
 
 
 def test_boot_program_runs_the_program_in_its_environment_and_folder(depot: Depot) -> None:
@@ -175,7 +176,20 @@ FAILURES = {
     "error": Failure("program: hello.py:1: ZeroDivisionError: division by zero", code="1 / 0\n"),
     "file": Failure("program: absent.py: FileNotFoundError", program=["python", "absent.py"]),
     "exit": Failure(
-        "program: it ended with exit code 7 before its worker", code="if __name__ == '__main__':\n exit(7)\n"
+        "program: hello.py:3: it ends with exit code 7 before its worker starts",
+        code="import sys\nif __name__ == '__main__':\n sys.exit(7)\n",
+    ),
+    "message": Failure(
+        "program: hello.py:3: it ends before its worker starts: no telescope",
+        code="import sys\nif __name__ == '__main__':\n sys.exit('no telescope')\n",
+    ),
+    "return": Failure("program: it ended with exit code 0 before its worker started", code="print('done')\n"),
+    "command": Failure(
+        "program: it ended with exit code 3 before its worker started", program=["sh", "-c", "exit 3"]
+    ),
+    "space": Failure(
+        "download: the disk is full: code-c1.tar.gz: No space left", is_event=False, without="code-c1.tar.gz",
+        message="No space left on device",
     ),
 }
 
@@ -185,11 +199,12 @@ def test_failed_start_is_named_and_ends_the_instance(depot: Depot, name: str) ->
     failure = FAILURES[name]
     changes = dict(failure.changes)
     environment = {"EVENTS": str(depot.root / "events"), **changes.pop("env", {})}
+    message = changes.pop("message", "403 AccessDenied")
     missing, altered = changes.pop("without", None), changes.pop("altered", None)
     files = {"hello.py": changes.pop("code", HELLO)}
     script = depot.script(files, changes.pop("program", ["python", "hello.py"]), **changes)
     if missing:
-        script = script.replace(f'cp {depot.staging / missing} "$1"', "echo 403 AccessDenied; false")
+        script = script.replace(f'cp {depot.staging / missing} "$1"', f"echo {message}; false")
     if altered:
         (depot.staging / altered).write_bytes(b"other")
     code, output = depot.run(script, **environment)
@@ -204,9 +219,7 @@ def test_failed_start_is_named_and_ends_the_instance(depot: Depot, name: str) ->
 
 
 def test_exit_code_of_a_program_whose_worker_started_is_the_scripts(depot: Depot) -> None:
-    started = (
-        "import os\nopen(os.environ['CLOUD_TASKS_STARTED_FILE'], 'w')\nprint(os.environ['CLOUD_TASKS_START_STEPS'])\n"
-    )
+    started = f"{STARTED}print(os.environ['CLOUD_TASKS_START_STEPS'])\n"
     code, output = depot.run(depot.script({"hello.py": f"{started}raise SystemExit(3)\n"}, ["python", "hello.py"]))
     assert code == 3
     assert START_FAILED not in output

@@ -14,8 +14,8 @@ from cloud_tasks.plugin import QueueContext
 from cloud_tasks.registry import Registry
 
 
-def failed_start(reason: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cloud_tasks.worker.failed_start", reason]
+def failed_start(step: str, reason: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cloud_tasks.worker.failed_start", step, reason]
     variables = {"PATH": os.environ["PATH"], **variables}
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
@@ -29,7 +29,8 @@ def test_failed_start_is_an_event_of_its_instance(tmp_path: Path) -> None:
     with backend.open(settings, context) as queue:
         queue.create()
         done = failed_start(
-            "requirements: no foo==9",
+            "requirements",
+            "no foo==9",
             CLOUD_TASKS_PROVIDER="LOCAL",
             CLOUD_TASKS_QUEUE="local",
             CLOUD_TASKS_COMPUTE="local",
@@ -45,9 +46,10 @@ def test_failed_start_is_an_event_of_its_instance(tmp_path: Path) -> None:
     assert event.event_type is EventType.FATAL_EXCEPTION
     assert event.instance_id == "local-1"
     assert event.details["exception"] == "requirements: no foo==9"
+    assert event.details["start_step"] == "requirements"
 
 
 def test_failed_start_that_cannot_be_reported_is_said() -> None:
-    done = failed_start("no disk")
+    done = failed_start("setup", "no disk")
     assert done.returncode == 1
     assert done.stderr.startswith("the reason could not be reported as an event: InputError: no task source given")

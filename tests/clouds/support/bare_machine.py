@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["TEMPLATE", "bare_command", "debian_root"]
+__all__ = ["DISK", "TEMPLATE", "bare_command", "debian_root"]
 
 TEMPLATE = "CLOUD_FAKE_ROOT"
 """Variable of a fake cloud: the root folder of its instances; without it they share that of this machine."""
+DISK = "CLOUD_FAKE_DISK"
+"""Variable of a fake cloud: the size of its bare machines' disk below ``/opt``, such as ``16m``."""
 _CACHE = Path(__file__).parents[3] / ".cache" / "debian"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NETWORK = ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt")
@@ -71,7 +73,8 @@ def bare_command(
     (root / "dev/console").symlink_to("/console.log")
     (root / "console.log").touch()
     shutil.copy(program, root / "startup-script")
-    enter = 'mount -t proc proc "$1/proc" && exec chroot "$1" /startup-script'
+    disk = f'mount -t tmpfs -o size={os.environ[DISK]} tmpfs "$1/opt" && ' if DISK in os.environ else ""
+    enter = f'mount -t proc proc "$1/proc" && {disk}exec chroot "$1" /startup-script'
     kept = {name: value for name, value in variables.items() if name not in ("PATH", "HOME", "PYTHONPATH")}
     kept.pop("CLOUD_TASKS_BOOT_ROOT", None)
     return ["unshare", "--mount", "sh", "-c", enter, "sh", str(root)], {**kept, "PATH": _PATH, "HOME": "/root"}

@@ -273,8 +273,13 @@ class Controller:
                 log.info(f"Instance '{terminal_line(name)}' started: {steps}")
             if event.event_type is EventType.WORKER_STOPPED and event.instance_id:
                 self._states.stop_reasons[event.instance_id] = terminal_line(str(event.details.get("reason") or ""))
-            if event.event_type is EventType.FATAL_EXCEPTION and name not in self._states.worker_errors:
-                reason = terminal_line(str(event.details.get("exception") or "unknown error"))
+            if event.event_type is not EventType.FATAL_EXCEPTION:
+                continue
+            reason = terminal_line(str(event.details.get("exception") or "unknown error"))
+            if event.details.get("start_step"):
+                self._states.note_start_failure(terminal_line(name), reason)
+                self._reconciler.request()
+            elif name not in self._states.worker_errors:
                 self._states.worker_errors[name] = reason
                 log.warning(f"The worker of instance '{terminal_line(name)}' ended with an error: {reason}")
 

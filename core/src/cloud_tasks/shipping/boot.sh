@@ -22,7 +22,7 @@ ct_install_list() {
 
 ct_step environment
 if [ ! -x "$ct_bin" ]; then
-    gzip -dc "$ct_home/pieces/$ct_uv" >"$ct_bin.part" || ct_fail "$ct_uv: cannot be unpacked"
+    ct_out=$({ gzip -dc "$ct_home/pieces/$ct_uv" >"$ct_bin.part"; } 2>&1) || ct_fail "${ct_out:-$ct_uv cannot be unpacked}"
     ct_run chmod 755 "$ct_bin.part"
     ct_run mv "$ct_bin.part" "$ct_bin"
 fi
@@ -62,10 +62,13 @@ rm -f "$CLOUD_TASKS_STARTED_FILE"
 eval "set -- $ct_program"
 "$@"
 ct_status=$?
-if [ "$ct_status" -ne 0 ] && [ ! -e "$CLOUD_TASKS_STARTED_FILE" ]; then
-    shift
-    ct_out=$(python -m cloud_tasks.worker.import_check "$@" 2>&1) ||
-        ct_fail "${ct_out##*import_check: }"
+if [ ! -e "$CLOUD_TASKS_STARTED_FILE" ]; then
+    ct_out=
+    if [ "$1" = python ]; then
+        shift
+        ct_out=$(timeout 60 python -m cloud_tasks.worker.import_check --main "$@" 2>&1 </dev/null)
+    fi
+    case $ct_out in *"import_check: "*) ct_fail "${ct_out##*import_check: }" ;; esac
     ct_fail "it ended with exit code $ct_status before its worker started"
 fi
 exit "$ct_status"

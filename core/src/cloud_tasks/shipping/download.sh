@@ -24,12 +24,15 @@ ct_step() {
 
 # ct_fail REASON: report why this instance cannot start, on its console and if possible as an event, and end it.
 ct_fail() {
-    ct_reason=$(printf %s "$1" | tr -s '[:space:][:cntrl:]' ' ' | cut -c 1-500)
+    ct_reason=$(printf %s "$1" | tr -s '[:space:][:cntrl:]' ' ' |
+        sed 's/^error: //; s/ \(cause\|Caused by\): /: /g; s/^ *//; s/ *$//' | cut -c 1-500)
     ct_free=$(df -Pk "$ct_home" 2>/dev/null | sed -n '2s/^.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*$/\1/p')
-    [ "${ct_free:-1024}" -ge 1024 ] || ct_reason="$ct_reason (the disk is full)"
+    case ${ct_free:-9999}/$ct_reason in
+    ?/* | ??/* | ???/* | *"No space left"*) ct_reason="the disk is full: $ct_reason" ;;
+    esac
     echo "cloud-tasks: start failed: $ct_name: $ct_reason"
     if [ -n "$ct_env" ]; then
-        "$ct_env/bin/python" -m cloud_tasks.worker.failed_start "$ct_name: $ct_reason" </dev/null
+        "$ct_env/bin/python" -m cloud_tasks.worker.failed_start "$ct_name" "$ct_reason" </dev/null
     fi
     sh -c "${CLOUD_TASKS_POWER_OFF_COMMAND:-:}"
     exit 1

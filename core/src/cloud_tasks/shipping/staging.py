@@ -40,7 +40,6 @@ def upload(
 
     Args:
         staging: URL supported by fsspec, or a folder.
-        options: Arguments of fsspec's file system.
         progress: Called as the upload of a piece advances.
 
     Raises:

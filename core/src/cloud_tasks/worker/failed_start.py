@@ -1,4 +1,4 @@
-"""Report that an instance cannot start: ``python -m cloud_tasks.worker.failed_start REASON``.
+"""Report that an instance cannot start: ``python -m cloud_tasks.worker.failed_start STEP REASON``.
 
 The startup script of a shipped program runs it once the queue's library is installed, so that the controller need not
 wait for a heartbeat that never comes. The settings are the worker's own variables.
@@ -16,7 +16,7 @@ from cloud_tasks.errors import CloudTasksError
 __all__: list[str] = []
 
 
-def _main(reason: str) -> int:
+def _main(step: str, reason: str) -> int:
     from cloud_tasks.worker.common.log import Log
     from cloud_tasks.worker.common.shared_flags import SharedFlags
     from cloud_tasks.worker.common.worker_data import WorkerData
@@ -35,7 +35,7 @@ def _main(reason: str) -> int:
         backends = OpenBackends(config, data, environ=dict(os.environ), registry=None, stack=stack, log=log)
         with suppress(CloudTasksError):
             events.set_instance_id(backends.instance_side().identity().instance_id)
-        event = events.encode("fatal_exception", exception=reason, stack_trace="")
+        event = events.encode("fatal_exception", exception=f"{step}: {reason}", stack_trace="", start_step=step)
         for sink in backends.sinks:
             sink.write([event])
     return 0
@@ -43,7 +43,7 @@ def _main(reason: str) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(_main(sys.argv[1]))
+        sys.exit(_main(*sys.argv[1:]))
     except Exception as error:
         sys.stderr.write(f"the reason could not be reported as an event: {type(error).__name__}: {error}\n")
         sys.exit(1)

@@ -1,7 +1,8 @@
-"""Import a worker's program without running tasks: ``python -m cloud_tasks.worker.import_check [-m] PROGRAM [ARGS]``.
+"""Import a worker's program without running tasks: ``python -m cloud_tasks.worker.import_check [--main] [-m] PROGRAM [ARGS]``.
 
-The controller does so before a run, an instance after its program ended before a worker started. What is wrong is the
-last line of standard error, behind ``import_check: ``. Exit codes: 1, or 4 if a module is missing.
+The controller does so before a run. An instance whose program ended before a worker started runs it as a program, by
+``--main``, up to the start of its worker. What is wrong is the last line of standard error, behind ``import_check: ``.
+Exit codes: 1, or 4 if a module is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 __all__: list[str] = []
 
 _MISSING_MODULE = 4
-_NAME = "__cloud_tasks_check__"
+_IMPORTED = "__cloud_tasks_check__"
 
 
 class _Reached(BaseException):
@@ -22,6 +23,9 @@ class _Reached(BaseException):
 
 
 def _main(arguments: Sequence[str]) -> int:
+    name = _IMPORTED
+    if arguments[0] == "--main":
+        name, arguments = "__main__", arguments[1:]
     is_module = arguments[:1] == ["-m"]
     program, *rest = arguments[1:] if is_module else arguments
     from cloud_tasks.worker.worker import Worker
@@ -35,14 +39,16 @@ def _main(arguments: Sequence[str]) -> int:
     sys.path[0] = os.getcwd() if is_module else os.path.dirname(os.path.abspath(program))
     try:
         if is_module:
-            runpy.run_module(program, run_name=_NAME)
+            runpy.run_module(program, run_name=name)
         else:
-            runpy.run_path(program, run_name=_NAME)
+            runpy.run_path(program, run_name=name)
     except _Reached:
         pass
     except SystemExit as error:
+        when = "when it is imported" if name == _IMPORTED else "before its worker starts"
         if error.code not in (None, 0):
-            return _report(f"it ends with exit code {error.code} when it is imported")
+            how = f"with exit code {error.code} {when}" if isinstance(error.code, int) else f"{when}: {error.code}"
+            return _report(f"{_place_of(error, program)}: it ends {how}")
     except ModuleNotFoundError as error:
         return _report(f"{_place_of(error, program)}: {error}", _MISSING_MODULE)
     except SyntaxError as error:

@@ -71,6 +71,38 @@ def test_spot_instance_that_ends_while_it_boots_is_preempted_unless_it_ended_its
     assert found.failed_starts == (not is_preempted and ended.last_heartbeat is None)
 
 
+def test_instance_whose_program_cannot_start_is_not_preempted() -> None:
+    ended = record(1)
+    found = counted(ended, start_failures={"i-1"})
+    assert (found.preempted, found.without_progress, found.cannot_start) == (0, 1, {"i-1"})
+
+
+@pytest.mark.parametrize("facts", [{"last_progress": NOW}, {"records": [record(2, spot=False, heartbeat=True)]}])
+def test_program_that_started_somewhere_can_start(facts) -> None:
+    records = [record(1), *facts.pop("records", [])]
+    assert counted(*records, start_failures={"i-1"}, **facts).cannot_start == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("failed", "booting", "working", "is_end"),
+    [(1, 0, 0, False), (2, 0, 0, True), (2, 2, 0, True), (2, 3, 0, False), (50, 49, 0, True), (5, 0, 1, False)],
+)
+def test_instances_whose_program_cannot_start_end_the_run(failed: int, booting: int, working: int, is_end) -> None:
+    fleet = [
+        *(make_instance(n, age=20, heartbeat=5) for n in range(failed)),
+        *(make_instance(100 + n, age=20, heartbeat=None) for n in range(booting)),
+        *(make_instance(200 + n, age=20, heartbeat=5) for n in range(working)),
+    ]
+    cannot_start = frozenset(f"i-{n}" for n in range(failed))
+    seen = make_observation(
+        *fleet, failed_instances=FailedInstances(cannot_start=cannot_start), start_failure="setup: no data"
+    )
+    ends = [action for action in decide(seen) if isinstance(action, Abort)]
+    assert bool(ends) == is_end
+    if is_end:
+        assert ends[0].reason == f"{failed} instances could not start: setup: no data"
+
+
 def test_task_that_finishes_starts_the_counts_again() -> None:
     records = [record(number, spot=False, heartbeat=True) for number in range(5)]
     assert counted(*records).without_progress == 5

@@ -28,6 +28,7 @@ from cloud_tasks.controller.autoscaler.rules.heartbeats import (
 from cloud_tasks.controller.autoscaler.rules.launches import launch_missing
 from cloud_tasks.controller.autoscaler.rules.lifetimes import terminate_expired, terminate_unaffordable
 from cloud_tasks.controller.autoscaler.rules.progress import (
+    abort_failed_starts,
     abort_failing_workers,
     abort_refused,
     abort_unlaunchable,
@@ -47,6 +48,7 @@ _STAGES: tuple[tuple[Rule, ...], ...] = (
         abort_drained,
         abort_unlaunchable,
         abort_refused,
+        abort_failed_starts,
         abort_without_heartbeat,
         abort_failing_workers,
         abort_without_progress,
@@ -61,6 +63,7 @@ _WITHOUT_LISTING: tuple[tuple[Rule, ...], ...] = (
         abort_over_budget,
         abort_drained,
         abort_refused,
+        abort_failed_starts,
         abort_without_heartbeat,
         abort_failing_workers,
         abort_without_progress,

@@ -7,7 +7,8 @@ Invariants, each with a test:
    itself.
 2. An on-demand instance is never preempted, whatever its worker reports.
 3. A task that finishes starts the counts again.
-4. An instance that ended while it was pending, as far as listings show, counts apart: it is neither preempted nor a
+4. An instance whose startup script said that its program cannot start is neither preempted nor an error of a worker.
+5. An instance that ended while it was pending, as far as listings show, counts apart: it is neither preempted nor a
    failed start.
 """
 
@@ -37,6 +38,8 @@ class FailedInstances:
     """Preempted instances among those that were launched and ended since then."""
     canceled: int = 0
     """Instances that were requested and ended since then, and that no listing showed to start."""
+    cannot_start: frozenset[str] = frozenset()
+    """Instances whose program cannot start, some of which may not have ended yet; none if it has started somewhere."""
     with_error: int = 0
     """Those of `without_progress` whose worker ended with an error."""
     last_end: datetime | None = None
@@ -55,6 +58,7 @@ def failed_instances(
     timed_out: Collection[str],
     worker_errors: Collection[str],
     stop_reasons: Mapping[str, str],
+    start_failures: Collection[str] = (),
 ) -> FailedInstances:
     """Count the instances of a run that ended.
 
@@ -65,19 +69,24 @@ def failed_instances(
         timed_out: Instances that sent no heartbeat within the startup time-out.
         worker_errors: Instances whose worker ended with an error.
         stop_reasons: Reason of the last stop of a worker, by instance.
+        start_failures: Instances whose startup script said that their program cannot start.
     """
     all_ended = [record for record in records if record.ended_at is not None and record.launched_at is not None]
     ended = [record for record in all_ended if not _ended_pending(record)]
-    preempted = {record.client_token for record in ended if _is_preempted(record, consoles, timed_out)}
+    preempted = {record.client_token for record in ended if _is_preempted(record, consoles, {*timed_out, *start_failures})}
     late = [record for record in ended if last_progress is None or record.intended_at > last_progress]
     own = [record for record in late if record.client_token not in preempted]
     canceled = [r for r in all_ended if _ended_pending(r) and (last_progress is None or r.intended_at > last_progress)]
+    works = last_progress is not None or any(
+        record.last_heartbeat is not None and record.instance_id not in start_failures for record in records
+    )
     last, last_canceled = _latest(own), _latest(canceled)
     return FailedInstances(
         failed_starts=sum(r.last_heartbeat is None and r.client_token not in preempted for r in ended),
         without_progress=len(own),
         preempted=len(late) - len(own),
         canceled=len(canceled),
+        cannot_start=frozenset() if works else frozenset(start_failures) & {r.instance_id or "" for r in records},
         with_error=sum(record.instance_id in worker_errors for record in own),
         last_end=max((r.ended_at for r in (*late, *canceled) if r.ended_at is not None), default=None),
         reason="" if last is None else stop_reasons.get(last.instance_id or "") or last.end_reason,

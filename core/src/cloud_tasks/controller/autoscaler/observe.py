@@ -83,6 +83,8 @@ class StateBuilder:
         """Instances that sent no heartbeat within the startup time-out."""
         self.stop_reasons: dict[str, str] = {}
         """Reason of the last stop of a worker, by instance."""
+        self.start_failures: dict[str, str] = {}
+        """Why the program of an instance of this run cannot start, by instance."""
         self.worker_errors: dict[str, str] = {}
         """Errors that ended the worker of an instance of this run, by instance."""
         self.draining = False
@@ -110,6 +112,12 @@ class StateBuilder:
             each.task_id is not None or each.details.get("running_tasks") for each in events
         ):
             self.depth_refusal.answered()
+
+    def note_start_failure(self, instance_id: str, reason: str) -> None:
+        """Note and log that the program of an instance cannot start."""
+        if instance_id not in self.start_failures:
+            self.start_failures[instance_id] = reason
+            log.warning(f"Instance '{instance_id}' cannot start: {reason}")
 
     def requeued(self) -> None:
         """Restart the times after which tasks count as missing from the queue."""
@@ -166,7 +174,8 @@ class StateBuilder:
                 consoles=self.consoles,
                 timed_out=self.timed_out,
                 worker_errors=self.worker_errors,
-                stop_reasons=self.stop_reasons,
+                stop_reasons=self.stop_reasons | self.start_failures,
+                start_failures=self.start_failures,
             ),
             refused_since=self._fleet.refused_scopes.since,
             credentials_problem=self._fleet.refused_scopes.credentials_problem,
@@ -175,6 +184,7 @@ class StateBuilder:
             discarded=frozenset(self.discarded),
             failed_workers=len(self.worker_errors),
             worker_error=next(reversed(self.worker_errors.values()), ""),
+            start_failure=next(reversed(self.start_failures.values()), ""),
             surplus_since=self._surplus_since,
             records_current=not self._writes.blocked,
             draining=self.draining,

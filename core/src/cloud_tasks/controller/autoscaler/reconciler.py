@@ -34,7 +34,7 @@ from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
-from cloud_tasks.controller.launch.console import last_lines
+from cloud_tasks.controller.launch.console import last_lines, start_failure
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.timed_calls import TimedCalls
@@ -275,10 +275,13 @@ class Reconciler:
         return any(record.last_heartbeat is None and not record.is_pending for record in records)
 
     async def _save_console(self, instance_id: str) -> None:
-        """Save the output of an instance whose worker never sent anything, and log its last lines."""
+        """Save the output of an instance whose worker never sent anything, and log why, or its last lines."""
         if instance_id in self._states.consoles:
             return
         self._states.consoles[instance_id] = console = await self._fleet.console_log(instance_id)
+        if reason := start_failure(console):
+            self._states.note_start_failure(instance_id, reason)
+            return
         lines = last_lines(console)
         if not lines or len(self._states.consoles) > _SHOWN_CONSOLES:
             return

@@ -233,6 +233,8 @@ class Observation:
     """By instance, terminated ones included."""
     failed_workers: int = 0
     """Instances of this run whose worker ended with an error."""
+    start_failure: str = ""
+    """Why the latest instance whose program cannot start does not; empty for none."""
     worker_error: str = ""
     """The last such error; empty for none."""
     discarded: frozenset[str] = frozenset()

@@ -13,11 +13,12 @@ from cloud_tasks.escape import terminal_line
 from cloud_tasks.plugin import OWN_END
 from cloud_tasks.shipping import START_FAILED
 
-__all__ = ["last_lines", "telling_line"]
+__all__ = ["last_lines", "start_failure", "telling_line"]
 
 _SHOWN = 20
 _SEARCHED = 50
 _LENGTH = 300
+_LENGTH_OF_REASON = 600
 _GUARD = "cloud-tasks: "
 _LOCAL_END = re.compile(r"\[[^]]+\] instance terminated: ")
 _CONSEQUENCE = re.compile(r"\b(ChannelClosedError|BrokenPipeError|KeyboardInterrupt)\b")
@@ -28,6 +29,12 @@ def last_lines(console_log: str, *, count: int = _SHOWN) -> Sequence[str]:
     """Return the last lines that are not empty, safe for a terminal."""
     lines = [line for line in (line.rstrip() for line in console_log.splitlines()[-_SEARCHED * 4 :]) if line]
     return [terminal_line(line[:_LENGTH]) for line in lines[-count:]]
+
+
+def start_failure(console_log: str) -> str:
+    """Return why the program of an instance cannot start; empty if its startup script did not say so."""
+    found = [line for line in console_log.splitlines()[-_SEARCHED * 4 :] if START_FAILED in line]
+    return terminal_line(found[-1].partition(START_FAILED)[2].strip()[:_LENGTH_OF_REASON]) if found else ""
 
 
 def telling_line(console_log: str) -> str:

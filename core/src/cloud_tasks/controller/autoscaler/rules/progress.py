@@ -7,7 +7,9 @@ Invariants, each with a test:
    ended with an error, which the reason then quotes. Preempted ones are counted apart, and more of them. Nothing counts
    while the records are not current. Pending ones that the provider cancels cost nothing: they end a run only if
    nothing else runs or waits.
-3. Refusals that only a person can end, for every offer, end a run that has no instance left, after a time. They need
+3. Instances whose program cannot start end a run in which no task has finished, if they are at least two, and as many as
+   those that may still start. A worker that runs proves that the program can.
+4. Refusals that only a person can end, for every offer, end a run that has no instance left, after a time. They need
    not last at one time: slow calls may refuse one offer after another, each for a minute.
 """
 
@@ -17,7 +19,7 @@ from cloud_tasks.controller.autoscaler.actions import Abort, Action
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.quantities import format_span
 
-__all__ = ["abort_failing_workers", "abort_refused", "abort_unlaunchable", "abort_without_progress"]
+__all__ = ["abort_failed_starts", "abort_failing_workers", "abort_refused", "abort_unlaunchable", "abort_without_progress"]
 
 
 def abort_unlaunchable(view: FleetView) -> list[Action]:
@@ -27,6 +29,16 @@ def abort_unlaunchable(view: FleetView) -> list[Action]:
         return []
     reason = f"no instance could be launched in {failures.rounds} attempts: {failures.message}"
     return [Abort(reason=reason, show_console=False, bad_input=failures.bad_input)]
+
+
+def abort_failed_starts(view: FleetView) -> list[Action]:
+    """Abort a run whose program starts nowhere: what every instance lacks, a new one lacks, too."""
+    seen = view.observation
+    failed = seen.failed_instances.cannot_start
+    others = [instance for instance in view.alive if instance.instance_id not in failed]
+    if len(failed) < max(2, len(others)) or any(instance.last_heartbeat is not None for instance in others):
+        return []
+    return [Abort(reason=f"{len(failed)} instances could not start: {seen.start_failure}", show_console=False)]
 
 
 def abort_failing_workers(view: FleetView) -> list[Action]:
