@@ -79,7 +79,8 @@ def build_bundle(
         InputError: The files or the requirements cannot be shipped.
         CloudTasksError: A program or an index is not available.
     """
-    files = CodeFiles(folder=Path(), names=(), left_out=()) if folder is None else select_files(folder, ship=ship)
+    nothing = CodeFiles(folder=Path(), names=(), size=0, left_out=())
+    files = nothing if folder is None else select_files(folder, ship=ship)
     code = None
     cache.mkdir(parents=True, exist_ok=True)
     if files.names:

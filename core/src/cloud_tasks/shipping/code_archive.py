@@ -63,6 +63,8 @@ class CodeFiles:
     folder: Path
     names: tuple[str, ...]
     """Paths relative to the folder, sorted."""
+    size: int
+    """Bytes of all files together, not compressed."""
     left_out: tuple[LeftOut, ...]
 
 
@@ -93,9 +95,11 @@ def select_files(
     suspected = [name for name in secret_files(folder, names) if name not in secrets]
     left_out |= {LeftOut(path=name, reason="looks like a secret", is_secret=True) for name in suspected}
     names -= set(suspected)
-    _check_size(folder, names, limit)
     return CodeFiles(
-        folder=folder, names=tuple(sorted(names)), left_out=tuple(sorted(left_out, key=operator.attrgetter("path")))
+        folder=folder,
+        names=tuple(sorted(names)),
+        size=_checked_size(folder, names, limit),
+        left_out=tuple(sorted(left_out, key=operator.attrgetter("path"))),
     )
 
 
@@ -187,10 +191,10 @@ def _is_of_a_database(path: Path) -> bool:
     return False
 
 
-def _check_size(folder: Path, names: Iterable[str], limit: int) -> None:
+def _checked_size(folder: Path, names: Iterable[str], limit: int) -> int:
     sizes = {name: _size(folder / name) for name in names}
     if (total := sum(sizes.values())) <= limit:
-        return
+        return total
     largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:_SHOWN]
     raise InputError(
         f"{_megabytes(total)} of files to ship, more than {_megabytes(limit)}; the largest: "

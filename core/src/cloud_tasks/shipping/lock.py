@@ -154,7 +154,8 @@ def _with_given_hashes(
 ) -> list[LockedPackage]:
     """Return the entries with those digests only that the user gave, where there are any."""
     given: dict[str, set[str]] = {}
-    for text in [exported, *(text for file, text in requirements.texts() if file is None or file.suffix == ".txt")]:
+    texts = [text for file, text in requirements.texts() if file is None or file.suffix not in (".toml", ".lock")]
+    for text in [exported, *texts]:
         for entry in parse_lock(text):
             given.setdefault(entry.release, set()).update(entry.hashes)
     result = []
