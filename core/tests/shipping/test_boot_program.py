@@ -184,11 +184,11 @@ FAILURES = {
         code="import sys\nif __name__ == '__main__':\n sys.exit('no telescope')\n",
     ),
     "return": Failure("program: it ended with exit code 0 before its worker started", code="print('done')\n"),
-    "command": Failure(
-        "program: it ended with exit code 3 before its worker started", program=["sh", "-c", "exit 3"]
-    ),
+    "command": Failure("program: it ended with exit code 3 before its worker started", program=["sh", "-c", "exit 3"]),
     "space": Failure(
-        "download: the disk is full: code-c1.tar.gz: No space left", is_event=False, without="code-c1.tar.gz",
+        "download: the disk is full: code-c1.tar.gz: No space left",
+        is_event=False,
+        without="code-c1.tar.gz",
         message="No space left on device",
     ),
 }

@@ -10,7 +10,6 @@ import attrs
 import pytest
 from bare_machine import DISK, TEMPLATE, debian_root
 from cloud_storage import CloudStorage, cloud_storage
-from fake_server import Answer, FakeServer
 from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder
 from shipped_project import write_project
 

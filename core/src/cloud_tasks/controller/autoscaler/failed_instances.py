@@ -73,7 +73,9 @@ def failed_instances(
     """
     all_ended = [record for record in records if record.ended_at is not None and record.launched_at is not None]
     ended = [record for record in all_ended if not _ended_pending(record)]
-    preempted = {record.client_token for record in ended if _is_preempted(record, consoles, {*timed_out, *start_failures})}
+    preempted = {
+        record.client_token for record in ended if _is_preempted(record, consoles, {*timed_out, *start_failures})
+    }
     late = [record for record in ended if last_progress is None or record.intended_at > last_progress]
     own = [record for record in late if record.client_token not in preempted]
     canceled = [r for r in all_ended if _ended_pending(r) and (last_progress is None or r.intended_at > last_progress)]

@@ -19,7 +19,13 @@ from cloud_tasks.controller.autoscaler.actions import Abort, Action
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.quantities import format_span
 
-__all__ = ["abort_failed_starts", "abort_failing_workers", "abort_refused", "abort_unlaunchable", "abort_without_progress"]
+__all__ = [
+    "abort_failed_starts",
+    "abort_failing_workers",
+    "abort_refused",
+    "abort_unlaunchable",
+    "abort_without_progress",
+]
 
 
 def abort_unlaunchable(view: FleetView) -> list[Action]:
