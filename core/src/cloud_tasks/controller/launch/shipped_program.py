@@ -46,7 +46,7 @@ class ShippedProgram:
             uv={architecture: _marked(piece) for architecture, piece in bundle.uv.items()},
             program=words,
             python=bundle.python,
-            setup=self.config.run.setup,
+            setup=self.config.run.setup or "",
             functions=DOWNLOAD_FUNCTION,
         )
 

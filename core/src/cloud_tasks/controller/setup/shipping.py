@@ -73,7 +73,18 @@ def requirements_of(config: JobConfig) -> Requirements | None:
     folder = config.folder_of("run.requirements")
     if len(given) == 1 and given[0].endswith(_FILES):
         return Requirements.from_file(folder / Path(given[0]).expanduser(), where=where)
-    return Requirements.from_lines(given, folder=folder, where=where)
+    return Requirements.from_lines(_joined(given), folder=folder, where=where)
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Return requirements whose versions the form of lists, on the command line, has split at a comma."""
+    found: list[str] = []
+    for word in words:
+        if found and word[0] in "<>=!~":
+            found[-1] += f",{word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _distributions(config: JobConfig) -> tuple[str, ...]:

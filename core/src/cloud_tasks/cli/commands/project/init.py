@@ -78,6 +78,8 @@ def init(app: AppContext, /, folder: Path, **values: Any) -> None:
     project = _project(app.registry, folder, values, prompts=prompts)
     for name in write_project(project):
         echo(f"Wrote {folder / name}")
+    if old := _old_options(values):
+        echo(f"Warning: --{old[0]} is deprecated: without it, the program is shipped, and needs no script", err=True)
     echo(_next_steps(project))
 
 
@@ -173,13 +175,8 @@ def _name_of(folder: Path) -> str:
 
 def _shipping(compute: ComputeBackend, values: Mapping[str, Any], found: Checkout | None, *, prompts: bool) -> str:
     shares_files = compute.traits.located is not Reach.NETWORK
-    options = [option for option in ("ship", "bucket", "repository", "commit") if values[option]]
-    if shares_files or compute.download is not None:
-        if not options:
-            return ""
-        echo(
-            f"Warning: --{options[0]} is deprecated: without it, the program is shipped, and needs no script", err=True
-        )
+    if not _old_options(values) and (shares_files or compute.download is not None):
+        return ""
     default = "folder" if shares_files else "git" if found is not None and found.repository else "archive"
     if values["bucket"]:
         default = "archive"
@@ -219,6 +216,11 @@ def _chosen(given: bool | None, question: str, shares_files: bool, *, prompts: b
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _old_options(values: Mapping[str, Any]) -> Sequence[str]:
+    """Return the given options of a project with a startup script."""
+    return [option for option in ("ship", "bucket", "repository", "commit") if values[option]]
 
 
 def _bucket(given: str | None, *, prompts: bool) -> str:
