@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from arm_fake import SUBSCRIPTION, ArmFake
 from arm_requests import opened, wanted
@@ -16,10 +17,12 @@ from azurite import Azurite
 from storage_faults import StorageFaults
 
 from cloud_tasks.model import Architecture
-from cloud_tasks.plugin import CheckContext, ImageLookup, QueueContext
+from cloud_tasks.plugin import CheckContext, ImageLookup, QueueContext, StagingContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
+from cloud_tasks_azure.doctor_staging import check_staging
 from cloud_tasks_azure.permissions import missing, worker_queue_allowed
+from cloud_tasks_azure.queue.account import blob_container
 from cloud_tasks_azure.settings import AzureSettings
 
 IDENTITY = (
@@ -191,6 +194,10 @@ def blob_action(method: str, path: str) -> str:
     match method, [part for part in path.split("/")[2:] if part]:
         case "PUT", [_]:
             return f"{_CONTAINERS}/write"
+        case "HEAD", [_]:
+            return f"{_CONTAINERS}/read"
+        case "HEAD", _:
+            return f"{_CONTAINERS}/blobs/read"
         case "GET", _:
             # Listing the blobs of a container requires no permission for the container itself.
             return f"{_CONTAINERS}/blobs/read"
@@ -277,6 +284,32 @@ def test_service_bus_roles_exclude_storage() -> None:
     sends = "Microsoft.ServiceBus/namespaces/messages/send/action"
     assert sends in found["worker"]["DataActions"]
     assert not [each for each in found["worker"]["Actions"] if "ServiceBus" in each]
+
+
+def test_roles_allow_uploads_to_the_staging_and_its_check(azurite: Azurite, tmp_path: Path) -> None:
+    account, url = RecordedAccount(azurite), "az://staged/jobs"
+    settings = AzureSettings(
+        connection_string=account.connection_string,
+        managed_identity="system",
+        oversize_container="",
+        queue="servicebus",
+    )
+    options = Registry(only=["azure"]).compute("azure").staging_options
+    assert options is not None
+    (tmp_path / "sent").write_bytes(b"code")
+    with account.queues.server.serving(), account.blobs.server.serving():
+        with blob_container(settings, "staged", connections=1) as container:
+            container.create_container()
+        account.called()
+        system, prefix = fsspec.core.url_to_fs(url, **options(settings, StagingContext(url=url)))
+        with pytest.raises(FileNotFoundError):
+            system.info(f"{prefix}/code.gz")
+        system.put_file(str(tmp_path / "sent"), f"{prefix}/code.gz")
+        check_staging(settings, CheckContext(staging=url))
+        used = account.called()
+    role = roles(CheckContext(staging=url), queue="servicebus")["controller"]
+    assert f"{_CONTAINERS}/blobs/write" in used
+    assert used <= {*role["Actions"], *role["DataActions"]}
 
 
 # Role definitions
