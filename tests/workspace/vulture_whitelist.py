@@ -83,5 +83,4 @@ _.min_simultaneous_tasks
 _.max_simultaneous_tasks
 _.min_total_price_per_hour
 _.max_total_price_per_hour
-_.staging_schemes  # the contract of stagings
 _.expires_at  # the contract of stagings
