@@ -22,19 +22,18 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
-from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import CredentialsError, ProviderError
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule
+from cloud_tasks_aws.responses import InvalidResponseError
 
 __all__ = [
     "CREDENTIALS",
-    "INVALID_RESPONSE",
     "RULES",
     "TRANSIENT",
     "are_credentials_refused",
     "code_of",
-    "invalid_response",
+    "incomplete_response",
     "is_denied",
     "is_transient_code",
     "one_line",
@@ -93,8 +92,7 @@ RULES = (
     ErrorRule(kind=ErrorKind.PERMANENT, code="InvalidSecurity", hint="use an https:// endpoint"),
 )
 
-INVALID_RESPONSE = (ResponseParserError, LookupError)
-"""Exceptions for a response that the SDK cannot read, or that lacks a field: both are outside botocore's hierarchy."""
+_PROXY = "check for a proxy between this machine and AWS"
 _LOCAL = (CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError)
 _MISSING = (NoCredentialsError, PartialCredentialsError)
 
@@ -108,18 +106,14 @@ def translate_errors(action: str) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as error:
         raise provider_error(action, error) from error
-    except INVALID_RESPONSE as error:
-        raise invalid_response(action, error) from error
+    except LookupError as error:
+        raise incomplete_response(action, error) from error
 
 
-def invalid_response(action: str, error: Exception) -> ProviderError:
-    """Return the error for a response that is not AWS's, such as a proxy's login page."""
-    if isinstance(error, LookupError):
-        what = f"{error} is missing" if isinstance(error, KeyError) else "a field is missing"
-    else:
-        what = one_line(str(error))[:200]
-    text = f"{action}: invalid response from AWS: {what}"
-    return ProviderError(text, transient=True, hint="check for a proxy between this machine and AWS")
+def incomplete_response(action: str, error: LookupError) -> ProviderError:
+    """Return the error for a response that lacks a field below its first level."""
+    what = f"{error} is missing" if isinstance(error, KeyError) else "a field is missing"
+    return ProviderError(f"{action}: invalid response from AWS: {what}", transient=True, hint=_PROXY)
 
 
 def code_of(error: BaseException) -> str:
@@ -173,7 +167,8 @@ def provider_error(action: str, error: Exception) -> ProviderError:
         return CredentialsError(f"{action}: {one_line(str(error)) or code}", hint=_HINT)
     if not isinstance(error, ClientError):
         transient = isinstance(error, (ConnectionError, HTTPClientError))
-        return ProviderError(f"{action}: {one_line(str(error)) or code}", transient=transient)
+        hint = _PROXY if isinstance(error, InvalidResponseError) else ""
+        return ProviderError(f"{action}: {one_line(str(error)) or code}", transient=transient, hint=hint)
     return judge(action, problem_of(error), RULES)
 
 

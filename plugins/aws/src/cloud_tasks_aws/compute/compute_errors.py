@@ -17,11 +17,10 @@ from cloud_tasks.model import Offer
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
 from cloud_tasks_aws.errors import (
     CREDENTIALS,
-    INVALID_RESPONSE,
     RULES,
     TRANSIENT,
     code_of,
-    invalid_response,
+    incomplete_response,
     problem_of,
     provider_error,
 )
@@ -209,7 +208,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         found = judge("", problem_of(error), (*_REFUSALS, *RULES))
         return found.transient and not isinstance(found, LaunchRefusedError)
-    return isinstance(error, (HTTPClientError, *INVALID_RESPONSE))
+    return isinstance(error, (HTTPClientError, LookupError))
 
 
 def leaves_open(error: BaseException) -> bool:
@@ -254,8 +253,8 @@ def translate_errors(action: str) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as error:
         raise _to_provider_error(action, error) from error
-    except INVALID_RESPONSE as error:
-        raise invalid_response(action, error) from error
+    except LookupError as error:
+        raise incomplete_response(action, error) from error
 
 
 def launch_error(offer: Offer, error: ClientError, *, is_answered: bool = False) -> ProviderError:

@@ -43,7 +43,7 @@ from cloud_tasks_aws.compute.compute_errors import (
 from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.compute.retries import Outcome, retry_call
 from cloud_tasks_aws.compute.tags import JOB_TAG
-from cloud_tasks_aws.errors import INVALID_RESPONSE, code_of
+from cloud_tasks_aws.errors import code_of
 
 __all__ = ["FleetsRefusedError", "delete_templates", "fleet_arguments", "launch_from_fleet", "places_for"]
 
@@ -126,7 +126,7 @@ def launch_from_fleet(
 def delete_templates(ec2: Any, job_id: str) -> None:
     """Delete the launch templates of a job that a killed controller left: they contain the startup script."""
     filters = [{"Name": f"tag:{JOB_TAG}", "Values": [job_id]}]
-    with suppress(ClientError, BotoCoreError, *INVALID_RESPONSE):
+    with suppress(ClientError, BotoCoreError, LookupError):
         for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=filters):
             for each in page["LaunchTemplates"]:
                 ec2.delete_launch_template(LaunchTemplateName=each["LaunchTemplateName"])
