@@ -33,6 +33,7 @@ __all__ = [
     "ids_in",
     "is_after_the_token",
     "is_not_yet_visible",
+    "is_template_unknown",
     "is_transient",
     "launch_error",
     "leaves_open",
@@ -242,8 +243,12 @@ def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
     Args:
         own_groups: Whether cloud-tasks created the security groups; a missing group of the user's is an error.
     """
-    code = code_of(error)
-    return code.startswith(_TEMPLATE_NOT_FOUND) or (own_groups and code in _GROUP_NOT_FOUND)
+    return is_template_unknown(error) or (own_groups and code_of(error) in _GROUP_NOT_FOUND)
+
+
+def is_template_unknown(error: BaseException) -> bool:
+    """Return whether a launch template does not exist, or is not visible yet."""
+    return code_of(error).startswith(_TEMPLATE_NOT_FOUND)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from google.cloud import compute_v1
 from cloud_tasks.errors import ProviderError
 from cloud_tasks_gcp.compute.compute_errors import SERVICE, is_transient
 from cloud_tasks_gcp.credentials import credentials
+from cloud_tasks_gcp.responses import check_responses
 from cloud_tasks_gcp.rest import Rest
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -148,7 +149,9 @@ class Clients:
             clients.close()
 
     def _make(self, kind: type[Any]) -> Any:
-        return kind(credentials=self._credentials, client_options=self._options, transport="rest")
+        client = kind(credentials=self._credentials, client_options=self._options, transport="rest")
+        check_responses(client.transport._session)
+        return client
 
     def _make_rest(self) -> Rest:
         return Rest(

@@ -30,6 +30,7 @@ from google.protobuf.json_format import ParseError  # type: ignore[import-untype
 from cloud_tasks.errors import CredentialsError, ProviderError, RefusalScope
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
 from cloud_tasks_gcp.api_errors import LOGIN, QUOTA, common_rules, enable_billing, enable_service
+from cloud_tasks_gcp.responses import PROXY, InvalidResponseError
 
 __all__ = [
     "OPERATION_FAILED",
@@ -276,9 +277,9 @@ def translate_errors(what: str, *, launching: bool = False) -> Iterator[None]:
         # The exception text may quote the token server's answer.
         text = f"cannot {what}: the credentials were refused ({type(error).__name__})"
         raise CredentialsError(text, hint=LOGIN) from error
-    except (ParseError, UnicodeDecodeError) as error:
-        text = f"cannot {what}: invalid answer of Compute Engine"
-        raise ProviderError(text, transient=True, hint="check for a proxy") from error
+    except (ParseError, InvalidResponseError) as error:
+        text = str(error) if isinstance(error, InvalidResponseError) else f"invalid response from {SERVICE}"
+        raise ProviderError(f"cannot {what}: {text}", transient=True, hint=PROXY) from error
     except (requests.RequestException, api.GoogleAPIError, ConnectionError, TimeoutError) as error:
         raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from error
 
