@@ -106,10 +106,3 @@ def test_rest_raises_not_found(server: FakeServer) -> None:
     rest = Rest(GcpSettings(), server.url, service="compute.googleapis.com", project="p")
     with rest, pytest.raises(NotFoundError):
         rest.get("nowhere")
-
-
-def failure_of_path(server: FakeServer, path: str) -> ProviderError:
-    rest = Rest(GcpSettings(), server.url, service="compute.googleapis.com", attempts=2)
-    with rest, pytest.raises(ProviderError) as caught:
-        rest.get(path)
-    return caught.value

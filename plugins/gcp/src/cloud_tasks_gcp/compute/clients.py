@@ -150,7 +150,10 @@ class Clients:
 
     def _make(self, kind: type[Any]) -> Any:
         client = kind(credentials=self._credentials, client_options=self._options, transport="rest")
-        check_responses(client.transport._session)
+        # A private attribute: without it, strange answers are told only as far as the SDK cannot read them.
+        session = getattr(client.transport, "_session", None)
+        if session is not None:
+            check_responses(session)
         return client
 
     def _make_rest(self) -> Rest:

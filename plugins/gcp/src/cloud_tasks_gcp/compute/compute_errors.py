@@ -97,6 +97,13 @@ _QUOTAS = (
     refused("quota:.*:.*ALL_REGIONS.*|quota:global:.*", _ACCOUNT, 10 * _MINUTE, hint=_QUOTA),
     # Other series have separate quotas, and a smaller instance type of this series may still fit.
     refused(r"quota:.*:.*(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)", _TYPE, 10 * _MINUTE, hint=_QUOTA),
+    # Other types may have disks of another quota.
+    refused(
+        r"quota:.*:(DISKS|SSD|HD[A-Z]+)_TOTAL\w*|quota:.*:PD_EXTREME\w*",
+        _TYPE,
+        10 * _MINUTE,
+        hint=f"{_QUOTA}; other boot_disk_types have other quotas",
+    ),
     refused("daily_?limit_?exceeded.*", _ACCOUNT, _HOUR, hint=_QUOTA),
     refused("quota:.*|.*(QUOTA|LIMIT)_?EXCEEDED", _REGION, 10 * _MINUTE, hint=_QUOTA),
 )
