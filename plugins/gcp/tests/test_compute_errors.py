@@ -69,6 +69,7 @@ OPERATIONS: list[tuple[str, str, RefusalScope, timedelta, str]] = [
     ("UNSUPPORTED_OPERATION", "It is not supported with this machine type.", TYPE, DAY, "instance_types"),
     ("INVALID_USAGE", "The disk type is not usable here.", TYPE, DAY, "instance_types"),
     ("PERMISSIONS_ERROR", "Required 'compute.instances.create' permission", ACCOUNT, HOUR, "instanceAdmin"),
+    ("SERVICE_ACCOUNT_ACCESS_DENIED", "Access denied.", ACCOUNT, HOUR, ACT_AS),
     (
         "SERVICE_ACCOUNT_ACCESS_DENIED",
         "The user does not have access to service account 'w@p.iam.gserviceaccount.com'.  User: 'sam@example.com'.  "
