@@ -7,7 +7,7 @@ are classified in `cloud_tasks_aws.compute.compute_errors`. No botocore exceptio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from botocore.exceptions import (
@@ -33,7 +33,6 @@ __all__ = [
     "TRANSIENT",
     "are_credentials_refused",
     "code_of",
-    "incomplete_response",
     "is_denied",
     "is_transient_code",
     "one_line",
@@ -100,20 +99,16 @@ _ENCODED = re.compile(r"Encoded authorization failure message: \S+")
 
 
 @contextmanager
-def translate_errors(action: str) -> Iterator[None]:
+def translate_errors(action: str, rules: Sequence[ErrorRule] = RULES) -> Iterator[None]:
     """Translate the exceptions of calls into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        raise provider_error(action, error) from error
+        raise provider_error(action, error, rules) from error
     except LookupError as error:
-        raise incomplete_response(action, error) from error
-
-
-def incomplete_response(action: str, error: LookupError) -> ProviderError:
-    """Return the error for a response that lacks a field below its first level."""
-    what = f"{error} is missing" if isinstance(error, KeyError) else "a field is missing"
-    return ProviderError(f"{action}: invalid response from AWS: {what}", transient=True, hint=_PROXY)
+        # A field below the first level of a response.
+        what = f"{error} is missing" if isinstance(error, KeyError) else "a field is missing"
+        raise ProviderError(f"{action}: invalid response from AWS: {what}", transient=True, hint=_PROXY) from error
 
 
 def code_of(error: BaseException) -> str:
@@ -155,7 +150,7 @@ def problem_of(error: BaseException | None) -> Problem:
     return Problem(code=code, message=message, status=status)
 
 
-def provider_error(action: str, error: Exception) -> ProviderError:
+def provider_error(action: str, error: Exception, rules: Sequence[ErrorRule] = RULES) -> ProviderError:
     """Return the `ProviderError` for a botocore exception."""
     code = code_of(error)
     if isinstance(error, _MISSING):
@@ -169,7 +164,7 @@ def provider_error(action: str, error: Exception) -> ProviderError:
         transient = isinstance(error, (ConnectionError, HTTPClientError))
         hint = _PROXY if isinstance(error, InvalidResponseError) else ""
         return ProviderError(f"{action}: {one_line(str(error)) or code}", transient=transient, hint=hint)
-    return judge(action, problem_of(error), RULES)
+    return judge(action, problem_of(error), rules)
 
 
 def one_line(text: str) -> str:

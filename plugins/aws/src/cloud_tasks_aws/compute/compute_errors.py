@@ -6,23 +6,21 @@ Codes: "Error codes for the Amazon EC2 API". No botocore exception leaves this p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
+from cloud_tasks_aws import errors
 from cloud_tasks_aws.errors import (
     CREDENTIALS,
     RULES,
     TRANSIENT,
     code_of,
-    incomplete_response,
     problem_of,
-    provider_error,
 )
 
 __all__ = [
@@ -251,15 +249,9 @@ def is_template_unknown(error: BaseException) -> bool:
     return code_of(error).startswith(_TEMPLATE_NOT_FOUND)
 
 
-@contextmanager
-def translate_errors(action: str) -> Iterator[None]:
+def translate_errors(action: str) -> AbstractContextManager[None]:
     """Translate the exceptions of calls into a `ProviderError` whose message starts with ``action``."""
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        raise _to_provider_error(action, error) from error
-    except LookupError as error:
-        raise incomplete_response(action, error) from error
+    return errors.translate_errors(action, (_NOT_FOUND, *RULES))
 
 
 def launch_error(offer: Offer, error: ClientError, *, is_answered: bool = False) -> ProviderError:
@@ -288,9 +280,3 @@ def preparation_error(error: ProviderError) -> ProviderError:
         hint=rule.hint or error.hint,
         needs_action=True,
     )
-
-
-def _to_provider_error(action: str, error: ClientError | BotoCoreError) -> ProviderError:
-    if isinstance(error, ClientError):
-        return judge(action, problem_of(error), (_NOT_FOUND, *RULES))
-    return provider_error(action, error)
