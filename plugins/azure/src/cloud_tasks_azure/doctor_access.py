@@ -6,6 +6,7 @@ import re
 
 from cloud_tasks.errors import CloudTasksError, ProviderError
 from cloud_tasks.plugin import CheckContext
+from cloud_tasks.plugin.kit import DoubtError
 from cloud_tasks_azure.compute.arm import Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.doctor_queue import worker_access
@@ -15,7 +16,6 @@ from cloud_tasks_azure.settings import AzureSettings
 __all__ = [
     "MAX_SHOWN",
     "POLICY",
-    "DoubtError",
     "check_access",
     "check_identity",
     "check_permissions",
@@ -31,10 +31,6 @@ _KEYS = re.compile(
     r"(?:CLOUD_TASKS_AZURE|AZURE_STORAGE|AZURE_SERVICEBUS)\w*CONNECTION_STRING\w*=|AZURE_CLIENT_\w+=|AZURE_FEDERATED_TOKEN_FILE="
 )
 """Credentials that a startup script sets."""
-
-
-class DoubtError(CloudTasksError):
-    """A problem that prevents no run."""
 
 
 def check_permissions(arm: Arm, settings: AzureSettings) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
+from cloud_tasks.plugin.kit import DoubtError, Probe, is_certain, run_probes
 from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, Arm, whole_page
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.image_resolver import has_gpu_driver
@@ -30,7 +30,6 @@ from cloud_tasks_azure.credentials import LOGIN
 from cloud_tasks_azure.doctor_access import (
     MAX_SHOWN,
     POLICY,
-    DoubtError,
     check_access,
     check_identity,
     check_permissions,
@@ -133,7 +132,7 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
 def _prevents(error: CloudTasksError) -> bool:
     """Return whether a run would certainly fail; it may work without the permission for a check."""
     is_denied = getattr(error.__cause__, "status_code", None) == _DENIED
-    return is_certain(error) and not is_denied and not isinstance(error, DoubtError)
+    return is_certain(error) and not is_denied
 
 
 def _registration(arm: Arm, namespace: str, provider: Mapping[str, Any] | None = None) -> str:

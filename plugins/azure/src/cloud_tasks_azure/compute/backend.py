@@ -25,6 +25,7 @@ from azure.core.exceptions import HttpResponseError
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin.kit import ended_instance
 from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, RESOURCES, Arm
 from cloud_tasks_azure.compute.build import vm_body
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
@@ -41,7 +42,6 @@ from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG, instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
 from cloud_tasks_azure.compute.to_model import (
     VmStatus,
-    ended_instance,
     group_of,
     leftover_instance,
     provisioning_state,
