@@ -23,10 +23,11 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
 from cloud_tasks_azure.servicebus.errors import translate_errors
 from cloud_tasks_azure.servicebus.factory import open_service_bus, queue_with_clients
-from cloud_tasks_azure.settings import AzureSettings
+from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 
 LEASE = timedelta(seconds=60)
-SETTINGS = AzureSettings(queue="servicebus")
+NAME = "azure-servicebus"
+SETTINGS = ServiceBusSettings()
 LIVE = "CLOUD_TASKS_TEST_SERVICEBUS"
 
 
@@ -65,7 +66,7 @@ class TestServiceBus(QueueContract):
     def subject(self, broker: Broker) -> QueueSubject:
         return Subject(
             broker=broker,
-            backend=Registry(only=["azure"]).queue("azure"),
+            backend=Registry(only=[NAME]).queue(NAME),
             settings=SETTINGS,
             lease=LEASE,
             advance=broker.advance,
@@ -217,7 +218,7 @@ def test_translated_message_contains_no_key() -> None:
 
 
 def test_open_service_bus_rejects_invalid_connection_string_without_showing_it() -> None:
-    settings = AzureSettings(queue="servicebus", servicebus_connection_string="abcdef")
+    settings = ServiceBusSettings(connection_string="abcdef")
     context = QueueContext(job_id="job", name="job", lease=LEASE)
     with pytest.raises(InputError) as raised, open_service_bus(settings, context):
         pass
@@ -233,7 +234,7 @@ def test_open_service_bus_without_namespace_names_the_command() -> None:
 @pytest.mark.network
 @pytest.mark.skipif(LIVE not in os.environ, reason=f"set {LIVE} to the connection string of a Service Bus namespace")
 def test_service_bus_queue_works_with_a_real_namespace() -> None:
-    settings = AzureSettings(queue="servicebus", servicebus_connection_string=os.environ[LIVE])
+    settings = ServiceBusSettings(connection_string=os.environ[LIVE])
     context = QueueContext(job_id="live", name=f"live-{uuid4().hex[:8]}", lease=timedelta(seconds=30))
     with open_service_bus(settings, context) as queue:
         queue.create()

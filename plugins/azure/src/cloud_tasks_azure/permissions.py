@@ -22,6 +22,7 @@ import attrs
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = [
+    "OWN_QUEUES",
     "Allowed",
     "compute_actions",
     "missing",
@@ -30,6 +31,11 @@ __all__ = [
     "worker_actions",
     "worker_queue_allowed",
 ]
+
+
+OWN_QUEUES = ("azure", "azure-servicebus")
+"""Queues of this distribution: Storage Queue and Service Bus."""
+_STORAGE, _BUS = OWN_QUEUES
 
 
 @attrs.frozen(kw_only=True)
@@ -130,22 +136,30 @@ def compute_actions(settings: AzureSettings) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def queue_allowed(settings: AzureSettings) -> Allowed:
-    """Return the permissions for creating, filling, purging and deleting queues."""
-    if settings.queue == "servicebus":
+def queue_allowed(settings: AzureSettings, queue: str) -> Allowed:
+    """Return the permissions for creating, filling, purging and deleting queues.
+
+    Args:
+        queue: Name of the queue backend, as in `CheckContext`.
+    """
+    if queue == _BUS:
         # Creating and deleting queues requires "Manage", which only the full data permission of a namespace includes.
         return Allowed(actions=("Microsoft.ServiceBus/*",), data_actions=("Microsoft.ServiceBus/*",))
-    used = worker_queue_allowed(settings)
+    used = worker_queue_allowed(settings, queue)
+    if not used.data_actions:
+        return used
     more = {f"{_QUEUES}/{each}" for each in ("delete", "read", "write")}
     if settings.oversize_container:
         more.add(f"{_CONTAINERS}/read")
     return Allowed(actions=tuple(sorted({*used.actions, *more})), data_actions=used.data_actions)
 
 
-def worker_queue_allowed(settings: AzureSettings) -> Allowed:
+def worker_queue_allowed(settings: AzureSettings, queue: str) -> Allowed:
     """Return the permissions for receiving tasks, and for sending events and retried tasks."""
-    if settings.queue == "servicebus":
+    if queue == _BUS:
         return Allowed(data_actions=_BUS_USE)
+    if queue not in ("", _STORAGE):
+        return Allowed()
     if not settings.oversize_container:
         return Allowed(data_actions=_MESSAGES)
     # The sender of the first large message creates the container.

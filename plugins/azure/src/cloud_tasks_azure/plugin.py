@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
 
 from cloud_tasks.model import ProvisioningModel
-from cloud_tasks.plugin import ComputeBackend, PricingBackend, Queue, QueueBackend, QueueContext, hookimpl
+from cloud_tasks.plugin import ComputeBackend, PricingBackend, QueueBackend, hookimpl
 from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.traits import COMPUTE_TRAITS, QUEUE_TRAITS
 
@@ -19,10 +18,10 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
     return (
         QueueBackend(
             name="azure",
-            summary="Azure Storage Queue, or Service Bus",
+            summary="Azure Storage Queue",
             settings=AzureSettings,
             traits=QUEUE_TRAITS,
-            open=_open_queue,
+            open="cloud_tasks_azure.queue.factory:open_storage_queue",
             check="cloud_tasks_azure.doctor_queue:check_queue",
             credentials_end="cloud_tasks_azure.queue.account:credentials_end",
         ),
@@ -59,16 +58,6 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
             check="cloud_tasks_azure.doctor_pricing:check_pricing",
         ),
     )
-
-
-def _open_queue(settings: AzureSettings, context: QueueContext) -> AbstractContextManager[Queue]:
-    if settings.queue == "servicebus":
-        from cloud_tasks_azure.servicebus.factory import open_service_bus
-
-        return open_service_bus(settings, context)
-    from cloud_tasks_azure.queue.factory import open_storage_queue
-
-    return open_storage_queue(settings, context)
 
 
 def _price_max_age(settings: AzureSettings, provisioning_model: ProvisioningModel) -> timedelta:

@@ -37,7 +37,7 @@ def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str
             settings,
             CONTROLLER_ROLE,
             "Launches, lists and terminates the instances of jobs, and manages their queues",
-            (Allowed(actions=compute_actions(settings)), queue_allowed(settings), stores, code),
+            (Allowed(actions=compute_actions(settings)), queue_allowed(settings, context.queue), stores, code),
         ),
         "worker": _document(
             settings,
@@ -45,7 +45,7 @@ def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str
             "Runs the tasks of a job, and deletes its own instance at the end",
             (
                 Allowed(actions=worker_actions()),
-                worker_queue_allowed(settings),
+                worker_queue_allowed(settings, context.queue),
                 stores,
                 url_allowed(context.downloads, write=False),
             ),
