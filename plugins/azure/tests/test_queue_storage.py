@@ -240,16 +240,20 @@ def test_ack_failure_does_not_affect_other_leases(account: StorageAccount, queue
 
 
 @pytest.mark.parametrize(
-    ("body", "headers"),
-    [("<html>sign in</html>", {}), ("<?xml version='1.0'?><QueueMessagesList><", {"x-ms-request-id": "1"})],
+    ("body", "headers", "status"),
+    [
+        ("<html>sign in</html>", {}, 200),
+        ("<html>not found</html>", {}, 404),
+        ("<?xml version='1.0'?><QueueMessagesList><", {"x-ms-request-id": "1"}, 200),
+    ],
 )
 def test_answer_that_is_not_azures_is_a_transient_error(
-    body: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    body: str, headers: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(account_module._RETRIES, "retry_total", 0)
     server = FakeServer()
     typed = {"Content-Type": "application/xml" if headers else "text/html", **headers}
-    server.route("*", ".*", lambda request: Answer(body=body, headers=typed))
+    server.route("*", ".*", lambda request: Answer(status=status, body=body, headers=typed))
     address = Azurite(queue_endpoint=f"{server.url}/standin", blob_endpoint=f"{server.url}/standin", clock=Path())
     settings = AzureSettings(connection_string=address.connection_string)
     context = QueueContext(job_id="job", name="tasks", lease=LEASE)

@@ -1,10 +1,9 @@
-"""Requests to Resource Manager: API versions, answers of others, refusals, operations."""
+"""Requests to Resource Manager: API versions, refusals, operations."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -19,8 +18,6 @@ from cloud_tasks.model import InstanceState
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure.compute.arm import Arm
-from cloud_tasks_azure.compute.image_resolver import ImageResolver
-from cloud_tasks_azure.compute.listing import get_vm, list_parts, list_skus, list_usages, list_vms, vm_statuses
 from cloud_tasks_azure.settings import AzureSettings
 
 
@@ -58,40 +55,6 @@ def test_requests_name_the_api_version_they_were_written_for(fake: ArmFake, monk
     # Compute is also the provider of the polled operations; its description is of Resource Manager.
     assert found["Microsoft.Compute"] == {"2021-04-01", "2021-07-01", "2024-03-02", "2024-07-01"}
     assert found["Microsoft.Network"] == {"2024-05-01"}
-
-
-@pytest.mark.parametrize("page", ["<html>sign in</html>", {}, []])
-def test_listing_that_is_not_azures_is_no_empty_one(page: Any) -> None:
-    server = FakeServer()
-    server.route("*", ".*", lambda request: Answer(body=page))
-    with (
-        server.serving(),
-        closing(Arm(AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url))) as arm,
-    ):
-        listings: tuple[Callable[[], object], ...] = (
-            lambda: list_vms(arm, None),
-            lambda: vm_statuses(arm),
-            lambda: list_parts(arm),
-            lambda: list_skus(arm, "eastus"),
-            lambda: list_usages(arm, "eastus"),
-            lambda: ImageResolver(arm).list(),
-            lambda: arm.entries("/resourceGroups/jobs/resources", "2021-04-01"),
-        )
-        for listed in listings:
-            with pytest.raises(ProviderError, match="invalid response from Azure") as caught:
-                listed()
-            assert caught.value.transient
-
-
-@pytest.mark.parametrize("answer", ["<html>sign in</html>", {}, []])
-def test_vm_that_is_not_azures_is_no_missing_one(answer: Any) -> None:
-    server = FakeServer()
-    server.route("*", ".*", lambda request: Answer(body=answer))
-    settings = AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=server.url)
-    with server.serving(), closing(Arm(settings)) as arm:
-        with pytest.raises(ProviderError, match="invalid response from Azure") as caught:
-            get_vm(arm, "g", "v")
-        assert caught.value.transient
 
 
 @pytest.mark.parametrize(

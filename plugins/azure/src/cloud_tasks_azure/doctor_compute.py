@@ -18,7 +18,7 @@ from typing import Any
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import DoubtError, Probe, is_certain, run_probes
-from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, Arm, whole_page
+from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.image_resolver import has_gpu_driver
 from cloud_tasks_azure.compute.listing import leftovers, list_parts, list_skus, list_usages, list_vms
@@ -190,7 +190,7 @@ def _quota(limits: Mapping[str, Mapping[str, Any]], name: str, location: str) ->
 
 def _instances(arm: Arm) -> str:
     with translate_errors("list instances"):
-        vms = arm.compute().virtual_machines.list_all(api_version=COMPUTE, raw_response_hook=whole_page)
+        vms = arm.compute().virtual_machines.list_all(api_version=COMPUTE)
         found = next(iter(vms), None)
     return "can be listed" + ("" if found is not None else "; none found")
 

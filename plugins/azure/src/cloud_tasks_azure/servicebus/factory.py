@@ -12,7 +12,7 @@ from cloud_tasks_azure.credentials import credential
 from cloud_tasks_azure.queue.names import azure_name
 from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 
-__all__ = ["open_service_bus", "queue_with_clients"]
+__all__ = ["clients", "open_service_bus", "queue_with_clients"]
 
 _INSTALL = "install it here and on the instances: pip install 'cloud-tasks-azure[servicebus]'"
 
@@ -20,7 +20,7 @@ _INSTALL = "install it here and on the instances: pip install 'cloud-tasks-azure
 @contextmanager
 def open_service_bus(settings: ServiceBusSettings, context: QueueContext) -> Iterator[Queue]:
     """Open the queue of a name, which need not exist yet."""
-    client, administration = _clients(settings)
+    client, administration = clients(settings)
     queue = queue_with_clients(client, administration, settings, context)
     try:
         yield queue
@@ -53,27 +53,28 @@ def queue_with_clients(client: Any, administration: Any, settings: ServiceBusSet
     )
 
 
-def _clients(settings: ServiceBusSettings) -> tuple[Any, Any]:
+def clients(settings: ServiceBusSettings) -> tuple[Any, Any]:
     try:
         from azure.servicebus import ServiceBusClient
         from azure.servicebus.management import ServiceBusAdministrationClient
     except ImportError as error:
         raise ProviderError("queue azure-servicebus: requires azure-servicebus", hint=_INSTALL) from error
+    from cloud_tasks_azure.servicebus.administration import AdministrationTransport
+
+    transport = AdministrationTransport()
     text = settings.connection_string
     if text is not None:
         try:
-            return ServiceBusClient.from_connection_string(text), ServiceBusAdministrationClient.from_connection_string(
-                text
-            )
+            administration = ServiceBusAdministrationClient.from_connection_string(text, transport=transport)
+            return ServiceBusClient.from_connection_string(text), administration
         except ValueError:
             raise InputError("invalid connection string of the Service Bus namespace (not shown: secret)") from None
-    if settings.namespace_name is None:
+    name = settings.namespace_name
+    if name is None:
         raise ProviderError(
             "no Service Bus namespace is configured",
             hint="set --namespace-name or azure-servicebus.namespace_name; list with: az servicebus namespace list",
         )
-    name = settings.namespace_name
     address = name if "." in name else f"{name}.servicebus.windows.net"
-    return ServiceBusClient(address, credential(settings)), ServiceBusAdministrationClient(
-        address, credential(settings)
-    )
+    administration = ServiceBusAdministrationClient(address, credential(settings), transport=transport)
+    return ServiceBusClient(address, credential(settings)), administration
