@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from cloud_tasks.cli.scaffold.project_files import worker_packages
 from cloud_tasks.config import ConfigurationError, load_config
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
@@ -55,6 +56,20 @@ def test_service_bus_has_the_account_of_its_section_and_the_application_of_the_e
     exported = config.worker_environment()
     assert exported["CLOUD_TASKS_AZURE_SERVICEBUS_NAMESPACE_NAME"] == "jobs"
     assert not [text for text in exported.values() if "Endpoint=" in text]
+
+
+@pytest.mark.parametrize(
+    ("compute", "packages"),
+    [
+        ("azure", ["cloud-tasks", "cloud-tasks-azure[azure-servicebus]"]),
+        ("local", ["cloud-tasks", "cloud-tasks-local", "cloud-tasks-azure[azure-servicebus]"]),
+    ],
+)
+def test_init_installs_the_sdk_of_service_bus_on_instances(compute: str, packages: list[str]) -> None:
+    found = worker_packages(Registry(), {"compute": compute, "queue": "azure-servicebus", "pricing": compute})
+    assert [each.partition("==")[0] for each in found] == packages
+    plain = worker_packages(Registry(), dict.fromkeys(("compute", "queue", "pricing"), "azure"))
+    assert [each.partition("==")[0] for each in plain] == ["cloud-tasks", "cloud-tasks-azure"]
 
 
 def test_former_choice_of_service_bus_is_refused_with_the_new_one(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from arm_fake import ArmFake
 from arm_requests import body_of, detached, offer, opened, remaining, wanted
 
-from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import InstanceState, ProvisioningModel
 from cloud_tasks.plugin import Compute
 from cloud_tasks.testing import eventually
@@ -155,6 +155,17 @@ def test_listing_looks_for_leftovers_only_after_a_vm_has_disappeared(fake: ArmFa
         assert [looks(), looks()] == [True, True]
         compute.terminate([name])
         assert [looks(), looks()] == [True, False]
+
+
+def test_console_log_of_a_vm_that_powered_itself_off_is_there_until_it_is_deleted(fake: ArmFake) -> None:
+    with opened(fake) as compute:
+        name = compute.launch(wanted(startup_script="#!/bin/bash\necho no package\nshutdown -h now\n")).instance_id
+        eventually(lambda: states(compute) == {name: InstanceState.STOPPED})
+        assert "no package" in compute.console_log(name)
+        compute.terminate([name])
+        # An empty log would mean that it printed nothing.
+        with pytest.raises(NotFoundError, match="its VM no longer exists"):
+            compute.console_log(name)
 
 
 def test_console_log_of_unknown_vm_is_empty_and_errors_hide_the_signature(fake: ArmFake) -> None:

@@ -14,7 +14,7 @@ from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 
 __all__ = ["clients", "open_service_bus", "queue_with_clients"]
 
-_INSTALL = "install it here and on the instances: pip install 'cloud-tasks-azure[servicebus]'"
+_INSTALL = "install it here and on the instances: pip install 'cloud-tasks-azure[azure-servicebus]'"
 
 
 @contextmanager
