@@ -59,6 +59,10 @@ def test_instance_types_have_the_zones_of_the_subscription(fake: ArmFake) -> Non
     assert (types["Standard_NC24ads_A100_v4"].gpu_count, types["Standard_NC24ads_A100_v4"].gpu_type) == (1, "A100")
     assert types["Standard_E16-4s_v5"].vcpus == 4
     assert not types["Standard_B2s"].supports_spot
+    # Which selection leaves out unless they are named, and counts in slots.
+    assert {name for name, each in types.items() if each.sustained_cpu < 1} == {
+        name for name in types if name.startswith("Standard_B")
+    }
     assert "Premium_LRS" not in types["Standard_D2_v5"].boot_disk_types
 
 
