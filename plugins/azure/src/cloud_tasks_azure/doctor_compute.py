@@ -22,10 +22,9 @@ from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.image_resolver import has_gpu_driver
 from cloud_tasks_azure.compute.listing import leftovers, list_parts, list_skus, list_usages, list_vms
-from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.tags import JOB_TAG
 from cloud_tasks_azure.compute.to_model import group_of
-from cloud_tasks_azure.compute.zones import location_of
+from cloud_tasks_azure.compute.zones import location_of, regions_of
 from cloud_tasks_azure.credentials import LOGIN
 from cloud_tasks_azure.doctor_access import (
     MAX_SHOWN,

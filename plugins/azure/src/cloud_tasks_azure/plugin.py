@@ -41,7 +41,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             check="cloud_tasks_azure.doctor_compute:check_compute",
             check_launch="cloud_tasks_azure.compute.launch_check:check_launch",
             locate="cloud_tasks_azure.credentials:locate_compute",
-            policies="cloud_tasks_azure.policies:policies",
+            policies="cloud_tasks_azure.permissions:policies",
         ),
     )
 

@@ -36,7 +36,6 @@ from cloud_tasks_azure.compute.keys import throwaway_key
 from cloud_tasks_azure.compute.listing import get_vm, leftovers, list_parts, list_vms, tag_of, vm_statuses
 from cloud_tasks_azure.compute.locations import Locations
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
-from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.startup_script import custom_data
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG, instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
@@ -47,7 +46,7 @@ from cloud_tasks_azure.compute.to_model import (
     provisioning_state,
     to_instance,
 )
-from cloud_tasks_azure.compute.zones import location_of
+from cloud_tasks_azure.compute.zones import location_of, regions_of
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["AzureCompute", "open_compute"]

@@ -20,6 +20,7 @@ import attrs
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError, ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks_azure.servicebus.errors import translate_errors
 
 __all__ = ["AdministrationTransport", "BusAdministration"]
@@ -34,7 +35,7 @@ _MAX_MEGABYTES = 5120
 """The largest size of the standard tier; the default of 1 GB is full with a million tasks ("Service Bus quotas")."""
 
 
-class AdministrationTransport(RequestsTransport):
+class AdministrationTransport(RequestsTransport):  # type: ignore[misc]  # its module exports it when it is first used
     """Transport of a `ServiceBusAdministrationClient`. Queues and their absence are in the format Atom."""
 
     def send(self, request: Any, **options: Any) -> Any:
@@ -76,12 +77,11 @@ class BusAdministration:
 
     def exists(self) -> bool:
         """Return whether the queue exists."""
-        with translate_errors(f"looking up the queue {self.name}"):
-            try:
-                self.client.get_queue(self.name)
-            except ResourceNotFoundError:
-                return False
-            return True
+        try:
+            self.require()
+        except NotFoundError:
+            return False
+        return True
 
     def require(self) -> None:
         """Raise `NotFoundError` if the queue does not exist."""
