@@ -224,6 +224,10 @@ def reporter_with(
     return reporter
 
 
+def is_free(reporter: Reporter) -> bool:
+    return not reporter.is_clogged
+
+
 def sent(sink: Sink) -> list[int]:
     return [json.loads(event)["number"] for event in list(sink.events)]
 
@@ -411,10 +415,10 @@ def test_reporter_is_clogged_while_the_acks_of_waiting_reports_take_too_long(tmp
         assert acking.wait(30)
         # A few acks say nothing about many.
         if is_measured:
-            wait_until(lambda reporter=reporter: reporter.is_clogged)
+            wait_until(partial(getattr, reporter, "is_clogged"))
         assert (reporter.seconds_per_ack > 0) == is_measured
         may_go_on.set()
-        wait_until(lambda reporter=reporter: not reporter.is_clogged)
+        wait_until(partial(is_free, reporter))
         assert reporter.close(30) == ""
         assert (reporter.seconds_per_ack > 0) == is_measured
 

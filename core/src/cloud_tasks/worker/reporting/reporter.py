@@ -49,7 +49,7 @@ _MAX_BYTES_IN_MEMORY = 64 * 1024 * 1024
 _MAX_LEASES = 50_000
 """Maximum number of leases of waiting reports: each takes memory and is extended while it waits."""
 _MAX_ACK_SECONDS = 10.0
-"""Maximum time that the acks of waiting reports may take: leases last for a minute, and extending them takes as long."""
+"""Maximum time that the acks of waiting reports may take. Leases last for a minute, and extensions take as long."""
 _MEASURED_ACKS = 50
 """Least number of leases whose ack shows how long many take."""
 
