@@ -10,8 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -205,12 +203,10 @@ class Sink:
         self.out.clear()
 
 
-def reporter_with(
-    spool: Spool, *sinks: Sink, is_billed: bool = False, tasks: Any = None, reports: Sequence[Report] = ()
-) -> Reporter:
+def reporter_with(spool: Spool, *sinks: Sink, is_billed: bool = False) -> Reporter:
     reporter = Reporter(
         sinks,
-        tasks=tasks,
+        tasks=None,
         max_delay=0.0,
         confirm=lambda leases: (),
         on_acked=lambda leases: None,
@@ -218,14 +214,8 @@ def reporter_with(
         is_billed=is_billed,
         log=Log(verbose=False),
     )
-    for each in reports:
-        reporter.put(each)
     reporter.start()
     return reporter
-
-
-def is_free(reporter: Reporter) -> bool:
-    return not reporter.is_clogged
 
 
 def sent(sink: Sink) -> list[int]:
@@ -394,38 +384,3 @@ def test_resume_reads_events_from_the_spool(worker: Harness) -> None:
     assert second.code == 0, second.log
     (logs / "full").rename(worker.folder / "events.log")
     assert [event["task_id"] for event in worker.events("task_completed")] == ["task-0", "task-1"]
-
-
-def test_reporter_is_clogged_while_the_acks_of_waiting_reports_take_too_long(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(reporter_module, "_MAX_ACK_SECONDS", 0.01)
-    acking, may_go_on = threading.Event(), threading.Event()
-
-    def ack(lease_ids: Sequence[str]) -> Sequence[str]:
-        acking.set()
-        may_go_on.wait(30)
-        return ()
-
-    queue = SimpleNamespace(ack=ack)
-    for count, is_measured in ((reporter_module._MEASURED_ACKS - 1, False), (reporter_module._MEASURED_ACKS, True)):
-        acking.clear()
-        may_go_on.clear()
-        # Before the start, so that they are one batch.
-        reports = [Report([], lease_id=str(number)) for number in range(count)]
-        reporter = reporter_with(spool_in(tmp_path / str(count)), tasks=queue, reports=reports)
-        assert acking.wait(30)
-        # A few acks say nothing about many.
-        if is_measured:
-            wait_until(partial(getattr, reporter, "is_clogged"))
-        assert (reporter.seconds_per_ack > 0) == is_measured
-        may_go_on.set()
-        wait_until(partial(is_free, reporter))
-        assert reporter.close(30) == ""
-        assert (reporter.seconds_per_ack > 0) == is_measured
-
-
-def test_reporter_notices_by_a_few_acks_that_a_slow_queue_has_recovered(tmp_path) -> None:
-    reporter = reporter_with(spool_in(tmp_path), tasks=SimpleNamespace(ack=lambda lease_ids: ()))
-    reporter._seconds_per_ack = 60.0
-    reporter.put(Report([], lease_id="one"))
-    wait_until(lambda: reporter.seconds_per_ack < 60.0)
-    assert reporter.close(30) == ""

@@ -84,7 +84,7 @@ def fork_supervisor(flags: SharedFlags, zygote: Any, *, tasks: int, on_start: On
         return pid
     try:
         log, events = Log(verbose=False), EventEncoder("host")
-        reporter: Any = SimpleNamespace(put=lambda report: None, is_clogged=False, seconds_per_ack=0.0, problem="")
+        reporter: Any = SimpleNamespace(put=lambda report: None, is_clogged=False, problem="")
         completion = CompletionHandler(RetryRules((), 1, 1), events, reporter, counts_deliveries=None)
         loop = EventLoop()
         supervisor = Supervisor(

@@ -9,8 +9,7 @@ Invariants, each with a test:
 1. No task is acked, and no retry is sent, before its events are in every durable sink; the spool is not one.
 2. A failed step is repeated; events may be sent twice, with the same ids, but are never omitted. Retries and acks that
    the task queue has refused for too long are given up: it delivers the tasks again, and later events are not stuck.
-3. Reports in memory and their leases are counted, so that the supervisor can stop submitting attempts. So many leases
-   wait at most that a slow queue can ack them before they expire.
+3. Reports in memory and their leases are counted, so that the supervisor can stop submitting attempts.
 4. Reports are delivered in the order in which they were put.
 5. No message is sent for a task whose lease has expired: the queue delivers that task again, and both would run.
 """
@@ -48,10 +47,6 @@ _MAX_IN_MEMORY = 20_000
 _MAX_BYTES_IN_MEMORY = 64 * 1024 * 1024
 _MAX_LEASES = 50_000
 """Maximum number of leases of waiting reports: each takes memory and is extended while it waits."""
-_MAX_ACK_SECONDS = 10.0
-"""Maximum time that the acks of waiting reports may take. Leases last for a minute, and extensions take as long."""
-_MEASURED_ACKS = 50
-"""Least number of leases whose ack shows how long many take."""
 
 
 class Reporter:
@@ -100,9 +95,6 @@ class Reporter:
         self._changed = threading.Condition(self._lock)
         self._bytes = 0
         self._leases = 0
-        self._seconds_per_ack = 0.0
-        self._acking = (0, 0.0)
-        """Number of leases that are being acked, and since when."""
         self._in_hand = 0
         self._spooled = 0
         self._closing = False
@@ -128,15 +120,7 @@ class Reporter:
     @property
     def is_clogged(self) -> bool:
         """Whether so many reports wait that no attempt should be submitted."""
-        if self._leases > _MAX_LEASES or self._leases * self.seconds_per_ack > _MAX_ACK_SECONDS:
-            return True
-        return len(self._waiting) > _MAX_IN_MEMORY or self._bytes > _MAX_BYTES_IN_MEMORY
-
-    @property
-    def seconds_per_ack(self) -> float:
-        """Time per lease that the task queue takes for many acks, in seconds; 0 if unknown."""
-        count, since = self._acking
-        return max(self._seconds_per_ack, (time.monotonic() - since) / count if count else 0.0)
+        return len(self._waiting) > _MAX_IN_MEMORY or self._bytes > _MAX_BYTES_IN_MEMORY or self._leases > _MAX_LEASES
 
     def close(self, timeout: float) -> str:
         """Deliver the waiting reports for at most ``timeout`` seconds and end the thread.
@@ -323,7 +307,7 @@ class Reporter:
             assert self._tasks is not None
             leases = [report.lease_id for report in reports if report.lease_id is not None]
             if delay is None:
-                lost = self._ack(leases)
+                lost = self._tasks.ack(leases)
             elif delay == 0:
                 lost = self._tasks.release(leases)
             else:
@@ -335,20 +319,6 @@ class Reporter:
             self._drop_leases(leases)
             for report in reports:
                 report.lease_id = None
-
-    def _ack(self, leases: Sequence[str]) -> Sequence[str]:
-        """Ack leases and measure the time. A few that are quick show that a slow queue has recovered."""
-        assert self._tasks is not None
-        started, are_many = time.monotonic(), len(leases) >= _MEASURED_ACKS
-        self._acking = (len(leases), started) if are_many else (0, 0.0)
-        try:
-            lost = self._tasks.ack(leases)
-        finally:
-            self._acking = 0, 0.0
-        seconds = (time.monotonic() - started) / len(leases)
-        if are_many or seconds < self._seconds_per_ack:
-            self._seconds_per_ack = seconds
-        return lost
 
     def _drop_leases(self, leases: Sequence[str]) -> None:
         self._on_acked(leases)

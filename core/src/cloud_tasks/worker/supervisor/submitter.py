@@ -109,9 +109,6 @@ class Submitter:
         executor.expect(mean_seconds)
         while (capacity := executor.capacity) and not self._parts.reporter.is_clogged and self._submit(capacity):
             continue
-        if mean_seconds is not None:
-            # A task that waits for its ack is held as long as one that runs.
-            mean_seconds = max(mean_seconds, self._slots * self._parts.reporter.seconds_per_ack)
         self._parts.consumer.request(executor.capacity, mean_seconds=mean_seconds)
 
     def _submit(self, count: int) -> bool:
