@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import fsspec
 import pytest
 from arm_fake import SUBSCRIPTION, ArmFake
@@ -263,13 +264,13 @@ def test_roles_include_blobs_only_with_oversize_container() -> None:
         assert "blob" not in json.dumps(role)
 
 
-@pytest.mark.parametrize("settings", [{"oversize_container": ""}, {"queue": "servicebus"}])
-def test_roles_include_blobs_of_results_and_code(settings: dict[str, str]) -> None:
+@pytest.mark.parametrize(("queue", "settings"), [("azure", {"oversize_container": ""}), ("azure-servicebus", {})])
+def test_roles_include_blobs_of_results_and_code(queue: str, settings: dict[str, str]) -> None:
     stores, code = ("az://results/x",), ("abfs://code@a.dfs.core.windows.net/y.tar.gz", "https://example.org/z")
     read, write = (f"{_CONTAINERS}/blobs/{verb}" for verb in ("read", "write"))
 
     def blobs(context: CheckContext) -> dict[str, set[str]]:
-        found = roles(context, **settings)
+        found = roles(attrs.evolve(context, queue=queue), **settings)
         return {name: {each for each in role["DataActions"] if each in (read, write)} for name, role in found.items()}
 
     assert blobs(CheckContext(stores=("s3://results",))) == {"controller": set(), "worker": set()}
@@ -279,7 +280,7 @@ def test_roles_include_blobs_of_results_and_code(settings: dict[str, str]) -> No
 
 
 def test_service_bus_roles_exclude_storage() -> None:
-    found = roles(queue="servicebus")
+    found = roles(CheckContext(queue="azure-servicebus"))
     assert "Microsoft.Storage" not in json.dumps(found)
     sends = "Microsoft.ServiceBus/namespaces/messages/send/action"
     assert sends in found["worker"]["DataActions"]
@@ -292,7 +293,6 @@ def test_roles_allow_uploads_to_the_staging_and_its_check(azurite: Azurite, tmp_
         connection_string=account.connection_string,
         managed_identity="system",
         oversize_container="",
-        queue="servicebus",
     )
     options = Registry(only=["azure"]).compute("azure").staging_options
     assert options is not None
@@ -307,9 +307,15 @@ def test_roles_allow_uploads_to_the_staging_and_its_check(azurite: Azurite, tmp_
         system.put_file(str(tmp_path / "sent"), f"{prefix}/code.gz")
         check_staging(settings, CheckContext(staging=url))
         used = account.called()
-    role = roles(CheckContext(staging=url), queue="servicebus")["controller"]
+    role = roles(CheckContext(staging=url, queue="azure-servicebus"))["controller"]
     assert f"{_CONTAINERS}/blobs/write" in used
     assert used <= {*role["Actions"], *role["DataActions"]}
+
+
+def test_roles_of_another_cloud_s_queue_have_no_data_actions() -> None:
+    for role in roles(CheckContext(queue="aws")).values():
+        assert role["DataActions"] == []
+        assert "Microsoft.Storage" not in json.dumps(role)
 
 
 # Role definitions
@@ -350,6 +356,6 @@ def test_missing_evaluates_patterns_case_and_exclusions() -> None:
 
 def test_worker_permissions_are_a_subset_of_the_controllers() -> None:
     role = roles()["controller"]
-    needed = worker_queue_allowed(AzureSettings())
+    needed = worker_queue_allowed(AzureSettings(), "azure")
     assert set(needed.actions) < set(role["Actions"])
     assert set(needed.data_actions) == set(role["DataActions"])
