@@ -176,8 +176,9 @@ FAILURES = {
     "error": Failure("program: hello.py:1: ZeroDivisionError: division by zero", code="1 / 0\n"),
     "file": Failure("program: absent.py: FileNotFoundError", program=["python", "absent.py"]),
     "exit": Failure(
-        "program: hello.py:3: it ends with exit code 7 before its worker starts",
-        code="import sys\nif __name__ == '__main__':\n sys.exit(7)\n",
+        "program: hello.py:3: it ends with exit code 2 before its worker starts: hello.py: error: unrecognized",
+        code="import argparse\nif __name__ == '__main__':\n argparse.ArgumentParser().parse_args()\n",
+        program=["python", "hello.py", "--depth"],
     ),
     "message": Failure(
         "program: hello.py:3: it ends before its worker starts: no telescope",

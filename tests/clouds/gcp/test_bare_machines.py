@@ -2,153 +2,105 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+import json
+import shlex
+import shutil
+import signal
+import time
 from pathlib import Path
 
-import attrs
 import pytest
-from bare_machine import DISK, TEMPLATE, debian_root
-from cloud_storage import CloudStorage, cloud_storage
-from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder
-from shipped_project import write_project
-
-from cloud_tasks.shipping.uv_binary import uv_piece
+from bare_job_folder import BareJobFolder, bare_job_folder
+from cloud_storage import CloudStorage
+from shipped_project import PROGRAM, write_project, write_tasks
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the cache of the controllers: requirements are locked once for all tests."""
-    return tmp_path_factory.mktemp("cache")
+def results(job: BareJobFolder) -> list[dict[str, object]]:
+    shown = job.commands.run("results", "--db-file", "craters.db", "--format", "json")
+    assert shown.returncode == 0, shown.stderr
+    return [json.loads(line) for line in shown.stdout.splitlines()]
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[CloudStorage]:
-    with cloud_storage() as found:
-        yield found
+def check_complete(job: BareJobFolder, tasks: int) -> None:
+    counts = job.commands.status("craters")["counts"]
+    assert counts["completed"] == tasks, counts
 
 
-@pytest.fixture
-def suite() -> str:
-    return "bookworm"
-
-
-@pytest.fixture
-def job_folder(
-    tmp_path: Path, emulator: str, store: CloudStorage, cache: Path, suite: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[GcpJobFolder]:
-    monkeypatch.setenv(TEMPLATE, str(debian_root(suite)))
-    with gcp_job_folder(tmp_path, emulator=emulator) as folder:
-        folder.environment |= {
-            "CLOUD_TASKS_CACHE_DIR": str(cache),
-            "STORAGE_EMULATOR_HOST": store.server.url,
-            "CLOUD_TASKS_GCP_METADATA_URL": store.settings.metadata_url,
-            "NO_GCE_CHECK": "true",
-        }
-        yield folder
-
-
-def configure(folder: GcpJobFolder, emulator: str, *, environment: Mapping[str, str] = {}, **run: object) -> str:
-    settings = {
-        "job_id": "craters",
-        "program": "find_craters.py",
-        "staging": "gs://bucket/staging",
-        "environment": {"PUBSUB_EMULATOR_HOST": emulator, **environment},
-        "scaling_check_interval": 1,
-        "instance_termination_delay": 0,
-        "max_instances": 1,
-        **run,
-    }
-    return str(folder.write_config({"run": settings}))
-
-
-def test_program_runs_on_a_bare_machine(job_folder: GcpJobFolder, emulator: str) -> None:
-    write_project(job_folder.folder, tasks=200)
-    config = configure(job_folder, emulator)
-    options = [*REFERENCE_OPTIONS, "--max-instances", "1"]
-    ran = job_folder.run("run", "--config", config, "--task-file", "tasks.json", *options)
+def test_program_runs_on_a_bare_machine(bare_job: BareJobFolder) -> None:
+    write_project(bare_job.folder, tasks=200)
+    ran = bare_job.run()
     assert ran.returncode == 0, ran.stderr
-    status = job_folder.status("craters")
-    assert status["counts"]["completed"] == 200
     assert "Completed: 200" in ran.stdout
-    print(ran.stderr)
+    assert "started: download" in ran.stderr
+    check_complete(bare_job, 200)
+    (machine,) = bare_job.machines()
+    assert not list(machine.glob("opt/cloud-tasks/code-*/.env"))
 
 
-@attrs.frozen(kw_only=True)
-class Failure:
-    """Something that prevents every start, and the line that names it."""
-
-    reason: str
-    environment: Mapping[str, str] = {}
-    run: Mapping[str, object] = {}
-    program: str = ""
-    arrange: Callable[[CloudStorage, pytest.MonkeyPatch, Path], None] = lambda store, patch, cache: None
+ODD = "a b/find 'craters' $HOME é.py"
 
 
-def change_uv(store: CloudStorage, patch: pytest.MonkeyPatch, cache: Path) -> None:
-    piece = uv_piece("x86_64", cache / "shipping")
-    store.put(f"gs://bucket/changed/{piece.name}", bytes(piece.size))
+@pytest.mark.parametrize("bare_job", ["trixie"], indirect=True)
+def test_locked_project_with_odd_names_runs_on_debian_13(bare_job: BareJobFolder) -> None:
+    """The program is in a folder with its own package; a setup line and the program's options have odd characters."""
+    program = bare_job.folder / ODD
+    program.parent.mkdir()
+    write_project(program.parent, tasks=20)
+    (program.parent / "find_craters.py").unlink()
+    checked = "assert sys.argv[1:] == ['--depth', '$x y'], sys.argv\n    "
+    started = PROGRAM.replace("(process_task)", "(process_task, args=[])")
+    program.write_text(started.replace("asyncio.run", f"{checked}asyncio.run"))
+    (program.parent / "requirements.txt").unlink()
+    (program.parent / "pyproject.toml").write_text(
+        '[project]\nname = "craters"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        'dependencies = ["humanize>=4", "more-itertools>=10"]\n'
+    )
+    write_tasks(bare_job.folder, 20)
+    ran = bare_job.run(program=f"{shlex.quote(ODD)} --depth '$x y'", setup=["echo \"it's $HOME\" >'note é'", "umask"])
+    assert ran.returncode == 0, ran.stderr
+    check_complete(bare_job, 20)
+    (machine,) = bare_job.machines()
+    (code,) = machine.glob("opt/cloud-tasks/code-*/")
+    assert (code / "note é").read_text() == "it's /root\n"
 
 
-FAILURES = {
-    "module": Failure(
-        program="import not_there",
-        reason="could not start: program: find_craters.py:1: No module named 'not_there'",
-    ),
-    "exit": Failure(
-        program="import sys; sys.exit('no telescope')",
-        reason="could not start: program: find_craters.py:.: .*no telescope",
-    ),
-    "return": Failure(
-        program="print('nothing to do')",
-        reason="could not start: program: it ended with exit code 0 before its worker started",
-    ),
-    "main": Failure(
-        program="import sys\nif __name__ == '__main__':\n    raise ValueError('no telescope')",
-        reason="could not start: program: find_craters.py:.: .*no telescope",
-    ),
-    "setup": Failure(
-        run={"setup": ["echo preparing", "ls /no/such/file", "echo done"]},
-        reason="could not start: setup: ls: cannot access '/no/such/file'",
-    ),
-    "hash": Failure(
-        run={"staging": "gs://bucket/changed"},
-        arrange=change_uv,
-        reason="could not start: download: uv-x86_64-.*.gz: the SHA-256 is .*; someone may have changed it",
-    ),
-    "permission": Failure(
-        arrange=lambda store, patch, cache: patch.setattr(store, "readers", set()),
-        reason="could not start: download: .*HTTP 403 AccessDenied",
-    ),
-    "disk": Failure(
-        arrange=lambda store, patch, cache: patch.setenv(DISK, "90m"),
-        reason="could not start: .*the disk is full",
-    ),
-    "no_index": Failure(
-        environment={"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"},
-        reason="could not start: environment: .*127.0.0.1:9.*Connection refused",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FAILURES)
-def test_failed_start_ends_the_run(
-    name: str, cache: Path, store: CloudStorage, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+def test_module_runs_after_a_controller_was_killed_from_the_same_bundle(
+    bare_job: BareJobFolder, tmp_path: Path
 ) -> None:
-    failure = FAILURES[name]
-    failure.arrange(store, monkeypatch, cache)
-    emulator: str = request.getfixturevalue("emulator")
-    job_folder: GcpJobFolder = request.getfixturevalue("job_folder")
-    write_project(job_folder.folder, tasks=20)
-    if failure.program:
-        (job_folder.folder / "find_craters.py").write_text(failure.program)
-    config = configure(job_folder, emulator, environment=failure.environment, **failure.run)
-    options = [*REFERENCE_OPTIONS, "--max-instances", "1"]
-    ran = job_folder.run("run", "--config", config, "--task-file", "tasks.json", *options)
-    print(ran.returncode, ran.stdout, ran.stderr)
-    reasons = re.findall("start failed: .*", ran.stderr)
-    print("\n".join(["REASONS", *reasons]))
-    status = job_folder.status("craters")
-    print("INSTANCES", status.get("instances"))
-    assert ran.returncode == 1
-    assert re.search(failure.reason, ran.stderr)
+    write_project(bare_job.folder, tasks=20)
+    shutil.copy(bare_job.folder / "find_craters.py", bare_job.folder / "craters" / "find.py")
+    arguments = bare_job.configure(program="craters.find")
+    process = bare_job.commands.start("run", *arguments)
+    while "Started on-demand instance" not in bare_job.commands.log():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    gce = bare_job.commands.gce
+    gce.preempt(gce.state()["instances"][0]["name"])
+    (bare_job.folder / "craters" / "find.py").write_text("raise SystemExit('changed')\n")
+    ran = bare_job.commands.run("run", "--continue", *arguments)
+    assert ran.returncode == 0, ran.stderr
+    check_complete(bare_job, 20)
+    assert len(bare_job.machines()) == 2
+
+
+def test_command_runs_on_an_image_that_has_everything_without_downloads(
+    bare_job: BareJobFolder, tmp_path: Path, emulator: str, bare_store: CloudStorage, bare_cache: Path
+) -> None:
+    run = {"program": None, "command": "grep -q Tycho craters.txt", "ship": ["craters.txt"]}
+    (bare_job.folder / "craters.txt").write_text("Tycho\n")
+    write_tasks(bare_job.folder, 3)
+    ran = bare_job.run(**run)
+    assert ran.returncode == 0, ran.stderr
+    check_complete(bare_job, 3)
+    (image,) = bare_job.machines()
+    reads = len(bare_store.server.calls)
+    with bare_job_folder(
+        tmp_path / "second", emulator=emulator, store=bare_store, cache=bare_cache, root=image
+    ) as second:
+        (second.folder / "craters.txt").write_text("Tycho\n")
+        write_tasks(second.folder, 3)
+        ran = second.run(environment={"UV_OFFLINE": "1"}, **run)
+        assert ran.returncode == 0, ran.stderr
+        check_complete(second, 3)
+    assert not [path for method, path in bare_store.server.calls[reads:] if path.startswith("/bucket/")]

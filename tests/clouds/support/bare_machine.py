@@ -1,5 +1,7 @@
 """Bare machines: a root folder of Debian with what cloud images have (Python, curl, certificates) and nothing else.
 
+Their startup script has little to rely on: no HOME and no locale, as cloud-init runs it, and a strict umask.
+
 A folder is made once per suite by debootstrap and kept in ``.cache``; a machine is a copy of it, entered by chroot.
 """
 
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["DISK", "TEMPLATE", "bare_command", "debian_root"]
+__all__ = ["DISK", "TEMPLATE", "bare_command", "debian_root", "missing_for_roots"]
 
 TEMPLATE = "CLOUD_FAKE_ROOT"
 """Variable of a fake cloud: the root folder of its instances; without it they share that of this machine."""
@@ -22,16 +24,21 @@ DISK = "CLOUD_FAKE_DISK"
 """Variable of a fake cloud: the size of its bare machines' disk below ``/opt``, such as ``16m``."""
 _CACHE = Path(__file__).parents[3] / ".cache" / "debian"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OF_THIS_MACHINE = ("PATH", "HOME", "LANG", "PYTHONPATH", "CLOUD_TASKS_BOOT_ROOT")
 _NETWORK = ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt")
 """Files by which a machine reaches the package index as this one does."""
 
 
+def missing_for_roots() -> str:
+    """Return what this machine lacks to make and enter a root folder; empty for nothing."""
+    if os.geteuid() != 0:
+        return "chroot needs root"
+    return "" if shutil.which("debootstrap") else "debootstrap is not installed: apt-get install debootstrap"
+
+
 def debian_root(suite: str) -> Path:
     """Return the root folder of a suite; skip the test where it cannot be made (on CI: fail)."""
-    missing = "" if shutil.which("debootstrap") else "debootstrap is not installed: apt-get install debootstrap"
-    if os.geteuid() != 0:
-        missing = "chroot needs root"
-    if missing:
+    if missing := missing_for_roots():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     root = _CACHE / suite
     _CACHE.mkdir(parents=True, exist_ok=True)
@@ -74,7 +81,6 @@ def bare_command(
     (root / "console.log").touch()
     shutil.copy(program, root / "startup-script")
     disk = f'mount -t tmpfs -o size={os.environ[DISK]} tmpfs "$1/opt" && ' if DISK in os.environ else ""
-    enter = f'mount -t proc proc "$1/proc" && {disk}exec chroot "$1" /startup-script'
-    kept = {name: value for name, value in variables.items() if name not in ("PATH", "HOME", "PYTHONPATH")}
-    kept.pop("CLOUD_TASKS_BOOT_ROOT", None)
-    return ["unshare", "--mount", "sh", "-c", enter, "sh", str(root)], {**kept, "PATH": _PATH, "HOME": "/root"}
+    enter = f'umask 077 && mount -t proc proc "$1/proc" && {disk}exec chroot "$1" /startup-script'
+    kept = {name: value for name, value in variables.items() if name not in _OF_THIS_MACHINE}
+    return ["unshare", "--mount", "sh", "-c", enter, "sh", str(root)], {**kept, "PATH": _PATH}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["write_project"]
+__all__ = ["PROGRAM", "write_project", "write_tasks"]
 
 PROGRAM = """
 import asyncio
@@ -42,7 +42,12 @@ def write_project(folder: Path, *, tasks: int) -> None:
         "craters/shape.py": PACKAGE,
         "requirements.txt": "humanize>=4\nmore-itertools>=10\n",
         ".env": "TOKEN=x\n",
-        "tasks.json": json.dumps([{"id": f"t{n}", "data": {"radius": n * 100}} for n in range(tasks)]),
     }
     for name, text in files.items():
         (folder / name).write_text(text)
+    write_tasks(folder, tasks)
+
+
+def write_tasks(folder: Path, count: int) -> None:
+    content = [{"id": f"t{n}", "data": {"radius": n * 100}} for n in range(count)]
+    (folder / "tasks.json").write_text(json.dumps(content))

@@ -20,6 +20,11 @@ ct_install_list() {
         ct_install --no-deps --require-hashes --index-strategy unsafe-best-match -r "$ct_environment/$1"
 }
 
+# ct_make_venv PYTHON OPTIONS...: make the environment for a Python.
+ct_make_venv() {
+    "$ct_bin" venv --quiet --no-project --python "$@" "$ct_venv"
+}
+
 ct_step environment
 if [ ! -x "$ct_bin" ]; then
     ct_out=$({ gzip -dc "$ct_home/pieces/$ct_uv" >"$ct_bin.part"; } 2>&1) || ct_fail "${ct_out:-$ct_uv cannot be unpacked}"
@@ -28,8 +33,10 @@ if [ ! -x "$ct_bin" ]; then
 fi
 if [ ! -e "$ct_venv/worker-installed" ]; then
     ct_run rm -rf "$ct_venv"
-    ct_out=$("$ct_bin" venv --quiet --no-project --python ">=$ct_python" "$ct_venv" 2>&1) ||
-        ct_fail "no Python $ct_python or later: $ct_out; use an image that has one, or set UV_PYTHON_INSTALL_MIRROR"
+    # One that uv brings is the oldest, for which the requirements have wheels; the newest may be weeks old.
+    ct_out=$(ct_make_venv ">=$ct_python" --no-python-downloads 2>&1) || ct_out=$(ct_make_venv "$ct_python" 2>&1) ||
+        ct_fail "no Python $ct_python or later: use an image that has one, or set UV_PYTHON_INSTALL_MIRROR in \
+run.environment to a mirror of uv's builds of Python: $ct_out"
     ct_install_list worker.txt
     ct_install --no-deps --offline "$ct_environment"/wheels/*.whl
     ct_run touch "$ct_venv/worker-installed"
@@ -68,7 +75,12 @@ if [ ! -e "$CLOUD_TASKS_STARTED_FILE" ]; then
         shift
         ct_out=$(timeout 60 python -m cloud_tasks.worker.import_check --main "$@" 2>&1 </dev/null)
     fi
-    case $ct_out in *"import_check: "*) ct_fail "${ct_out##*import_check: }" ;; esac
+    # Of a program that ends itself, the last line before may say why.
+    ct_said=$(printf '%s\n' "${ct_out%import_check: *}" | grep . | tail -n 1)
+    case $ct_out in
+    *"import_check: "*" with exit code "*) ct_fail "${ct_out##*import_check: }${ct_said:+: $ct_said}" ;;
+    *"import_check: "*) ct_fail "${ct_out##*import_check: }" ;;
+    esac
     ct_fail "it ended with exit code $ct_status before its worker started"
 fi
 exit "$ct_status"

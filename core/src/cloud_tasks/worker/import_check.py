@@ -59,7 +59,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _place_of(error: BaseException, program: str) -> str:
-    """Return the last line of the user's code in a traceback, as ``file:line``."""
+    """Return the last line of the user's code in a traceback, else of any code, as ``file:line``."""
     import traceback
 
     here = os.path.dirname(os.path.abspath(__file__))
@@ -68,7 +68,10 @@ def _place_of(error: BaseException, program: str) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith(("<", here)) and frame.filename != runpy.__file__
     ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else program
+    own = os.path.join(os.getcwd(), "")
+    of_user = [f for f in frames if os.path.abspath(f.filename).startswith(own) and "site-packages" not in f.filename]
+    last = (of_user or frames)[-1:]
+    return f"{last[0].filename}:{last[0].lineno}" if last else program
 
 
 def _report(reason: str, code: int = 1) -> int:

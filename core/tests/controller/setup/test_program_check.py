@@ -35,7 +35,7 @@ def test_check_program_accepts_a_worker_without_starting_it(
     [
         ("x = 1\n1 / 0\n", "work.py:2: ZeroDivisionError: division by zero"),
         ("x = = 1\n", "work.py:1: SyntaxError: invalid syntax"),
-        ("import sys\nsys.exit('no data')\n", "find_craters.py:2: it ends when it is imported: no data"),
+        ("import sys\nsys.exit('no data')\n", "work.py:2: it ends when it is imported: no data"),
         ("import missing_one\n", "work.py:1: No module named 'missing_one'; name its package in run.requirements"),
     ],
 )
