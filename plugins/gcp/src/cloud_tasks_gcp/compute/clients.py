@@ -140,7 +140,7 @@ class Clients:
 
     def _make(self, kind: type[Any]) -> Any:
         client = kind(credentials=self._credentials, client_options=self._options, transport="rest")
-        # A private attribute: without it, strange answers are told only as far as the SDK cannot read them.
+        # A private attribute: without it, only responses that the SDK cannot read are detected.
         session = getattr(client.transport, "_session", None)
         if session is not None:
             check_responses(session)
