@@ -1,6 +1,6 @@
 """Requests per task on the queues of the three clouds, counted by proxies in front of their emulators.
 
-    python tests/benchmarks/requests_bench.py [--slots 4] [--seconds 20] [--queues aws gcp azure]
+    python tests/benchmarks/requests_bench.py [--slots 4] [--seconds 20] [--queues aws gcp azure] [--lengths 0.02 0.5]
 
 One worker runs tasks of equal length that are sent before, while this program receives the events as the controller
 does. Receiving requests without a message depend on the number of workers, and are not counted. For Pub/Sub, which is
@@ -165,7 +165,7 @@ QUEUES = {"aws": sqs, "gcp": pubsub, "azure": storage_queue}
 
 def measure(backend: str, seconds: float, *, slots: int, duration: float) -> tuple[int, Counts]:
     """Return the number of tasks, and the requests for them."""
-    count = max(10, int(slots * duration / seconds))
+    count = max(slots, int(slots * duration / seconds))
     counts = Counts()
     with ExitStack() as stack:
         environment = {**os.environ, **stack.enter_context(QUEUES[backend](counts))}
@@ -219,9 +219,10 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=20.0, help="run time of each measurement")
     parser.add_argument("--queues", nargs="+", choices=tuple(QUEUES), default=tuple(QUEUES))
+    parser.add_argument("--lengths", type=float, nargs="+", default=LENGTHS, help="run times of a task, in seconds")
     options = parser.parse_args()
     print(f"{'task':8}{'queue':8}", *(f"{kind:>15}" for kind in (*KINDS, "sum", "of the first", "bytes")), flush=True)
-    for seconds in LENGTHS:
+    for seconds in options.lengths:
         first = None
         for backend in options.queues:
             count, counts = measure(backend, seconds, slots=options.slots, duration=options.seconds)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from soak_job import completed, repeating
+from soak_job import CloudState, completed, repeating
 
 
 def judge(*, has_faults: bool, preemptions: int = 0, failed_calls: int = 0) -> bool:
@@ -17,18 +17,9 @@ def judge(*, has_faults: bool, preemptions: int = 0, failed_calls: int = 0) -> b
         sums=lambda: {"task-00001": 2},
         log=lambda: "",
     )
-    return completed(
-        "scenario",
-        folder,
-        tasks=1,
-        code=0,
-        seconds=1.0,
-        faults="",
-        preemptions=preemptions,
-        failed_calls=failed_calls,
-        left=[],
-        has_faults=has_faults,
-    )
+    cloud = CloudState(faults="", preemptions=preemptions, failed_calls=failed_calls, left=[])
+    scenario = "faults" if has_faults else "normal"
+    return completed(scenario, folder, cloud, tasks=1, code=0, seconds=1.0)
 
 
 @pytest.mark.parametrize(("preemptions", "failed_calls", "passes"), [(1, 1, True), (0, 1, False), (1, 0, False)])

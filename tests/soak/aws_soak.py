@@ -22,7 +22,7 @@ sys.path[:0] = [
 ]
 
 from aws_cloud import AwsCloud, AwsJobFolder, aws_cloud  # noqa: E402 - on the path set above
-from soak_job import FAULTY_RUN, TIMEOUT, completed, run_and_kill, run_scenarios  # noqa: E402
+from soak_job import FAULTY_RUN, TIMEOUT, CloudState, completed, run_and_kill, run_scenarios  # noqa: E402
 
 _THROTTLED = 0.05
 _CUT = 0.01
@@ -39,7 +39,8 @@ def run_normally(folder: Path, tasks: int, seed: int) -> bool:
         job_folder.tasks(tasks)
         started = time.monotonic()
         code = job_folder.run_job("--task-file", "tasks.json", timeout=TIMEOUT)
-        return _judge("normal", job_folder, cloud, tasks, code, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return completed("normal", job_folder, _state(cloud), tasks=tasks, code=code, seconds=seconds)
 
 
 def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
@@ -59,26 +60,18 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
             lambda *arguments: job_folder.start(*job_folder.run_arguments(*arguments)), job_folder, source
         )
         cloud.overlay.control("faults")
-        return _judge("faults", job_folder, cloud, tasks, code, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return completed("faults", job_folder, _state(cloud), tasks=tasks, code=code, seconds=seconds)
 
 
-def _judge(scenario: str, job_folder: AwsJobFolder, cloud: AwsCloud, tasks: int, code: int, seconds: float) -> bool:
+def _state(cloud: AwsCloud) -> CloudState:
     state = cloud.overlay.state()
-    faults = (
-        f"{len(state['instances'])} instances, {state['interruptions']} reclaimed instances, faults {state['injected']}"
-    )
-    left = [*cloud.overlay.alive(), *state["templates"], *cloud.queues()]
-    return completed(
-        scenario,
-        job_folder,
-        tasks=tasks,
-        code=code,
-        seconds=seconds,
-        faults=faults,
-        preemptions=state["interruptions"],
-        failed_calls=sum(state["injected"].values()),
-        left=left,
-        has_faults=scenario == "faults",
+    reclaimed, injected = state["interruptions"], state["injected"]
+    return CloudState(
+        faults=f"{len(state['instances'])} instances, {reclaimed} reclaimed instances, faults {injected}",
+        preemptions=reclaimed,
+        failed_calls=sum(injected.values()),
+        left=[*cloud.overlay.alive(), *state["templates"], *cloud.queues()],
     )
 
 

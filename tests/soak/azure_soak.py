@@ -13,10 +13,8 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [
@@ -25,7 +23,7 @@ sys.path[:0] = [
 
 from azure_job_folder import AzureCloud, AzureJobFolder, azure_cloud  # noqa: E402 - on the path set above
 from azurite import azurite_server  # noqa: E402
-from soak_job import FAULTY_RUN, TIMEOUT, completed, repeating, run_and_kill, run_scenarios  # noqa: E402
+from soak_job import FAULTY_RUN, TIMEOUT, CloudState, completed, repeating, run_and_kill, run_scenarios  # noqa: E402
 
 _SHARE = 0.03
 _BETWEEN_EVICTIONS = 5.0
@@ -43,7 +41,8 @@ def run_normally(folder: Path, tasks: int, seed: int) -> bool:
         started = time.monotonic()
         with closing(job_folder):
             code = job_folder.run_job("--task-file", "tasks.json", timeout=TIMEOUT)
-        return _judge("normal", job_folder, cloud, tasks, code, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return completed("normal", job_folder, _state(cloud), tasks=tasks, code=code, seconds=seconds)
 
 
 def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
@@ -62,25 +61,19 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
         with closing(job_folder), repeating(lambda: cloud.arm.evict(oldest=1), pause=_BETWEEN_EVICTIONS):
             code = run_and_kill(job_folder.start, job_folder, source)
         cloud.inject_faults(0)
-        return _judge("faults", job_folder, cloud, tasks, code, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return completed("faults", job_folder, _state(cloud), tasks=tasks, code=code, seconds=seconds)
 
 
-def _judge(scenario: str, job_folder: AzureJobFolder, cloud: AzureCloud, tasks: int, code: int, seconds: float) -> bool:
+def _state(cloud: AzureCloud) -> CloudState:
     state, queues = cloud.arm.state(), cloud.faults.server
-    faults = (
-        f"{len(state['creations'])} creations, {len(state['evicted'])} evictions, {state['struck']} of "
-        f"{state['calls']} calls of Resource Manager failed, and {queues.struck} of {len(queues.calls)} of the queues"
+    return CloudState(
+        faults=f"{len(state['creations'])} creations, {len(state['evicted'])} evictions, {state['struck']} of "
+        f"{state['calls']} calls of Resource Manager failed, and {queues.struck} of {len(queues.calls)} of the queues",
+        preemptions=len(state["evicted"]),
+        failed_calls=state["struck"] + queues.struck,
+        left=_left(cloud),
     )
-    found: Mapping[str, Any] = {
-        "tasks": tasks,
-        "code": code,
-        "seconds": seconds,
-        "faults": faults,
-        "preemptions": len(state["evicted"]),
-        "failed_calls": state["struck"] + queues.struck,
-        "left": _left(cloud),
-    }
-    return completed(scenario, job_folder, **found, has_faults=scenario == "faults")
 
 
 def _left(cloud: AzureCloud) -> dict[str, list[str]]:

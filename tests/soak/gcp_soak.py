@@ -29,7 +29,7 @@ import grpc  # noqa: E402 - on the path set above
 from billing_fake import google_error  # noqa: E402
 from fake_server import Fault  # noqa: E402
 from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder  # noqa: E402
-from soak_job import FAULTY_RUN, TIMEOUT, completed, repeating, run_and_kill, run_scenarios  # noqa: E402
+from soak_job import FAULTY_RUN, TIMEOUT, CloudState, completed, repeating, run_and_kill, run_scenarios  # noqa: E402
 
 _SHARE = 0.05
 _BETWEEN_TROUBLES = 4.0
@@ -54,7 +54,8 @@ def run_normally(folder: Path, tasks: int, seed: int) -> bool:
         job_folder.tasks(tasks)
         started = time.monotonic()
         code = _start(job_folder, "--task-file", "tasks.json").wait(TIMEOUT)
-        return _judge("normal", job_folder, tasks, code, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return completed("normal", job_folder, _state(job_folder), tasks=tasks, code=code, seconds=seconds)
 
 
 def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
@@ -67,7 +68,8 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
         started = time.monotonic()
         with _troubles(job_folder):
             code = run_and_kill(lambda *arguments: _start(job_folder, *arguments), job_folder, random.Random(seed))
-        return _judge("faults", job_folder, tasks, code, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return completed("faults", job_folder, _state(job_folder), tasks=tasks, code=code, seconds=seconds)
 
 
 def _start(job_folder: GcpJobFolder, *arguments: str) -> subprocess.Popen[str]:
@@ -86,22 +88,14 @@ def _troubles(job_folder: GcpJobFolder) -> AbstractContextManager[None]:
     return repeating(cause, pause=_BETWEEN_TROUBLES)
 
 
-def _judge(scenario: str, job_folder: GcpJobFolder, tasks: int, code: int, seconds: float) -> bool:
+def _state(job_folder: GcpJobFolder) -> CloudState:
     state = job_folder.gce.state()
     preemptions, failed_calls = len(state["preempted"]), job_folder.count_faults()
-    faults = f"{len(state['inserts'])} launches, {preemptions} preemptions, {failed_calls} failed calls"
-    left = job_folder.left_in_the_cloud()
-    return completed(
-        scenario,
-        job_folder,
-        tasks=tasks,
-        code=code,
-        seconds=seconds,
-        faults=faults,
+    return CloudState(
+        faults=f"{len(state['inserts'])} launches, {preemptions} preemptions, {failed_calls} failed calls",
         preemptions=preemptions,
         failed_calls=failed_calls,
-        left=left,
-        has_faults=scenario == "faults",
+        left=job_folder.left_in_the_cloud(),
     )
 
 

@@ -41,6 +41,7 @@ from cloud_tasks.cli.context import make_registry
 from cloud_tasks.config import load_config
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import hooks
+from cloud_tasks.shipping import build_bundle, upload
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
@@ -168,7 +169,11 @@ def test_yaml_block_is_a_valid_configuration(block: Block, tmp_path: Path, monke
 
 @named([block for block in of("python") if is_signature(block)])
 def test_signature_has_the_arguments_of_the_code(block: Block) -> None:
-    functions: dict[str, Callable[..., Any]] = {"load_config": load_config}
+    functions: dict[str, Callable[..., Any]] = {
+        "load_config": load_config,
+        "build_bundle": build_bundle,
+        "upload": upload,
+    }
     classes = [value for value in vars(cloud_tasks.plugin).values() if inspect.isclass(value)]
     for owner in (hooks, cloud_tasks.plugin, *classes):
         functions |= {name: value for name, value in vars(owner).items() if inspect.isfunction(value)}

@@ -28,6 +28,7 @@ _.__init_subclass__  # Python: called for each subclass
 _.is_retry  # azure-core: decides whether a request is repeated
 _._quota_project_id  # google-auth: read by the base class, as is the next one
 _._universe_domain
+_.fmt  # botocore: the message of an exception
 _.get_token  # azure-identity: a credential
 _.get_deferred_property  # botocore: a property of credentials, read when a request is made
 _._quota_project_id  # google-auth: attributes of credentials
@@ -83,5 +84,4 @@ _.min_simultaneous_tasks
 _.max_simultaneous_tasks
 _.min_total_price_per_hour
 _.max_total_price_per_hour
-_.staging_schemes  # the contract of stagings
 _.expires_at  # the contract of stagings

@@ -42,7 +42,7 @@ def format_duration(span: timedelta, *, precise: bool = False) -> str:
     return " ".join(f"{number}{unit}" for number, unit in parts)
 
 
-def format_size(number: int) -> str:
+def format_size(number: float) -> str:
     """Return a number of bytes with three significant digits: ``812 B``, ``16.8 MB``."""
     for unit in ("B", "kB", "MB"):
         if number < 999.5 or unit == "MB":

@@ -55,7 +55,10 @@ BACKEND_KINDS: dict[str, type[Any]] = {
 REMOVED_SINKS = {"parquet": "use sqlite or jsonl, and for Parquet files: cloud-tasks export events --format parquet"}
 """Replacements of event sinks that were removed from core; a plugin may register the name."""
 
-EXTRAS = {**{name: name for name in ("local", "gcp", "aws", "azure", "slurm", "otel", "notify")}, "webhook": "notify"}
+EXTRAS = {
+    **{name: name for name in ("local", "gcp", "aws", "azure", "azure-servicebus", "slurm", "otel", "notify")},
+    "webhook": "notify",
+}
 """The extra of core that installs a backend, by name of the backend; equal to the name of its plugin."""
 
 _B = TypeVar("_B", bound=Backend)

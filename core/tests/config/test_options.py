@@ -72,6 +72,10 @@ _SPECIAL = {
     "shell": (["--shell", "sh"], "sh"),
     "start_method": (["--start-method", "spawn"], "spawn"),
     "startup_script_file": (["--startup-script-file", __file__], __file__),
+    # Only with a program: here a module.
+    "requirements": (["--requirements", "numpy", "--program", "json"], ["numpy"]),
+    "ship": (["--ship", "*.py", "--program", "json"], ["*.py"]),
+    "setup": (["--setup", "make all", "--program", "json"], "make all"),
     "min_total_price_per_hour": (["--min-total-price-per-hour", "4.5"], 4.5),
 }
 

@@ -77,7 +77,7 @@ def test_program_excludes_other_ways_to_start(folder: Path, other: str) -> None:
     assert "config.yml:4" in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["requirements: [numpy]", "ship: ['*.py']", "setup: [make]"])
+@pytest.mark.parametrize("key", ["requirements: [numpy]", "ship: ['*.py']", "setup: make"])
 def test_keys_of_a_program_need_one(folder: Path, key: str) -> None:
     with pytest.raises(ConfigurationError, match=r"only for run\.program and run\.command"):
         load(folder, f"  startup_script: 'true'\n  {key}\n")

@@ -120,7 +120,7 @@ HELLO = f"{STARTED}import sys\nprint('ran', sys.argv[1:], os.path.basename(os.ge
 
 
 def test_boot_program_runs_the_program_in_its_environment_and_folder(depot: Depot) -> None:
-    script = depot.script({"hello.py": HELLO}, ["python", "hello.py", "a b", "$x'"], setup=["echo prepared >note"])
+    script = depot.script({"hello.py": HELLO}, ["python", "hello.py", "a b", "$x'"], setup="echo prepared >note")
     code, output = depot.run(script)
     assert code == 0, output
     assert f"""ran ['a b', "$x'"] code-c1 {depot.root}/opt/cloud-tasks/env-e1""" in output
@@ -170,7 +170,7 @@ FAILURES = {
         "environment: no Python 3.11 or later: ", is_event=False, env={"UV_PYTHON_PREFERENCE": "only-managed"}
     ),
     "requirement": Failure("requirements: ", requirements="foo==9 --hash=sha256:" + "0" * 64),
-    "setup": Failure("setup: no data here", setup=["echo no data here >&2", "false", "echo never"]),
+    "setup": Failure("setup: no data here", setup="echo no data here >&2\nfalse\necho never"),
     "module": Failure("program: hello.py:1: No module named 'missing_one'", code="import missing_one\n"),
     "syntax": Failure("program: hello.py:2: SyntaxError: ", code="x = 1\nx = = 2\n"),
     "error": Failure("program: hello.py:1: ZeroDivisionError: division by zero", code="1 / 0\n"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import platform
 import re
@@ -19,9 +18,11 @@ from pathlib import Path
 import pytest
 from installed_distribution import write_wheel
 from package_index import PackageIndex, package_index
+from small_disk import small_disk
 
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.shipping import Bundle, Piece, Requirements, build_bundle, uv_binary
+from cloud_tasks.shipping.piece import write_piece
 from cloud_tasks.shipping.uv_binary import uv_piece
 from cloud_tasks.shipping.uv_call import uv_program
 
@@ -100,7 +101,7 @@ def test_bundle_has_code_environment_and_uv(project: Path, cache: Path, index: P
     assert bundle.pieces == (bundle.code, bundle.environment, bundle.uv[HERE])
     assert (members(bundle.code), bundle.files) == ({"run.py": b"print(1)\n"}, ("run.py",))
     assert [each.path for each in bundle.left_out] == ["key.pem"]
-    assert bundle.python == "3.11"
+    assert bundle.python == ">=3.11"
     environment = members(bundle.environment)
     version = distribution("cloud-tasks").version
     assert set(environment) == {
@@ -212,12 +213,14 @@ def test_uv_of_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
 
 
 def test_pieces_are_complete_or_absent(tmp_path: Path) -> None:
-    from cloud_tasks.shipping.piece import write_piece
+    with small_disk(tmp_path / "disk") as disk:
+        with pytest.raises(CloudTasksError) as caught:
+            write_piece(disk / "cache", "code", ".tar.gz", lambda out: out.write(bytes(100_000)) and None)
+        assert str(caught.value) == f"{disk}/cache: cannot write: no space left on the disk; free disk space"
+        assert list((disk / "cache").iterdir()) == []
 
-    def fail(out: io.BufferedIOBase) -> None:
-        out.write(b"half")
-        raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
-        write_piece(tmp_path / "cache", "code", ".tar.gz", fail)
-    assert list((tmp_path / "cache").iterdir()) == []
+def test_pieces_in_a_folder_that_is_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CloudTasksError, match=r"/file/cache: cannot write: .*Not a directory"):
+        write_piece(tmp_path / "file" / "cache", "code", ".tar.gz", lambda out: None)

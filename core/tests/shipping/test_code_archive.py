@@ -209,7 +209,8 @@ def test_select_files_refuses_too_much_and_names_the_largest(tmp_path: Path) -> 
     )
     assert ".gitignore" in caught.value.hint
     assert "ship" in caught.value.hint
-    assert len(select_files(tmp_path, limit=2_800_000).names) == 8
+    files = select_files(tmp_path, limit=2_800_000)
+    assert (len(files.names), files.size) == (8, 2_800_000)
 
 
 # the archive

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.shipping import lock_cache
 from cloud_tasks.shipping.lock import Lock, make_lock
 from cloud_tasks.shipping.lock_cache import cached_lock
+from cloud_tasks.shipping.locked_packages import LockedPackage, index_options
 from cloud_tasks.shipping.requirements import Requirements
 from cloud_tasks.shipping.uv_call import call_uv
 from cloud_tasks.shipping.wheels import Wheel, repack
@@ -48,6 +50,8 @@ def packages(tmp_path: Path) -> Path:
     write_wheel(folder, "foo", version="1.5")
     write_wheel(folder, "bar", version="2.0", requires=["foo"])
     write_wheel(folder, "uv", version="0.9")
+    write_wheel(folder, "broken", requires=["gone>=3"])
+    write_wheel(folder, "deep", requires=["broken"])
     return folder
 
 
@@ -91,8 +95,9 @@ def test_lock_splits_one_resolution_between_worker_and_program(
 ) -> None:
     lock = locked(given(project, "foo<1.5", "bar"), ours)
     assert (names(lock.worker), names(lock.program)) == (["foo==1.0"], ["bar==2.0"])
-    assert (lock.wheels, lock.python) == ((), "3.11")
-    assert lock.worker.startswith(f"--extra-index-url {index.url}\n")
+    assert (lock.wheels, lock.python) == ((), ">=3.11")
+    assert lock.worker.startswith(f"--index-url {index.url}\n")
+    assert lock.program.startswith(f"--index-url {index.url}\n")
     assert "cloud-tasks" not in lock.worker + lock.program
 
 
@@ -132,6 +137,8 @@ def test_lock_keeps_given_digests(project: Path) -> None:
     lock = locked(given(project, f"foo==1.0 --hash={digest} --hash={other}"))
     assert re.findall(r"sha256:\w+", lock.program) == [digest]
     (project / "requirements.txt").write_text(f"bar\nfoo==1.0 \\\n    --hash={other}\n")
+    strong = "sha512:" + "0" * 128
+    assert strong in locked(given(project, f"foo==1.0 --hash={strong}")).program
     with pytest.raises(InputError) as caught:
         locked(Requirements.from_file(project / "requirements.txt"))
     assert str(caught.value) == (
@@ -141,8 +148,8 @@ def test_lock_keeps_given_digests(project: Path) -> None:
 
 @pytest.mark.usefixtures("index")
 def test_lock_is_for_a_newer_python_if_the_requirements_want_it(project: Path, packages: Path) -> None:
-    requirements = Requirements.from_lines(["foo"], folder=project, where="", python=">=3.13")
-    assert locked(requirements).python == "3.13"
+    requirements = Requirements.from_lines(["foo"], folder=project, where="", python=">=3.13,<4")
+    assert locked(requirements).python == ">=3.13,>=3.13,<4"
 
 
 @pytest.mark.usefixtures("index")
@@ -151,7 +158,10 @@ def test_lock_is_for_a_newer_python_if_the_requirements_want_it(project: Path, p
     [
         ("bar\nfoo==9\n", "{file}:2: no matching distribution for foo==9"),
         ("bar\nFoo_Bar>1\n", "{file}:2: no matching distribution for foo-bar>1"),
-        ("bar\n\nfoo ==\n", "{file}:3: Unexpected end of version specifier, expected version"),
+        ("bar\nfoo>5,<6\n", "{file}:2: no matching distribution for foo>5,<6; "),
+        ("bar\nbroken\n", "{file}:2: no matching distribution for gone>=3, which broken requires"),
+        ("foo\ndeep\n", "{file}: no matching distribution for gone>=3, which broken requires"),
+        ("# ä ö ü ä ö ü\n\nfoo ==\n", "{file}:3: Unexpected end of version specifier, expected version"),
         ("bar\n-r gone.txt\n", "{file}:2: failed to read from file `{folder}/gone.txt`: No such file"),
         ("foo==1.0\nfoo==1.5\n", "{file}: Because you require foo==1.0 and foo==1.5, we can conclude"),
         ("./gone\n", "{file}: Distribution not found at: file://{folder}/gone"),
@@ -174,6 +184,13 @@ def test_lock_refuses_an_entry_of_the_configuration_with_its_key(project: Path) 
     assert "UV_INDEX" in caught.value.hint
 
 
+@pytest.mark.usefixtures("index")
+def test_lock_without_the_network_names_the_cause(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    with pytest.raises(InputError, match="no matching distribution for bar in the cache, and the network is disabled"):
+        locked(given(project, "bar"))
+
+
 def test_lock_names_the_index_that_does_not_answer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{LOGIN}@127.0.0.1:1/simple")
     with pytest.raises(InputError) as caught:
@@ -181,6 +198,23 @@ def test_lock_names_the_index_that_does_not_answer(project: Path, monkeypatch: p
     assert "cannot fetch http://127.0.0.1:1/simple/foo/: " in str(caught.value)
     assert "refused" in str(caught.value)
     assert "s3kret" not in str(caught.value)
+
+
+def test_lock_names_every_index(tmp_path: Path, project: Path, index: PackageIndex) -> None:
+    write_wheel(tmp_path / "more", "other")
+    with package_index(tmp_path / "more") as more:
+        lock = locked(given(project, "foo", "other", f"--extra-index-url {more.url}"))
+        pinned = lock.program
+        assert pinned.startswith(f"--index-url {index.url}\n--extra-index-url {more.url}\n")
+        (project / "worker.txt").write_text(pinned)
+        (project / "requirements.txt").write_text(pinned)
+        files = ["--requirements", "worker.txt", "--requirements", "requirements.txt", "--python", sys.executable]
+        options = ["--require-hashes", "--no-deps", "--index-strategy", "unsafe-best-match", "--target", "site"]
+        call_uv("pip", "install", *options, *files, folder=project)
+    assert (project / "site" / "other.py").exists()
+    public = LockedPackage(spec="a==1", hashes=(), parents=frozenset(), index="https://pypi.org/simple/")
+    assert index_options([public]) == ()
+    assert index_options([attrs.evolve(public, index="https://x"), public]) == ("--extra-index-url https://x",)
 
 
 @pytest.mark.parametrize("how", ["variable", "option", "settings"])
@@ -226,11 +260,16 @@ def test_lock_ships_local_projects_as_wheels(project: Path) -> None:
 
 
 @pytest.mark.usefixtures("index")
-def test_lock_ships_the_project_of_a_uv_lock(project: Path) -> None:
+def test_lock_ships_a_project_that_says_how_it_is_built(project: Path) -> None:
     write_project(project, "job", requires=["foo<1.5"])
     call_uv("lock", folder=project)
-    lock = locked(Requirements.from_file(project / "uv.lock"))
-    assert ([wheel.name for wheel in lock.wheels], names(lock.program)) == (["job"], ["foo==1.0"])
+    for name in ("uv.lock", "pyproject.toml"):
+        lock = locked(Requirements.from_file(project / name))
+        assert ([wheel.name for wheel in lock.wheels], names(lock.program)) == (["job"], ["foo==1.0"])
+    with (project / "pyproject.toml").open("a") as file:
+        file.write("[tool.uv]\npackage = false\n")
+    lock = locked(Requirements.from_file(project / "pyproject.toml"))
+    assert (lock.wheels, names(lock.program)) == ((), ["foo==1.0"])
 
 
 @pytest.mark.usefixtures("index")

@@ -148,6 +148,7 @@ def test_repack_of_an_editable_installation_has_no_secret_bytecode_or_other_proj
         (package / name).write_text("x")
     (package / "linked.txt").symlink_to("data/a.txt")
     os.mkfifo(package / "pipe")
+    Path(os.fsdecode(os.fsencode(package) + b"/\xff")).write_text("x")
     (found,) = distributions(path=[str(site)])
     modules = {path for path in contents(repack(found)) if not path.startswith("my_plugin-1.0.dist-info/")}
     assert modules == {*MODULES, "my_plugin/linked.txt"}

@@ -54,7 +54,9 @@ def _block(name: str, value: Any) -> str:
     if inspect.isfunction(value):
         return f"function {signature_of(value)}"
     if not inspect.isclass(value):
-        return f"value {name}: {value!r}" if isinstance(value, str) else f"value {name}: {type(value).__name__}"
+        # The text of a program is no part of the contract.
+        is_short = isinstance(value, str) and "\n" not in value
+        return f"value {name}: {value!r}" if is_short else f"value {name}: {type(value).__name__}"
     if attrs.has(value):
         bases = [base.__name__ for base in value.__bases__ if base is not object]
         head = f"class {name}({', '.join(bases)})" if bases else f"class {name}"

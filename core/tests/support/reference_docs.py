@@ -30,7 +30,7 @@ from cloud_tasks.worker.options import OPTIONS
 
 DOCS = Path(__file__).parents[3] / "docs"
 COMMAND = "python core/tests/support/reference_docs.py"
-PLUGINS = ("local", "gcp", "aws", "azure", "slurm", "sqlite", "webhook", "otel")
+PLUGINS = ("local", "gcp", "aws", "azure", "azure-servicebus", "slurm", "sqlite", "webhook", "otel")
 """Plugins of this project with settings: providers, then event sinks."""
 
 _CLI_HEAD = """# Command line

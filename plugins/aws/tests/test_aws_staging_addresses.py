@@ -98,3 +98,11 @@ def test_client_of_s3_signs_for_the_regional_endpoint() -> None:
     url = s3.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "script"})
     assert url.startswith("https://bucket.s3.eu-north-1.amazonaws.com/script?")
     s3.close()
+
+
+def test_download_is_signed_for_the_region_of_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    context = DownloadContext(url="s3://bucket/x", zone="eu-north-1a", valid_for=HOUR)
+    assert staging.download(SETTINGS, context).url.startswith("https://bucket.s3.eu-north-1.amazonaws.com/x?")
+    assert staging.staging_options(SETTINGS, context)["client_kwargs"] == {"region_name": "eu-north-1"}

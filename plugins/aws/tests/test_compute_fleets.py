@@ -74,10 +74,10 @@ def test_fleet_instance_has_imdsv2_and_deletes_its_volume(
 
 def test_fleet_limits_the_price_of_each_spot_offer() -> None:
     places = [(offer(name, zone, ProvisioningModel.SPOT), f"subnet-{zone}") for name, zone in PLACES]
-    fleet = fleet_arguments("template", "token", places, max_price="0.0392")
+    fleet = fleet_arguments("template", "token", places, max_price="0.0392", tags=[])
     (configs,) = fleet["LaunchTemplateConfigs"]
     assert [each["MaxPrice"] for each in configs["Overrides"]] == ["0.0392"] * 3
-    unlimited = fleet_arguments("template", "token", places, max_price=None)
+    unlimited = fleet_arguments("template", "token", places, max_price=None, tags=[])
     assert not any("MaxPrice" in each for each in unlimited["LaunchTemplateConfigs"][0]["Overrides"])
 
 
@@ -270,14 +270,46 @@ def test_launch_of_undescribable_instance_is_transient_not_refused(
     assert [each.instance_id for each in compute.instances(job)] == [launched.instance_id]
 
 
-def test_fleet_deletes_its_launch_template(
+def test_launches_of_a_wave_share_a_template_until_the_backend_closes(
+    overlay: OverlayProcess,
+    aws_settings: AwsSettings,
+    context: ComputeContext,
+    request_of_many: RequestOfMany,
+    ec2: Any,
+) -> None:
+    before = len(overlay.state()["actions"])
+    with open_compute(aws_settings, context) as compute, ThreadPoolExecutor(4) as threads:
+        requests = [request_of_many(labels={"run": "r1", "expires": str(number)}) for number in range(8)]
+        launched = list(threads.map(compute.launch, requests))
+        assert [(each.client_token, dict(each.labels)) for each in launched] == [
+            (each.client_token, dict(each.labels)) for each in requests
+        ]
+        overlay.control("stock-out")
+        with pytest.raises(LaunchRefusedError):
+            compute.launch(request_of_many())
+        actions = overlay.state()["actions"][before:]
+        assert actions.count("CreateLaunchTemplate") == 1
+        assert "DeleteLaunchTemplate" not in actions
+        compute.terminate([each.instance_id for each in launched])
+    assert ec2.describe_launch_templates()["LaunchTemplates"] == []
+
+
+def test_template_that_no_launch_needs_is_replaced(
     overlay: OverlayProcess, compute: Compute, request_of_many: RequestOfMany, ec2: Any
 ) -> None:
+    for number in range(3):
+        compute.launch(request_of_many(script=f"{SCRIPT}# {number}\n"))
+        assert len(ec2.describe_launch_templates()["LaunchTemplates"]) == 1
+
+
+def test_template_that_another_command_deleted_is_made_again(
+    compute: Compute, request_of_many: RequestOfMany, ec2: Any, job: str
+) -> None:
     compute.launch(request_of_many())
-    overlay.control("stock-out")
-    with pytest.raises(LaunchRefusedError):
-        compute.launch(request_of_many())
-    assert ec2.describe_launch_templates()["LaunchTemplates"] == []
+    (template,) = ec2.describe_launch_templates()["LaunchTemplates"]
+    ec2.delete_launch_template(LaunchTemplateName=template["LaunchTemplateName"])
+    compute.launch(request_of_many())
+    assert len(compute.instances(job)) == 2
 
 
 @pytest.mark.parametrize("command", ["run", "stop", "list"])

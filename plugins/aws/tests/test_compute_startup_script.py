@@ -83,11 +83,10 @@ def test_composed_script_exports_the_power_off_command(tmp_path: Path) -> None:
     assert output == "shutdown -h +1\n"
 
 
-def test_composed_script_exports_the_region(tmp_path: Path) -> None:
-    _, output, _ = run_script(
-        compose_script('#!/bin/bash\necho "$AWS_DEFAULT_REGION"\n', region="us-east-1", max_lifetime=None), tmp_path
-    )
-    assert output == "us-east-1\n"
+def test_composed_script_exports_the_region_and_patience_with_the_metadata_service(tmp_path: Path) -> None:
+    script = "#!/bin/bash\necho $AWS_DEFAULT_REGION $AWS_METADATA_SERVICE_NUM_ATTEMPTS $AWS_METADATA_SERVICE_TIMEOUT\n"
+    _, output, _ = run_script(compose_script(script, region="us-east-1", max_lifetime=None), tmp_path)
+    assert output == "us-east-1 5 5\n"
 
 
 def test_encode_script_sends_short_script_unchanged() -> None:

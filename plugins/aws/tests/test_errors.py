@@ -14,10 +14,10 @@ from botocore.exceptions import (
     ParamValidationError,
     ReadTimeoutError,
 )
-from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_aws.errors import code_of, translate_errors
+from cloud_tasks_aws.responses import InvalidResponseError
 
 
 def refusal(code: str, *, status: int = 400, short: str | None = None) -> ClientError:
@@ -93,9 +93,9 @@ def test_translated_message_is_one_line_with_hint() -> None:
 
 
 def test_invalid_response_is_transient() -> None:
-    error = translate(ResponseParserError("<html>\n log in first"))
+    error = translate(InvalidResponseError(host="sqs.us-east-1.amazonaws.com", error="a web page"))
     assert error.transient
-    assert error.message == "sending: invalid response from AWS: <html> log in first"
+    assert error.message == "sending: invalid response from sqs.us-east-1.amazonaws.com: a web page"
 
 
 @pytest.mark.parametrize(

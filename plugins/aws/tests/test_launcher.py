@@ -15,7 +15,7 @@ from cloud_tasks.errors import CredentialsError, LaunchRefusedError, ProviderErr
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks_aws.compute.launcher import Launcher
 
-ARGUMENTS = {"UserData": b"", "TagSpecifications": [{"Tags": []}], "ClientToken": "token"}
+ARGUMENTS = {"UserData": b"", "TagSpecifications": [{"ResourceType": "instance", "Tags": []}], "ClientToken": "token"}
 
 
 STARTED = {"InstanceId": "i-1"}

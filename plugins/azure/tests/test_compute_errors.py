@@ -143,7 +143,7 @@ def test_launch_error_that_passes_is_transient_whatever_its_status(code: str, st
 
 
 def test_launch_error_of_the_cause_in_the_details_counts() -> None:
-    for outer in ("Conflict", "BadRequest", "DeploymentFailed", "RetryableError"):
+    for outer in ("Conflict", "BadRequest", "DeploymentFailed", "RetryableError", "TooManyRequests"):
         inner = {"code": "DeploymentFailed", "details": [{"code": "SkuNotAvailable", "message": "Capacity"}]}
         found = translated(429, {"error": {"code": outer, "message": "failed", "details": [inner]}})
         assert isinstance(found, LaunchRefusedError), outer

@@ -20,6 +20,7 @@ from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure import doctor_compute
 from cloud_tasks_azure.compute import arm as resource_manager
+from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 from cloud_tasks_azure.settings import AzureSettings
 
 REGISTRY = Registry(only=["azure"])
@@ -252,6 +253,9 @@ def test_doctor_reports_identity_without_access_to_the_queues(arm: ArmFake, acco
     assert "queues/messages/read" in found["worker's role"].message
     account.worker_data.append("Microsoft.Storage/storageAccounts/queueServices/queues/messages/*")
     assert failed(check(arm, attrs.evolve(CONTEXT, queue="azure"))) == {}
+    assert failed(check(arm, attrs.evolve(CONTEXT, queue="aws"))) == {}
+    found = failed(check(arm, attrs.evolve(CONTEXT, queue="azure-servicebus")))
+    assert "Microsoft.ServiceBus/namespaces/messages/receive/action" in found["worker's role"].message
 
 
 def test_doctor_reports_server_errors_as_findings(
@@ -344,9 +348,15 @@ def test_doctor_reports_invalid_connection_string_without_showing_it() -> None:
 
 
 def test_doctor_reports_missing_namespace() -> None:
-    found = findings("queue", AzureSettings(queue="servicebus"))
+    service_bus = Registry(only=["azure-servicebus"]).queue("azure-servicebus").check
+    assert service_bus is not None
+    found = {each.subject: each for each in service_bus(ServiceBusSettings(), CONTEXT)}
     assert "az servicebus namespace list" in failed(found)["Service Bus"].remedy
     assert "AZURE_SERVICEBUS_CONNECTION_STRING" in found["workers' access"].remedy
+    settings = ServiceBusSettings(namespace_name="jobs", connection_string="not-to-be-shown")
+    found = {each.subject: each for each in service_bus(settings, CONTEXT)}
+    assert "not-to-be-shown" not in repr(found)
+    assert "managed_identity" in found["workers' access"].message
 
 
 # Prices

@@ -10,32 +10,38 @@ import pytest
 
 from cloud_tasks.plugin import setting_info
 from cloud_tasks_azure.compute.startup_script import MAX_BYTES
-from cloud_tasks_azure.policies import CONTROLLER_ROLE, WORKER_ROLE
+from cloud_tasks_azure.permissions import CONTROLLER_ROLE, WORKER_ROLE
+from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
+from cloud_tasks_azure.servicebus.traits import SERVICE_BUS_TRAITS
 from cloud_tasks_azure.settings import AzureSettings
-from cloud_tasks_azure.traits import QUEUE_TRAITS
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "providers" / "azure.md").read_text(encoding="utf-8")
 SOURCES = Path(__file__).parents[1] / "src" / "cloud_tasks_azure"
-FIELDS = attrs.fields_dict(AzureSettings)
+FIELDS = {"Settings": attrs.fields_dict(AzureSettings), "Queues": attrs.fields_dict(ServiceBusSettings)}
+"""Settings by the section of the guide that has their table."""
 
 
 def section(title: str) -> str:
     return GUIDE.split(f"## {title}\n")[1].split("\n## ")[0]
 
 
-def listed_settings() -> list[tuple[str, str]]:
-    """Return the keys of the settings table with the flags of their rows."""
-    rows = [line.split("|") for line in section("Settings").splitlines() if line.startswith("| `")]
-    return [(key, cells[2]) for cells in rows for key in re.findall(r"`(\w+)`", cells[1])]
+def listed_settings() -> list[tuple[str, str, str]]:
+    """Return the sections with the keys of their tables of settings, and with the flags of their rows."""
+    found = []
+    for title in FIELDS:
+        rows = [line.split("|") for line in section(title).splitlines() if line.startswith("| `")]
+        found += [(title, key, cells[2]) for cells in rows for key in re.findall(r"`(\w+)`", cells[1])]
+    return found
 
 
-def test_guide_lists_every_setting_once() -> None:
-    assert sorted(key for key, _ in listed_settings()) == sorted(FIELDS)
+@pytest.mark.parametrize("title", FIELDS)
+def test_guide_lists_every_setting_once(title: str) -> None:
+    assert sorted(key for found, key, _ in listed_settings() if found == title) == sorted(FIELDS[title])
 
 
-@pytest.mark.parametrize(("key", "shown"), listed_settings())
-def test_guide_lists_the_flag_of_a_setting(key: str, shown: str) -> None:
-    flag = setting_info(FIELDS[key]).flag
+@pytest.mark.parametrize(("title", "key", "shown"), listed_settings())
+def test_guide_lists_the_flags_of_settings(title: str, key: str, shown: str) -> None:
+    flag = setting_info(FIELDS[title][key]).flag
     assert flag in re.findall(r"`(--[a-z-]+)`", shown) if flag else "--" not in shown
 
 
@@ -50,8 +56,20 @@ def test_guide_quotes_errors_as_in_the_code(text: str) -> None:
 def test_guide_has_the_roles_and_limits_of_the_code() -> None:
     assert f'--role "{CONTROLLER_ROLE}"' in GUIDE
     assert f'--role "{WORKER_ROLE}"' in GUIDE
-    assert f"{QUEUE_TRAITS.max_message_bytes // 1024} KiB are used" in GUIDE
+    assert f"{SERVICE_BUS_TRAITS.max_message_bytes // 1024} KiB are used" in GUIDE
     assert f"{MAX_BYTES:,} bytes; larger ones are compressed" in GUIDE
+
+
+def test_guide_says_that_a_new_role_is_not_known_at_once() -> None:
+    steps = section("Getting started")
+    assert steps.index("az role definition create") < steps.index("az role assignment create")
+    assert "RoleDefinitionDoesNotExist" in steps.split("az role assignment create")[-1].split("**5.")[0]
+
+
+def test_startup_script_of_the_guide_waits_for_updates_of_the_system_and_ends_at_an_error() -> None:
+    script = section("Getting started").split("startup_script: |")[1].split("```")[0]
+    assert re.findall(r"apt-get\b.*", script) == re.findall(r"apt-get -y -o DPkg::Lock::Timeout=\d+.*", script) != []
+    assert script.split()[:3] == ["#!/bin/bash", "set", "-e"]
 
 
 def test_plugin_page_has_the_line_counts_of_the_code() -> None:
@@ -66,7 +84,7 @@ def test_plugin_page_has_the_line_counts_of_the_code() -> None:
         r"pricing/.*",
         r"instance_side.py",
         r"(credentials|settings|plugin|traits).py",
-        r"(doctor.*|permissions|policies).py",
+        r"(doctor.*|permissions).py",
     )
     found = [sum(lines for file, lines in files.items() if re.fullmatch(row, file)) for row in rows]
     assert documented == pytest.approx(found, rel=0.15)

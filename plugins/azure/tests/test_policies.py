@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
+import fsspec
 import pytest
 from arm_fake import SUBSCRIPTION, ArmFake
 from arm_requests import opened, wanted
@@ -16,10 +18,12 @@ from azurite import Azurite
 from storage_faults import StorageFaults
 
 from cloud_tasks.model import Architecture
-from cloud_tasks.plugin import CheckContext, ImageLookup, QueueContext
+from cloud_tasks.plugin import CheckContext, ImageLookup, QueueContext, StagingContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
+from cloud_tasks_azure.doctor_staging import check_staging
 from cloud_tasks_azure.permissions import missing, worker_queue_allowed
+from cloud_tasks_azure.queue.account import blob_container
 from cloud_tasks_azure.settings import AzureSettings
 
 IDENTITY = (
@@ -191,6 +195,10 @@ def blob_action(method: str, path: str) -> str:
     match method, [part for part in path.split("/")[2:] if part]:
         case "PUT", [_]:
             return f"{_CONTAINERS}/write"
+        case "HEAD", [_]:
+            return f"{_CONTAINERS}/read"
+        case "HEAD", _:
+            return f"{_CONTAINERS}/blobs/read"
         case "GET", _:
             # Listing the blobs of a container requires no permission for the container itself.
             return f"{_CONTAINERS}/blobs/read"
@@ -256,13 +264,13 @@ def test_roles_include_blobs_only_with_oversize_container() -> None:
         assert "blob" not in json.dumps(role)
 
 
-@pytest.mark.parametrize("settings", [{"oversize_container": ""}, {"queue": "servicebus"}])
-def test_roles_include_blobs_of_results_and_code(settings: dict[str, str]) -> None:
+@pytest.mark.parametrize(("queue", "settings"), [("azure", {"oversize_container": ""}), ("azure-servicebus", {})])
+def test_roles_include_blobs_of_results_and_code(queue: str, settings: dict[str, str]) -> None:
     stores, code = ("az://results/x",), ("abfs://code@a.dfs.core.windows.net/y.tar.gz", "https://example.org/z")
     read, write = (f"{_CONTAINERS}/blobs/{verb}" for verb in ("read", "write"))
 
     def blobs(context: CheckContext) -> dict[str, set[str]]:
-        found = roles(context, **settings)
+        found = roles(attrs.evolve(context, queue=queue), **settings)
         return {name: {each for each in role["DataActions"] if each in (read, write)} for name, role in found.items()}
 
     assert blobs(CheckContext(stores=("s3://results",))) == {"controller": set(), "worker": set()}
@@ -272,11 +280,42 @@ def test_roles_include_blobs_of_results_and_code(settings: dict[str, str]) -> No
 
 
 def test_service_bus_roles_exclude_storage() -> None:
-    found = roles(queue="servicebus")
+    found = roles(CheckContext(queue="azure-servicebus"))
     assert "Microsoft.Storage" not in json.dumps(found)
     sends = "Microsoft.ServiceBus/namespaces/messages/send/action"
     assert sends in found["worker"]["DataActions"]
     assert not [each for each in found["worker"]["Actions"] if "ServiceBus" in each]
+
+
+def test_roles_allow_uploads_to_the_staging_and_its_check(azurite: Azurite, tmp_path: Path) -> None:
+    account, url = RecordedAccount(azurite), "az://staged/jobs"
+    settings = AzureSettings(
+        connection_string=account.connection_string,
+        managed_identity="system",
+        oversize_container="",
+    )
+    options = Registry(only=["azure"]).compute("azure").staging_options
+    assert options is not None
+    (tmp_path / "sent").write_bytes(b"code")
+    with account.queues.server.serving(), account.blobs.server.serving():
+        with blob_container(settings, "staged", connections=1) as container:
+            container.create_container()
+        account.called()
+        system, prefix = fsspec.core.url_to_fs(url, **options(settings, StagingContext(url=url)))
+        with pytest.raises(FileNotFoundError):
+            system.info(f"{prefix}/code.gz")
+        system.put_file(str(tmp_path / "sent"), f"{prefix}/code.gz")
+        check_staging(settings, CheckContext(staging=url))
+        used = account.called()
+    role = roles(CheckContext(staging=url, queue="azure-servicebus"))["controller"]
+    assert f"{_CONTAINERS}/blobs/write" in used
+    assert used <= {*role["Actions"], *role["DataActions"]}
+
+
+def test_roles_of_another_cloud_s_queue_have_no_data_actions() -> None:
+    for role in roles(CheckContext(queue="aws")).values():
+        assert role["DataActions"] == []
+        assert "Microsoft.Storage" not in json.dumps(role)
 
 
 # Role definitions
@@ -317,6 +356,6 @@ def test_missing_evaluates_patterns_case_and_exclusions() -> None:
 
 def test_worker_permissions_are_a_subset_of_the_controllers() -> None:
     role = roles()["controller"]
-    needed = worker_queue_allowed(AzureSettings())
+    needed = worker_queue_allowed(AzureSettings(), "azure")
     assert set(needed.actions) < set(role["Actions"])
     assert set(needed.data_actions) == set(role["DataActions"])

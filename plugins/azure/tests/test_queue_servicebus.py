@@ -12,6 +12,8 @@ from uuid import uuid4
 
 import attrs
 import pytest
+import requests
+from azure.core.pipeline.transport import RequestsTransport, RequestsTransportResponse
 from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusReceiver, ServiceBusSender
 from azure.servicebus.exceptions import ServiceBusAuthorizationError, ServiceBusConnectionError
 from azure.servicebus.management import ServiceBusAdministrationClient
@@ -21,12 +23,14 @@ from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
+from cloud_tasks_azure.servicebus.administration import BusAdministration
 from cloud_tasks_azure.servicebus.errors import translate_errors
-from cloud_tasks_azure.servicebus.factory import open_service_bus, queue_with_clients
-from cloud_tasks_azure.settings import AzureSettings
+from cloud_tasks_azure.servicebus.factory import clients, open_service_bus, queue_with_clients
+from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 
 LEASE = timedelta(seconds=60)
-SETTINGS = AzureSettings(queue="servicebus")
+NAME = "azure-servicebus"
+SETTINGS = ServiceBusSettings()
 LIVE = "CLOUD_TASKS_TEST_SERVICEBUS"
 
 
@@ -65,7 +69,7 @@ class TestServiceBus(QueueContract):
     def subject(self, broker: Broker) -> QueueSubject:
         return Subject(
             broker=broker,
-            backend=Registry(only=["azure"]).queue("azure"),
+            backend=Registry(only=[NAME]).queue(NAME),
             settings=SETTINGS,
             lease=LEASE,
             advance=broker.advance,
@@ -176,6 +180,45 @@ def test_dead_letter_is_redelivered_with_its_delivery_count(queue: Queue, broker
     assert kept.dead == []
 
 
+ATOM = '<feed xmlns="http://www.w3.org/2005/Atom"><title>Queues</title></feed>'
+MISSING = "<Error><Code>404</Code><Detail>Entity was not found.</Detail></Error>"
+
+
+def administered(monkeypatch: pytest.MonkeyPatch, status: int, body: str) -> BusAdministration:
+    """Return a queue whose administration gets this response to each request."""
+
+    def send(transport: Any, request: Any, **options: Any) -> RequestsTransportResponse:
+        response = requests.Response()
+        response.status_code, response._content = status, body.encode()
+        response.headers["content-type"] = "application/xml"
+        return RequestsTransportResponse(request, response)
+
+    monkeypatch.setattr(RequestsTransport, "send", send)
+    text = "Endpoint=sb://jobs.servicebus.windows.net/;SharedAccessKeyName=k;SharedAccessKey=a2V5"
+    _, client = clients(ServiceBusSettings(connection_string=text))
+    client._config.retry_policy.total_retries = 0
+    return BusAdministration(client=client, name="job", lease=LEASE)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, "<html>sign in</html>"), (200, "{}"), (200, ""), (203, ATOM), (404, "<html></html>")]
+)
+def test_answer_that_is_not_service_bus_s_is_a_transient_error(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: str
+) -> None:
+    queue = administered(monkeypatch, status, body)
+    for call in (queue.exists, queue.require, queue.counts, queue.create, *([queue.delete] if body else [])):
+        with pytest.raises(ProviderError) as caught:
+            call()
+        assert caught.value.transient
+
+
+def test_missing_queue_is_found_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not administered(monkeypatch, 200, ATOM).exists()
+    administered(monkeypatch, 404, MISSING).delete()
+    administered(monkeypatch, 200, "").delete()
+
+
 class _Refusing:
     """A sender whose calls fail."""
 
@@ -217,7 +260,7 @@ def test_translated_message_contains_no_key() -> None:
 
 
 def test_open_service_bus_rejects_invalid_connection_string_without_showing_it() -> None:
-    settings = AzureSettings(queue="servicebus", servicebus_connection_string="abcdef")
+    settings = ServiceBusSettings(connection_string="abcdef")
     context = QueueContext(job_id="job", name="job", lease=LEASE)
     with pytest.raises(InputError) as raised, open_service_bus(settings, context):
         pass
@@ -233,7 +276,7 @@ def test_open_service_bus_without_namespace_names_the_command() -> None:
 @pytest.mark.network
 @pytest.mark.skipif(LIVE not in os.environ, reason=f"set {LIVE} to the connection string of a Service Bus namespace")
 def test_service_bus_queue_works_with_a_real_namespace() -> None:
-    settings = AzureSettings(queue="servicebus", servicebus_connection_string=os.environ[LIVE])
+    settings = ServiceBusSettings(connection_string=os.environ[LIVE])
     context = QueueContext(job_id="live", name=f"live-{uuid4().hex[:8]}", lease=timedelta(seconds=30))
     with open_service_bus(settings, context) as queue:
         queue.create()

@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
+from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 from cloud_tasks_azure.queue import account as account_module
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -186,6 +188,25 @@ def test_send_without_container_refuses_only_large_messages(account: StorageAcco
 # Leases
 
 
+def test_leases_of_an_hour_long_task_take_few_requests(account: StorageAccount, queue: Queue) -> None:
+    traits = Registry(only=["azure"]).queue("azure").traits
+    queue.send([b"an hour"])
+    delivery = one(queue)
+    now = 0.0
+    # As a worker does.
+    longest = min(LEASE * 10, traits.max_lease) if traits.bills_requests else None
+    extender = LeaseExtender(queue, LEASE, log=Log(verbose=False), longest=longest, clock=lambda: now)
+    extender.hold([delivery.lease_id])
+    lost: list[str] = []
+    while now < 3600:
+        now += 10
+        account.azurite.advance(timedelta(seconds=10))
+        extender.extend_due(lost.extend)
+    extensions = [path for method, path in account.faults.server.calls if method == "PUT" and "/messages/" in path]
+    assert len(extensions) <= 180 / 5
+    assert lost == list(queue.ack([delivery.lease_id])) == []
+
+
 def test_lease_id_is_stable_across_renewals(account: StorageAccount, queue: Queue) -> None:
     queue.send([b"task"])
     lease = one(queue).lease_id
@@ -219,16 +240,20 @@ def test_ack_failure_does_not_affect_other_leases(account: StorageAccount, queue
 
 
 @pytest.mark.parametrize(
-    ("body", "headers"),
-    [("<html>sign in</html>", {}), ("<?xml version='1.0'?><QueueMessagesList><", {"x-ms-request-id": "1"})],
+    ("body", "headers", "status"),
+    [
+        ("<html>sign in</html>", {}, 200),
+        ("<html>not found</html>", {}, 404),
+        ("<?xml version='1.0'?><QueueMessagesList><", {"x-ms-request-id": "1"}, 200),
+    ],
 )
 def test_answer_that_is_not_azures_is_a_transient_error(
-    body: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    body: str, headers: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(account_module._RETRIES, "retry_total", 0)
     server = FakeServer()
     typed = {"Content-Type": "application/xml" if headers else "text/html", **headers}
-    server.route("*", ".*", lambda request: Answer(body=body, headers=typed))
+    server.route("*", ".*", lambda request: Answer(status=status, body=body, headers=typed))
     address = Azurite(queue_endpoint=f"{server.url}/standin", blob_endpoint=f"{server.url}/standin", clock=Path())
     settings = AzureSettings(connection_string=address.connection_string)
     context = QueueContext(job_id="job", name="tasks", lease=LEASE)

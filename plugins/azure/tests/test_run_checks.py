@@ -16,6 +16,7 @@ from cloud_tasks.model import LaunchRequest, Offer
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure.compute import arm as resource_manager
+from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 from cloud_tasks_azure.settings import AzureSettings
 
 REGISTRY = Registry(only=["azure"])
@@ -76,6 +77,7 @@ def test_check_before_run_warns_of_what_may_do_without(arm: ArmFake) -> None:
 
 def test_check_before_run_without_identity_prevents_workers_without_credentials(arm: ArmFake) -> None:
     assert compute(arm, before_run(queue="azure"), managed_identity=None) == {"managed identity": True}
+    assert compute(arm, before_run(queue="azure-servicebus"), managed_identity=None) == {"managed identity": True}
     keys = "#!/bin/bash\nexport AZURE_STORAGE_CONNECTION_STRING=$(fetch-secret)\n"
     assert compute(arm, before_run("azure", script=keys), managed_identity=None) == {"managed identity": False}
     assert compute(arm, before_run(queue="aws"), managed_identity=None) == {"managed identity": False}
@@ -130,5 +132,8 @@ def test_check_before_run_is_not_prevented_by_an_outage(arm: ArmFake, monkeypatc
 
 def test_check_before_run_without_account_or_subscription_is_certain(arm: ArmFake) -> None:
     assert failed("queue", AzureSettings()) == {"storage account": True}
-    assert failed("queue", AzureSettings(queue="servicebus")) == {"Service Bus": True}
+    check = Registry(only=["azure-servicebus"]).queue("azure-servicebus").check
+    assert check is not None
+    found = [each for each in check(ServiceBusSettings(), before_run()) if not each.ok]
+    assert [(each.subject, each.prevents_run) for each in found] == [("Service Bus", True)]
     assert failed("compute", attrs.evolve(settings_for(arm), subscription_id=None)) == {"subscription": True}

@@ -189,7 +189,14 @@ def test_scheduling_sets_max_run_duration(lifetime: timedelta, seconds: int) -> 
     assert scheduling.instance_termination_action == "DELETE"
 
 
-@pytest.mark.parametrize("change", [{"name": "g2-standard-4", "gpu_count": 1}, {"name": "c3-standard-192-metal"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "g2-standard-4", "gpu_count": 1},
+        {"name": "c3-standard-192-metal"},
+        {"name": "z3-highmem-88-highlssd", "local_ssd_gb": 36_000},
+    ],
+)
 def test_scheduling_terminates_unmigratable_instances_on_maintenance(change: dict[str, Any]) -> None:
     offer = attrs.evolve(OFFER, instance_type=attrs.evolve(TYPE, **change))
     assert built(attrs.evolve(REQUEST, offer=offer)).scheduling.on_host_maintenance == "TERMINATE"

@@ -32,6 +32,8 @@ def quota(metric: str, where: str = "in region us-central1") -> tuple[str, str]:
     return "QUOTA_EXCEEDED", f"Quota '{metric}' exceeded.  Limit: 24.0 {where}."
 
 
+DISK_QUOTAS = ("SSD_TOTAL_GB", "DISKS_TOTAL_GB", "HDB_TOTAL_IOPS", "PD_EXTREME_TOTAL_PROVISIONED_IOPS")
+
 OPERATIONS: list[tuple[str, str, RefusalScope, timedelta, str]] = [
     # Code, message, scope, pause, part of the advice.
     (
@@ -57,7 +59,7 @@ OPERATIONS: list[tuple[str, str, RefusalScope, timedelta, str]] = [
     (*quota("CPUS"), TYPE, 10 * MINUTE, "IAM & Admin > Quotas"),
     (*quota("PREEMPTIBLE_CPUS"), REGION, 10 * MINUTE, "IAM & Admin > Quotas"),
     (*quota("IN_USE_ADDRESSES"), REGION, 10 * MINUTE, "IAM & Admin > Quotas"),
-    (*quota("SSD_TOTAL_GB"), REGION, 10 * MINUTE, "IAM & Admin > Quotas"),
+    *((*quota(metric), TYPE, 10 * MINUTE, "other boot_disk_types") for metric in DISK_QUOTAS),
     (*quota("CPUS_ALL_REGIONS", "globally"), ACCOUNT, 10 * MINUTE, "IAM & Admin > Quotas"),
     (*quota("GPUS_ALL_REGIONS", "globally"), TYPE, 10 * MINUTE, "IAM & Admin > Quotas"),
     (*quota("NVIDIA_L4_GPUS"), TYPE, 10 * MINUTE, "IAM & Admin > Quotas"),
@@ -67,6 +69,7 @@ OPERATIONS: list[tuple[str, str, RefusalScope, timedelta, str]] = [
     ("UNSUPPORTED_OPERATION", "It is not supported with this machine type.", TYPE, DAY, "instance_types"),
     ("INVALID_USAGE", "The disk type is not usable here.", TYPE, DAY, "instance_types"),
     ("PERMISSIONS_ERROR", "Required 'compute.instances.create' permission", ACCOUNT, HOUR, "instanceAdmin"),
+    ("SERVICE_ACCOUNT_ACCESS_DENIED", "Access denied.", ACCOUNT, HOUR, ACT_AS),
     (
         "SERVICE_ACCOUNT_ACCESS_DENIED",
         "The user does not have access to service account 'w@p.iam.gserviceaccount.com'.  User: 'sam@example.com'.  "

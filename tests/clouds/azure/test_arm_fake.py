@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,6 @@ from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
 from cloud_tasks_azure.settings import AzureSettings
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[ArmFake]:
-    with ArmFake(tmp_path / "arm") as fake:
-        yield fake
 
 
 @pytest.fixture

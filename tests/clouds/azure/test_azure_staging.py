@@ -75,15 +75,16 @@ def test_download_of_a_missing_blob_and_container_is_reported(store: BlobStorage
 
 
 def test_check_says_that_the_staging_is_writable_and_what_instances_need(store: BlobStorage, azurite: Azurite) -> None:
-    before = store.names(CONTAINER)
+    before = store.contents(CONTAINER)
     found = check_staging(store.settings, CheckContext(staging=f"az://{CONTAINER}/jobs/"))
     assert found == (
         f"{azurite.account}/{CONTAINER} is writable;"
         " the identity cloud-tasks-worker needs the role Storage Blob Data Reader for it"
     )
+    assert store.contents(CONTAINER) == before, "the check uploaded something"
     store.put(f"az://{CONTAINER}/jobs/file", b"a file of the user")
     check_staging(store.settings, CheckContext(staging=f"az://{CONTAINER}/jobs"))
-    assert set(store.names(CONTAINER)) == {*before, "jobs/file"}
+    assert store.contents(CONTAINER) == {**before, "jobs/file": b"a file of the user"}
 
 
 def test_check_finds_a_missing_container_key_and_identity(store: BlobStorage) -> None:

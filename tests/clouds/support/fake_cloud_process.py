@@ -42,8 +42,8 @@ class FakeCloudProcess:
         folder: Path,
         *,
         times: attrs.AttrsInstance,
-        guest_environment: Mapping[str, str] | None,
-        seed: int,
+        guest_environment: Mapping[str, str] | None = None,
+        seed: int = 1,
         **options: str,
     ) -> None:
         settings = {

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 from job_folder import LoggingJobFolder
 
-__all__ = ["FAULTY_RUN", "TIMEOUT", "completed", "repeating", "run_and_kill", "run_scenarios"]
+__all__ = ["FAULTY_RUN", "TIMEOUT", "CloudState", "completed", "repeating", "run_and_kill", "run_scenarios"]
 
 TIMEOUT = 1800.0
 _KILLS = 2
@@ -81,35 +82,36 @@ def repeating(action: Callable[[], object], *, pause: float) -> Iterator[None]:
             repeated.result()
 
 
+@attrs.frozen(kw_only=True)
+class CloudState:
+    """State of a fake after the job."""
+
+    faults: str
+    """The faults that occurred, for the output."""
+    preemptions: int
+    failed_calls: int
+    left: object
+    """Resources that still exist; empty for none."""
+
+
 def completed(
-    scenario: str,
-    job_folder: LoggingJobFolder,
-    *,
-    tasks: int,
-    code: int,
-    seconds: float,
-    faults: str,
-    preemptions: int,
-    failed_calls: int,
-    left: object,
-    has_faults: bool,
+    scenario: str, job_folder: LoggingJobFolder, cloud: CloudState, *, tasks: int, code: int, seconds: float
 ) -> bool:
     """Print how the job ended; return whether every task is counted once with its sum, and nothing is left.
 
-    With faults, it fails unless a preemption and a failed call took place; without, if a task ran more than once.
+    The scenario ``faults`` fails unless a preemption and a failed call took place; another, if a task ran more than
+    once.
 
     Args:
         code: Exit code of the last run.
         seconds: Duration of the job.
-        faults: The faults that occurred, for the output.
-        left: Resources that still exist; empty for none.
-        has_faults: Whether the scenario has faults.
     """
+    has_faults = scenario == "faults"
     status, sums = job_folder.status(), job_folder.sums()
     counts = {name: count for name, count in status["counts"].items() if count}
     print(
         f"{scenario}: {tasks} tasks in {seconds:.0f} s ({tasks / seconds:.0f}/s): {counts}, exit code {code}; "
-        f"attempts {status['attempts']}, interruptions {status['losses']}, {faults}",
+        f"attempts {status['attempts']}, interruptions {status['losses']}, {cloud.faults}",
         flush=True,
     )
     problems: Mapping[str, object] = {
@@ -118,11 +120,11 @@ def completed(
         "repeated tasks": 0 if has_faults else status["attempts"] - tasks,
         "faults that did not occur": [
             name
-            for name, number in {"preemptions": preemptions, "failed calls": failed_calls}.items()
+            for name, number in {"preemptions": cloud.preemptions, "failed calls": cloud.failed_calls}.items()
             if has_faults and not number
         ],
         "wrong sums": sum(sums.get(f"task-{number:05d}") != number + 1 for number in range(1, tasks + 1)),
-        "left": left,
+        "left": cloud.left,
     }
     found = {name: problem for name, problem in problems.items() if problem}
     if found:

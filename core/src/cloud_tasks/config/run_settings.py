@@ -64,10 +64,10 @@ class _JobSettings:
         default=(),
         validator=EachNotBlank(),
     )
-    setup: tuple[str, ...] = setting(
-        help="Lines of shell that prepare an instance before the program starts",
-        default=(),
-        validator=EachNotBlank(),
+    setup: str | None = setting(
+        help="Lines of shell that prepare an instance before the program starts, in the folder of the code",
+        default=None,
+        validator=NotBlank(),
     )
     staging: str | None = setting(
         help="URL of a prefix from which the instances download what is shipped, such as gs://bucket/prefix",

@@ -39,7 +39,7 @@ TOP_LEVEL: Mapping[str, str] = {
 PROVIDER_KINDS = ("queue", "compute", "pricing")
 """Backend kinds that ``provider`` selects."""
 _OTHER_KINDS = ("event_sink", "task_source")
-_OFFICIAL = ("local", "gcp", "aws", "azure")
+_OFFICIAL = ("local", "gcp", "aws", "azure", "azure-servicebus")
 _OFFICIAL_SINKS = ("otel", "webhook", "notify")
 """Sinks with a distribution of their own."""
 

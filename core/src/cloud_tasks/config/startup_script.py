@@ -30,7 +30,7 @@ def read_script(path: Path, *, where: str) -> str:
         raise InputError(f"cannot read the startup script {path}: {reason}", where=where) from error
 
 
-def started_by_script(words: Sequence[str], *, setup: Sequence[str], folder: str = "") -> str:
+def started_by_script(words: Sequence[str], *, setup: str | None, folder: str = "") -> str:
     """Return a script that executes a program which the instance has.
 
     Args:
@@ -39,7 +39,7 @@ def started_by_script(words: Sequence[str], *, setup: Sequence[str], folder: str
         folder: Where both run; empty for the script's own folder.
     """
     lines = ["#!/bin/bash", *([f"cd {shell_word(folder)} || exit"] if folder else [])]
-    lines += ["set -e", *setup, "set +e"] if setup else []
+    lines += ["set -e", setup.rstrip(), "set +e"] if setup else []
     return "\n".join([*lines, f"exec {' '.join(map(shell_word, words))}", ""])
 
 

@@ -34,6 +34,8 @@ class StagingContext:
     the name of the object, character by character: ``%``, ``#``, ``?`` and ``+`` have no other meaning."""
     region: str | None = None
     """The region of the job or of the instance, if known."""
+    zone: str | None = None
+    """The zone, if configured."""
 
     def bucket_and_name(self, *schemes: str) -> tuple[str, str]:
         """Return the part between the scheme and the first ``/``, and the name of the object.

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from cloud_tasks.shipping.boot_program import START_FAILED, DownloadedPiece, boot_program
 from cloud_tasks.shipping.bundle import Bundle, build_bundle
 from cloud_tasks.shipping.checkout import Checkout, find_checkout
 from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, select_files, write_archive
 from cloud_tasks.shipping.piece import Piece
 from cloud_tasks.shipping.requirements import Requirements, find_requirements
 from cloud_tasks.shipping.staging import Progress, upload
+from cloud_tasks.shipping.startup import START_FAILED, DownloadedPiece, boot_program
 
 __all__ = [
     "START_FAILED",

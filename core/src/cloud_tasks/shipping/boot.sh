@@ -14,6 +14,12 @@ ct_install() {
     ct_run "$ct_bin" pip install --quiet --python "$ct_venv/bin/python" "$@"
 }
 
+# ct_install_list FILE: install a list of exact versions with digests, which decide among several indexes.
+ct_install_list() {
+    [ ! -s "$ct_environment/$1" ] ||
+        ct_install --no-deps --require-hashes --index-strategy unsafe-best-match -r "$ct_environment/$1"
+}
+
 # ct_make_venv PYTHON OPTIONS...: make the environment for a Python.
 ct_make_venv() {
     "$ct_bin" venv --quiet --no-project --python "$@" "$ct_venv"
@@ -31,7 +37,7 @@ if [ ! -e "$ct_venv/worker-installed" ]; then
     ct_out=$(ct_make_venv ">=$ct_python" --no-python-downloads 2>&1) || ct_out=$(ct_make_venv "$ct_python" 2>&1) ||
         ct_fail "no Python $ct_python or later: use an image that has one, or set UV_PYTHON_INSTALL_MIRROR in \
 run.environment to a mirror of uv's builds of Python: $ct_out"
-    [ ! -s "$ct_environment/worker.txt" ] || ct_install --require-hashes -r "$ct_environment/worker.txt"
+    ct_install_list worker.txt
     ct_install --no-deps --offline "$ct_environment"/wheels/*.whl
     ct_run touch "$ct_venv/worker-installed"
 fi
@@ -41,8 +47,7 @@ export VIRTUAL_ENV PATH
 
 ct_step requirements
 if [ ! -e "$ct_venv/requirements-installed" ]; then
-    [ ! -s "$ct_environment/requirements.txt" ] || ct_install --require-hashes -r "$ct_environment/requirements.txt"
-    [ ! -d "$ct_environment/projects" ] || ct_install --no-deps --offline "$ct_environment"/projects/*.whl
+    ct_install_list requirements.txt
     ct_run touch "$ct_venv/requirements-installed"
 fi
 

@@ -42,7 +42,7 @@ class Bundle:
     environment: Piece
     """Archive of wheels and requirements."""
     python: str
-    """The oldest Python that the environment is for, such as ``3.11``."""
+    """Versions of Python that the environment is for, as ``uv venv --python`` takes them: ``>=3.11``."""
     uv: Mapping[str, Piece]
     """The uv program by architecture: ``x86_64``, ``aarch64``."""
     files: tuple[str, ...]
@@ -79,7 +79,8 @@ def build_bundle(
         InputError: The files or the requirements cannot be shipped.
         CloudTasksError: A program or an index is not available.
     """
-    files = CodeFiles(folder=Path(), names=(), left_out=()) if folder is None else select_files(folder, ship=ship)
+    nothing = CodeFiles(folder=Path(), names=(), size=0, left_out=())
+    files = nothing if folder is None else select_files(folder, ship=ship)
     code = None
     cache.mkdir(parents=True, exist_ok=True)
     if files.names:
@@ -99,7 +100,7 @@ def build_bundle(
 def _environment(
     requirements: Requirements | None, distributions: Sequence[str], folder: Path, cache: Path
 ) -> tuple[Piece, str]:
-    """Return the archive of the environment, and the oldest Python that it is for."""
+    """Return the archive of the environment, and the versions of Python that it is for."""
     wheels, pins = installed_wheels(distributions)
     wanted = requirements or Requirements.from_lines((), folder=folder, where="")
     lock = cached_lock(wanted, wheels=wheels, pins=pins, cache=cache)

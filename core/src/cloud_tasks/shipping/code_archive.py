@@ -63,6 +63,8 @@ class CodeFiles:
     folder: Path
     names: tuple[str, ...]
     """Paths relative to the folder, sorted."""
+    size: int
+    """Bytes of all files together, not compressed."""
     left_out: tuple[LeftOut, ...]
 
 
@@ -93,9 +95,11 @@ def select_files(
     suspected = [name for name in secret_files(folder, names) if name not in secrets]
     left_out |= {LeftOut(path=name, reason="looks like a secret", is_secret=True) for name in suspected}
     names -= set(suspected)
-    _check_size(folder, names, limit)
     return CodeFiles(
-        folder=folder, names=tuple(sorted(names)), left_out=tuple(sorted(left_out, key=operator.attrgetter("path")))
+        folder=folder,
+        names=tuple(sorted(names)),
+        size=_checked_size(folder, names, limit),
+        left_out=tuple(sorted(left_out, key=operator.attrgetter("path"))),
     )
 
 
@@ -111,8 +115,14 @@ def _matching(folder: Path, patterns: Iterable[str]) -> Sequence[str]:
         matches = [exact] if os.path.lexists(exact) else list(folder.glob(pattern)) if parts else []
         if not matches:
             raise InputError(f"ship: no file matches {pattern} in {folder}", hint="correct the pattern")
-        for path in matches:
-            found.update(os.path.relpath(each, folder) for each in _files_below(path))
+        try:
+            for path in matches:
+                found.update(os.path.relpath(each, folder) for each in _files_below(path))
+        except OSError as error:
+            hint = "make it readable, or list the files to ship one by one"
+            raise InputError(
+                f"cannot list the files to ship: {error.strerror}", where=error.filename, hint=hint
+            ) from error
     return sorted(found)
 
 
@@ -123,12 +133,14 @@ def _files_below(path: Path) -> Iterator[Path]:
         return
     if path.name in _HIDDEN_FOLDERS:
         return
-    with contextlib.suppress(OSError):
-        if _is_environment(path):
-            yield path / "bin"
-            return
-        for entry in sorted(path.iterdir()):
-            yield from _files_below(entry)
+    if _is_environment(path):
+        yield path / "bin"
+        return
+    entries = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        entries = sorted(path.iterdir())
+    for entry in entries:
+        yield from _files_below(entry)
 
 
 def _is_environment(folder: Path) -> bool:
@@ -179,10 +191,10 @@ def _is_of_a_database(path: Path) -> bool:
     return False
 
 
-def _check_size(folder: Path, names: Iterable[str], limit: int) -> None:
+def _checked_size(folder: Path, names: Iterable[str], limit: int) -> int:
     sizes = {name: _size(folder / name) for name in names}
     if (total := sum(sizes.values())) <= limit:
-        return
+        return total
     largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:_SHOWN]
     raise InputError(
         f"{_megabytes(total)} of files to ship, more than {_megabytes(limit)}; the largest: "
@@ -230,6 +242,8 @@ def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:
                     shutil.copyfileobj(file, content)
                     add_file(archive, name, content, is_program=bool(mode & 0o100))
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
         if error.errno not in (errno.ELOOP, errno.ENXIO):  # A link or a socket took the name.
             hint = "make it readable, or add it to .gitignore"
             raise InputError(f"cannot read the file to ship: {error.strerror}", where=str(path), hint=hint) from error

@@ -1,4 +1,4 @@
-# First part of the start of an instance: functions, then (composed by boot_program.py) the pieces to download.
+# First part of the start of an instance: functions, then (composed by startup.py) the pieces to download.
 # Shell: POSIX. Needs sha256sum, tar, gzip and what the downloads need.
 
 umask 022

@@ -85,4 +85,6 @@ def _package_files(package: Path, name: str) -> Iterator[tuple[str, Path]]:
         path = package / file
         if file.endswith(".pyc") or file in secrets or not path.is_file() or is_job_database(path):
             continue
+        if any("\ud800" <= letter <= "\udfff" for letter in file):
+            continue  # A wheel has no names that are not UTF-8.
         yield f"{name}/{Path(file).as_posix()}", path

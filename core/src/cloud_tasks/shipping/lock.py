@@ -21,7 +21,6 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -32,6 +31,7 @@ from cloud_tasks.shipping.fetched_wheel import build_wheel, fetch_wheel
 from cloud_tasks.shipping.locked_packages import (
     PYPI,
     LockedPackage,
+    index_options,
     parse_lock,
     requirements_text,
     with_parents,
@@ -61,7 +61,7 @@ class Lock:
     local_projects: tuple[Path, ...]
     """Folders of local projects among the wheels."""
     python: str
-    """The oldest Python that it is for: ``3.11``."""
+    """Versions of Python that it is for: ``>=3.11``."""
 
 
 def make_lock(requirements: Requirements, *, wheels: Sequence[tuple[Wheel, str]], pins: Sequence[str]) -> Lock:
@@ -86,15 +86,17 @@ def make_lock(requirements: Requirements, *, wheels: Sequence[tuple[Wheel, str]]
     unused = {name for name in _NOT_ON_MACHINES if not _is_required(name, entries, requirements, exported, shipped)}
     locked = [entry for entry in entries if entry.name not in shipped | unused]
     locked = _with_given_hashes(locked, requirements, exported)
-    is_public = cache(_is_public)
-    fetched = [entry for entry in locked if entry.is_fetched_here_only or not is_public(entry.index, entry.name)]
+    names = {entry.index: entry.name for entry in locked}
+    private = {index for index, name in names.items() if not _is_public(index, name)}
+    fetched = [entry for entry in locked if entry.is_fetched_here_only or entry.index in private]
     rest = [entry for entry in locked if entry not in fetched]
+    options = index_options(rest)
     return Lock(
-        worker=requirements_text(entry for entry in rest if entry.name in worker),
-        program=requirements_text(entry for entry in rest if entry.name not in worker),
+        worker=requirements_text((entry for entry in rest if entry.name in worker), options),
+        program=requirements_text((entry for entry in rest if entry.name not in worker), options),
         wheels=tuple(_fetch(entry, requirements) for entry in fetched),
         local_projects=tuple(path for entry in fetched if (path := _local_project(entry, requirements)) is not None),
-        python=python,
+        python=",".join(filter(None, [f">={python}", requirements.python])),
     )
 
 
@@ -115,9 +117,10 @@ def _exported(requirements: Requirements) -> str:
 
 
 def _compile(requirements: Requirements, exported: str, ours: Path) -> tuple[str, str]:
-    """Return the oldest Python that the requirements can be fulfilled for, and their lock."""
-    sources, stdin = [str(ours)], exported or "\n".join([*requirements.lines, ""])
-    if exported or requirements.lines:
+    """Return the oldest Python for which the requirements can be fulfilled, and their lock."""
+    lines = ["."] if requirements.is_project() else requirements.lines
+    sources, stdin = [str(ours)], exported or "\n".join([*lines, ""])
+    if exported or lines:
         sources.append("-")
     elif requirements.file is not None:
         sources.append(str(requirements.file))
@@ -151,13 +154,18 @@ def _with_given_hashes(
 ) -> list[LockedPackage]:
     """Return the entries with those digests only that the user gave, where there are any."""
     given: dict[str, set[str]] = {}
-    for text in [exported, *(text for file, text in requirements.texts() if file is None or file.suffix == ".txt")]:
+    texts = [text for file, text in requirements.texts() if file is None or file.suffix not in (".toml", ".lock")]
+    for text in [exported, *texts]:
         for entry in parse_lock(text):
             given.setdefault(entry.release, set()).update(entry.hashes)
     result = []
     for entry in entries:
         wanted = given.get(entry.release) if entry.release else None
-        kept = tuple(digest for digest in entry.hashes if not wanted or digest in wanted)
+        # uv lists SHA-256 only. It does not compare others; the machines do.
+        comparable = {digest for digest in wanted or () if digest.startswith("sha256:")}
+        kept = tuple(digest for digest in entry.hashes if digest in comparable) if comparable else entry.hashes
+        if wanted and not comparable:
+            kept = tuple(sorted(wanted))
         if entry.hashes and not kept:
             raise InputError(
                 f"no file of {entry.release} in the package index has a digest that is given",
@@ -205,27 +213,26 @@ def _fetch(entry: LockedPackage, requirements: Requirements) -> Wheel:
         raise InputError(reason, where=_where(requirements, entry.name), hint=hint) from error
 
 
-def _where(requirements: Requirements, name: str) -> str:
-    """Return file and line of the requirement of a package, or where the requirements were given."""
-    pattern = re.compile(
-        rf"[\s\"']*{re.sub('-', '[-_.]', re.escape(name).replace(chr(92), ''))}(?![\w.-])", re.IGNORECASE
-    )
-    for file, text in requirements.texts():
-        if file is not None and file.suffix != ".lock":
-            for number, line in enumerate(text.splitlines(), start=1):
-                if name and pattern.match(line):
-                    return f"{file}:{number}"
+def _where(requirements: Requirements, *names: str) -> str:
+    """Return file and line of the requirement of the first package that has one, or where they were given."""
+    for name in names:
+        pattern = re.compile(rf"[\s\"']*{'[-_.]+'.join(re.split('[-_.]+', name))}(?![\w.-])", re.IGNORECASE)
+        for file, text in requirements.texts():
+            if name and file is not None and file.suffix != ".lock":
+                for number, line in enumerate(text.splitlines(), start=1):
+                    if pattern.match(line):
+                        return f"{file}:{number}"
     return requirements.where or str(requirements.file or "")
 
 
 def _refusal(error: UvError, requirements: Requirements) -> InputError:
     reason, hint = error.reason(), ""
-    missing = re.search(r"no matching distribution for ([\w.-]+)", reason)
-    where = _where(requirements, missing[1] if missing else "")
+    missing = error.missing()
+    where = _where(requirements, *(re.split(r"[^\w.-]", each)[0] for each in missing or ()))
     if (place := error.place()) is not None and place[0] != "-":
         file = requirements.folder / place[0]
         text = next((text for path, text in requirements.texts() if path == file), "")
-        where = f"{file}:{text.count(chr(10), 0, place[1]) + 1}"
+        where = f"{file}:{text.encode()[: place[1]].count(10) + 1}"
     if missing:
         hint = "correct the name or the version, or set UV_INDEX to the address of its package index"
     elif reason.startswith("cannot fetch"):

@@ -10,7 +10,7 @@ import attrs
 from cloud_tasks.escape import without_credentials
 from cloud_tasks.shipping.wheels import canonical_name
 
-__all__ = ["LockedPackage", "parse_lock", "requirements_text", "with_parents"]
+__all__ = ["LockedPackage", "index_options", "parse_lock", "requirements_text", "with_parents"]
 
 PYPI = "https://pypi.org/simple"
 
@@ -37,7 +37,7 @@ class LockedPackage:
     @property
     def release(self) -> str:
         """``name==version``; empty for an address or a path."""
-        found = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;]+)", self.spec)
+        found = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])? *== *([^\s;]+)", self.spec)
         return f"{canonical_name(found[1])}=={found[2]}" if found else ""
 
     @property
@@ -80,11 +80,16 @@ def with_parents(entries: Sequence[LockedPackage], names: Collection[str], sourc
     return found
 
 
-def requirements_text(entries: Iterable[LockedPackage]) -> str:
-    """Return a requirements file with the entries, and the indexes that they are from."""
-    kept = list(entries)
-    indexes = sorted({entry.index for entry in kept if entry.index and entry.index.rstrip("/") != PYPI})
-    lines = [f"--extra-index-url {index}" for index in indexes]
-    for entry in kept:
-        lines.append(" \\\n    ".join([entry.spec, *(f"--hash={digest}" for digest in entry.hashes)]))
-    return "".join(f"{line}\n" for line in lines)
+def index_options(entries: Iterable[LockedPackage]) -> tuple[str, ...]:
+    """Return the lines that name the indexes of entries; none for the public one, which counts if none is named."""
+    indexes = list(dict.fromkeys(entry.index for entry in entries if entry.index))
+    public = [index for index in indexes if index.rstrip("/") == PYPI]
+    others = [index for index in indexes if index not in public]
+    first = [] if public else [f"--index-url {index}" for index in others[:1]]
+    return (*first, *(f"--extra-index-url {index}" for index in others[len(first) :]))
+
+
+def requirements_text(entries: Iterable[LockedPackage], options: Sequence[str]) -> str:
+    """Return a requirements file with options and entries; empty without entries."""
+    lines = [" \\\n    ".join([entry.spec, *(f"--hash={digest}" for digest in entry.hashes)]) for entry in entries]
+    return "".join(f"{line}\n" for line in ([*options, *lines] if lines else []))

@@ -18,6 +18,9 @@ from typing import BinaryIO, cast
 
 import attrs
 
+from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.shortage import describe_shortage
+
 __all__ = ["Piece", "replace_file", "write_piece"]
 
 _DIGITS = 32
@@ -63,6 +66,9 @@ def write_piece(folder: Path, kind: str, suffix: str, write: Callable[[BinaryIO]
 
     Args:
         write: Writes the content to the file that it receives.
+
+    Raises:
+        CloudTasksError: The disk is full, or the folder is not writable.
     """
     with _draft(folder, kind) as file:
         digester = _Digester(file)
@@ -85,9 +91,12 @@ def replace_file(path: Path, content: bytes) -> None:
 @contextlib.contextmanager
 def _draft(folder: Path, name: str) -> Iterator[BinaryIO]:
     """Yield a file beside the final one; it is deleted if it was not renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-", suffix=".part", delete=False) as file:
-        try:
-            yield cast(BinaryIO, file)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-", suffix=".part", delete=False) as file:
+            try:
+                yield cast(BinaryIO, file)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+    except OSError as error:
+        raise CloudTasksError(f"{folder}: cannot write: {describe_shortage(error) or error}") from error

@@ -59,6 +59,13 @@ class Requirements:
         """Return requirements that were given as a list."""
         return cls(lines=tuple(lines), folder=folder.absolute(), where=where, python=python)
 
+    def is_project(self) -> bool:
+        """Return whether they are those of a project that uv installs as well: it says how it is built."""
+        if self.file is None or self.file.name != "pyproject.toml":
+            return False
+        content = _read_toml(self.file)
+        return bool(_table(_table(content, "tool"), "uv").get("package", "build-system" in content))
+
     def files(self) -> tuple[Path, ...]:
         """Return the files that the requirements are read from, included ones as well."""
         if self.file is not None and self.file.name == "uv.lock":
@@ -120,11 +127,19 @@ def _text(file: Path) -> str:
 
 def _read_project(file: Path) -> dict[str, Any]:
     """Return the section ``project``; empty if there is none."""
+    return _table(_read_toml(file), "project")
+
+
+def _table(content: dict[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"invalid TOML: {error}", where=str(file)) from error
-    return found if isinstance(found, dict) else {}
 
 
 def _script_requirements(program: Path) -> Requirements | None:

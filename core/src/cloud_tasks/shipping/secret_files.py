@@ -6,13 +6,13 @@ keys and credentials, and those of ``.env`` files.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-__all__ = ["SECRET_NAMES", "secret_files"]
+__all__ = ["secret_files"]
 
 SECRET_FOLDERS = (".aws", ".azure", ".gnupg", ".kube", ".oci", ".ssh", "gcloud")
 SECRET_NAMES = (
@@ -69,6 +69,7 @@ SECRET_NAMES = (
 )
 """Patterns of file names, in lower case."""
 
+_SECRET_NAME = re.compile("|".join(map(fnmatch.translate, SECRET_NAMES)))
 _HARMLESS = re.compile(r"(\.pub|[._-](example|sample|template|dist))(\.\w+)?\Z")
 _CODE = (".py", ".pyi", ".ipynb", ".c", ".h", ".cpp", ".rs", ".go", ".r", ".jl", ".md", ".rst")
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=:]")
@@ -91,7 +92,7 @@ def _has_secret_name(name: str) -> bool:
         return not path.name.endswith(".pub")
     if path.suffix in _CODE or _HARMLESS.search(path.name):
         return False
-    return any(fnmatchcase(path.name, pattern) for pattern in SECRET_NAMES)
+    return _SECRET_NAME.match(path.name) is not None
 
 
 def _has_private_key(path: Path) -> bool:

@@ -19,6 +19,10 @@ _LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "FORCE_C
 """Variables that change which packages a build finds, or the form of messages."""
 _LONGEST = 500
 """Characters of a reason."""
+_MISSING = re.compile(
+    r"\ABecause (?:there is no version of .+?|.+? was not found in .+?|only .+? (?:is|are) available:?.*?)"
+    r" and (?:you require|(?P<parent>.+?) depends? on) (?P<wanted>.+?), we can conclude"
+)
 
 
 class UvError(Exception):
@@ -47,16 +51,22 @@ class UvError(Exception):
         found = re.search(r" in `(.+)` at position (\d+)", self.causes[0])
         return (found[1], int(found[2])) if found else None
 
+    def missing(self) -> tuple[str, str] | None:
+        """Return a requirement that no package fulfils, and the package that has it; empty if the user has."""
+        found = _MISSING.search(" ".join(self.causes[-1].split()))
+        if found is None:
+            return None
+        return re.sub(r"\{.*?\}", "", found["wanted"]), (found["parent"] or "").removeprefix("all versions of ")
+
     def reason(self) -> str:
         """Return the cause in one line."""
         first, last = " ".join(self.causes[0].split()), " ".join(self.causes[-1].split())
-        missing = re.search(r"there is no version of ([^\s,]+)", last) or re.search(
-            r"not found in the (?:package registry|provided package locations).* you require ([^\s,]+)", last
-        )
         if refused := next((hint for hint in self.hints if "authentication" in hint), None):
             return refused.removesuffix(".")
-        if missing:
-            return f"no matching distribution for {missing[1]}"
+        if (missing := self.missing()) is not None:
+            wanted, parent = missing
+            place = " in the cache, and the network is disabled" if "disabled" in "".join(self.hints) else ""
+            return f"no matching distribution for {wanted}{f', which {parent} requires' if parent else ''}{place}"
         if address := re.search(r"Failed to fetch: (\S+)", " ".join(self.causes)):
             return f"cannot fetch {address[1]}: {last}"
         if "[stderr]" in self.causes[-1] or "--- stderr" in self.causes[-1]:
@@ -66,11 +76,8 @@ class UvError(Exception):
         if self.place() is not None:
             # Without the requirement and the marks below it.
             return " ".join(re.sub(r"\n.*\n *\^+ *\Z", "", self.causes[-1]).split())
-        shown = (
-            last
-            if len(self.causes) > 1 and first.startswith("No solution")
-            else ": ".join(dict.fromkeys([first, last]))
-        )
+        parts = [last] if first.startswith("No solution") else [first, last]
+        shown = ": ".join(dict.fromkeys(parts))
         return shown[:_LONGEST].removesuffix(".")
 
 

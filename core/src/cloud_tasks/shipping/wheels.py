@@ -155,14 +155,7 @@ def _archive(contents: Mapping[str, bytes], record: str) -> bytes:
         for path, content in sorted(contents.items()):
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             rows.writerow((path, f"sha256={digest}", len(content)))
-            archive.writestr(_entry(path), content)
+            archive.writestr(zipfile.ZipInfo(path, _TIME), content)
         rows.writerow((record, "", ""))
-        archive.writestr(_entry(record), lines.getvalue().encode())
+        archive.writestr(zipfile.ZipInfo(record, _TIME), lines.getvalue().encode())
     return out.getvalue()
-
-
-def _entry(path: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(path, date_time=_TIME)
-    entry.create_system = 3
-    entry.external_attr = 0o100644 << 16
-    return entry

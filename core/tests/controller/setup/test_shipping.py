@@ -10,9 +10,11 @@ import pytest
 from controller_fakes import ranked
 from shipped_jobs import shipped_job
 
+from cloud_tasks.cli.context import make_registry
+from cloud_tasks.config import load_config
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder, check_launch
 from cloud_tasks.controller.setup import shipping
-from cloud_tasks.controller.setup.shipping import prepare_program, record_bundle, requirements_of
+from cloud_tasks.controller.setup.shipping import distributions_of, prepare_program, record_bundle, requirements_of
 from cloud_tasks.errors import InputError
 from cloud_tasks.shipping import Bundle, LeftOut, Piece
 
@@ -161,3 +163,16 @@ def test_requirements_are_given_or_found_beside_the_program(tmp_path: Path, give
         requirements_of(
             shipped_job(tmp_path, **{"run.requirements": ["absent.txt"], "run.program": str(tmp_path / "work.py")})
         )
+
+
+def test_distributions_of_a_worker_have_the_extras_that_it_needs(tmp_path: Path) -> None:
+    def of(**options: Any) -> set[str]:
+        config = load_config(make_registry(), file=None, options={"run.program": "json", **options}, environ={})
+        return set(distributions_of(config))
+
+    gcp = {"provider": "gcp", "gcp.project_id": "p"}
+    assert of(**gcp) == {"cloud-tasks", "cloud-tasks-gcp"}
+    assert of(**gcp, **{"run.result_store": "gs://bucket/results"}) == {"cloud-tasks", "cloud-tasks-gcp[files]"}
+    assert of(**gcp, **{"run.log_store": "s3://bucket/logs"}) == {"cloud-tasks", "cloud-tasks-gcp"}
+    azure = of(provider="azure", queue="azure-servicebus")
+    assert azure == {"cloud-tasks", "cloud-tasks-azure[azure-servicebus]"}

@@ -16,7 +16,9 @@ from cloud_tasks.model import (
     BootDisk,
     Headroom,
     Image,
+    InstanceState,
     InstanceType,
+    LaunchRequest,
     Money,
     Offer,
     OfferRequest,
@@ -28,6 +30,7 @@ from cloud_tasks.plugin.kit import (
     CONSOLE_BYTES,
     FlatPricing,
     ImageResolver,
+    ended_instance,
     headroom_within,
     newest_images,
     tail_of_file,
@@ -123,6 +126,25 @@ def test_tail_of_file_is_its_last_bytes(tmp_path: Path) -> None:
     assert len(found) == CONSOLE_BYTES
     with pytest.raises(ProviderError, match="cannot read"):
         tail_of_file(tmp_path)
+
+
+def test_ended_instance_is_that_of_its_request() -> None:
+    small = InstanceType(name="small", vcpus=2, memory_gb=4.0, architecture=X86, zones=("north",))
+    disk = BootDisk(disk_type="ssd", size_gb=10)
+    offer = Offer(
+        instance_type=small,
+        zone="north",
+        provisioning_model=ProvisioningModel.SPOT,
+        boot_disk=disk,
+        price=PriceBreakdown(cpu=Money("0.1")),
+        priced_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    launch = LaunchRequest(client_token="token", job_id="job", offer=offer, startup_script="", labels={"run": "1"})
+    found = ended_instance(launch, "job-token")
+    assert (found.instance_id, found.job_id, found.client_token) == ("job-token", "job", "token")
+    assert (found.state, found.labels) == (InstanceState.TERMINATED, {"run": "1"})
+    assert (found.instance_type, found.zone, found.boot_disk_type) == ("small", "north", "ssd")
+    assert found.provisioning_model is ProvisioningModel.SPOT
 
 
 def request(model: ProvisioningModel = ProvisioningModel.ON_DEMAND) -> OfferRequest:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from missing import missing
+from small_disk import fill, small_disk
 
 from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import Download
@@ -23,6 +24,7 @@ FETCHERS = ["curl", "python3"]
 CONTENT = bytes(range(256)) * 40
 UTILITIES = ("tr", "sed", "head", "rm")
 TOKEN = "ya29.c-_~+/=7"
+CUT = (200, CONTENT[:5000])
 Answers = list[tuple[int, bytes] | None]
 
 S3 = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -36,7 +38,7 @@ JSON = b'{\n "error": {"code": 403, "message": "No access.", "errors": []}}'
 
 
 class Store(ThreadingHTTPServer):
-    """Answers in order; afterwards with the content. None closes the connection."""
+    """Answers in order; afterwards with the content. None closes the connection, `CUT` after half of the content."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -60,9 +62,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(answer[0])
         self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", str(len(answer[1])))
+        is_cut = answer is CUT
+        self.send_header("Content-Length", str(len(CONTENT if is_cut else answer[1])))
         self.end_headers()
         self.wfile.write(answer[1])
+        self.close_connection = is_cut
 
     def log_message(self, format: str, *args: object) -> None: ...
 
@@ -161,13 +165,14 @@ def test_download_command_sends_headers_and_token_and_shows_them_in_no_argument(
 def test_download_command_repeats_what_may_pass(machine: Machine, store: Store, shell: str) -> None:
     store.answers = {
         "/token": [(404, b""), (410, b""), None, (200, b"{}")],
-        "/file": [(503, S3), (429, b""), (408, b""), None],
+        "/file": [(503, S3), (429, b""), CUT, None],
     }
     assert machine.download(Download(url=f"{store.url}/file", token_url=f"{store.url}/token"), shell=shell) != ""
     assert [path for path, _ in store.calls].count("/token") == 8
+    store.answers = {"/file": [CUT, (408, b"")]}
     assert machine.download(Download(url=f"{store.url}/file"), shell=shell) == ""
     assert (machine.folder / "file").read_bytes() == CONTENT
-    assert machine.lines("sleeps") == ["1", "2", "4", "8", "16", "20", "20"]
+    assert machine.lines("sleeps") == ["1", "2", "4", "8", "16", "20", "20", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -214,9 +219,20 @@ def test_download_command_gives_up_after_some_attempts(machine: Machine, store: 
 
 def test_download_command_reports_a_file_that_cannot_be_written(machine: Machine, store: Store) -> None:
     said = machine.download(Download(url=f"{store.url}/file"), to="missing/file")
-    assert said.startswith(f"cannot download {store.url}/file: ")
+    assert said.startswith(f"cannot download {store.url}/file: cannot write missing/file; ")
     assert said.count("\n") == 1
     assert machine.lines("sleeps") == []
+
+
+def test_download_command_reports_a_full_disk_at_once(machine: Machine, store: Store, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        said = machine.download(Download(url=f"{store.url}/file"), to="disk/file")
+        assert not (disk / "file").exists()
+    assert said.startswith(f"cannot download {store.url}/file: cannot write disk/file; is the disk full? (")
+    assert said.endswith(")\n")
+    assert "000" not in said
+    assert (len(store.calls), machine.lines("sleeps")) == (1, [])
 
 
 def test_download_command_uses_no_proxy_for_the_token(machine: Machine, store: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cloud_tasks.errors import CloudTasksError, InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.plugin import Finding
-from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
+from cloud_tasks.plugin.kit import DoubtError, Probe, is_certain, run_probes
 
 DENIED = ProviderError("no permission", hint="ask for the role")
 BUSY = ProviderError("busy", transient=True)
@@ -69,6 +69,7 @@ def test_probe_decides_whether_its_error_prevents_a_run(prevents: bool) -> None:
         (BUSY, False),
         (InputError("bad"), True),
         (CloudTasksError("none"), True),
+        (DoubtError("few spot cores"), False),
         (LaunchRefusedError("a", scope=RefusalScope.ACCOUNT, retry_after=timedelta(1), reason="r"), True),
         (LaunchRefusedError("a", scope=RefusalScope.ZONE, retry_after=timedelta(1), reason="r"), False),
     ],

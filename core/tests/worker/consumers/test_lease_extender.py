@@ -35,7 +35,7 @@ def run(queue: Leases, extender: LeaseExtender, seconds: int) -> None:
     assert lost == []
 
 
-@pytest.mark.parametrize(("longest", "at_most"), [(None, 181), (600, 40), (300, 70)])
+@pytest.mark.parametrize(("longest", "at_most"), [(None, 180), (600, 32), (300, 51)])
 def test_leases_of_long_tasks_grow_and_never_expire(longest: float | None, at_most: int) -> None:
     queue = Leases()
     limit = None if longest is None else timedelta(seconds=longest)

@@ -183,6 +183,7 @@ def _fleets(ec2: Any, settings: AwsSettings, network: Network) -> str:
             }
         ],
         TargetCapacitySpecification={"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"},
+        TagSpecifications=[{"ResourceType": "instance", "Tags": _tags(settings)}],
     )
     return "fleets are allowed"
 

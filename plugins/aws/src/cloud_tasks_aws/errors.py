@@ -7,7 +7,7 @@ are classified in `cloud_tasks_aws.compute.compute_errors`. No botocore exceptio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from botocore.exceptions import (
@@ -22,19 +22,17 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
-from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import CredentialsError, ProviderError
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule
+from cloud_tasks_aws.responses import InvalidResponseError
 
 __all__ = [
     "CREDENTIALS",
-    "INVALID_RESPONSE",
     "RULES",
     "TRANSIENT",
     "are_credentials_refused",
     "code_of",
-    "invalid_response",
     "is_denied",
     "is_transient_code",
     "one_line",
@@ -93,8 +91,7 @@ RULES = (
     ErrorRule(kind=ErrorKind.PERMANENT, code="InvalidSecurity", hint="use an https:// endpoint"),
 )
 
-INVALID_RESPONSE = (ResponseParserError, LookupError)
-"""Exceptions for a response that the SDK cannot read, or that lacks a field: both are outside botocore's hierarchy."""
+_PROXY = "check for a proxy between this machine and AWS"
 _LOCAL = (CredentialRetrievalError, LoginError, SSOError, TokenRetrievalError)
 _MISSING = (NoCredentialsError, PartialCredentialsError)
 
@@ -102,24 +99,16 @@ _ENCODED = re.compile(r"Encoded authorization failure message: \S+")
 
 
 @contextmanager
-def translate_errors(action: str) -> Iterator[None]:
+def translate_errors(action: str, rules: Sequence[ErrorRule] = RULES) -> Iterator[None]:
     """Translate the exceptions of calls into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        raise provider_error(action, error) from error
-    except INVALID_RESPONSE as error:
-        raise invalid_response(action, error) from error
-
-
-def invalid_response(action: str, error: Exception) -> ProviderError:
-    """Return the error for a response that is not AWS's, such as a proxy's login page."""
-    if isinstance(error, LookupError):
+        raise provider_error(action, error, rules) from error
+    except LookupError as error:
+        # A field below the first level of a response.
         what = f"{error} is missing" if isinstance(error, KeyError) else "a field is missing"
-    else:
-        what = one_line(str(error))[:200]
-    text = f"{action}: invalid response from AWS: {what}"
-    return ProviderError(text, transient=True, hint="check for a proxy between this machine and AWS")
+        raise ProviderError(f"{action}: invalid response from AWS: {what}", transient=True, hint=_PROXY) from error
 
 
 def code_of(error: BaseException) -> str:
@@ -161,7 +150,7 @@ def problem_of(error: BaseException | None) -> Problem:
     return Problem(code=code, message=message, status=status)
 
 
-def provider_error(action: str, error: Exception) -> ProviderError:
+def provider_error(action: str, error: Exception, rules: Sequence[ErrorRule] = RULES) -> ProviderError:
     """Return the `ProviderError` for a botocore exception."""
     code = code_of(error)
     if isinstance(error, _MISSING):
@@ -173,8 +162,9 @@ def provider_error(action: str, error: Exception) -> ProviderError:
         return CredentialsError(f"{action}: {one_line(str(error)) or code}", hint=_HINT)
     if not isinstance(error, ClientError):
         transient = isinstance(error, (ConnectionError, HTTPClientError))
-        return ProviderError(f"{action}: {one_line(str(error)) or code}", transient=transient)
-    return judge(action, problem_of(error), RULES)
+        hint = _PROXY if isinstance(error, InvalidResponseError) else ""
+        return ProviderError(f"{action}: {one_line(str(error)) or code}", transient=transient, hint=hint)
+    return judge(action, problem_of(error), rules)
 
 
 def one_line(text: str) -> str:

@@ -32,6 +32,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound, Unk
 from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.plugin import LocationContext
 from cloud_tasks_aws.renewed_credentials import RenewedCredentials
+from cloud_tasks_aws.responses import check_responses
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = [
@@ -141,6 +142,7 @@ def session(settings: AwsSettings, region: str | None = None) -> boto3.Session:
     explicit = _explicit_keys(settings)
     base = botocore.session.Session()
     base.register_component("data_loader", _service_descriptions())
+    check_responses(base)
     profile = settings.profile
     if explicit is None and settings.credentials_file is not None:
         _refuse_if_exposed(settings.credentials_file)

@@ -41,7 +41,7 @@ _REUSE = 300.0
 @attrs.frozen
 class _Bucket:
     settings: AwsSettings = attrs.field(hash=False)
-    region: str | None
+    region: str
     name: str
     _period: int
     """The current one of the periods for which clients are used."""
@@ -52,7 +52,8 @@ def download(settings: AwsSettings, context: DownloadContext) -> Download:
     bucket, name = context.bucket_and_name(*STAGING_SCHEMES)
     valid_for = max(timedelta(seconds=1), min(context.valid_for, _MAX_VALIDITY))
     with translate_errors(f"signing an address of {bucket}"):
-        s3 = _client(_Bucket(settings, context.region, bucket, int(time.monotonic() // _REUSE)))
+        region = region_for(settings, context.region, context.zone)
+        s3 = _client(_Bucket(settings, region, bucket, int(time.monotonic() // _REUSE)))
         now = datetime.now(UTC)
         url = s3.generate_presigned_url(
             "get_object", Params={"Bucket": bucket, "Key": name}, ExpiresIn=math.ceil(valid_for.total_seconds())
@@ -63,7 +64,7 @@ def download(settings: AwsSettings, context: DownloadContext) -> Download:
 
 def staging_options(settings: AwsSettings, context: StagingContext) -> Mapping[str, Any]:
     """Implement `ComputeBackend.staging_options`: arguments of `s3fs.S3FileSystem`."""
-    region = region_for(settings, context.region)
+    region = region_for(settings, context.region, context.zone)
     with translate_errors("reading the credentials"):
         found: Any = session(settings, region).get_credentials()
         keys = None if found is None else found.get_frozen_credentials()

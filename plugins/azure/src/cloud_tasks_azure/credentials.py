@@ -27,7 +27,7 @@ from azure.identity import ClientSecretCredential, CredentialUnavailableError, D
 from cloud_tasks.errors import CredentialsError, ProviderError
 from cloud_tasks.plugin import LocationContext
 from cloud_tasks_azure.compute.zones import location_of
-from cloud_tasks_azure.settings import AzureSettings
+from cloud_tasks_azure.settings import AccountSettings, AzureSettings
 
 __all__ = [
     "INSTANCE_IDENTITY",
@@ -60,7 +60,7 @@ class Credential(Protocol):
         """Close connections."""
 
 
-def credential(settings: AzureSettings, *, endpoint: str | None = None) -> Credential:
+def credential(settings: AccountSettings, *, endpoint: str | None = None) -> Credential:
     """Return the credential for clients of Resource Manager, Storage and Service Bus, without calling Azure.
 
     Args:

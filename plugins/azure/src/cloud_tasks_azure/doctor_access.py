@@ -6,16 +6,16 @@ import re
 
 from cloud_tasks.errors import CloudTasksError, ProviderError
 from cloud_tasks.plugin import CheckContext
+from cloud_tasks.plugin.kit import DoubtError
 from cloud_tasks_azure.compute.arm import Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.doctor_queue import worker_access
-from cloud_tasks_azure.permissions import compute_actions, missing, worker_actions, worker_queue_allowed
+from cloud_tasks_azure.permissions import OWN_QUEUES, compute_actions, missing, worker_actions, worker_queue_allowed
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = [
     "MAX_SHOWN",
     "POLICY",
-    "DoubtError",
     "check_access",
     "check_identity",
     "check_permissions",
@@ -31,10 +31,6 @@ _KEYS = re.compile(
     r"(?:CLOUD_TASKS_AZURE|AZURE_STORAGE|AZURE_SERVICEBUS)\w*CONNECTION_STRING\w*=|AZURE_CLIENT_\w+=|AZURE_FEDERATED_TOKEN_FILE="
 )
 """Credentials that a startup script sets."""
-
-
-class DoubtError(CloudTasksError):
-    """A problem that prevents no run."""
 
 
 def check_permissions(arm: Arm, settings: AzureSettings) -> str:
@@ -66,7 +62,7 @@ def check_identity(arm: Arm, settings: AzureSettings, context: CheckContext) -> 
     if identity is None:
         script = context.launch.startup_script if context.launch is not None else None
         # Without credentials, the instances would cost until the startup timeout, and do nothing.
-        is_hopeless = script is not None and context.queue == "azure" and not _KEYS.search(script)
+        is_hopeless = script is not None and context.queue in OWN_QUEUES and not _KEYS.search(script)
         raise (CloudTasksError if is_hopeless else DoubtError)(
             "not set: workers cannot access queues, and instances cannot delete themselves",
             hint="run: az identity create --name cloud-tasks-worker --resource-group GROUP; assign it the worker's"
@@ -103,9 +99,9 @@ def check_worker_role(arm: Arm, settings: AzureSettings, queue: str) -> str:
         return f"cannot be checked: {getattr(error, 'message', 'invalid response from Azure')}"
     permissions = [each for role in found for each in (role.get("properties") or {}).get("permissions") or ()]
     lacking = list(missing(worker_actions(), permissions))
-    if queue == "azure":
+    if queue:
         data = [{"actions": each.get("dataActions"), "notActions": each.get("notDataActions")} for each in permissions]
-        lacking += missing(worker_queue_allowed(settings).data_actions, data)
+        lacking += missing(worker_queue_allowed(settings, queue).data_actions, data)
     if lacking:
         raise DoubtError(
             f"{name} has no role with {', '.join(lacking[:MAX_SHOWN])}",

@@ -17,20 +17,18 @@ from typing import Any
 
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
-from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, Arm, whole_page
+from cloud_tasks.plugin.kit import DoubtError, Probe, is_certain, run_probes
+from cloud_tasks_azure.compute.arm import COMPUTE, NETWORK, RESOURCES, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.image_resolver import has_gpu_driver
 from cloud_tasks_azure.compute.listing import leftovers, list_parts, list_skus, list_usages, list_vms
-from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.tags import JOB_TAG
 from cloud_tasks_azure.compute.to_model import group_of
-from cloud_tasks_azure.compute.zones import location_of
+from cloud_tasks_azure.compute.zones import location_of, regions_of
 from cloud_tasks_azure.credentials import LOGIN
 from cloud_tasks_azure.doctor_access import (
     MAX_SHOWN,
     POLICY,
-    DoubtError,
     check_access,
     check_identity,
     check_permissions,
@@ -139,7 +137,7 @@ def _probes(arm: Arm, provider: Mapping[str, Any], settings: AzureSettings, cont
 def _prevents(error: CloudTasksError) -> bool:
     """Return whether a run would certainly fail; it may work without the permission for a check."""
     is_denied = getattr(error.__cause__, "status_code", None) == _DENIED
-    return is_certain(error) and not is_denied and not isinstance(error, DoubtError)
+    return is_certain(error) and not is_denied
 
 
 def _registration(arm: Arm, namespace: str, provider: Mapping[str, Any] | None = None) -> str:
@@ -197,7 +195,7 @@ def _quota(limits: Mapping[str, Mapping[str, Any]], name: str, location: str) ->
 
 def _instances(arm: Arm) -> str:
     with translate_errors("list instances"):
-        vms = arm.compute().virtual_machines.list_all(api_version=COMPUTE, raw_response_hook=whole_page)
+        vms = arm.compute().virtual_machines.list_all(api_version=COMPUTE)
         found = next(iter(vms), None)
     return "can be listed" + ("" if found is not None else "; none found")
 

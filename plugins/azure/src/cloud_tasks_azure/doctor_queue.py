@@ -1,4 +1,4 @@
-"""Checks of a job's queues, for ``doctor`` and before a run: storage account, Service Bus namespace. Read-only.
+"""Checks of the storage account of a job's queues, for ``doctor`` and before a run. Read-only.
 
 Invariants, each with a test:
 
@@ -10,18 +10,17 @@ Invariants, each with a test:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
-from cloud_tasks.plugin import CheckContext, Finding, QueueContext
+from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.plugin.kit import Probe, run_probes
 from cloud_tasks_azure.queue.queue_errors import translate_errors
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["check_queue", "worker_access"]
+__all__ = ["ASSIGN", "POLICY", "check_queue", "worker_access"]
 
-_ROLE = 'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope'
-_POLICY = "(role definition: cloud-tasks doctor --provider azure --policy)"
+ASSIGN = 'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope'
+POLICY = "(role definition: cloud-tasks doctor --provider azure --policy)"
 _RETRIES = 1
 
 
@@ -32,12 +31,7 @@ def check_queue(settings: AzureSettings, context: CheckContext) -> Iterator[Find
 
 
 def _probes(settings: AzureSettings) -> Iterator[Probe]:
-    if settings.queue == "servicebus":
-        show = f"az servicebus namespace show --name {settings.namespace_name or 'NAMESPACE'} --resource-group GROUP"
-        remedy = f"run: {show}; {_ROLE} NAMESPACE-ID {_POLICY}"
-        yield Probe(subject="Service Bus", look=lambda: _namespace(settings), remedy=remedy)
-        return
-    remedy = f"{_ROLE} ACCOUNT-ID {_POLICY}"
+    remedy = f"{ASSIGN} ACCOUNT-ID {POLICY}"
     yield Probe(subject="storage account", look=lambda: _account(settings), remedy=remedy)
     container = settings.oversize_container
     if container:
@@ -49,16 +43,6 @@ def _probes(settings: AzureSettings) -> Iterator[Probe]:
             # Most jobs have no large message.
             prevents_run=False,
         )
-
-
-def _namespace(settings: AzureSettings) -> str:
-    from cloud_tasks_azure.servicebus.factory import open_service_bus
-
-    # A queue that no job creates.
-    context = QueueContext(name="cloud-tasks-doctor", job_id="", lease=timedelta(minutes=1))
-    with open_service_bus(settings, context) as queue:
-        queue.exists()
-    return "queues can be looked up"
 
 
 def _account(settings: AzureSettings) -> str:
@@ -99,17 +83,13 @@ def _container(settings: AzureSettings, name: str) -> str:
 def worker_access(settings: AzureSettings) -> Finding:
     """Return how workers reach the queues: connection strings are secrets and are not sent to instances."""
     subject = "workers' access"
-    if settings.queue == "servicebus":
-        named, key, text = settings.namespace_name, "namespace_name", "AZURE_SERVICEBUS_CONNECTION_STRING"
-    else:
-        named = settings.storage_account or settings.queue_endpoint
-        key, text = "storage_account", "AZURE_STORAGE_CONNECTION_STRING"
-    script = f"or let the startup script export {text}"
+    named = settings.storage_account or settings.queue_endpoint
+    script = "or let the startup script export AZURE_STORAGE_CONNECTION_STRING"
     if named is None:
-        message = f"instances do not get the connection string, and azure.{key} is not set"
-        remedy = f"set azure.{key} and azure.managed_identity, {script}"
+        message = "instances do not get the connection string, and azure.storage_account is not set"
+        remedy = f"set azure.storage_account and azure.managed_identity, {script}"
     elif settings.managed_identity is None:
-        message = f"instances get azure.{key}, but azure.managed_identity is not set"
+        message = "instances get azure.storage_account, but azure.managed_identity is not set"
         remedy = f"set azure.managed_identity, {script}"
     else:
         message, remedy = f"managed identity, for {named}", ""

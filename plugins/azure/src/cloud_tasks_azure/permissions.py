@@ -1,4 +1,5 @@
-"""Minimum permissions of controller and worker, checked by the doctor and printed as roles. Pure.
+"""Minimum permissions of controller and worker, checked by the doctor and printed as roles, in the format of ``az role
+definition create --role-definition @file``. Pure.
 
 Sources: "Azure permissions for Compute", "… for Networking", "… for Management and governance", "… for Identity",
 "… for Storage" and "… for Integration" in the reference of Azure role-based access control; for each call of the queue
@@ -9,32 +10,44 @@ Invariants, each with a test:
 
 1. Every call of the plugin is allowed; permissions that the settings make unnecessary are left out.
 2. Permissions are evaluated as by Azure: patterns with ``*``, ignoring case, minus the excluded actions.
+3. A role is assignable in the configured subscription only.
+4. A worker can delete instances but do nothing else to them, and use queues but not create or delete them.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from cloud_tasks.plugin import CheckContext
 from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.traits import STAGING_SCHEMES
 
 __all__ = [
-    "Allowed",
+    "CONTROLLER_ROLE",
+    "OWN_QUEUES",
+    "WORKER_ROLE",
     "compute_actions",
     "missing",
-    "queue_allowed",
-    "url_allowed",
+    "policies",
     "worker_actions",
     "worker_queue_allowed",
 ]
 
 
+OWN_QUEUES = ("azure", "azure-servicebus")
+"""Queues of this distribution: Storage Queue and Service Bus."""
+_STORAGE, _BUS = OWN_QUEUES
+CONTROLLER_ROLE = "cloud-tasks controller"
+WORKER_ROLE = "cloud-tasks worker"
+
+
 @attrs.frozen(kw_only=True)
-class Allowed:
+class _Allowed:
     """Actions of a role: for Resource Manager, and for the data of the services."""
 
     actions: tuple[str, ...] = ()
@@ -131,39 +144,86 @@ def compute_actions(settings: AzureSettings) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def queue_allowed(settings: AzureSettings) -> Allowed:
-    """Return the permissions for creating, filling, purging and deleting queues."""
-    if settings.queue == "servicebus":
+def _queue_allowed(settings: AzureSettings, queue: str) -> _Allowed:
+    """Return the permissions for creating, filling, purging and deleting queues.
+
+    Args:
+        queue: Name of the queue backend, as in `CheckContext`.
+    """
+    if queue == _BUS:
         # Creating and deleting queues requires "Manage", which only the full data permission of a namespace includes.
-        return Allowed(actions=("Microsoft.ServiceBus/*",), data_actions=("Microsoft.ServiceBus/*",))
-    used = worker_queue_allowed(settings)
+        return _Allowed(actions=("Microsoft.ServiceBus/*",), data_actions=("Microsoft.ServiceBus/*",))
+    used = worker_queue_allowed(settings, queue)
+    if not used.data_actions:
+        return used
     more = {f"{_QUEUES}/{each}" for each in ("delete", "read", "write")}
     if settings.oversize_container:
         more.add(f"{_CONTAINERS}/read")
-    return Allowed(actions=tuple(sorted({*used.actions, *more})), data_actions=used.data_actions)
+    return _Allowed(actions=tuple(sorted({*used.actions, *more})), data_actions=used.data_actions)
 
 
-def worker_queue_allowed(settings: AzureSettings) -> Allowed:
+def worker_queue_allowed(settings: AzureSettings, queue: str) -> _Allowed:
     """Return the permissions for receiving tasks, and for sending events and retried tasks."""
-    if settings.queue == "servicebus":
-        return Allowed(data_actions=_BUS_USE)
+    if queue == _BUS:
+        return _Allowed(data_actions=_BUS_USE)
+    if queue not in ("", _STORAGE):
+        return _Allowed()
     if not settings.oversize_container:
-        return Allowed(data_actions=_MESSAGES)
+        return _Allowed(data_actions=_MESSAGES)
     # The sender of the first large message creates the container.
-    return Allowed(actions=(f"{_CONTAINERS}/write",), data_actions=tuple(sorted((*_MESSAGES, *_BLOBS))))
+    return _Allowed(actions=(f"{_CONTAINERS}/write",), data_actions=tuple(sorted((*_MESSAGES, *_BLOBS))))
 
 
-def url_allowed(urls: Iterable[str], *, write: bool) -> Allowed:
+def _url_allowed(urls: Iterable[str], *, write: bool) -> _Allowed:
     """Return the permissions for URLs of Blob Storage; none for others."""
     if not any(url.partition("://")[0] in STAGING_SCHEMES for url in urls):
-        return Allowed()
+        return _Allowed()
     # The file library reads the container before it writes.
-    return Allowed(actions=(f"{_CONTAINERS}/read",), data_actions=_BLOBS if write else (f"{_CONTAINERS}/blobs/read",))
+    return _Allowed(actions=(f"{_CONTAINERS}/read",), data_actions=_BLOBS if write else (f"{_CONTAINERS}/blobs/read",))
 
 
 def worker_actions() -> tuple[str, ...]:
     """Return the actions for an instance that deletes itself."""
     return ("Microsoft.Compute/virtualMachines/delete",)
+
+
+def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str]:
+    """Return the role definitions by name; text in angle brackets is a placeholder for the user to replace."""
+    downloads = (*context.downloads, context.staging)
+    stores, code = _url_allowed(context.stores, write=True), _url_allowed(downloads, write=True)
+    return {
+        "controller": _document(
+            settings,
+            CONTROLLER_ROLE,
+            "Launches, lists and terminates the instances of jobs, and manages their queues",
+            (_Allowed(actions=compute_actions(settings)), _queue_allowed(settings, context.queue), stores, code),
+        ),
+        "worker": _document(
+            settings,
+            WORKER_ROLE,
+            "Runs the tasks of a job, and deletes its own instance at the end",
+            (
+                _Allowed(actions=worker_actions()),
+                worker_queue_allowed(settings, context.queue),
+                stores,
+                _url_allowed(downloads, write=False),
+            ),
+        ),
+    }
+
+
+def _document(settings: AzureSettings, name: str, description: str, parts: Sequence[_Allowed]) -> str:
+    role: dict[str, Any] = {
+        "Name": name,
+        "IsCustom": True,
+        "Description": description,
+        "Actions": sorted({action for each in parts for action in each.actions}),
+        "NotActions": [],
+        "DataActions": sorted({action for each in parts for action in each.data_actions}),
+        "NotDataActions": [],
+        "AssignableScopes": [f"/subscriptions/{settings.subscription_id or '<SUBSCRIPTION>'}"],
+    }
+    return json.dumps(role, indent=2)
 
 
 def missing(actions: Iterable[str], permissions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

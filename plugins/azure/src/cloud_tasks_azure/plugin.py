@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
 
 from cloud_tasks.model import ProvisioningModel
-from cloud_tasks.plugin import ComputeBackend, PricingBackend, Queue, QueueBackend, QueueContext, hookimpl
+from cloud_tasks.plugin import ComputeBackend, PricingBackend, QueueBackend, hookimpl
 from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.traits import COMPUTE_TRAITS, QUEUE_TRAITS, STAGING_SCHEMES
 
@@ -19,10 +18,10 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
     return (
         QueueBackend(
             name="azure",
-            summary="Azure Storage Queue, or Service Bus",
+            summary="Azure Storage Queue",
             settings=AzureSettings,
             traits=QUEUE_TRAITS,
-            open=_open_queue,
+            open="cloud_tasks_azure.queue.factory:open_storage_queue",
             check="cloud_tasks_azure.doctor_queue:check_queue",
             credentials_end="cloud_tasks_azure.queue.account:credentials_end",
         ),
@@ -42,7 +41,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             check="cloud_tasks_azure.doctor_compute:check_compute",
             check_launch="cloud_tasks_azure.compute.launch_check:check_launch",
             locate="cloud_tasks_azure.credentials:locate_compute",
-            policies="cloud_tasks_azure.policies:policies",
+            policies="cloud_tasks_azure.permissions:policies",
             download="cloud_tasks_azure.staging:download",
             staging_schemes=STAGING_SCHEMES,
             staging_options="cloud_tasks_azure.staging:staging_options",
@@ -62,16 +61,6 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
             check="cloud_tasks_azure.doctor_pricing:check_pricing",
         ),
     )
-
-
-def _open_queue(settings: AzureSettings, context: QueueContext) -> AbstractContextManager[Queue]:
-    if settings.queue == "servicebus":
-        from cloud_tasks_azure.servicebus.factory import open_service_bus
-
-        return open_service_bus(settings, context)
-    from cloud_tasks_azure.queue.factory import open_storage_queue
-
-    return open_storage_queue(settings, context)
 
 
 def _price_max_age(settings: AzureSettings, provisioning_model: ProvisioningModel) -> timedelta:

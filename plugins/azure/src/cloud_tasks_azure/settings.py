@@ -8,9 +8,8 @@ from pathlib import Path
 import attrs
 
 from cloud_tasks.plugin import setting
-from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 
-__all__ = ["METADATA_URL", "AzureSettings"]
+__all__ = ["METADATA_URL", "AccountSettings", "AzureSettings"]
 
 METADATA_URL = "http://169.254.169.254"
 
@@ -18,6 +17,11 @@ METADATA_URL = "http://169.254.169.254"
 def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
     if value <= 0:
         raise ValueError("must be positive")
+
+
+def _valid_queue(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if value != "storage":
+        raise ValueError("Service Bus is a queue of its own: set queue: azure-servicebus")
 
 
 def _valid_tags(instance: object, attribute: attrs.Attribute[dict[str, str]], value: dict[str, str]) -> None:
@@ -31,17 +35,9 @@ def _valid_tags(instance: object, attribute: attrs.Attribute[dict[str, str]], va
 
 
 @attrs.frozen(kw_only=True)
-class AzureSettings(ServiceBusSettings):
-    """Credentials, endpoints, queues, prices and instances of Microsoft Azure."""
+class AccountSettings:
+    """Settings that Azure's queues and Virtual Machines share: who signs in, and the names of queues."""
 
-    subscription_id: str | None = setting(
-        help="Subscription id that is billed",
-        default=None,
-        env="AZURE_SUBSCRIPTION_ID",
-        flag="--subscription-id",
-        worker=True,
-        asked=True,
-    )
     tenant_id: str | None = setting(
         help="Tenant id of the application", default=None, env="AZURE_TENANT_ID", flag="--tenant-id"
     )
@@ -58,13 +54,32 @@ class AzureSettings(ServiceBusSettings):
         flag="--client-secret",
         secret=True,
     )
+    queue_prefix: str = setting(
+        help="Prefix of queue names",
+        default="cloud-tasks-",
+        worker=True,
+        validator=attrs.validators.matches_re(r"([a-z0-9][a-z0-9-]{0,19})?"),
+        locates=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class AzureSettings(AccountSettings):
+    """Credentials, endpoints, queues, prices and instances of Microsoft Azure."""
+
+    subscription_id: str | None = setting(
+        help="Subscription id that is billed",
+        default=None,
+        env="AZURE_SUBSCRIPTION_ID",
+        flag="--subscription-id",
+        worker=True,
+        asked=True,
+    )
     # Queues
     queue: str = setting(
-        help="Queue service: storage (Storage Queue) or servicebus (Service Bus)",
+        help="Storage Queue: storage. Service Bus is the queue azure-servicebus",
         default="storage",
-        worker=True,
-        validator=attrs.validators.in_(("storage", "servicebus")),
-        locates=True,
+        validator=_valid_queue,
     )
     storage_account: str | None = setting(
         help="Name or URL of the storage account of the queues, unless a connection string is set",
@@ -85,13 +100,6 @@ class AzureSettings(ServiceBusSettings):
     connection_string_file: Path | None = setting(
         help="File with the connection string of the storage account, readable by its owner only",
         default=None,
-    )
-    queue_prefix: str = setting(
-        help="Prefix of queue names",
-        default="cloud-tasks-",
-        worker=True,
-        validator=attrs.validators.matches_re(r"([a-z0-9][a-z0-9-]{0,19})?"),
-        locates=True,
     )
     queue_threads: int = setting(
         help="Maximum concurrent calls per queue", default=16, worker=True, validator=_positive

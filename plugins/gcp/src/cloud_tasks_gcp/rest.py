@@ -21,6 +21,7 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks_gcp.api_errors import api_error
 from cloud_tasks_gcp.credentials import auth_failure, credentials
 from cloud_tasks_gcp.renewed_credentials import RenewedCredentials
+from cloud_tasks_gcp.responses import PROXY, InvalidResponseError, check_responses
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["Rest"]
@@ -61,6 +62,7 @@ class Rest:
         if project and sets_quota_project and hasattr(own, "with_quota_project") and _is_user(own):
             own = own.with_quota_project(project)
         self._session: Any = AuthorizedSession(own)
+        check_responses(self._session)
 
     def get(self, path: str, **query: str) -> Mapping[str, Any]:
         """Read a resource. Raise `ProviderError` or `NotFoundError`."""
@@ -100,6 +102,8 @@ class Rest:
             answer = self._session.request(method, f"{self._endpoint}/{path}", timeout=_TIMEOUT, **options)
         except google.auth.exceptions.GoogleAuthError as error:
             raise auth_failure(error, self._settings) from error
+        except InvalidResponseError as error:
+            raise ProviderError(str(error), transient=True, hint=PROXY) from error
         except requests.exceptions.RequestException as error:
             host = urlsplit(self._endpoint).netloc
             raise ProviderError(
@@ -111,8 +115,6 @@ class Rest:
             content = None
         if answer.status_code == 200 and isinstance(content, Mapping):
             return content
-        if answer.status_code == 200:
-            raise ProviderError(f"{self._service} returned invalid JSON", transient=True, hint="check for a proxy")
         raise api_error(answer.status_code, content, service=self._service, project=self._project)
 
 

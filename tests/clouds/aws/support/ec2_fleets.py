@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,7 @@ __all__ = ["LaunchTemplates", "fleet_answer"]
 
 _DATA = "LaunchTemplateData."
 _OVERRIDE = "LaunchTemplateConfigs.1.Overrides"
+_TAGS = "TagSpecification.1."
 _TRIED = 3
 """Maximum overrides that EC2 tries, as measured by users."""
 
@@ -118,7 +120,7 @@ def fleet_answer(
     errors, started = add(root, "errorSet"), add(root, "fleetInstanceSet")
     for pool in pools[:_TRIED]:
         try:
-            instances = items(start(_launch(template, pool.kind, pool.subnet, market)), "instancesSet")
+            instances = items(start(_launch(template, form, pool.kind, pool.subnet, market)), "instancesSet")
         except Ec2Error as error:
             code = "InvalidFleetConfiguration" if error.code == "Unsupported" else error.code
             _add_error(errors, pool, market, code, error.message)
@@ -165,10 +167,14 @@ def _overrides(form: Form) -> list[_Pool]:
     return found
 
 
-def _launch(template: Form, kind: str, subnet: str, market: str) -> Form:
+def _launch(template: Form, fleet: Form, kind: str, subnet: str, market: str) -> Form:
     interface = "NetworkInterface.1.DeviceIndex" in template.values
+    # The tags of the fleet request are those of the instance, the template has those of disks and interfaces.
+    tags = {name: value for name, value in fleet.values.items() if name.startswith(_TAGS)}
+    others = {re.sub(r"^(TagSpecification)\.(\d+)", _next, name): value for name, value in template.values.items()}
     values = {
-        **template.values,
+        **others,
+        **tags,
         "Action": "RunInstances",
         "Version": "2016-11-15",
         "MinCount": "1",
@@ -181,6 +187,10 @@ def _launch(template: Form, kind: str, subnet: str, market: str) -> Form:
     if market == "spot":
         values["InstanceMarketOptions.MarketType"] = "spot"
     return Form(values)
+
+
+def _next(match: re.Match[str]) -> str:
+    return f"{match[1]}.{int(match[2]) + 1}"
 
 
 def _add_error(errors: ElementTree.Element, pool: _Pool, market: str, code: str, message: str) -> None:

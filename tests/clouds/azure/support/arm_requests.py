@@ -24,7 +24,7 @@ from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["offer", "opened", "remaining", "settings_for", "unmanaged_vm_body", "wanted"]
+__all__ = ["body_of", "detached", "offer", "opened", "remaining", "settings_for", "unmanaged_vm_body", "wanted"]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9wZW5TU0ggcHVibGljIGtleSBvZiBhIHRlc3Q= tests"
 
@@ -65,6 +65,18 @@ def opened(fake: ArmFake, *, job_id: str = "job", **settings: Any) -> AbstractCo
     """Open the plugin's compute backend on the fake."""
     chosen = settings_for(fake, **settings)
     return Registry(only=["azure"]).compute("azure").open(chosen, ComputeContext(job_id=job_id, region="eastus"))
+
+
+def body_of(fake: ArmFake, name: str) -> dict[str, Any]:
+    """Return the request body of the VM of this name."""
+    return next(each.resource for each in fake.cloud.machines.values() if each.name == name)
+
+
+def detached(fake: ArmFake, name: str) -> None:
+    """Let the resources of a VM outlive it."""
+    for part in fake.cloud.resources.values():
+        if part["name"].startswith(name):
+            part["properties"]["deleteOption"] = "Detach"
 
 
 def remaining(fake: ArmFake) -> tuple[list[str], list[str], list[str]]:

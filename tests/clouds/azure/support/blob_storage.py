@@ -67,8 +67,10 @@ class BlobStorage:
         container, _, name = url.partition("://")[2].partition("/")
         self._service.get_blob_client(container, name).upload_blob(content, overwrite=True)
 
-    def names(self, container: str) -> list[str]:
-        return list(self._service.get_container_client(container).list_blob_names())
+    def contents(self, container: str) -> dict[str, bytes]:
+        """Return the contents of all blobs by name."""
+        client = self._service.get_container_client(container)
+        return {name: client.download_blob(name).readall() for name in client.list_blob_names()}
 
     def close(self) -> None:
         self._service.close()

@@ -45,7 +45,11 @@ class GoogleFake:
         server.route("GET", "/v3/projects/p/timeSeries", self._unless_refused(one_metric))
         server.route("GET", project, self._unless_refused(self._project))
         server.route("GET", f"{project}/regions/us-central1", self._unless_refused(self._region))
-        server.route("GET", f"{project}/global/networks/default", self._unless_refused({"name": "default"}))
+        server.route(
+            "GET",
+            f"{project}/global/networks/default",
+            self._unless_refused({"kind": "compute#network", "name": "default"}),
+        )
         server.route("GET", f"{project}/regions/us-central1/subnetworks/private", self._subnetwork)
         server.route("POST", "/v1/projects/p:testIamPermissions", self._unless_refused(self._permissions))
         server.route("POST", "/v1/projects/p:getIamPolicy", self._unless_refused(self._policy))
@@ -81,10 +85,11 @@ class GoogleFake:
 
     def _quotas(self, *metrics: str) -> Callable[[Request], Any]:
         return lambda request: {
+            "kind": "compute#resource",
             "quotas": [
                 {"metric": metric, "limit": 24.0, "usage": 24.0 if metric in self.exhausted else 8.0}
                 for metric in metrics
-            ]
+            ],
         }
 
     def _project(self, request: Request) -> Any:
@@ -98,7 +103,7 @@ class GoogleFake:
         return {**self._quotas("CPUS", "IN_USE_ADDRESSES")(request), "status": "UP", "zones": zones}
 
     def _subnetwork(self, request: Request) -> Any:
-        return {"name": "private", "privateIpGoogleAccess": self.private_access}
+        return {"kind": "compute#subnetwork", "name": "private", "privateIpGoogleAccess": self.private_access}
 
     def _permissions(self, request: Request) -> Any:
         return {"permissions": [each for each in request.json()["permissions"] if each not in self.withheld]}

@@ -101,7 +101,7 @@ class GceFake(FakeCloud[Cloud]):
             if project not in known:
                 raise ApiError(404, "notFound", f"The resource 'projects/{project}' was not found")
             self.used_permissions |= check_permissions(request, self.granted)
-            return Answer(body=handler(request))
+            return Answer(body={"kind": "compute#resource", **handler(request)})
         except ApiError as problem:
             return Answer(status=problem.status, body=problem.body())
 

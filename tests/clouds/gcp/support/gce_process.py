@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fake_cloud_process import FakeCloudProcess, serve
 from gce_fake import GceFake
@@ -19,26 +19,11 @@ class GceProcess(FakeCloudProcess):
     Args:
         folder: Folder of the instances.
         times: Durations; None for the defaults of `Times`.
-        guest_environment: Variables of every instance.
+        options: Those of `FakeCloudProcess` and `GceFake`.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        project: str = "fake-project",
-        times: Times | None = None,
-        guest_environment: Mapping[str, str] | None = None,
-        seed: int = 1,
-    ) -> None:
-        super().__init__(
-            Path(__file__),
-            folder,
-            times=times or Times(),
-            guest_environment=guest_environment,
-            seed=seed,
-            project=project,
-        )
+    def __init__(self, folder: Path, *, times: Times | None = None, **options: Any) -> None:
+        super().__init__(Path(__file__), folder, times=times or Times(), **options)
 
     def preempt(self, name: str | None = None, *, oldest: int = 0) -> list[str]:
         """Preempt the instance of this name, or the oldest running spot instances; return the names."""

@@ -1,10 +1,11 @@
-"""Files of a new project, for ``init``: worker, tasks, configuration, and a startup script that fetches the code.
+"""Files of a new project, for ``init``: worker, tasks and configuration; on request a script that fetches the code.
 
 Invariant, with a test: existing files are never overwritten.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.resources
 import json
 import string
@@ -27,12 +28,6 @@ SHIPPING = ("folder", "git", "archive")
 """Sources of the code for the instances: the shared folder, a git commit, an archive."""
 
 _TASKS = 20
-_CLOUD_CHOICES = """\
-  # use_spot: true # cheaper instances that the provider may reclaim; their tasks run again elsewhere
-  # min_gpus: 1 # GPUs per instance
-  # gpu_types: [] # names of GPU types, e.g. of `cloud-tasks list-instance-types`
-"""
-"""Lines of ``run`` for a cloud."""
 _SHARED_CACHE = "${CLOUD_TASKS_LOCAL_STATE_DIR:-$CLOUD_TASKS_SUBMIT_DIR/.cloud-tasks}"
 _FETCHERS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 """Package that fsspec needs, by URL scheme."""
@@ -62,12 +57,19 @@ class Project:
     """Names of the plugins for queue, compute and pricing, by kind."""
     job_id: str
     ship: str
-    """One of `SHIPPING`."""
+    """One of `SHIPPING`; empty for a program without a startup script."""
     checkout: Checkout | None = None
     """Checkout, for ``git``."""
     bucket: str = ""
     """URL or folder, for ``archive``."""
     region: str | None = None
+    staging: str = ""
+    """Prefix from which the instances download the program; empty if it is not known."""
+    is_staged: bool = False
+    """Whether they download it."""
+    spot: bool = False
+    gpus: int = 0
+    """Per instance."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
     """Known settings, by dotted key."""
     asked: Mapping[str, Asked] = attrs.field(factory=dict)
@@ -106,13 +108,19 @@ def _fields(registry: Registry, backends: Mapping[str, str]) -> Iterator[tuple[s
 
 
 def worker_packages(registry: Registry, backends: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the distributions of queue and compute at the installed versions, without the controller's extras."""
-    found = [f"cloud-tasks=={cloud_tasks.__version__}"]
-    for kind in ("queue", "compute"):
+    """Return the distributions of queue and compute at the installed versions, without the controller's extras.
+
+    An extra with the name of a plugin is what the plugin needs everywhere.
+    """
+    found = {"cloud-tasks": f"=={cloud_tasks.__version__}"}
+    for kind in ("compute", "queue"):
         for plugin, backend in registry.all(kind):
             if backend.name == backends[kind] and plugin.version:
-                found.append(f"{plugin.distribution}=={plugin.version}")
-    return tuple(dict.fromkeys(found))
+                has_extra = plugin.name in importlib.metadata.metadata(plugin.distribution).get_all(
+                    "Provides-Extra", ()
+                )
+                found[plugin.distribution] = f"{f'[{plugin.name}]' if has_extra else ''}=={plugin.version}"
+    return tuple(f"{name}{version}" for name, version in found.items())
 
 
 def write_project(project: Project) -> Sequence[str]:
@@ -125,8 +133,11 @@ def write_project(project: Project) -> Sequence[str]:
         "worker.py": _filled("worker.py", {"job_id": project.job_id}),
         "tasks.json": _tasks(),
         "config.yml": _configuration(project),
-        "startup.sh": _startup_script(project),
     }
+    if project.ship:
+        files["startup.sh"] = _startup_script(project)
+    elif project.is_staged:
+        files["requirements.txt"] = "# Packages that worker.py imports, one on a line.\n"
     existing = [name for name in files if (project.folder / name).exists()]
     if existing:
         hint = "choose another folder, or move the existing files"
@@ -160,10 +171,27 @@ def _configuration(project: Project) -> str:
         "job_id": project.job_id,
         "region": _region(project),
         "max_instances": 1 if project.location is Reach.MACHINE else 2,
-        "choices": "" if project.shares_files else _CLOUD_CHOICES,
+        "choices": "" if project.shares_files else _choices(project),
+        "program": "startup_script_file: startup.sh" if project.ship else _program(project),
         "sections": "\n".join(filter(None, (_section(project, name) for name in names))),
     }
     return _filled("config.yml", words).rstrip() + "\n"
+
+
+def _program(project: Project) -> str:
+    staging = _yaml(project.staging) if project.staging else "# required: a prefix such as scheme://bucket/staging"
+    key = "staging:" if project.staging else "# staging:"
+    return "\n  ".join(["program: worker.py", *([f"{key} {staging}"] if project.is_staged else [])])
+
+
+def _choices(project: Project) -> str:
+    """Return the lines of ``run`` about spot instances and GPUs."""
+    return (
+        f"  {'' if project.spot else '# '}use_spot: true"
+        " # cheaper instances that the provider may reclaim; their tasks run again elsewhere\n"
+        f"  {'' if project.gpus else '# '}min_gpus: {project.gpus or 1} # GPUs per instance\n"
+        "  # gpu_types: [] # names of GPU types, e.g. of `cloud-tasks list-instance-types`\n"
+    )
 
 
 def _chosen(backends: Mapping[str, str]) -> str:

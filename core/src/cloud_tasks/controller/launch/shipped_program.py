@@ -46,7 +46,7 @@ class ShippedProgram:
             uv={architecture: _marked(piece) for architecture, piece in bundle.uv.items()},
             program=words,
             python=bundle.python,
-            setup=self.config.run.setup,
+            setup=self.config.run.setup or "",
             functions=DOWNLOAD_FUNCTION,
         )
 
@@ -60,7 +60,9 @@ class ShippedProgram:
         settings = self.config.settings_for("compute", self.config.compute)
         assert backend.download is not None
         for piece in self.bundle.pieces:
-            context = DownloadContext(url=self._url(piece), region=self.config.run.region, valid_for=_VALID_FOR)
+            context = DownloadContext(
+                url=self._url(piece), region=self.config.run.region, zone=self.config.run.zone, valid_for=_VALID_FOR
+            )
             command = download_command(backend.download(settings, context), to='"$1"')
             script = script.replace(f"{_MARK}{piece.name}\n", f"{command}\n")
         return script
@@ -74,7 +76,9 @@ class ShippedProgram:
         if backend.staging_options is None:
             return {}
         settings = self.config.settings_for("compute", self.config.compute)
-        return backend.staging_options(settings, StagingContext(url=self.staging, region=self.config.run.region))
+        return backend.staging_options(
+            settings, StagingContext(url=self.staging, region=self.config.run.region, zone=self.config.run.zone)
+        )
 
     def _url(self, piece: Piece) -> str:
         return f"{self.staging.rstrip('/')}/{piece.name}"

@@ -59,6 +59,7 @@ def check_context(config: JobConfig, launch: LaunchRequest | None = None) -> Che
         queue=config.backends.get("queue", ""),
         stores=tuple(url for url in (config.run.result_store, config.run.log_store) if url and "://" in url),
         downloads=_urls_of_script(config),
+        staging=(config.run.staging or "") if config.is_shipped else "",
         launch=launch,
     )
 

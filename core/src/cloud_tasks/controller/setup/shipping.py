@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def prepare_program(config: JobConfig, offers: Sequence[RankedOffer], *, resumed
             folder=config.base_dir,
             ship=config.run.ship,
             requirements=requirements_of(config),
-            distributions=_distributions(config),
+            distributions=distributions_of(config),
             architectures={_MACHINES[ranked.offer.instance_type.architecture] for ranked in offers},
             cache=_cache(),
         )
@@ -73,18 +74,42 @@ def requirements_of(config: JobConfig) -> Requirements | None:
     folder = config.folder_of("run.requirements")
     if len(given) == 1 and given[0].endswith(_FILES):
         return Requirements.from_file(folder / Path(given[0]).expanduser(), where=where)
-    return Requirements.from_lines(given, folder=folder, where=where)
+    return Requirements.from_lines(_joined(given), folder=folder, where=where)
 
 
-def _distributions(config: JobConfig) -> tuple[str, ...]:
-    """Return the distributions of a worker: those of queue, compute and event sinks, besides core."""
-    found = {"cloud-tasks": None}
-    chosen = (("queue", config.queue), ("compute", config.compute))
-    for kind, name in chosen:
+def _joined(words: Sequence[str]) -> list[str]:
+    """Return requirements whose versions the form of lists, on the command line, has split at a comma."""
+    found: list[str] = []
+    for word in words:
+        if found and word[0] in "<>=!~":
+            found[-1] += f",{word}"
+        else:
+            found.append(word)
+    return found
+
+
+def distributions_of(config: JobConfig) -> tuple[str, ...]:
+    """Return the distributions of a worker, with extras: core, and those of queue and compute.
+
+    An extra with the name of a plugin is what it needs everywhere; the extra ``files`` is for stores of results and logs.
+    """
+    found: dict[str, set[str]] = {"cloud-tasks": set()}
+    schemes = config.registry.compute(config.compute).staging_schemes
+    stores = [store.partition("://")[0] for store in (config.run.result_store, config.run.log_store) if store]
+    for kind, name in (("queue", config.queue), ("compute", config.compute)):
         for plugin, backend in config.registry.all(kind):
             if backend.name == name and plugin.distribution:
-                found[plugin.distribution] = None
-    return tuple(found)
+                wanted = {name, *(["files"] if set(stores) & set(schemes) else [])}
+                found.setdefault(plugin.distribution, set()).update(wanted & _extras(plugin.distribution))
+    return tuple(f"{name}[{','.join(sorted(extras))}]" if extras else name for name, extras in found.items())
+
+
+def _extras(distribution: str) -> set[str]:
+    """Return the names of a distribution's extras; none for a plugin of this process only."""
+    try:
+        return set(metadata(distribution).get_all("Provides-Extra") or ())
+    except PackageNotFoundError:
+        return set()
 
 
 def _cache() -> Path:

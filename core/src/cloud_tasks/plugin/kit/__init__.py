@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cloud_tasks.plugin.kit.batches import Refused, batched, retry_refused, send_bodies
     from cloud_tasks.plugin.kit.console import CONSOLE_BYTES, tail_of_file
     from cloud_tasks.plugin.kit.download_script import DOWNLOAD_FUNCTION, download_command
+    from cloud_tasks.plugin.kit.ended_instances import ended_instance
     from cloud_tasks.plugin.kit.error_rules import (
         ErrorKind,
         ErrorRule,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         prices_from_json,
         prices_to_json,
     )
-    from cloud_tasks.plugin.kit.probes import Probe, is_certain, run_probes
+    from cloud_tasks.plugin.kit.probes import DoubtError, Probe, is_certain, run_probes
     from cloud_tasks.plugin.kit.quotas import headroom_within
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "AsyncBridge",
     "BatchedQueue",
     "BodyStore",
+    "DoubtError",
     "ErrorKind",
     "ErrorRule",
     "FanOut",
@@ -80,6 +82,7 @@ __all__ = [
     "batched",
     "boot_script",
     "download_command",
+    "ended_instance",
     "headroom_within",
     "insert_lines",
     "is_certain",
@@ -107,6 +110,7 @@ _MODULES = {
     "cloud_tasks.plugin.boot_script": ("boot_script", "insert_lines"),
     f"{__name__}.batched_queue": ("BatchedQueue", "Received", "RequestLimits"),
     f"{__name__}.batches": ("Refused", "batched", "retry_refused", "send_bodies"),
+    f"{__name__}.ended_instances": ("ended_instance",),
     f"{__name__}.error_rules": (
         "ErrorKind",
         "ErrorRule",
@@ -136,7 +140,7 @@ _MODULES = {
         "prices_from_json",
         "prices_to_json",
     ),
-    f"{__name__}.probes": ("Probe", "is_certain", "run_probes"),
+    f"{__name__}.probes": ("DoubtError", "Probe", "is_certain", "run_probes"),
     f"{__name__}.names": ("safe_name",),
     f"{__name__}.quotas": ("headroom_within",),
     f"{__name__}.images": (

@@ -50,6 +50,8 @@ try:
         answer = error
     shutil.copyfileobj(answer, file)
     file.flush()
+    if answer.length:
+        raise OSError("the answer is incomplete")
 except Exception as error:
     print(getattr(error, "reason", None) or error or type(error).__name__)
     sys.exit(23 if getattr(error, "errno", 0) in (27, 28, 122) else 7)
@@ -72,14 +74,15 @@ cloud_tasks_download() (
             said=$(printf '%s\n' "$1" | python3 -c {shell_word(_PYTHON)} "$2" 2>&1)
         else
             said='neither curl nor python3 is installed'
-            false
+            (exit 127)
         fi
-        case $? in
-            0) status=${{said##*"$line"}} ;;
-            1 | 23) status=local ;;
+        code=$? status=${{said##*"$line"}} said=${{said%"$line"[0-5]??}}
+        case $code in
+            0) ;;
+            23) status=local said="cannot write $2; is the disk full? ($said)" ;;
+            127) status=local ;;
             *) status=none ;;
         esac
-        said=${{said%"$line"[0-5]??}}
     }}
     attempt() {{
         what="cannot download $place" header='' again=''

@@ -16,14 +16,18 @@ import attrs
 from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.plugin.checks import Finding
 
-__all__ = ["Probe", "is_certain", "run_probes"]
+__all__ = ["DoubtError", "Probe", "is_certain", "run_probes"]
+
+
+class DoubtError(CloudTasksError):
+    """A problem that a probe has found, which prevents no run, or not for certain."""
 
 
 def is_certain(error: CloudTasksError) -> bool:
-    """Return whether a run would certainly meet an error, too: not if it is transient, or another offer helps."""
+    """Return whether a run would certainly meet an error, too: not a doubt, a transient one, or a refused offer."""
     if isinstance(error, LaunchRefusedError):
         return error.scope is RefusalScope.ACCOUNT
-    return not (isinstance(error, ProviderError) and error.transient)
+    return not isinstance(error, DoubtError) and not (isinstance(error, ProviderError) and error.transient)
 
 
 @attrs.frozen(kw_only=True)

@@ -132,12 +132,12 @@ class LeaseExtender:
         return min(self._interval / 2, max(0.01, due_at - self._clock()))
 
     def extend_due(self, on_lost: Callable[[Sequence[str]], None]) -> None:
-        """Extend the leases that are due, and those that are due soon, for fewer calls."""
+        """Extend the leases if one is due, together with those that are due soon, for fewer calls."""
         now = self._clock()
         with self._lock:
             due = [lease_id for lease_id, held in self._held.items() if now - held.since >= held.interval * 0.75]
-        if not due:
-            return
+            if not any(now - held.since >= held.interval for held in self._held.values()):
+                return
         for duration, some in self._groups(due):
             try:
                 lost = self._extend(some, duration)

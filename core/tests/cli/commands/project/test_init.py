@@ -289,20 +289,26 @@ def test_init_rejects_an_unknown_provider() -> None:
 
 
 def test_init_prompts_for_missing_options_on_a_terminal(tmp_path: Path) -> None:
-    session = in_a_terminal(tmp_path, "local\nmy-job\narchive\nbox", "init", "new")
+    session = in_a_terminal(tmp_path, "local\nmy-job", "init", "new")
     assert session.code == 0, session.err
-    assert "Source of the code (folder, git, archive) [folder]" in session.out
-    assert yaml.safe_load((tmp_path / "new" / "config.yml").read_text())["run"]["job_id"] == "my-job"
-    assert f"BUCKET={tmp_path}/box\n" in (tmp_path / "new" / "startup.sh").read_text()
+    found = yaml.safe_load((tmp_path / "new" / "config.yml").read_text())["run"]
+    assert (found["job_id"], found["program"]) == ("my-job", "worker.py")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        ".gitignore", "config.yml", "tasks.json", "worker.py",
+    ]  # fmt: skip
 
 
 def test_init_prompts_for_region_and_common_settings_of_a_cloud(tmp_path: Path) -> None:
-    session = in_a_terminal(tmp_path, "gcp\n\narchive\nus-central1\nmy-project\n\ngs://box/code", "init", "new")
+    session = in_a_terminal(tmp_path, "gcp\n\ngs://box/code\nus-central1\nmy-project\n\ny\n2", "init", "new")
     assert session.code == 0, session.err
     assert "Google Cloud project that is billed (gcp.project_id): " in session.out
     text = (tmp_path / "new" / "config.yml").read_text()
     found = yaml.safe_load(text)
     assert (found["run"]["region"], found["gcp"]) == ("us-central1", {"project_id": "my-project"})
+    run = found["run"]
+    assert (run["program"], run["staging"]) == ("worker.py", "gs://box/code")
+    assert (run["use_spot"], run["min_gpus"]) == (True, 2)
+    assert (tmp_path / "new" / "requirements.txt").exists()
     assert "  # service_account: # E-mail address" in text
     assert "cloud-tasks doctor --config config.yml" in session.out
 
@@ -317,6 +323,47 @@ def test_init_writes_skipped_settings_as_comments(tmp_path: Path, provider: str)
     asked = {"gcp": "project_id", "aws": "instance_profile", "azure": "subscription_id"}[provider]
     assert f"  # {asked}: # " in text
     load_config(make_registry(), file=tmp_path / "sums" / "config.yml", options={}, environ={})
+
+
+@pytest.mark.parametrize("provider", ["gcp", "aws", "azure"])
+def test_init_writes_a_program_that_is_shipped(
+    tmp_path: Path, provider: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["init", "sums", "--provider", provider, "--spot", "--yes"])
+    assert ended.value.code == 0
+    assert "Set in config.yml:   run.staging" in capsys.readouterr().out
+    text = (tmp_path / "sums" / "config.yml").read_text()
+    assert "\n  # staging: # required: a prefix" in text
+    config = load_config(make_registry(), file=tmp_path / "sums" / "config.yml", options={}, environ={})
+    assert (config.run.program, config.run.use_spot, config.run.min_gpus) == ("worker.py", True, None)
+    assert config.is_shipped
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (
+            ("--provider", "gcp", "--staging", "s3://box"),
+            "--staging: instances of gcp cannot download from it; use gs://",
+        ),
+        (("--provider", "local", "--staging", "gs://box"), "--staging: nothing is downloaded; omit it"),
+    ],
+)
+def test_init_refuses_a_staging_that_instances_cannot_use(
+    tmp_path: Path, options: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["init", "sums", *options, "--yes"])
+    assert ended.value.code == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "sums").exists()
+
+
+def test_init_warns_of_a_startup_script_that_is_not_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["init", "sums", "--provider", "gcp", "--ship", "archive", "--bucket", "box", "--yes"])
+    assert "Warning: --ship is deprecated: without it, the program is shipped" in capsys.readouterr().err
 
 
 def test_init_with_yes_prompts_for_nothing(tmp_path: Path) -> None:

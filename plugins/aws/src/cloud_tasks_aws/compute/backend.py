@@ -33,7 +33,6 @@ from cloud_tasks.plugin.kit import CONSOLE_BYTES
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.catalog import Catalog
 from cloud_tasks_aws.compute.compute_errors import preparation_error, translate_errors
-from cloud_tasks_aws.compute.fleets import delete_templates
 from cloud_tasks_aws.compute.image_resolver import AwsImages, WrongArchitectureError
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.compute.launcher import Launcher
@@ -214,8 +213,7 @@ class Ec2Compute:
         return str(answer.get("Output") or "")
 
     def close(self) -> None:
-        if self._has_changed and self._job_id:
-            delete_templates(self._once, self._job_id)
+        self._launcher.close(self._job_id if self._has_changed else None)
         if self._scripts is not None:
             self._scripts.close()
         for each in (self._ec2, self._once, *self._services.values()):

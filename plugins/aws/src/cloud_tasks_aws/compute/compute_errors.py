@@ -6,24 +6,21 @@ Codes: "Error codes for the Amazon EC2 API". No botocore exception leaves this p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
+from cloud_tasks_aws import errors
 from cloud_tasks_aws.errors import (
     CREDENTIALS,
-    INVALID_RESPONSE,
     RULES,
     TRANSIENT,
     code_of,
-    invalid_response,
     problem_of,
-    provider_error,
 )
 
 __all__ = [
@@ -34,6 +31,7 @@ __all__ = [
     "ids_in",
     "is_after_the_token",
     "is_not_yet_visible",
+    "is_template_unknown",
     "is_transient",
     "launch_error",
     "leaves_open",
@@ -209,7 +207,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         found = judge("", problem_of(error), (*_REFUSALS, *RULES))
         return found.transient and not isinstance(found, LaunchRefusedError)
-    return isinstance(error, (HTTPClientError, *INVALID_RESPONSE))
+    return isinstance(error, (HTTPClientError, LookupError))
 
 
 def leaves_open(error: BaseException) -> bool:
@@ -243,19 +241,17 @@ def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
     Args:
         own_groups: Whether cloud-tasks created the security groups; a missing group of the user's is an error.
     """
-    code = code_of(error)
-    return code.startswith(_TEMPLATE_NOT_FOUND) or (own_groups and code in _GROUP_NOT_FOUND)
+    return is_template_unknown(error) or (own_groups and code_of(error) in _GROUP_NOT_FOUND)
 
 
-@contextmanager
-def translate_errors(action: str) -> Iterator[None]:
+def is_template_unknown(error: BaseException) -> bool:
+    """Return whether a launch template does not exist, or is not visible yet."""
+    return code_of(error).startswith(_TEMPLATE_NOT_FOUND)
+
+
+def translate_errors(action: str) -> AbstractContextManager[None]:
     """Translate the exceptions of calls into a `ProviderError` whose message starts with ``action``."""
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        raise _to_provider_error(action, error) from error
-    except INVALID_RESPONSE as error:
-        raise invalid_response(action, error) from error
+    return errors.translate_errors(action, (_NOT_FOUND, *RULES))
 
 
 def launch_error(offer: Offer, error: ClientError, *, is_answered: bool = False) -> ProviderError:
@@ -284,9 +280,3 @@ def preparation_error(error: ProviderError) -> ProviderError:
         hint=rule.hint or error.hint,
         needs_action=True,
     )
-
-
-def _to_provider_error(action: str, error: ClientError | BotoCoreError) -> ProviderError:
-    if isinstance(error, ClientError):
-        return judge(action, problem_of(error), (_NOT_FOUND, *RULES))
-    return provider_error(action, error)

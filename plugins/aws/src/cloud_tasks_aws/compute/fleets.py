@@ -9,24 +9,20 @@ does not state it).
 Invariants, each with a test:
 
 1. A client token starts at most one instance; the token is stored as a tag, since EC2 sets the instance's own token.
-2. The launch template of a fleet is created once and deleted before the call returns. That of a killed controller is
-   deleted at the end of the next command that launches or terminates instances of the job.
-3. Another fleet is requested only after a response that the previous one started nothing, with a token derived from
+2. Another fleet is requested only after a response that the previous one started nothing, with a token derived from
    the request's: repeating the request repeats the same fleets in the same order.
-4. The request is refused only when every offer was refused. Decisive is the refusal of the request's own offer or one
+3. The request is refused only when every offer was refused. Decisive is the refusal of the request's own offer or one
    of the whole account or region; a refusal of another offer's type or zone never blocks the own offer. The delay is
    the shortest of all refusals.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import attrs
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer, ProvisioningModel
@@ -37,18 +33,17 @@ from cloud_tasks_aws.compute.compute_errors import (
     QUOTAS,
     UNTRIED,
     is_not_yet_visible,
+    is_template_unknown,
     is_transient,
     launch_error,
 )
 from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.compute.retries import Outcome, retry_call
-from cloud_tasks_aws.compute.tags import JOB_TAG
-from cloud_tasks_aws.errors import INVALID_RESPONSE, code_of
+from cloud_tasks_aws.compute.templates import LaunchTemplates, Template
+from cloud_tasks_aws.errors import code_of
 
-__all__ = ["FleetsRefusedError", "delete_templates", "fleet_arguments", "launch_from_fleet", "places_for"]
+__all__ = ["FleetsRefusedError", "fleet_arguments", "launch_from_fleet", "places_for"]
 
-_LAUNCH_ARGUMENTS = ("ClientToken", "MinCount", "MaxCount", "Placement", "InstanceType", "InstanceMarketOptions")
-_SUBNET_ARGUMENTS = ("SubnetId", "NetworkInterfaces")
 _MAX_PLACES = 100
 """Far below the 300 pools (type and subnet) of a fleet: "EC2 Fleet quotas", EC2 user guide."""
 
@@ -90,6 +85,7 @@ def launch_from_fleet(
     places: Sequence[Place],
     outcome: Outcome,
     *,
+    templates: LaunchTemplates,
     own_groups: bool,
 ) -> str:
     """Start one instance and return its id.
@@ -107,29 +103,14 @@ def launch_from_fleet(
         ProviderError: The outcome is unknown.
         ClientError: A call itself failed.
     """
-    name = f"cloud-tasks-{request.client_token}"
-    fleets = _Fleets(ec2, request, name, places, outcome, own_groups=own_groups)
     try:
-        retry_call(lambda: _create_template(ec2, name, arguments))
+        with templates.shared(arguments) as template:
+            fleets = _Fleets(ec2, request, template, places, outcome, arguments, own_groups=own_groups)
+            return retry_call(fleets.request, retryable=fleets.may_pass)
     except ClientError as error:
-        if code_of(error) in NO_FLEETS:
+        if code_of(error) in NO_FLEETS and not outcome.is_open:
             raise FleetsRefusedError from error
         raise
-    try:
-        return retry_call(fleets.request, retryable=fleets.may_pass)
-    finally:
-        # A template that cannot be deleted costs nothing, and its name contains the client token.
-        with suppress(ClientError, BotoCoreError):
-            retry_call(lambda: ec2.delete_launch_template(LaunchTemplateName=name))
-
-
-def delete_templates(ec2: Any, job_id: str) -> None:
-    """Delete the launch templates of a job that a killed controller left: they contain the startup script."""
-    filters = [{"Name": f"tag:{JOB_TAG}", "Values": [job_id]}]
-    with suppress(ClientError, BotoCoreError, *INVALID_RESPONSE):
-        for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=filters):
-            for each in page["LaunchTemplates"]:
-                ec2.delete_launch_template(LaunchTemplateName=each["LaunchTemplateName"])
 
 
 @attrs.define
@@ -138,9 +119,10 @@ class _Fleets:
 
     _ec2: Any
     _request: LaunchRequest
-    _template: str
+    _template: Template
     _places: Sequence[Place]
     _outcome: Outcome
+    _arguments: Mapping[str, Any]
     _own_groups: bool = attrs.field(kw_only=True)
     _number: int = attrs.field(default=0, init=False)
 
@@ -155,10 +137,11 @@ class _Fleets:
             with self._outcome.noting():
                 response = self._ec2.create_fleet(
                     **fleet_arguments(
-                        self._template,
+                        self._template.name,
                         f"{token}-{self._number}" if self._number else token,
                         self._places,
                         max_price=max_price(self._request),
+                        tags=self._arguments["TagSpecifications"][0]["Tags"],
                     )
                 )
                 # A response without this field is not EC2's, and the fleet may have started an instance.
@@ -166,8 +149,8 @@ class _Fleets:
         except ClientError as error:
             if is_not_yet_visible(error, own_groups=self._own_groups):
                 self._number += 1
-            if code_of(error) in NO_FLEETS and not self._outcome.is_open:
-                raise FleetsRefusedError from error
+            if is_template_unknown(error):
+                self._template.create()
             raise
         started = [each for entry in response.get("Instances", ()) for each in entry["InstanceIds"]]
         if started:
@@ -231,29 +214,18 @@ def _summary(errors: Sequence[tuple[tuple[str, str], ClientError]]) -> str:
     return ", ".join(sorted({code_of(error) for _, error in errors}))
 
 
-def _create_template(ec2: Any, name: str, arguments: Mapping[str, Any]) -> None:
-    data = {k: v for k, v in arguments.items() if k not in (*_LAUNCH_ARGUMENTS, *_SUBNET_ARGUMENTS)}
-    interfaces = arguments.get("NetworkInterfaces")
-    if interfaces is not None:
-        # The subnet differs by offer; the rest of the interface is the same for all offers.
-        data["NetworkInterfaces"] = [{k: v for k, v in each.items() if k != "SubnetId"} for each in interfaces]
-    data["UserData"] = base64.b64encode(arguments["UserData"]).decode()
-    tags = arguments["TagSpecifications"][0]["Tags"]
-    try:
-        ec2.create_launch_template(
-            LaunchTemplateName=name,
-            LaunchTemplateData=data,
-            TagSpecifications=[{"ResourceType": "launch-template", "Tags": tags}],
-        )
-    except ClientError as error:
-        if code_of(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
-            raise
-
-
-def fleet_arguments(template: str, token: str, places: Sequence[Place], *, max_price: str | None) -> dict[str, Any]:
+def fleet_arguments(
+    template: str,
+    token: str,
+    places: Sequence[Place],
+    *,
+    max_price: str | None,
+    tags: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
     """Return the arguments of `CreateFleet` for one instance.
 
     Args:
+        tags: Tags of the instance.
         max_price: Maximum spot price in US dollars per hour; None for the on-demand price.
     """
     spot = places[0][0].provisioning_model is ProvisioningModel.SPOT
@@ -282,6 +254,7 @@ def fleet_arguments(template: str, token: str, places: Sequence[Place], *, max_p
             "DefaultTargetCapacityType": "spot" if spot else "on-demand",
         },
         "SpotOptions" if spot else "OnDemandOptions": options,
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": tags}],
     }
 
 

@@ -89,7 +89,7 @@ class LargeScripts:
         name = f"startup-script-{hashlib.sha256(content).hexdigest()[:32]}"
         key = f"{self._prefix}/{name}" if self._prefix else name
         with translate_errors(f"storing the startup script in {self._bucket}"):
-            self._s3().put_object(Bucket=self._bucket, Key=key, Body=content)
+            _ = self._s3().put_object(Bucket=self._bucket, Key=key, Body=content)["ETag"]
         return key
 
     def _new_loader(self, key: str) -> bytes:

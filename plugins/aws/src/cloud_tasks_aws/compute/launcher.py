@@ -35,6 +35,7 @@ from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import counts_standard_families, limit_of
 from cloud_tasks_aws.compute.retries import Outcome, retry_call
 from cloud_tasks_aws.compute.tags import TOKEN_TAG
+from cloud_tasks_aws.compute.templates import LaunchTemplates
 from cloud_tasks_aws.errors import code_of, problem_of
 
 __all__ = ["Launcher"]
@@ -62,6 +63,7 @@ class Launcher:
         self._network = network
         self._quotas = quotas
         self._own_groups = own_groups
+        self._templates = LaunchTemplates(once)
         self._uses_fleets = True
         self._outcomes: dict[str, Outcome] = {}
         """Of each client token whose launch has no definite answer yet: core repeats it."""
@@ -88,6 +90,10 @@ class Launcher:
         self._outcomes.pop(request.client_token, None)
         self._unknown.clear()
         return found
+
+    def close(self, job_id: str | None) -> None:
+        """Delete the launch templates of the launches, and those that a killed controller of this job left."""
+        self._templates.close(job_id)
 
     def _start(self, request: LaunchRequest, arguments: Mapping[str, Any], outcome: Outcome) -> Any:
         places = places_for(request, self._network.subnets_beside(request.offer.zone)) if self._uses_fleets else ()
@@ -130,7 +136,15 @@ class Launcher:
     def _one_of(
         self, request: LaunchRequest, arguments: Mapping[str, Any], places: tuple[Place, ...], outcome: Outcome
     ) -> str:
-        return launch_from_fleet(self._once, request, arguments, places, outcome, own_groups=self._own_groups)
+        return launch_from_fleet(
+            self._once,
+            request,
+            arguments,
+            places,
+            outcome,
+            templates=self._templates,
+            own_groups=self._own_groups,
+        )
 
     def _describe(self, instance_id: str) -> Any:
         """Return the description of a new instance, which EC2 may list with a delay."""

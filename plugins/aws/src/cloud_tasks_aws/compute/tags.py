@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks_aws.compute.disks import DEFAULT_DISK_TYPE
 
-__all__ = ["DISK_TAG", "JOB_TAG", "TOKEN_TAG", "labels_of", "tags_of"]
+__all__ = ["DISK_TAG", "JOB_TAG", "TOKEN_TAG", "labels_of", "shared_tags", "tags_of"]
 
 _PREFIX = "cloud-tasks-"
 JOB_TAG = f"{_PREFIX}job"
@@ -37,3 +37,8 @@ def labels_of(tags: dict[str, str]) -> dict[str, str]:
         for name, value in tags.items()
         if name.startswith(_PREFIX) and name not in (JOB_TAG, DISK_TAG, TOKEN_TAG)
     }
+
+
+def shared_tags(tags: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return the tags that all launches of a job have in common: without client token and labels."""
+    return [dict(each) for each in tags if each["Key"] in (JOB_TAG, DISK_TAG) or not each["Key"].startswith(_PREFIX)]

@@ -34,12 +34,15 @@ class S3BodyStore:
 
     def put(self, name: str, body: bytes) -> None:
         with _translate_errors(f"storing a large message in s3://{self._bucket}"):
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=body)
+            # A response without this field is not one of S3.
+            _ = self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=body)["ETag"]
 
     def get(self, name: str) -> bytes | None:
         try:
             with _translate_errors(f"fetching a large message from s3://{self._bucket}"):
-                return bytes(self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read())
+                found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+                _ = found["ETag"]
+                return bytes(found["Body"].read())
         except _NoSuchKeyError:
             return None
 
@@ -52,7 +55,8 @@ class S3BodyStore:
     def names(self) -> list[str]:
         with _translate_errors(f"listing large messages in s3://{self._bucket}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-            return [each["Key"].removeprefix(self._prefix) for page in pages for each in page.get("Contents", ())]
+            found = [each for page in pages if page["KeyCount"] for each in page["Contents"]]
+            return [each["Key"].removeprefix(self._prefix) for each in found]
 
 
 class _NoSuchKeyError(ProviderError):

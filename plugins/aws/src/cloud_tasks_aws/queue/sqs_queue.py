@@ -24,6 +24,7 @@ from cloud_tasks.plugin.kit import BatchedQueue, Held, Received, Refused, Reques
 from cloud_tasks_aws.errors import is_transient_code
 from cloud_tasks_aws.queue.bodies import BATCH_BYTES, Encoded, decode, encode, encoding_of
 from cloud_tasks_aws.queue.named_queue import NamedQueue, is_fifo
+from cloud_tasks_aws.responses import InvalidResponseError
 from cloud_tasks_aws.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["MIN_POLL", "PURGE_TIME", "SqsQueue"]
@@ -177,11 +178,14 @@ def _received(message: Mapping[str, Any]) -> Received[str]:
 
 def _refused(call: Callable[..., Mapping[str, Any]], url: str, entries: Sequence[_Entry]) -> dict[int, Refused]:
     """Make a batch request and return the entries without success; one that the response lacks may have succeeded."""
-    response = call(QueueUrl=url, Entries=[{"Id": str(index), **entry} for index, entry in enumerate(entries)])
+    response, problem = dict[str, Any](), "no result for this entry in the response"
+    try:
+        response = {**call(QueueUrl=url, Entries=[{"Id": str(number), **each} for number, each in enumerate(entries)])}
+    except InvalidResponseError as error:
+        problem = str(error)
     done = {each["Id"] for each in response.get("Successful") or ()}
     reported = {each["Id"]: each for each in response.get("Failed") or ()}
-    # The SDK returns a response that it cannot parse as an empty one.
-    unknown = {"Code": "NoAnswer", "Message": "no result for this entry in the response"}
+    unknown = {"Code": "NoAnswer", "Message": problem}
     failed = {index: reported.get(str(index), unknown) for index in range(len(entries)) if str(index) not in done}
     return {index: _why(entry) for index, entry in failed.items()}
 

@@ -9,6 +9,7 @@ Invariants, each with a test:
    the controller's business. A throttled or refused request is never repeated here.
 2. A listing has all pages, or an error is raised.
 3. An operation that failed raises the error that Azure names for it.
+4. A response of a proxy is an error (`OwnAnswers`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy, ARMHttpLo
 from azure.mgmt.core.polling.arm_polling import ARMPolling
 
 from cloud_tasks.errors import ProviderError
+from cloud_tasks_azure.compute.answers import OwnAnswers
 from cloud_tasks_azure.credentials import MANAGEMENT_ENDPOINT, credential, is_emulator, subscription_id
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -45,8 +47,6 @@ __all__ = [
     "SKUS",
     "Arm",
     "Operation",
-    "whole_page",
-    "whole_resource",
 ]
 
 # API versions of the resource providers. They decide what a request may contain and what a response has.
@@ -138,6 +138,7 @@ class Arm:
             policies.RequestIdPolicy(),
             policies.UserAgentPolicy("cloud-tasks"),
             policies.ProxyPolicy(),
+            OwnAnswers(),
             policies.RedirectPolicy(),
             _Retries(retry_total=_RETRIES, retry_backoff_factor=factor, retry_backoff_max=_MAX_PAUSE),
             *signed,
@@ -163,7 +164,8 @@ class Arm:
 
     def get(self, path: str, version: str) -> dict[str, Any]:
         """Return a resource."""
-        return _json(self._send("GET", self._url(path, version)))
+        found: dict[str, Any] = self._send("GET", self._url(path, version)).json()
+        return found
 
     def exists(self, path: str, version: str) -> bool:
         """Return whether a resource group exists."""
@@ -173,7 +175,7 @@ class Arm:
         """Return all entries of a listing."""
         found, url = [], self._url(path, version, **query)
         while url:
-            page = _json(self._send("GET", url), paged=True)
+            page = self._send("GET", url).json()
             found += page["value"]
             url = page.get("nextLink") or ""
         return found
@@ -229,30 +231,3 @@ class Arm:
         if response.status_code >= 400 and response.status_code != allowed:
             raise HttpResponseError(response=response)
         return response
-
-
-def whole_page(response: PipelineResponse[Any, HttpResponse]) -> None:
-    """Refuse a page without entries, which the SDK takes for an empty one. The ``raw_response_hook`` of a listing."""
-    if response.http_response.status_code == 200:
-        _json(response.http_response, paged=True)
-
-
-def whole_resource(response: PipelineResponse[Any, HttpResponse]) -> None:
-    """Refuse a resource without an id. The ``raw_response_hook`` of a read."""
-    if response.http_response.status_code == 200 and "id" not in _json(response.http_response):
-        raise _invalid()
-
-
-def _json(response: HttpResponse, *, paged: bool = False) -> dict[str, Any]:
-    """Return an object, with a list of entries if ``paged``. Raises `ProviderError`, as for a response of a proxy."""
-    try:
-        content = response.json()
-        if isinstance(content, dict) and (not paged or isinstance(content.get("value"), list)):
-            return content
-    except ValueError:
-        pass
-    raise _invalid()
-
-
-def _invalid() -> ProviderError:
-    return ProviderError("invalid response from Azure", transient=True)

@@ -25,6 +25,7 @@ from azure.core.exceptions import HttpResponseError
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin.kit import ended_instance
 from cloud_tasks_azure.compute.arm import BEGIN, COMPUTE, RESOURCES, Arm
 from cloud_tasks_azure.compute.build import vm_body
 from cloud_tasks_azure.compute.compute_errors import after_launch_request, translate_errors
@@ -35,19 +36,17 @@ from cloud_tasks_azure.compute.keys import throwaway_key
 from cloud_tasks_azure.compute.listing import get_vm, leftovers, list_parts, list_vms, tag_of, vm_statuses
 from cloud_tasks_azure.compute.locations import Locations
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
-from cloud_tasks_azure.compute.regions import regions_of
 from cloud_tasks_azure.compute.startup_script import custom_data
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG, instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
 from cloud_tasks_azure.compute.to_model import (
     VmStatus,
-    ended_instance,
     group_of,
     leftover_instance,
     provisioning_state,
     to_instance,
 )
-from cloud_tasks_azure.compute.zones import location_of
+from cloud_tasks_azure.compute.zones import location_of, regions_of
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["AzureCompute", "open_compute"]

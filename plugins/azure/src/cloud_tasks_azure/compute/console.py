@@ -1,6 +1,9 @@
 """Serial console log of a VM, from its boot diagnostics.
 
-Invariant, with a test: the signed URL of the log never appears in an error message.
+Invariants, each with a test:
+
+1. The signed URL of the log never appears in an error message.
+2. The log of a VM that is gone is an error: it is lost, and not empty.
 """
 
 from __future__ import annotations
@@ -20,13 +23,13 @@ _TIMEOUT = 30
 
 
 def read_console(arm: Arm, group: str, name: str) -> str:
-    """Return the end of the console output; empty if there is none, or no such VM."""
+    """Return the end of the console output; empty if there is none. Raises `NotFoundError` if there is no such VM."""
     action = f"read the console of {name}"
     try:
         with translate_errors(action):
             data = arm.compute().virtual_machines.retrieve_boot_diagnostics_data(group, name, api_version=COMPUTE)
-    except NotFoundError:
-        return ""
+    except NotFoundError as error:
+        raise NotFoundError(f"cannot {action}: its VM no longer exists") from error
     except ProviderError as error:
         # A VM that is being created has no diagnostics yet; Azure answers with a conflict.
         if "diagnostics" in error.message.lower():

@@ -23,7 +23,7 @@ from azure.mgmt.core.tools import parse_resource_id
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, Image
-from cloud_tasks_azure.compute.arm import COMPUTE, Arm, whole_page
+from cloud_tasks_azure.compute.arm import COMPUTE, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 
 __all__ = ["DEFAULT_IMAGE", "BootImage", "ImageResolver", "has_gpu_driver", "well_known_images"]
@@ -224,7 +224,7 @@ class ImageResolver:
 
     def _listed(self) -> Any:
         with translate_errors("list images"):
-            return list(self._arm.compute().images.list(api_version=COMPUTE, raw_response_hook=whole_page))
+            return list(self._arm.compute().images.list(api_version=COMPUTE))
 
 
 def _version(text: str) -> tuple[int, ...]:

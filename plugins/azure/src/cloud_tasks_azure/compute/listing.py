@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from cloud_tasks.errors import NotFoundError
-from cloud_tasks_azure.compute.arm import COMPUTE, DISKS, NETWORK, SKUS, Arm, whole_page, whole_resource
+from cloud_tasks_azure.compute.arm import COMPUTE, DISKS, NETWORK, SKUS, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG
 from cloud_tasks_azure.compute.to_model import VmStatus, group_of, status_of
@@ -30,16 +30,14 @@ def list_vms(arm: Arm, job_id: str | None, *, foreign: bool = False) -> list[Map
     The API cannot filter VMs by tag, so all VMs of the subscription are listed.
     """
     with translate_errors("list instances"):
-        found = arm.compute().virtual_machines.list_all(api_version=COMPUTE, raw_response_hook=whole_page)
+        found = arm.compute().virtual_machines.list_all(api_version=COMPUTE)
         return [each for each in found if (foreign and job_id is None) or _is_of(job_id, each)]
 
 
 def vm_statuses(arm: Arm) -> dict[str, VmStatus]:
     """Return statuses by resource id in lower case, for all VMs of the subscription."""
     with translate_errors("list power states"):
-        found = arm.compute().virtual_machines.list_all(
-            status_only="true", api_version=COMPUTE, raw_response_hook=whole_page
-        )
+        found = arm.compute().virtual_machines.list_all(status_only="true", api_version=COMPUTE)
         return {str(each["id"]).lower(): status_of(each) for each in found}
 
 
@@ -54,7 +52,7 @@ def list_parts(arm: Arm, job_id: str | None = None) -> list[list[Mapping[str, An
             entries = arm.entries(f"/providers/Microsoft.Network/{kind}", NETWORK)
         found.append([each for each in entries if _is_of(job_id, each)])
     with translate_errors("list disks"):
-        disks = arm.compute().disks.list(api_version=DISKS, raw_response_hook=whole_page)
+        disks = arm.compute().disks.list(api_version=DISKS)
         found.append([each for each in disks if _is_of(job_id, each)])
     return found
 
@@ -83,7 +81,7 @@ def get_vm(arm: Arm, group: str, name: str) -> Mapping[str, Any] | None:
     """Return a VM, or None if it does not exist."""
     with suppress(NotFoundError), translate_errors(f"read {name}"):
         vms = arm.compute().virtual_machines
-        return vms.get(group, name, api_version=COMPUTE, raw_response_hook=whole_resource)
+        return vms.get(group, name, api_version=COMPUTE)
     return None
 
 
@@ -91,13 +89,13 @@ def list_skus(arm: Arm, location: str) -> list[Mapping[str, Any]]:
     """Return the resource SKUs of a location, of all kinds."""
     with translate_errors(f"list the sizes of {location}"):
         skus = arm.compute().resource_skus
-        return list(skus.list(filter=f"location eq '{location}'", api_version=SKUS, raw_response_hook=whole_page))
+        return list(skus.list(filter=f"location eq '{location}'", api_version=SKUS))
 
 
 def list_usages(arm: Arm, location: str) -> list[Mapping[str, Any]]:
     """Return the quotas of a location."""
     with translate_errors("read the subscription's quotas"):
-        return list(arm.compute().usage.list(location, api_version=COMPUTE, raw_response_hook=whole_page))
+        return list(arm.compute().usage.list(location, api_version=COMPUTE))
 
 
 def tag_of(resource: Mapping[str, Any], name: str) -> str:

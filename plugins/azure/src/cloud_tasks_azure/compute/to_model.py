@@ -13,13 +13,12 @@ from typing import Any
 import attrs
 from azure.mgmt.core.tools import parse_resource_id
 
-from cloud_tasks.model import Instance, InstanceState, LaunchRequest, ProvisioningModel
+from cloud_tasks.model import Instance, InstanceState, ProvisioningModel
 from cloud_tasks_azure.compute.tags import DISK_TAG, JOB_TAG, TOKEN_TAG, own_tags
 from cloud_tasks_azure.compute.zones import location_name, zone_name
 
 __all__ = [
     "VmStatus",
-    "ended_instance",
     "group_of",
     "leftover_instance",
     "provisioning_state",
@@ -85,22 +84,6 @@ def to_instance(vm: Mapping[str, Any], status: VmStatus = _UNKNOWN) -> Instance:
         labels=own_tags(tags) if job_id else tags,
         started_at=None if since is None else max(since, created_at),
         reason=status.problem if state is InstanceState.STOPPED else "",
-    )
-
-
-def ended_instance(request: LaunchRequest, name: str) -> Instance:
-    """Return the `Instance` of a VM that was created and is already deleted."""
-    return Instance(
-        instance_id=name,
-        job_id=request.job_id,
-        state=InstanceState.TERMINATED,
-        instance_type=request.offer.instance_type.name,
-        zone=request.offer.zone,
-        provisioning_model=request.offer.provisioning_model,
-        created_at=datetime.now(UTC),
-        client_token=request.client_token,
-        boot_disk_type=request.offer.boot_disk.disk_type,
-        labels=dict(request.labels),
     )
 
 

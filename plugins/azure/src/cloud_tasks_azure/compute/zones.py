@@ -1,4 +1,4 @@
-"""Zone names: ``eastus-1`` is zone 1 of eastus, ``eastus`` the region without a zone.
+"""Regions and zones: ``eastus-1`` is zone 1 of eastus, ``eastus`` the region without a zone. Pure.
 
 Azure numbers the zones of a region from 1, differently for each subscription ("What are availability zones?").
 """
@@ -6,8 +6,12 @@ Azure numbers the zones of a region from 1, differently for each subscription ("
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["location_name", "location_of", "zone_name", "zone_number"]
+from cloud_tasks.model import Region
+
+__all__ = ["location_name", "location_of", "regions_of", "zone_name", "zone_number"]
 
 _ZONE = re.compile(r"(?P<location>[a-z0-9]+)-(?P<number>[0-9])")
 
@@ -32,3 +36,24 @@ def location_of(zone: str) -> str:
 def location_name(display_name: str) -> str:
     """Return ``eastus`` of ``East US``: the API uses both."""
     return display_name.replace(" ", "").lower()
+
+
+def regions_of(provider: Mapping[str, Any]) -> tuple[Region, ...]:
+    """Return the regions, sorted by name.
+
+    Args:
+        provider: The description of Microsoft.Compute.
+    """
+    for kind in provider.get("resourceTypes") or ():
+        if str(kind.get("resourceType")).lower() != "virtualmachines":
+            continue
+        mappings = kind.get("zoneMappings") or ()
+        zones = {location_name(each["location"]): sorted(each.get("zones") or ()) for each in mappings}
+        regions = []
+        for display_name in kind.get("locations") or ():
+            name = location_name(display_name)
+            # Sizes or regions without zones are placed in the region as a whole.
+            places = (*(zone_name(name, number) for number in zones.get(name, [])), name)
+            regions.append(Region(name=name, zones=places, description=display_name))
+        return tuple(sorted(regions, key=lambda region: region.name))
+    return ()

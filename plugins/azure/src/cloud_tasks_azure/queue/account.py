@@ -137,9 +137,11 @@ def address_of(settings: AzureSettings, service: str, endpoint: str | None) -> s
 
 
 def _require_azure(response: Any) -> None:
-    """Refuse the page of a proxy, which the SDK would take for a success without content."""
+    """Refuse the page of a proxy, which the SDK would take for a success without content, or for a missing queue."""
     answer = response.http_response
-    if answer.status_code < 400 and not any(name.lower().startswith("x-ms-") for name in answer.headers):
+    if (answer.status_code < 400 or answer.status_code == 404) and not any(
+        name.lower().startswith("x-ms-") for name in answer.headers
+    ):
         raise ServiceResponseError("invalid response, as from a proxy")
 
 

@@ -1,1 +1,1 @@
-"""Service Bus as the queue service, with ``azure.queue: servicebus``; its SDK is optional."""
+"""The queue ``azure-servicebus``; nothing else of this distribution imports it, and its SDK is optional."""

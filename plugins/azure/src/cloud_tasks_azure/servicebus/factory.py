@@ -10,17 +10,17 @@ from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks_azure.credentials import credential
 from cloud_tasks_azure.queue.names import azure_name
-from cloud_tasks_azure.settings import AzureSettings
+from cloud_tasks_azure.servicebus.settings import ServiceBusSettings
 
-__all__ = ["open_service_bus", "queue_with_clients"]
+__all__ = ["clients", "open_service_bus", "queue_with_clients"]
 
-_INSTALL = "install it here and on the instances: pip install 'cloud-tasks-azure[servicebus]'"
+_INSTALL = "install it here and on the instances: pip install 'cloud-tasks-azure[azure-servicebus]'"
 
 
 @contextmanager
-def open_service_bus(settings: AzureSettings, context: QueueContext) -> Iterator[Queue]:
+def open_service_bus(settings: ServiceBusSettings, context: QueueContext) -> Iterator[Queue]:
     """Open the queue of a name, which need not exist yet."""
-    client, administration = _clients(settings)
+    client, administration = clients(settings)
     queue = queue_with_clients(client, administration, settings, context)
     try:
         yield queue
@@ -28,7 +28,7 @@ def open_service_bus(settings: AzureSettings, context: QueueContext) -> Iterator
         queue.close()
 
 
-def queue_with_clients(client: Any, administration: Any, settings: AzureSettings, context: QueueContext) -> Queue:
+def queue_with_clients(client: Any, administration: Any, settings: ServiceBusSettings, context: QueueContext) -> Queue:
     """Return the queue on a `ServiceBusClient` and a `ServiceBusAdministrationClient`, and close both with it."""
     from azure.servicebus import ServiceBusSubQueue
 
@@ -53,27 +53,28 @@ def queue_with_clients(client: Any, administration: Any, settings: AzureSettings
     )
 
 
-def _clients(settings: AzureSettings) -> tuple[Any, Any]:
+def clients(settings: ServiceBusSettings) -> tuple[Any, Any]:
     try:
         from azure.servicebus import ServiceBusClient
         from azure.servicebus.management import ServiceBusAdministrationClient
     except ImportError as error:
-        raise ProviderError("azure.queue: servicebus requires azure-servicebus", hint=_INSTALL) from error
-    text = settings.servicebus_connection_string
+        raise ProviderError("queue azure-servicebus: requires azure-servicebus", hint=_INSTALL) from error
+    from cloud_tasks_azure.servicebus.administration import AdministrationTransport
+
+    transport = AdministrationTransport()
+    text = settings.connection_string
     if text is not None:
         try:
-            return ServiceBusClient.from_connection_string(text), ServiceBusAdministrationClient.from_connection_string(
-                text
-            )
+            administration = ServiceBusAdministrationClient.from_connection_string(text, transport=transport)
+            return ServiceBusClient.from_connection_string(text), administration
         except ValueError:
             raise InputError("invalid connection string of the Service Bus namespace (not shown: secret)") from None
-    if settings.namespace_name is None:
+    name = settings.namespace_name
+    if name is None:
         raise ProviderError(
             "no Service Bus namespace is configured",
-            hint="set --namespace-name or azure.namespace_name; list with: az servicebus namespace list",
+            hint="set --namespace-name or azure-servicebus.namespace_name; list with: az servicebus namespace list",
         )
-    name = settings.namespace_name
     address = name if "." in name else f"{name}.servicebus.windows.net"
-    return ServiceBusClient(address, credential(settings)), ServiceBusAdministrationClient(
-        address, credential(settings)
-    )
+    administration = ServiceBusAdministrationClient(address, credential(settings), transport=transport)
+    return ServiceBusClient(address, credential(settings)), administration

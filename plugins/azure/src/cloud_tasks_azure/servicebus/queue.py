@@ -31,7 +31,7 @@ from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_azure.servicebus.administration import BusAdministration
 from cloud_tasks_azure.servicebus.errors import LOST, translate_errors
 from cloud_tasks_azure.servicebus.links import ReceiveLink, SendLink
-from cloud_tasks_azure.traits import QUEUE_TRAITS as TRAITS
+from cloud_tasks_azure.servicebus.traits import SERVICE_BUS_TRAITS as TRAITS
 
 __all__ = ["ServiceBusQueue"]
 

@@ -27,14 +27,13 @@ from cloud_tasks.model import (
     Headroom,
     Image,
     Instance,
-    InstanceState,
     InstanceType,
     LaunchRequest,
     Offer,
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks.plugin.kit import CONSOLE_BYTES, FanOut
+from cloud_tasks.plugin.kit import CONSOLE_BYTES, FanOut, ended_instance
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
 from cloud_tasks_gcp.compute.compute_errors import (
@@ -208,7 +207,7 @@ class GceCompute:
                         project=self._project, zone=zone, instance=name, retry=read_retry(), timeout=ANSWER_TIMEOUT
                     )
             except NotFoundError:
-                return _terminated(request, name)
+                return ended_instance(request, name)
         return to_instance(found)
 
     def _insert(self, instances: sdk.InstancesClient, insert: sdk.InsertInstanceRequest) -> sdk.Operation | None:
@@ -291,19 +290,3 @@ def _console(instances: sdk.InstancesClient, project: str, zone: str, name: str)
         if not piece.contents or piece.next_ <= start:
             return text
         start = piece.next_
-
-
-def _terminated(request: LaunchRequest, name: str) -> Instance:
-    """Return the terminated instance of an earlier successful launch."""
-    return Instance(
-        instance_id=name,
-        job_id=request.job_id,
-        state=InstanceState.TERMINATED,
-        instance_type=request.offer.instance_type.name,
-        zone=request.offer.zone,
-        provisioning_model=request.offer.provisioning_model,
-        created_at=datetime.now(UTC),
-        client_token=request.client_token,
-        boot_disk_type=request.offer.boot_disk.disk_type,
-        labels=dict(request.labels),
-    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from google.api_core import retry as retries
 from google.api_core.client_options import ClientOptions
@@ -20,6 +20,7 @@ from google.cloud import compute_v1
 from cloud_tasks.errors import ProviderError
 from cloud_tasks_gcp.compute.compute_errors import SERVICE, is_transient
 from cloud_tasks_gcp.credentials import credentials
+from cloud_tasks_gcp.responses import check_responses
 from cloud_tasks_gcp.rest import Rest
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -40,6 +41,16 @@ def read_retry() -> retries.Retry:
     return retries.Retry(initial=0.2, maximum=5.0, multiplier=2.0, timeout=30.0, predicate=is_transient)
 
 
+class _Client(Generic[_C]):
+    """Attribute of a client set: the client of this class."""
+
+    def __init__(self, kind: type[_C]) -> None:
+        self._kind = kind
+
+    def __get__(self, owner: ClientSet, _: type[ClientSet]) -> _C:
+        return owner.client(self._kind)
+
+
 class ClientSet:
     """Clients for one thread at a time, created on first use.
 
@@ -54,7 +65,7 @@ class ClientSet:
         self._make_rest = make_rest
         self._rest: Rest | None = None
 
-    def _client(self, kind: type[_C]) -> _C:
+    def client(self, kind: type[_C]) -> _C:
         if kind not in self._made:
             self._made[kind] = self._make(kind)
         return cast(_C, self._made[kind])
@@ -65,33 +76,13 @@ class ClientSet:
             self._rest = self._make_rest()
         return self._rest
 
-    @property
-    def instances(self) -> compute_v1.InstancesClient:
-        return self._client(compute_v1.InstancesClient)
-
-    @property
-    def operations(self) -> compute_v1.ZoneOperationsClient:
-        return self._client(compute_v1.ZoneOperationsClient)
-
-    @property
-    def disks(self) -> compute_v1.DisksClient:
-        return self._client(compute_v1.DisksClient)
-
-    @property
-    def machine_types(self) -> compute_v1.MachineTypesClient:
-        return self._client(compute_v1.MachineTypesClient)
-
-    @property
-    def regions(self) -> compute_v1.RegionsClient:
-        return self._client(compute_v1.RegionsClient)
-
-    @property
-    def images(self) -> compute_v1.ImagesClient:
-        return self._client(compute_v1.ImagesClient)
-
-    @property
-    def projects(self) -> compute_v1.ProjectsClient:
-        return self._client(compute_v1.ProjectsClient)
+    instances = _Client(compute_v1.InstancesClient)
+    operations = _Client(compute_v1.ZoneOperationsClient)
+    disks = _Client(compute_v1.DisksClient)
+    machine_types = _Client(compute_v1.MachineTypesClient)
+    regions = _Client(compute_v1.RegionsClient)
+    images = _Client(compute_v1.ImagesClient)
+    projects = _Client(compute_v1.ProjectsClient)
 
     def wait(self, project: str, zone: str, operation: str) -> compute_v1.Operation:
         """Wait for an operation as long as the API allows; the returned operation may still be running."""
@@ -148,7 +139,12 @@ class Clients:
             clients.close()
 
     def _make(self, kind: type[Any]) -> Any:
-        return kind(credentials=self._credentials, client_options=self._options, transport="rest")
+        client = kind(credentials=self._credentials, client_options=self._options, transport="rest")
+        # A private attribute: without it, only responses that the SDK cannot read are detected.
+        session = getattr(client.transport, "_session", None)
+        if session is not None:
+            check_responses(session)
+        return client
 
     def _make_rest(self) -> Rest:
         return Rest(

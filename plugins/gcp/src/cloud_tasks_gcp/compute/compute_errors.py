@@ -30,6 +30,7 @@ from google.protobuf.json_format import ParseError  # type: ignore[import-untype
 from cloud_tasks.errors import CredentialsError, ProviderError, RefusalScope
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem, judge, matching_rule, refused
 from cloud_tasks_gcp.api_errors import LOGIN, QUOTA, common_rules, enable_billing, enable_service
+from cloud_tasks_gcp.responses import PROXY, InvalidResponseError
 
 __all__ = [
     "OPERATION_FAILED",
@@ -96,6 +97,13 @@ _QUOTAS = (
     refused("quota:.*:.*ALL_REGIONS.*|quota:global:.*", _ACCOUNT, 10 * _MINUTE, hint=_QUOTA),
     # Other series have separate quotas, and a smaller instance type of this series may still fit.
     refused(r"quota:.*:.*(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)", _TYPE, 10 * _MINUTE, hint=_QUOTA),
+    # Other types may have disks of another quota.
+    refused(
+        r"quota:.*:(DISKS|SSD|HD[A-Z]+)_TOTAL\w*|quota:.*:PD_EXTREME\w*",
+        _TYPE,
+        10 * _MINUTE,
+        hint=f"{_QUOTA}; other boot_disk_types have other quotas",
+    ),
     refused("daily_?limit_?exceeded.*", _ACCOUNT, _HOUR, hint=_QUOTA),
     refused("quota:.*|.*(QUOTA|LIMIT)_?EXCEEDED", _REGION, 10 * _MINUTE, hint=_QUOTA),
 )
@@ -276,9 +284,9 @@ def translate_errors(what: str, *, launching: bool = False) -> Iterator[None]:
         # The exception text may quote the token server's answer.
         text = f"cannot {what}: the credentials were refused ({type(error).__name__})"
         raise CredentialsError(text, hint=LOGIN) from error
-    except (ParseError, UnicodeDecodeError) as error:
-        text = f"cannot {what}: invalid answer of Compute Engine"
-        raise ProviderError(text, transient=True, hint="check for a proxy") from error
+    except (ParseError, InvalidResponseError) as error:
+        text = str(error) if isinstance(error, InvalidResponseError) else f"invalid response from {SERVICE}"
+        raise ProviderError(f"cannot {what}: {text}", transient=True, hint=PROXY) from error
     except (requests.RequestException, api.GoogleAPIError, ConnectionError, TimeoutError) as error:
         raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from error
 

@@ -71,8 +71,6 @@ def _pages(
             except ProviderError as error:
                 message = f"cannot {what}: {error.message}"
                 raise type(error)(message, transient=error.transient, hint=error.hint) from error
-            if "items" not in answer and "kind" not in answer:
-                raise ProviderError(f"cannot {what}: an answer without a list", transient=True)
             pages.append(kind.from_json(json.dumps(answer), ignore_unknown_fields=True))
             silent |= silent_zones(pages[-1], what, required)
     return pages, frozenset(silent)

@@ -39,7 +39,7 @@ def wait_for_operation(
         what: Attempted action, for the message: ``start ct-job-1``.
     """
     if not operation.name:
-        raise ProviderError(f"cannot {what}: invalid answer of Compute Engine", transient=True)
+        raise ProviderError(f"cannot {what}: the answer names no operation", transient=True)
     deadline = clock() + timeout.total_seconds()
     while operation.status != sdk.Operation.Status.DONE:
         if clock() >= deadline:

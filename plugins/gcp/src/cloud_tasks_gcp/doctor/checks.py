@@ -10,21 +10,17 @@ import attrs
 
 from cloud_tasks.errors import CloudTasksError, InputError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks.plugin.kit import Probe, is_certain, run_probes
+from cloud_tasks.plugin.kit import DoubtError, Probe, is_certain, run_probes
 from cloud_tasks_gcp.api_errors import DeniedError
 from cloud_tasks_gcp.credentials import credentials, is_emulator, project_id
 from cloud_tasks_gcp.rest import Rest
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["Answer", "Checks", "MinorError"]
+__all__ = ["Answer", "Checks"]
 
 _ATTEMPTS = 2
 
 Answer = Mapping[str, Any]
-
-
-class MinorError(ProviderError):
-    """A problem that does not prevent a run, or not for certain. Those that do are an `InputError`."""
 
 
 class Checks(ABC):
@@ -90,8 +86,6 @@ class Checks(ABC):
         def look_if_possible() -> str:
             try:
                 return look()
-            except MinorError:
-                raise
             except ProviderError as error:
                 self._skipped.add(subject)
                 raise ProviderError(f"{skipped}: {error.message}", hint=error.hint) from error
@@ -124,11 +118,11 @@ class Checks(ABC):
         missing = [each for each in required if each not in (answer.get("permissions") or ())]
         if not missing:
             return f"all {len(required)} granted"
-        raise (MinorError if set(essential).isdisjoint(missing) else InputError)(
+        raise (DoubtError if set(essential).isdisjoint(missing) else InputError)(
             f"{len(missing)} of {len(required)} missing: {', '.join(missing)}",
             hint="run: cloud-tasks doctor --provider gcp --policy, and grant the account the controller's role",
         )
 
 
 def _prevents_run(error: CloudTasksError) -> bool:
-    return is_certain(error) and not isinstance(error, (DeniedError, MinorError))
+    return is_certain(error) and not isinstance(error, DeniedError)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks.plugin.kit import Probe
-from cloud_tasks_gcp.doctor.checks import Answer, Checks, MinorError
+from cloud_tasks.plugin.kit import DoubtError, Probe
+from cloud_tasks_gcp.doctor.checks import Answer, Checks
 from cloud_tasks_gcp.doctor.staging_check import check_staging
 from cloud_tasks_gcp.permissions import COMPUTE
 from cloud_tasks_gcp.settings import GcpSettings
@@ -93,7 +93,7 @@ class _ComputeChecks(Checks):
         ]
         if not exhausted:
             return "none exhausted"
-        raise MinorError(
+        raise DoubtError(
             f"exhausted: {', '.join(exhausted)}",
             hint=f"run: gcloud compute {describe} --project {self.project}; "
             "request higher quotas at IAM & Admin > Quotas in the console",
@@ -129,7 +129,7 @@ class _ComputeChecks(Checks):
             ) from error
         if self.settings.external_address or answer.get("privateIpGoogleAccess"):
             return f"{name} found"
-        raise MinorError(
+        raise DoubtError(
             f"instances without an external address cannot reach Google's services from {name}",
             hint=f"{command} update {name} --region {region} --project {self.project} "
             "--enable-private-ip-google-access (and add Cloud NAT for pip)",
@@ -173,7 +173,7 @@ class _ComputeChecks(Checks):
         roles = sorted(each["role"] for each in bindings if f"serviceAccount:{email}" in (each.get("members") or ()))
         if roles:
             return ", ".join(roles)
-        raise (MinorError if self.settings.service_account else InputError)(
+        raise (DoubtError if self.settings.service_account else InputError)(
             f"{email} has no role in project {self.project}, so workers cannot receive tasks",
             hint="run: cloud-tasks doctor --provider gcp --policy, and grant the role of the worker",
         )

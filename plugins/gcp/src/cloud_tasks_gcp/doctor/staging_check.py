@@ -6,7 +6,8 @@ import importlib.util
 
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import StagingContext
-from cloud_tasks_gcp.doctor.checks import Checks, MinorError
+from cloud_tasks.plugin.kit import DoubtError
+from cloud_tasks_gcp.doctor.checks import Checks
 from cloud_tasks_gcp.staging import STORAGE, storage_endpoint
 from cloud_tasks_gcp.traits import STAGING_SCHEMES
 
@@ -39,7 +40,7 @@ def check_staging(checks: Checks) -> str:
             hint=f"run: {add} --role roles/storage.objectUser",
         )
     if not any(scope.rpartition("/")[2] in _SCOPES for scope in checks.settings.scopes):
-        raise MinorError(
+        raise DoubtError(
             "gcp.scopes lets no instance read Cloud Storage",
             hint="add https://www.googleapis.com/auth/devstorage.read_only to gcp.scopes",
         )

@@ -115,7 +115,8 @@ def _cleanup(config: JobConfig, regions: Sequence[Compute], values: dict[str, An
     for compute, instances in listed:
         if not ids.isdisjoint(instance.instance_id for instance in instances):
             _terminate(compute, job_id, ids.intersection(i.instance_id for i in instances), values["wait"])
-    echo(f"Terminated {counted(len(chosen), 'instance')}; verified by a complete listing", err=values["as_json"])
+    # Not that no other is left: a listing of all regions may lack zones, which the backend reports.
+    echo(f"Terminated {counted(len(chosen), 'instance')}; no listing shows them any more", err=values["as_json"])
 
 
 def _terminate(compute: Compute, job_id: str | None, ids: Collection[str], timeout: timedelta) -> None:

@@ -251,11 +251,16 @@ def _describe(config: JobConfig, job: Job) -> None:
         max_runtime=run.max_runtime,
         max_parallel_instance_creations=parallel_launches(config),
         image=run.image,
-        startup_script=config.require_startup_script(),
+        startup_script=config.require_startup_script() or _shipped_script(config),
         spot_fallback=run.spot_fallback,
     )
     for line in text.splitlines():
         log.info(line)
+
+
+def _shipped_script(config: JobConfig) -> str:
+    what = config.run.program or "the command"
+    return f"made by cloud-tasks: downloads from {config.run.staging}, and starts {what}"
 
 
 def _describe_resumed(request: RunRequest, job: Job) -> int:

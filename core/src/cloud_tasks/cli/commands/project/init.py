@@ -40,8 +40,8 @@ _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,23}")
     epilog=examples(
         "cloud-tasks init",
         "cloud-tasks init sums --provider local",
-        "cloud-tasks init sums --provider gcp --set project_id=my-project --ship archive --bucket gs://my-bucket/code",
-        "cloud-tasks init . --provider aws --ship git",
+        "cloud-tasks init sums --provider gcp --set project_id=my-project --staging gs://my-bucket/staging --spot",
+        "cloud-tasks init . --provider aws --gpus 1",
     ),
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
@@ -50,11 +50,14 @@ _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,23}")
 @click.option("--compute", metavar="NAME", help="Plugin of the instances (default: the provider).")
 @click.option("--pricing", metavar="NAME", help="Plugin of the prices (default: that of the instances).")
 @click.option("--job-id", metavar="NAME", help="Name of the job (default: name of the folder).")
+@click.option("--staging", metavar="URL", help="Prefix from which the instances download the program.")
+@click.option("--spot/--no-spot", default=None, help="Use spot instances (default: --no-spot).")
+@click.option("--gpus", type=click.IntRange(0), help="GPUs per instance (default: 0).")
 @click.option(
     "--ship",
     type=click.Choice(SHIPPING),
-    help="Source of the instances' code: this folder (if they share it), a git commit, or an archive in a bucket "
-    "(default: folder where it is shared; else git with a remote, else archive).",
+    help="Deprecated: write a startup script that gets the code from this folder (if the instances share it), a git "
+    "commit, or an archive in a bucket, instead of shipping the program.",
 )
 @click.option("--repository", metavar="URL", help="URL to clone, for git (default: origin).")
 @click.option("--commit", metavar="COMMIT", help="Commit to check out, for git (default: the checked-out commit).")
@@ -66,7 +69,7 @@ _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,23}")
 @click.option("--yes", "-y", is_flag=True, help="Skip the prompts; use options and defaults.")
 @pass_app
 def init(app: AppContext, /, folder: Path, **values: Any) -> None:
-    """Create a project in FOLDER: worker, tasks, configuration and startup script.
+    """Create a project in FOLDER: worker, tasks and configuration.
 
     On a terminal, missing options are prompted for. Existing files are never overwritten.
     """
@@ -75,6 +78,8 @@ def init(app: AppContext, /, folder: Path, **values: Any) -> None:
     project = _project(app.registry, folder, values, prompts=prompts)
     for name in write_project(project):
         echo(f"Wrote {folder / name}")
+    if old := _old_options(values):
+        echo(f"Warning: --{old[0]} is deprecated: without it, the program is shipped, and needs no script", err=True)
     echo(_next_steps(project))
 
 
@@ -90,6 +95,7 @@ def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, pro
         raise InputError(f'"{job_id}" is not a valid job name', where="--job-id", hint=hint)
     found = find_checkout(folder) if folder.is_dir() else None
     ship = _shipping(compute, values, found, prompts=prompts)
+    staging = _staging(compute, values, ship, prompts=prompts)
     settings = _settings(values["settings"], known_settings(registry, backends))
     region = values["region"]
     if prompts:
@@ -104,6 +110,10 @@ def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, pro
         checkout=_checkout(values, found, shares_files, folder) if ship == "git" else None,
         bucket=_bucket(values["bucket"], prompts=prompts) if ship == "archive" else "",
         region=region or None,
+        staging=staging,
+        is_staged=not ship and not shares_files,
+        spot=_chosen(values["spot"], "Use spot instances", shares_files, prompts=prompts),
+        gpus=int(_answer(_text(values["gpus"]), "GPUs per instance", "0", prompts=prompts and not shares_files)),
         location=location,
         settings=settings,
         asked=asked,
@@ -165,6 +175,8 @@ def _name_of(folder: Path) -> str:
 
 def _shipping(compute: ComputeBackend, values: Mapping[str, Any], found: Checkout | None, *, prompts: bool) -> str:
     shares_files = compute.traits.located is not Reach.NETWORK
+    if not _old_options(values) and (shares_files or compute.download is not None):
+        return ""
     default = "folder" if shares_files else "git" if found is not None and found.repository else "archive"
     if values["bucket"]:
         default = "archive"
@@ -181,6 +193,34 @@ def _shipping(compute: ComputeBackend, values: Mapping[str, Any], found: Checkou
         if values[option] and ship != goes_with:
             raise InputError(f"requires --ship {goes_with}", where=f"--{option}", hint="omit it")
     return ship
+
+
+def _staging(compute: ComputeBackend, values: Mapping[str, Any], ship: str, *, prompts: bool) -> str:
+    given: str | None = values["staging"]
+    if ship or compute.traits.located is not Reach.NETWORK:
+        if given:
+            raise InputError("nothing is downloaded", where="--staging", hint="omit it")
+        return ""
+    forms = " or ".join(f"{scheme}://bucket/prefix" for scheme in compute.staging_schemes)
+    staging = _answer(given, f"Prefix for downloads of the instances ({forms}; empty: later)", "", prompts=prompts)
+    if staging and staging.partition("://")[0] not in compute.staging_schemes:
+        raise InputError(f"instances of {compute.name} cannot download from it", where="--staging", hint=f"use {forms}")
+    return staging
+
+
+def _chosen(given: bool | None, question: str, shares_files: bool, *, prompts: bool) -> bool:
+    if given is not None or shares_files or not prompts:
+        return bool(given)
+    return click.confirm(question)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _old_options(values: Mapping[str, Any]) -> Sequence[str]:
+    """Return the given options of a project with a startup script."""
+    return [option for option in ("ship", "bucket", "repository", "commit") if values[option]]
 
 
 def _bucket(given: str | None, *, prompts: bool) -> str:
@@ -250,6 +290,8 @@ def _next_steps(project: Project) -> str:
     lines.append("Run the tasks here:  python worker.py --task-file tasks.json")
     if missing:
         lines.append(f"Set in config.yml:   {', '.join(missing)}")
+    if project.is_staged and not project.staging:
+        lines.append("Set in config.yml:   run.staging")
     if project.location is not Reach.MACHINE:
         lines.append("Check the access:    cloud-tasks doctor --config config.yml")
     if project.ship == "git":

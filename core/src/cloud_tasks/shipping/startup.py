@@ -44,7 +44,7 @@ def boot_program(
     uv: Mapping[str, DownloadedPiece],
     program: Sequence[str],
     python: str = "3.11",
-    setup: Sequence[str] = (),
+    setup: str = "",
     functions: str = "",
 ) -> str:
     """Return the startup script.
@@ -71,7 +71,7 @@ def boot_program(
         f"ct_code=$ct_home/{folder}",
         *(['ct_run mkdir -p "$ct_code"'] if code is None else []),
         f"ct_python={shell_word(python)}",
-        f"ct_setup={shell_word(chr(10).join(setup))}",
+        f"ct_setup={shell_word(setup)}",
         f"ct_program={shell_word(' '.join(map(shell_word, program)))}",
         _text("boot.sh"),
     ]
