@@ -48,7 +48,7 @@ class Depot:
         return boot_program(
             code=self.put("code-c1.tar.gz", archive(code)),
             environment=environment,
-            uv={MACHINE: self.put("uv-u1.gz", gzip.compress(runner.encode()))},
+            uv={MACHINE: self.put("uv-u1.gz", gzip.compress(options.pop("uv", runner).encode()))},
             program=program,
             **options,
         )
@@ -169,8 +169,11 @@ FAILURES = {
     "python": Failure(
         "environment: no Python 3.11 or later: ", is_event=False, env={"UV_PYTHON_PREFERENCE": "only-managed"}
     ),
+    "uv": Failure("environment: uv does not run here: ", is_event=False, uv="#!/no/such/loader\n"),
     "requirement": Failure("requirements: ", requirements="foo==9 --hash=sha256:" + "0" * 64),
-    "setup": Failure("setup: no data here", setup="echo no data here >&2\nfalse\necho never"),
+    "setup": Failure(
+        r"setup: no data in C:\new\craters", setup="printf '%s' 'no data in C:\\new\\craters' >&2\nfalse\necho never\n"
+    ),
     "module": Failure("program: hello.py:1: No module named 'missing_one'", code="import missing_one\n"),
     "syntax": Failure("program: hello.py:2: SyntaxError: ", code="x = 1\nx = = 2\n"),
     "error": Failure("program: hello.py:1: ZeroDivisionError: division by zero", code="1 / 0\n"),

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bare_job_folder import BareJobFolder, bare_job_folder
 from cloud_storage import CloudStorage
 from shipped_project import PROGRAM, write_project, write_tasks
-
-
-def results(job: BareJobFolder) -> list[dict[str, object]]:
-    shown = job.commands.run("results", "--db-file", "craters.db", "--format", "json")
-    assert shown.returncode == 0, shown.stderr
-    return [json.loads(line) for line in shown.stdout.splitlines()]
 
 
 def check_complete(job: BareJobFolder, tasks: int) -> None:
@@ -56,7 +50,7 @@ def test_locked_project_with_odd_names_runs_on_debian_13(bare_job: BareJobFolder
         'dependencies = ["humanize>=4", "more-itertools>=10"]\n'
     )
     write_tasks(bare_job.folder, 20)
-    ran = bare_job.run(program=f"{shlex.quote(ODD)} --depth '$x y'", setup=["echo \"it's $HOME\" >'note é'", "umask"])
+    ran = bare_job.run(program=f"{shlex.quote(ODD)} --depth '$x y'", setup="echo \"it's $HOME\" >'note é'\numask\n")
     assert ran.returncode == 0, ran.stderr
     check_complete(bare_job, 20)
     (machine,) = bare_job.machines()
@@ -87,7 +81,7 @@ def test_module_runs_after_a_controller_was_killed_from_the_same_bundle(
 def test_command_runs_on_an_image_that_has_everything_without_downloads(
     bare_job: BareJobFolder, tmp_path: Path, emulator: str, bare_store: CloudStorage, bare_cache: Path
 ) -> None:
-    run = {"program": None, "command": "grep -q Tycho craters.txt", "ship": ["craters.txt"]}
+    run: dict[str, Any] = {"program": None, "command": "grep -q Tycho craters.txt", "ship": ["craters.txt"]}
     (bare_job.folder / "craters.txt").write_text("Tycho\n")
     write_tasks(bare_job.folder, 3)
     ran = bare_job.run(**run)

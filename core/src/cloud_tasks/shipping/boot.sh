@@ -29,6 +29,7 @@ ct_step environment
 if [ ! -x "$ct_bin" ]; then
     ct_out=$({ gzip -dc "$ct_home/pieces/$ct_uv" >"$ct_bin.part"; } 2>&1) || ct_fail "${ct_out:-$ct_uv cannot be unpacked}"
     ct_run chmod 755 "$ct_bin.part"
+    ct_out=$("$ct_bin.part" --version 2>&1) || ct_fail "uv does not run here: $ct_out"
     ct_run mv "$ct_bin.part" "$ct_bin"
 fi
 if [ ! -e "$ct_venv/worker-installed" ]; then

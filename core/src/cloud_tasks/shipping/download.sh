@@ -25,14 +25,15 @@ ct_step() {
 # ct_fail REASON: report why this instance cannot start, on its console and if possible as an event, and end it.
 ct_fail() {
     ct_reason=$(printf %s "$1" | tr -s '[:space:][:cntrl:]' ' ' |
-        sed 's/^error: //; s/ \(cause\|Caused by\): /: /g; s/^ *//; s/ *$//' | cut -c 1-500)
+        sed 's/^error: //; s/ cause: /: /g; s/^ *//; s/ *$//' | cut -c 1-500)
     ct_free=$(df -Pk "$ct_home" 2>/dev/null | sed -n '2s/^.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*$/\1/p')
     case ${ct_free:-9999}/$ct_reason in
     ?/* | ??/* | ???/* | *"No space left"*) ct_reason="the disk is full: $ct_reason" ;;
     esac
-    echo "cloud-tasks: start failed: $ct_name: $ct_reason"
+    # On a line of its own, and not by echo, which some shells let interpret backslashes.
+    printf '\n%s\n' "cloud-tasks: start failed: $ct_name: $ct_reason"
     if [ -n "$ct_env" ]; then
-        "$ct_env/bin/python" -m cloud_tasks.worker.failed_start "$ct_name" "$ct_reason" </dev/null
+        timeout 60 "$ct_env/bin/python" -m cloud_tasks.worker.failed_start "$ct_name" "$ct_reason" </dev/null
     fi
     sh -c "${CLOUD_TASKS_POWER_OFF_COMMAND:-:}"
     exit 1

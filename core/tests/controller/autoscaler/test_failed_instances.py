@@ -74,7 +74,7 @@ def test_spot_instance_that_ends_while_it_boots_is_preempted_unless_it_ended_its
 def test_instance_whose_program_cannot_start_is_not_preempted() -> None:
     ended = record(1)
     found = counted(ended, start_failures={"i-1"})
-    assert (found.preempted, found.without_progress, found.cannot_start) == (0, 1, {"i-1"})
+    assert (found.preempted, found.without_progress, found.cannot_start) == (0, 1, frozenset({"i-1"}))
 
 
 @pytest.mark.parametrize("facts", [{"last_progress": NOW}, {"records": [record(2, spot=False, heartbeat=True)]}])
