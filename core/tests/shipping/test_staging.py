@@ -73,16 +73,6 @@ def test_upload_to_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     assert str(caught.value) == f"{disk}: cannot upload {large.name}: no space left on the disk; free disk space"
 
 
-def test_upload_that_is_interrupted_leaves_nothing(pieces: list[Piece]) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    staging = f"memory://{uuid.uuid4().hex}"
-    with pytest.raises(KeyboardInterrupt):
-        upload(pieces, staging, progress=stop)
-    assert upload(pieces, staging) == tuple(each.name for each in pieces)
-
-
 def test_upload_to_a_place_that_is_no_folder_is_one_line(tmp_path: Path, pieces: list[Piece]) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(CloudTasksError, match=r"/file: cannot upload code-\w+\.gz: NotADirectoryError: ") as caught:

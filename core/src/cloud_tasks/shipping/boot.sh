@@ -1,7 +1,8 @@
 # Second part of the start of an instance: makes the environment, then runs the program.
 #
 # Variables of the first part: ct_home, ct_uv (name of the piece with uv), ct_environment (folder of wheels and
-# requirements), ct_code (folder of the code), ct_python (oldest version), ct_setup (lines of shell), ct_program (words of the program, quoted).
+# requirements), ct_code (folder of the code), ct_python (its versions, >=3.11), ct_setup (lines
+# of shell), ct_program (words of the program, quoted).
 
 UV_CACHE_DIR=$ct_home/uv-cache UV_PYTHON_INSTALL_DIR=$ct_home/python UV_NO_PROGRESS=1
 : "${UV_SYSTEM_CERTS:=1}"
@@ -35,8 +36,10 @@ fi
 if [ ! -e "$ct_venv/worker-installed" ]; then
     ct_run rm -rf "$ct_venv"
     # One that uv brings is the oldest, for which the requirements have wheels; the newest may be weeks old.
-    ct_out=$(ct_make_venv ">=$ct_python" --no-python-downloads 2>&1) || ct_out=$(ct_make_venv "$ct_python" 2>&1) ||
-        ct_fail "no Python $ct_python or later: use an image that has one, or set UV_PYTHON_INSTALL_MIRROR in \
+    ct_oldest=${ct_python#>=}
+    ct_oldest=${ct_oldest%%,*}
+    ct_out=$(ct_make_venv "$ct_python" --no-python-downloads 2>&1) || ct_out=$(ct_make_venv "$ct_oldest" 2>&1) ||
+        ct_fail "no Python $ct_oldest or later: use an image that has one, or set UV_PYTHON_INSTALL_MIRROR in \
 run.environment to a mirror of uv's builds of Python: $ct_out"
     ct_install_list worker.txt
     ct_install --no-deps --offline "$ct_environment"/wheels/*.whl

@@ -24,7 +24,7 @@ from cloud_tasks.shortage import describe_shortage
 __all__ = ["Progress", "upload"]
 
 Progress = Callable[[Piece, int], None]
-"""Receives a piece, and how many of its bytes were uploaded."""
+"""Receives a piece, and how many of its bytes were uploaded. It must not raise; some stores call it in a thread."""
 _RENAMING = frozenset({"file", "local", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs"})
 """Systems where a file exists while it is written, and renaming is atomic."""
 

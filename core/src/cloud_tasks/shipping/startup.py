@@ -43,7 +43,7 @@ def boot_program(
     environment: DownloadedPiece,
     uv: Mapping[str, DownloadedPiece],
     program: Sequence[str],
-    python: str = "3.11",
+    python: str = ">=3.11",
     setup: str = "",
     functions: str = "",
 ) -> str:
@@ -53,7 +53,7 @@ def boot_program(
         code: None for a program without files; it runs in an empty folder.
         uv: The program ``uv`` by architecture, as ``uname -m`` names it.
         program: Its words, first the interpreter or a console script of the environment.
-        python: Oldest version of Python that the environment is for.
+        python: Versions of Python that the environment is for.
         setup: Lines of shell that run before it, in the folder of the code.
         functions: Definitions of functions that the lines of the pieces call.
     """

@@ -47,7 +47,7 @@ def bundle_of(cache: Path, text: str) -> Bundle:
         code=piece("code"),
         environment=piece("environment"),
         uv={"x86_64": piece("uv")},
-        python="3.11",
+        python=">=3.11",
         files=("work.py",),
         left_out=(left,),
     )
