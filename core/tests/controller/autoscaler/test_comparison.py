@@ -222,6 +222,23 @@ def test_controller_warns_of_a_worker_that_an_error_ended(loop, events, make_con
     assert "\x1b" not in warning
 
 
+def test_controller_ends_a_run_whose_program_starts_nowhere(loop, events, make_controller) -> None:
+    controller = make_controller()
+
+    def fail() -> None:
+        details = {"exception": "setup: no data\x1b[2J", "start_step": "setup"}
+        failed = [event(EventType.FATAL_EXCEPTION, n, instance_id=f"i-{n}", details=details) for n in (1, 2)]
+        events.inbox.append(message(*failed))
+
+    loop.later(timedelta(seconds=70), fail)
+    with capture_logs() as logs:
+        assert controller.run() is JobPhase.ABORTED
+    assert controller.reason.startswith("2 instances could not start: setup: no data")
+    shown = [entry["event"] for entry in logs if "cannot start" in entry["event"]]
+    assert len(shown) == 2
+    assert not any("\x1b" in line for line in shown)
+
+
 def test_controller_completes_a_job_whose_tasks_fail_everywhere(loop, store, compute, events, make_controller) -> None:
     controller = make_controller()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_tasks.controller.launch.console import telling_line
+from cloud_tasks.controller.launch.console import start_failure, telling_line
 from cloud_tasks.plugin import OWN_END
 
 GUARD = f"cloud-tasks: the startup script ended, and no worker runs{OWN_END}"
@@ -41,3 +41,15 @@ LOCAL = "[2026-11-30T00:27:50+00:00] instance terminated: startup script exited 
 )
 def test_telling_line_quotes_the_output_before_the_own_end(log: str, line: str) -> None:
     assert telling_line(log) == line
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("", ""),
+        ("loading\nsetup: no data", ""),
+        ("[1] sh: cloud-tasks: start failed: setup: no \x1b data\n[ OK ] Stopped\n", "setup: no \\x1b data"),
+    ],
+)
+def test_start_failure_is_what_the_startup_script_says(log: str, reason: str) -> None:
+    assert start_failure(log) == reason
