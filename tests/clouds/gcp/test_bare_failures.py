@@ -37,7 +37,7 @@ FAILURES = {
     "requirement": Failure(
         requirements="humanize==4.12.3\nmore-itertools>=10\n",
         environment={"UV_INDEX": "INDEX"},
-        reason="requirements: Failed to fetch: .*humanize-4.12.3-.*403 Forbidden",
+        reason="requirements: .*humanize-4.12.3-.*403 Forbidden",
     ),
     "hash": Failure(
         run={"staging": "gs://bucket/changed"},
