@@ -148,6 +148,7 @@ def main() -> int:
                     machine = folder / f"machine-{number}-{len(found[kind])}-{kind[0]}"
                     machine.mkdir()
                     seconds = boot(template, machine, script, project=project, wheels=wheels / "wheels")
+                    print(f"round {number + 1}: {kind} {seconds:.1f} s", flush=True)
                     found[kind].append(seconds)
     old, new = (statistics.median(each) for each in found.values())
     for kind, spans in found.items():
