@@ -91,7 +91,8 @@ def _joined(words: Sequence[str]) -> list[str]:
 def distributions_of(config: JobConfig) -> tuple[str, ...]:
     """Return the distributions of a worker, with extras: core, and those of queue and compute.
 
-    An extra with the name of a plugin is what it needs everywhere; the extra ``files`` is for stores of results and logs.
+    An extra with the name of a plugin is what it needs everywhere; the extra ``files`` is for stores of results and
+    logs.
     """
     found: dict[str, set[str]] = {"cloud-tasks": set()}
     schemes = config.registry.compute(config.compute).staging_schemes
