@@ -44,7 +44,7 @@ def test_parallel_launches_are_the_minimum_of_setting_and_trait(
         config=load_config(registry, file=None, options=options, environ={}),
         job_id="job",
         offers=(ranked("n-1", vcpus=1),),
-        requests=SimpleNamespace(compose=compose),
+        requests=SimpleNamespace(compose=compose, finish=lambda request: request),
         sinks=SimpleNamespace(write=lambda batch: None),
         on_progress=lambda progress: None,
     )
