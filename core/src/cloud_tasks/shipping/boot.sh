@@ -36,7 +36,7 @@ fi
 if [ ! -e "$ct_venv/worker-installed" ]; then
     ct_run rm -rf "$ct_venv"
     # One that uv brings is the oldest, for which the requirements have wheels; the newest may be weeks old.
-    ct_oldest=${ct_python#>=}
+    ct_oldest=${ct_python#*>=}
     ct_oldest=${ct_oldest%%,*}
     ct_out=$(ct_make_venv "$ct_python" --no-python-downloads 2>&1) || ct_out=$(ct_make_venv "$ct_oldest" 2>&1) ||
         ct_fail "no Python $ct_oldest or later: use an image that has one, or set UV_PYTHON_INSTALL_MIRROR in \
