@@ -66,12 +66,6 @@ def test_guide_says_that_a_new_role_is_not_known_at_once() -> None:
     assert "RoleDefinitionDoesNotExist" in steps.split("az role assignment create")[-1].split("**5.")[0]
 
 
-def test_startup_script_of_the_guide_waits_for_updates_of_the_system_and_ends_at_an_error() -> None:
-    script = section("Getting started").split("startup_script: |")[1].split("```")[0]
-    assert re.findall(r"apt-get\b.*", script) == re.findall(r"apt-get -y -o DPkg::Lock::Timeout=\d+.*", script) != []
-    assert script.split()[:3] == ["#!/bin/bash", "set", "-e"]
-
-
 def test_plugin_page_has_the_line_counts_of_the_code() -> None:
     page = (Path(__file__).parents[3] / "docs" / "plugins" / "index.md").read_text(encoding="utf-8")
     table = page.split("| part | lines |\n")[1].split("\n\n")[0]

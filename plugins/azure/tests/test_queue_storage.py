@@ -137,13 +137,13 @@ def test_queues_with_common_prefix_are_separate(account: StorageAccount, queue: 
 
 def test_large_message_is_stored_in_a_blob_until_acknowledged(account: StorageAccount, queue: Queue) -> None:
     assert list(queue.send([LARGE, b"small"])) == []
-    (blob,) = account.azurite.blobs()
+    (blob,) = account.azurite.blobs("cloud-tasks")
     assert blob.startswith(f"cloud-tasks/cloud-tasks-{account.name}/")
     found = [one(queue), one(queue)]
     assert sorted(len(each.body) for each in found) == [5, len(LARGE)]
-    assert account.azurite.blobs() == [blob]
+    assert account.azurite.blobs("cloud-tasks") == [blob]
     assert list(queue.ack([each.lease_id for each in found])) == []
-    assert account.azurite.blobs() == []
+    assert account.azurite.blobs("cloud-tasks") == []
 
 
 @pytest.mark.parametrize("ending", ["purge", "delete"])
@@ -152,11 +152,11 @@ def test_purge_and_delete_remove_only_own_blobs(account: StorageAccount, queue: 
     other.create()
     other.send([LARGE])
     queue.send([LARGE, LARGE])
-    assert len(account.azurite.blobs()) == 3
+    assert len(account.azurite.blobs("cloud-tasks")) == 3
     getattr(queue, ending)()
-    assert [f"{account.name}-events/" in each for each in account.azurite.blobs()] == [True]
+    assert [f"{account.name}-events/" in each for each in account.azurite.blobs("cloud-tasks")] == [True]
     other.delete()
-    assert account.azurite.blobs() == []
+    assert account.azurite.blobs("cloud-tasks") == []
 
 
 def test_message_without_blob_is_a_finished_duplicate(account: StorageAccount, queue: Queue) -> None:

@@ -25,7 +25,8 @@ def without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    # Read from the environment when it is imported, which may have been long ago.
+    monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)
 
 
 @pytest.fixture

@@ -98,7 +98,8 @@ def test_checks_without_credentials_report_credentials_only(tmp_path: Path, monk
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    # Read from the environment when it is imported, which may have been long ago.
+    monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)
     for kind in ("queue", "compute", "pricing"):
         findings = check(kind, GcpSettings(project_id="p"))
         assert list(findings) == ["credentials"]

@@ -12,6 +12,14 @@ from cloud_storage import CloudStorage, cloud_storage
 from pubsub_emulator import pubsub_emulator
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _gcsfs_without_grpc() -> None:
+    """Import gcsfs without its support of buckets with folders, whose client of gRPC no later fork survives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        pytest.importorskip("gcsfs")
+
+
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[str]:
     """Yield ``host:port`` of Google's Pub/Sub emulator, started once for all tests."""

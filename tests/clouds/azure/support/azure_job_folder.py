@@ -53,7 +53,7 @@ class AzureCloud:
             "resources": state["resources"],
             "groups": state["groups"],
             "queues": self.storage.queues(),
-            "blobs": self.storage.blobs(),
+            "blobs": self.storage.blobs("cloud-tasks"),
         }
         return {kind: names for kind, names in found.items() if names}
 

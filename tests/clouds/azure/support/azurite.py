@@ -77,14 +77,15 @@ class Azurite:
         with QueueServiceClient.from_connection_string(self.connection_string) as service:
             return sorted(str(each.name) for each in service.list_queues())
 
-    def blobs(self) -> list[str]:
-        """Return ``container/name`` of all blobs."""
+    def blobs(self, *containers: str) -> list[str]:
+        """Return ``container/name`` of all blobs, or of those in some containers."""
         from azure.storage.blob import BlobServiceClient
 
         with BlobServiceClient.from_connection_string(self.connection_string) as service:
             return sorted(
                 f"{container.name}/{blob}"
                 for container in service.list_containers()
+                if not containers or container.name in containers
                 for blob in service.get_container_client(str(container.name)).list_blob_names()
             )
 
