@@ -77,6 +77,13 @@ class Plugin:
     problem: str = ""
     """Why it is broken; empty if it is not."""
 
+    def extras(self) -> frozenset[str]:
+        """Return the extras of its distribution; one with the name of the plugin is what it needs everywhere."""
+        try:
+            return frozenset(importlib.metadata.metadata(self.distribution).get_all("Provides-Extra") or ())
+        except importlib.metadata.PackageNotFoundError:
+            return frozenset()
+
 
 class Registry:
     """The plugins of this process, discovered on the first call that needs them.

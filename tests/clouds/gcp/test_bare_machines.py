@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import signal
-import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import pytest
 from bare_job_folder import BareJobFolder, bare_job_folder
 from cloud_storage import CloudStorage
 from shipped_project import PROGRAM, write_project, write_tasks
+
+from cloud_tasks.testing import eventually
 
 
 def check_complete(job: BareJobFolder, tasks: int) -> None:
@@ -65,8 +67,9 @@ def test_module_runs_after_a_controller_was_killed_from_the_same_bundle(
     shutil.copy(bare_job.folder / "find_craters.py", bare_job.folder / "craters" / "find.py")
     arguments = bare_job.configure(program="craters.find")
     process = bare_job.commands.start("run", *arguments)
-    while "Started on-demand instance" not in bare_job.commands.log():
-        time.sleep(0.05)
+    eventually(
+        bare_job.commands.log, lambda log: "Started on-demand instance" in log, patience=timedelta(seconds=90), show=str
+    )
     process.send_signal(signal.SIGKILL)
     process.wait()
     gce = bare_job.commands.gce

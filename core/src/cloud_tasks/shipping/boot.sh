@@ -77,7 +77,7 @@ if [ ! -e "$CLOUD_TASKS_STARTED_FILE" ]; then
     ct_out=
     if [ "$1" = python ]; then
         shift
-        ct_out=$(timeout 60 python -m cloud_tasks.worker.import_check --main "$@" 2>&1 </dev/null)
+        ct_out=$(timeout 60 python -P -m cloud_tasks.worker.import_check --main "$@" 2>&1 </dev/null)
     fi
     # Of a program that ends itself, the last line before may say why.
     ct_said=$(printf '%s\n' "${ct_out%import_check: *}" | grep . | tail -n 1)

@@ -33,7 +33,7 @@ ct_fail() {
     # On a line of its own, and not by echo, which some shells let interpret backslashes.
     printf '\n%s\n' "cloud-tasks: start failed: $ct_name: $ct_reason"
     if [ -n "$ct_env" ]; then
-        timeout 60 "$ct_env/bin/python" -m cloud_tasks.worker.failed_start "$ct_name" "$ct_reason" </dev/null
+        timeout 60 "$ct_env/bin/python" -P -m cloud_tasks.worker.failed_start "$ct_name" "$ct_reason" </dev/null
     fi
     sh -c "${CLOUD_TASKS_POWER_OFF_COMMAND:-:}"
     exit 1

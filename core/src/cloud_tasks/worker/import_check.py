@@ -1,4 +1,4 @@
-"""Import a worker's program without running tasks: ``import_check [--main] [-m] PROGRAM [ARGS]``, as a module.
+"""Import a worker's program without running tasks: ``import_check [--main] [-m] PROGRAM [ARGS]``, by ``-P -m``.
 
 The controller does so before a run. An instance whose program ended before a worker started runs it as a program, by
 ``--main``, up to the start of its worker. What is wrong is the last line of standard error, behind ``import_check: ``.
@@ -36,7 +36,8 @@ def _main(arguments: Sequence[str]) -> int:
     # A program without `if __name__ == "__main__":` starts its worker when it is imported.
     Worker.run = Worker.start = reached  # type: ignore[assignment, method-assign]
     sys.argv = [program, *rest]
-    sys.path[0] = os.getcwd() if is_module else os.path.dirname(os.path.abspath(program))
+    # Started with -P: what is beside the program hides no module of Python until here.
+    sys.path.insert(0, os.getcwd() if is_module else os.path.dirname(os.path.abspath(program)))
     try:
         if is_module:
             runpy.run_module(program, run_name=name)

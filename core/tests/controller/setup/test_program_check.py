@@ -57,3 +57,15 @@ def test_check_program_leaves_a_module_to_the_requirements(tmp_path: Path, monke
     commands = shipped_job(tmp_path, "import missing_one\n", compute="memory")
     with pytest.raises(InputError, match=f"install it for {sys.executable}"):
         check_program(commands)
+
+
+def test_check_program_has_the_import_path_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "argparse.py").write_text("raise RuntimeError('not that of Python')\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "helper.py").write_text("")
+    (tmp_path / "sub" / "find.py").write_text(f"import helper\n{WORKER}")
+    (tmp_path / "__main__.py").write_text("")
+    assert check_program(shipped_job(tmp_path, **{"run.program": "sub/find.py"})) == ""
+    (tmp_path / "argparse.py").unlink()
+    assert check_program(shipped_job(tmp_path, WORKER, **{"run.program": "work"})) == ""

@@ -5,7 +5,6 @@ Invariant, with a test: existing files are never overwritten.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.resources
 import json
 import string
@@ -108,18 +107,13 @@ def _fields(registry: Registry, backends: Mapping[str, str]) -> Iterator[tuple[s
 
 
 def worker_packages(registry: Registry, backends: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the distributions of queue and compute at the installed versions, without the controller's extras.
-
-    An extra with the name of a plugin is what the plugin needs everywhere.
-    """
+    """Return the distributions of queue and compute at the installed versions, without the controller's extras."""
     found = {"cloud-tasks": f"=={cloud_tasks.__version__}"}
     for kind in ("compute", "queue"):
         for plugin, backend in registry.all(kind):
             if backend.name == backends[kind] and plugin.version:
-                has_extra = plugin.name in importlib.metadata.metadata(plugin.distribution).get_all(
-                    "Provides-Extra", ()
-                )
-                found[plugin.distribution] = f"{f'[{plugin.name}]' if has_extra else ''}=={plugin.version}"
+                extra = f"[{plugin.name}]" if plugin.name in plugin.extras() else ""
+                found[plugin.distribution] = f"{extra}=={plugin.version}"
     return tuple(f"{name}{version}" for name, version in found.items())
 
 

@@ -60,7 +60,7 @@ def _import(config: JobConfig, program: Program) -> subprocess.CompletedProcess[
     """Import a program as an instance would, without the variables of this process for workers."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
     return subprocess.run(
-        [sys.executable, "-m", "cloud_tasks.worker.import_check", *program.words],
+        [sys.executable, "-P", "-m", "cloud_tasks.worker.import_check", *program.words],
         cwd=config.base_dir,
         env={**variables, **config.run.environment},
         stdin=subprocess.DEVNULL,

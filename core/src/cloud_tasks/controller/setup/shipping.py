@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +100,8 @@ def distributions_of(config: JobConfig) -> tuple[str, ...]:
         for plugin, backend in config.registry.all(kind):
             if backend.name == name and plugin.distribution:
                 wanted = {name, *(["files"] if set(stores) & set(schemes) else [])}
-                found.setdefault(plugin.distribution, set()).update(wanted & _extras(plugin.distribution))
+                found.setdefault(plugin.distribution, set()).update(wanted & plugin.extras())
     return tuple(f"{name}[{','.join(sorted(extras))}]" if extras else name for name, extras in found.items())
-
-
-def _extras(distribution: str) -> set[str]:
-    """Return the names of a distribution's extras; none for a plugin of this process only."""
-    try:
-        return set(metadata(distribution).get_all("Provides-Extra") or ())
-    except PackageNotFoundError:
-        return set()
 
 
 def _cache() -> Path:
