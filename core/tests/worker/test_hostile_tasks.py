@@ -294,7 +294,11 @@ class Stream:
     def flush(self):
         if os.fork(): time.sleep(0.2)
 class Result(dict):
-    def items(self): return [("a", {1})] if os.fork() else []
+    def items(self):
+        child = os.fork()
+        if not child: return [("b", "longer than the other result" * 9)]
+        os.waitpid(child, 0)
+        return [("a", {1})]
 """
 
 
@@ -494,7 +498,7 @@ def test_pool_measures_seconds_itself_that_no_clock_shows(seconds) -> None:
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 _json_values = _scalars | st.lists(_scalars, max_size=3) | st.dictionaries(st.text(), _scalars, max_size=2)
 _FIELDS = [
-    *("error", "message", "trace", "own_failure", "kinds", "errno", "forked", "exited", "exit_code", "retry"),
+    *("error", "message", "trace", "own_failure", "kinds", "errno", "exited", "exit_code", "retry"),
     *("reason", "after", "notice", "warning", "result_address", "result_bytes", "result_pickle", "result_repr"),
 ]
 

@@ -102,7 +102,7 @@ def _exception_head(error: Any, is_fork: bool, output: int | None) -> dict[str, 
         head = _retry_request(error, output)
     else:
         head = failure(error, output)
-    return {"forked": True, "exit_code": head.get("exit_code", 1)} if is_fork else {**head, "at": raised_at}
+    return {"exit_code": head.get("exit_code", 1)} if is_fork else {**head, "at": raised_at}
 
 
 def failure(error: BaseException, output: int | None = None) -> dict[str, Any]:

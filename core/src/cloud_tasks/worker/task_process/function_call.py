@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Whatever the function raises or returns, this module raises nothing.
 2. A result that is plain JSON is reported as it is; any other one is passed to `result_encoding`.
-3. A process that the task has forked, and that leaves the function, is recognized.
+3. What a process that the task has forked raises is printed there and gives its exit code; `runner` ends it.
 
 Every successful task passes `call_function`: see `runner` for what that means.
 """
@@ -54,8 +54,6 @@ def call_function(
         returned = function(assignment.task_id, task_data, data)
     except BaseException as error:
         return exception_head(error, is_fork=getpid() != pid, output=assignment.output), b""
-    if getpid() != pid:
-        return {"forked": True}, b""
     retry, value, text = False, returned, ""
     if type(returned) is tuple and len(returned) == 2:
         first = returned[0]
@@ -77,8 +75,7 @@ def call_function(
         text = ""
     from cloud_tasks.worker.task_process.result_encoding import report_result
 
-    head, content = report_result(value, text, assignment, limits, retry=retry)
-    return (head, content) if getpid() == pid else ({"forked": True}, b"")
+    return report_result(value, text, assignment, limits, retry=retry)
 
 
 def _is_numpy_bool(kind: type) -> bool:

@@ -53,7 +53,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("error", "message", "trace", "own_failure", "reason", "warning"), _is_text),
     **dict.fromkeys(("result_address", "result_type", "result_pickle", "result_repr"), _is_text),
     **dict.fromkeys(("exit_code", "errno", "result_bytes"), _is_whole),
-    **dict.fromkeys(("forked", "exited", "retry"), _is_flag),
+    **dict.fromkeys(("exited", "retry"), _is_flag),
     **dict.fromkeys(("after", "at"), _is_delay),
     "kinds": _is_texts,
     "notice": lambda value: _is_texts(value) and len(value) == 2,

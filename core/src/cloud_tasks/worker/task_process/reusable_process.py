@@ -87,11 +87,9 @@ def run_many(
             head, content = call_function(function, data, assignment, limits)
             seconds = clock() - start
             code = head.get("exit_code", 0)
-            if "forked" in head:
-                end_forked_child(code, is_spawned=is_spawned)
             flush_output()
+            # The function, its result or a stream of the task may have forked.
             if getpid() != pid:
-                # A stream of the task forks.
                 end_forked_child(code, is_spawned=is_spawned)
             if "exited" in head:
                 break

@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from gc import get_objects
-from os import SEEK_CUR, _exit, close, dup2, getppid, lseek, pwrite, read
+from os import SEEK_CUR, _exit, close, dup2, getpid, getppid, lseek, pwrite, read
 from sys import byteorder, modules
 from typing import Any, NoReturn
 
@@ -119,14 +119,15 @@ def run_one(
     is_spawned: bool = False,
 ) -> NoReturn:
     """Run the assignment and exit. Never returns. For the arguments see `run_attempt`."""
-    code, report = 70, b""
+    code, report, pid = 70, b"", getpid()
     try:
         before = len(get_objects())
         head, content = call_function(function, data, assignment, limits)
         code = head.get("exit_code", 0) if head else 0
-        if head and "forked" in head:
-            end_forked_child(code, is_spawned=is_spawned)
         flush_output()
+        # The function, its result or a stream of the task may have forked.
+        if getpid() != pid:
+            end_forked_child(code, is_spawned=is_spawned)
         report = (
             encode_report(head, content) if head else len(content).to_bytes(SIZE_LENGTH, "little") + NO_HEAD + content
         )
@@ -150,6 +151,8 @@ def run_one(
             end_process(code)
             flush_output()
     except BaseException as error:
+        if getpid() != pid:
+            end_forked_child(code, is_spawned=is_spawned)
         report_again(result, report, error, data._flags, assignment.slot, assignment.number)
     finally:
         leave(code)
