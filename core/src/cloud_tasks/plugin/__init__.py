@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cloud_tasks.attribute_docs import show_attributes
 from cloud_tasks.folders import check_folder
+from cloud_tasks.plugin.account_setup import AccountSetup, SetupContext, SetupItem
 from cloud_tasks.plugin.boot_guard import OWN_END
 from cloud_tasks.plugin.boot_script import boot_script
 from cloud_tasks.plugin.checks import CheckContext, Finding
@@ -50,11 +51,13 @@ from cloud_tasks.plugin.protocols import (
 )
 from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
 from cloud_tasks.plugin.task_files import open_binary, open_text
+from cloud_tasks.plugin.terraform import TerraformBlock, TerraformExpression
 from cloud_tasks.setting_values import Seconds
 
 __all__ = [
     "OWN_END",
     "PROJECT_NAME",
+    "AccountSetup",
     "Backend",
     "CheckContext",
     "CommandDescriptor",
@@ -91,10 +94,14 @@ __all__ = [
     "Seconds",
     "SendFailure",
     "SettingInfo",
+    "SetupContext",
+    "SetupItem",
     "StagingContext",
     "TaskSource",
     "TaskSourceBackend",
     "TaskSourceContext",
+    "TerraformBlock",
+    "TerraformExpression",
     "boot_script",
     "check_folder",
     "hookimpl",

@@ -17,6 +17,7 @@ import attrs
 
 from cloud_tasks.deprecation import Removed, Renamed, deprecated_fields
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
+from cloud_tasks.plugin.account_setup import AccountSetup, SetupContext
 from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.downloads import Download, DownloadContext, StagingContext
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
@@ -293,6 +294,9 @@ class ComputeBackend(Backend):
     )
     """Return the arguments of fsspec's file system for the controller's uploads to the staging, such as the credentials
     of the settings. None: what the file system finds itself."""
+    setup: Callable[[Any, SetupContext], AccountSetup] | None = attrs.field(default=None, converter=imported)
+    """Return what ``cloud-tasks setup`` makes in the account of the settings; the calls of the items come later. Raises
+    `InputError` if a setting that names the account is missing. Import SDKs inside. None: nothing to set up."""
 
 
 @attrs.frozen(kw_only=True)
