@@ -10,6 +10,7 @@ from cloud_tasks.shipping.checkout import Checkout, find_checkout
 from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, select_files, write_archive
 from cloud_tasks.shipping.piece import Piece
 from cloud_tasks.shipping.requirements import Requirements, find_requirements
+from cloud_tasks.shipping.secrets_content import secrets_content
 from cloud_tasks.shipping.staging import Progress, upload
 from cloud_tasks.shipping.startup import START_FAILED, DownloadedPiece, boot_program
 
@@ -27,6 +28,7 @@ __all__ = [
     "build_bundle",
     "find_checkout",
     "find_requirements",
+    "secrets_content",
     "select_files",
     "upload",
     "write_archive",
