@@ -291,7 +291,7 @@ def test_secrets_are_private_files_while_the_program_runs(depot: Depot) -> None:
     assert not Path(folder).exists()
     assert not any(b"SEKRET-471" in each.read_bytes() for each in depot.root.rglob("*") if each.is_file())
     # In memory, where the system has it; the root folder of this machine is another one.
-    in_memory = any(line.split()[1:3] == ["/dev/shm", "tmpfs"] for line in open("/proc/mounts"))
+    in_memory = any(line.split()[1:3] == ["/dev/shm", "tmpfs"] for line in Path("/proc/mounts").read_text().splitlines())
     assert Path(folder).is_relative_to(depot.root) != in_memory
     # Of another key, the reason is named, and not the text.
     wrong = script.replace("ct_key=", "ct_key=00")

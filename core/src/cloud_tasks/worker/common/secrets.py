@@ -38,15 +38,18 @@ class Secrets(Mapping[str, str]):
             raise ValueError(f"the secret {name} is not UTF-8 text; read the bytes of {path}") from None
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)
+        return name in self._names()
 
     def __iter__(self) -> Iterator[str]:
-        # Other tools put hidden files into such a folder.
-        names = os.listdir(self._folder) if self._folder else []
-        return iter(sorted(name for name in names if not name.startswith(".")))
+        return iter(self._names())
 
     def __len__(self) -> int:
-        return len(list(self))
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        # Other tools put hidden files into such a folder.
+        names = os.listdir(self._folder) if self._folder else []
+        return sorted(name for name in names if not name.startswith("."))
 
     def __repr__(self) -> str:
         return f"<secrets: {', '.join(self) or 'none'}>"
