@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from cloud_tasks.sealing import seal
-from cloud_tasks.shipping import START_FAILED, DownloadedPiece, boot_program, secrets_content
+from cloud_tasks.shipping import START_FAILED, DownloadedPiece, boot_program, pack_secrets
 
 uv = pytest.importorskip("uv", reason="pip install uv")
 
@@ -57,7 +56,7 @@ class Depot:
 
     def seal(self, files: Mapping[str, bytes], worker: Mapping[str, str]) -> tuple[DownloadedPiece, str]:
         """Put sealed secrets into the staging; return the argument of `boot_program`."""
-        sealed, key = seal(secrets_content(files, worker))
+        sealed, key = pack_secrets(files, worker)
         return self.put("secrets-s1", sealed), f"ct_key={key.hex()}"
 
     def run(self, script: str, **environment: str) -> tuple[int, str]:
@@ -291,7 +290,9 @@ def test_secrets_are_private_files_while_the_program_runs(depot: Depot) -> None:
     assert not Path(folder).exists()
     assert not any(b"SEKRET-471" in each.read_bytes() for each in depot.root.rglob("*") if each.is_file())
     # In memory, where the system has it; the root folder of this machine is another one.
-    in_memory = any(line.split()[1:3] == ["/dev/shm", "tmpfs"] for line in Path("/proc/mounts").read_text().splitlines())
+    in_memory = any(
+        line.split()[1:3] == ["/dev/shm", "tmpfs"] for line in Path("/proc/mounts").read_text().splitlines()
+    )
     assert Path(folder).is_relative_to(depot.root) != in_memory
     # Of another key, the reason is named, and not the text.
     wrong = script.replace("ct_key=", "ct_key=00")

@@ -41,7 +41,8 @@ def f(task_id, data, worker_data):
         time.sleep(1000)
     if worker_data.secrets:
         os.chdir("/")
-        (FOLDER / task_id).write_text(str([*worker_data.secrets.items(), pickle.loads(pickle.dumps(worker_data.secrets))]))
+        copy = pickle.loads(pickle.dumps(worker_data.secrets))
+        (FOLDER / task_id).write_text(str([*worker_data.secrets.items(), copy]))
         subprocess.run('test "$(cat $CLOUD_TASKS_SECRETS_DIR/api.key)" = "KEY"-4712', shell=True, check=True)
     return False, [seen(), os.environ.get("FOLDER_OTHER"), os.environ.get("FOLDER_TOKEN")]
 

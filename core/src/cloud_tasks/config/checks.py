@@ -70,7 +70,9 @@ class SecretSources:
     def __call__(self, instance: object, attribute: object, value: Mapping[str, str]) -> None:
         for name, source in value.items():
             if not re.fullmatch(_FILE_NAME, name):
-                raise ValueError(f'"{name}" is not the name of a secret; use letters, digits, "_", "-" and ".", first no "."')
+                raise ValueError(
+                    f'"{name}" is not the name of a secret; use letters, digits, "_", "-" and ".", first no "."'
+                )
             if not re.fullmatch(_SECRET_SOURCE, source):
                 form = "use env:VARIABLE or file:PATH"
                 raise ValueError(f"{name}: expected the place of the secret, got other text (not shown); {form}")

@@ -62,8 +62,8 @@ def read_secrets(config: JobConfig, environ: Mapping[bytes, bytes]) -> dict[str,
             problems.append(problem)
     if not problems and sum(map(len, found.values())) > _MAX_BYTES:
         largest = max(found, key=lambda name: len(found[name]))
-        problem = f"run.secrets: more than {_MAX_BYTES // 1024} KiB together; the largest is {largest}"
-        problems.append(InputError(problem, where=config.place("run.secrets"), hint="keep data in a store"))
+        text = f"run.secrets: more than {_MAX_BYTES // 1024} KiB together; the largest is {largest}"
+        problems.append(InputError(text, where=config.place("run.secrets"), hint="keep data in a store"))
     if problems:
         raise ConfigurationError(problems)
     return found

@@ -70,7 +70,7 @@ class WorkerData:
         """Number of the slot, from 0; unique among the running tasks of a worker."""
         folder = environ.get(SECRETS_DIR)
         self.secrets: Mapping[str, str] = Secrets(abspath(folder) if folder else "")
-        """Secrets of the job by name (``run.secrets``), read from the files of ``CLOUD_TASKS_SECRETS_DIR`` when used."""
+        """Secrets of the job by name (``run.secrets``): files in ``CLOUD_TASKS_SECRETS_DIR``, read when used."""
 
     @property
     def received_termination_notice(self) -> bool:
