@@ -65,7 +65,8 @@ def test_sealed_secrets_are_in_the_staging_and_their_key_in_the_sent_script(
 ) -> None:
     program.upload_secrets("work")
     (path,) = (tmp_path / "jobs").iterdir()
-    assert SECRET.encode() not in (content := path.read_bytes())
+    content = path.read_bytes()
+    assert SECRET.encode() not in content
     builder = LaunchRequestBuilder(config, program, job_id="work", queue_name="work", run_id="r", earlier_attempts=0)
     composed = builder.compose(ranked(), (), "token", None)
     assert "\nct_key=" not in composed.startup_script
