@@ -42,7 +42,11 @@ def records(folder: Path) -> list[tuple[bool, str]]:
 def test_stop_terminates_the_instances_and_records_it(left: CommandLine) -> None:
     other = left.launch("b", job_id="another").instance_id
     assert left.running("job")
+    secrets = left.folder / ".cloud-tasks" / "job" / "secrets"
+    secrets.mkdir(parents=True)
+    (secrets / "token").touch()
     stopped = left.run("stop", "--config", "config.yml")
+    assert not secrets.exists()
     assert (stopped.code, left.running()) == (0, {other})
     assert stopped.out.endswith("Terminated 1 instance of job job\n")
     assert records(left.folder) == [(True, "job stopped")]
