@@ -354,8 +354,8 @@ class JobConfig:
             for key in self.exposed
         )
         readable = tuple(
-            f"run.environment.{name}: probably a secret; others can read the startup script, which has it; let the "
-            "script get it from a secret store"
+            f"run.environment.{name}: probably a secret; others can read the startup script, which has it; "
+            "use run.secrets"
             for name in self.run.environment
             if _SECRET_NAME.search(name)
         )

@@ -32,8 +32,8 @@ def undelivered_secrets(config: JobConfig) -> InputError | None:
     return InputError(
         f'run.secrets: nothing brings them to instances of "{config.compute}" with a startup script of your own',
         where=config.place("run.secrets"),
-        hint="use run.program or run.command instead, or let the script fetch them from a secret store into a folder "
-        "that it exports as CLOUD_TASKS_SECRETS_DIR",
+        hint="use run.program or run.command instead, or remove it and let the script fetch them from a secret store "
+        "into a folder that it exports as CLOUD_TASKS_SECRETS_DIR",
     )
 
 

@@ -64,8 +64,8 @@ def upload(
 
 def delete(url: str, *, options: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Delete a file of a staging, if it is there. Raises `CloudTasksError`."""
-    system, path = _system_of(url, options)
     try:
+        system, path = _system_of(url, options)
         system.rm_file(path)
     except FileNotFoundError:
         return

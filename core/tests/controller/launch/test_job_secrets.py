@@ -145,6 +145,6 @@ def test_secrets_with_a_script_of_its_own_are_refused_where_no_files_are_shared(
         secret_deliveries(config)
     assert str(refused.value) == (
         '--secrets: run.secrets: nothing brings them to instances of "remote" with a startup script of your own; use '
-        "run.program or run.command instead, or let the script fetch them from a secret store into a folder that it "
-        "exports as CLOUD_TASKS_SECRETS_DIR"
+        "run.program or run.command instead, or remove it and let the script fetch them from a secret store into a "
+        "folder that it exports as CLOUD_TASKS_SECRETS_DIR"
     )
