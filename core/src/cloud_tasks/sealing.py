@@ -6,7 +6,7 @@ own: it is used only where its SHA-256 is known from the place that has the key.
 Invariants, each with a test:
 
 1. Each text has a key of its own, made by `seal`: with one key for two texts, their difference could be read.
-2. The size of what is sealed tells the size of the text in steps of 4 KiB only.
+2. The size of what is sealed shows the size of the text in steps of 4 KiB only.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def test_secrets_of_another_form_are_refused_and_not_shown(read: Read, secrets: 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.recursive(st.just(SECRET), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner)))
-def test_whatever_is_configured_is_not_shown(read: Read, secrets: Any) -> None:
+def test_secrets_of_any_form_are_not_shown(read: Read, secrets: Any) -> None:
     text = "provider: gcp\ngcp:\n  secrets: {a: 'env:B'}\nrun:\n  secrets: " + json.dumps(secrets)
     try:
         config = read(text, environ={"CLOUD_TASKS_RUN_SECRETS": json.dumps(secrets)}, sets=[f"run.secrets={secrets}"])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 __all__ = ["SECRETS_DIR", "Secrets"]
 
 SECRETS_DIR = "CLOUD_TASKS_SECRETS_DIR"
-"""Variable with the folder of the files. Whoever starts a program by hand may set it."""
+"""Variable with the folder of the files. A user who starts a program by hand may set it."""
 
 
 class Secrets(Mapping[str, str]):

@@ -122,7 +122,7 @@ def _setting_lines(setting: Mapping[str, Any]) -> list[str]:
     secret = "secret: never shown or stored"
     notes = {
         (True, True): [
-            f"{secret}; delivered to the workers by the compute backend, shipped with a program, or set by the startup script"
+            f"{secret}; delivered to the workers by the compute backend, shipped, or set by the startup script"
         ],
         (True, False): [f"{secret}, never passed on"],
         (False, True): ["passed to the workers"],
