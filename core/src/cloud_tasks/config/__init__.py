@@ -18,6 +18,7 @@ from cloud_tasks.config.sections import (
     run_section,
     variable_name,
 )
+from cloud_tasks.config.setup_record import delete_record, read_record, write_record
 from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.trait_checks import parallel_launches, reachable_queues, unreachable_queue
 from cloud_tasks.config.values import plain
@@ -38,6 +39,7 @@ __all__ = [
     "advice",
     "choose_backends",
     "default_of",
+    "delete_record",
     "delivered_secrets",
     "find_sections",
     "json_schema",
@@ -45,6 +47,7 @@ __all__ = [
     "parallel_launches",
     "plain",
     "reachable_queues",
+    "read_record",
     "read_secrets",
     "run_section",
     "script_path",
@@ -52,4 +55,5 @@ __all__ = [
     "secret_files",
     "unreachable_queue",
     "variable_name",
+    "write_record",
 ]
