@@ -140,7 +140,7 @@ class WorkerConfig:
         if data.event_spool_dir != _DEFAULT_SPOOL:
             # Where the default cannot be used, reports wait in memory.
             _check_folder("event_spool_dir", data.event_spool_dir)
-        if os.environ.get(SECRETS_DIR):
+        if os.environ.get(SECRETS_DIR) and not is_task:
             _check_secrets(data)
         root = os.environ.get("TMPDIR") or "/tmp"
         config.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
