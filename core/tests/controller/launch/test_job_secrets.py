@@ -133,7 +133,8 @@ def test_write_secrets_replaces_the_files_of_an_earlier_run(tmp_path: Path) -> N
     request = builder.compose(ranked(), (), "token", None)
     assert f"export CLOUD_TASKS_SECRETS_DIR={folder}" in request.startup_script
     forget_secrets(config, "work")
-    assert not folder.exists()
+    assert not folder.parent.exists()
+    folder.parent.mkdir()
     folder.write_text("a file in its place")
     with pytest.raises(CloudTasksError, match=f"{folder}: cannot write the secrets: "):
         write_secrets(config, "work", {"a": b""})

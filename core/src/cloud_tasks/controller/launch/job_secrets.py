@@ -126,17 +126,17 @@ def forget_secrets(config: JobConfig, job_id: str) -> None:
     """Delete the files and objects with the secrets of a job, those of all its runs. Raises nothing."""
     shutil.rmtree(_folder(config, job_id), ignore_errors=True)
     notes = _notes(config, job_id)
-    try:
+    urls = []
+    with contextlib.suppress(OSError):
         urls = notes.read_text().split("\n")[:-1]
-    except OSError:
-        return
     for url in urls:
         try:
             delete(url, options=staging_options(config, url))
         except CloudTasksError as error:
             log.warning(f"{error}; it is encrypted, and its key was in the startup scripts of the instances")
     with contextlib.suppress(OSError):
-        notes.unlink()
+        notes.unlink(missing_ok=True)
+        notes.parent.rmdir()
 
 
 def staging_options(config: JobConfig, url: str) -> Mapping[str, object]:
