@@ -12,9 +12,10 @@ from cloud_tasks.shipping.packed_secrets import pack_secrets
 from cloud_tasks.shipping.piece import Piece
 from cloud_tasks.shipping.requirements import Requirements, find_requirements
 from cloud_tasks.shipping.staging import Progress, delete, upload
-from cloud_tasks.shipping.startup import START_FAILED, DownloadedPiece, boot_program
+from cloud_tasks.shipping.startup import PREPARED, START_FAILED, DownloadedPiece, boot_program
 
 __all__ = [
+    "PREPARED",
     "START_FAILED",
     "Bundle",
     "Checkout",

@@ -37,6 +37,8 @@ class ShippedProgram:
     staging: str
     """URL of the prefix."""
     secrets: SealedSecrets | None = None
+    prepares: bool = False
+    """Whether the instance installs everything and starts no program: an image is made of it."""
 
     @property
     def script(self) -> str:
@@ -52,6 +54,7 @@ class ShippedProgram:
             setup=self.config.run.setup or "",
             functions=DOWNLOAD_FUNCTION,
             secrets=None if self.secrets is None else (_marked(self.secrets), _KEY_MARK),
+            prepares=self.prepares,
         )
 
     def with_downloads(self, script: str) -> str:
