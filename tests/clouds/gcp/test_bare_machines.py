@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bare_job_folder import BareJobFolder
+from cloud_storage import CloudStorage
 from gcp_job_folder import REFERENCE_OPTIONS
 from shipped_project import PROGRAM, write_project, write_tasks
 from uv import find_uv_bin
