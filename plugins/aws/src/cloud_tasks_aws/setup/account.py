@@ -57,7 +57,7 @@ class Call:
     arguments: Mapping[str, Any]
 
     def __init__(self, service: str, operation: str, **arguments: Any) -> None:
-        self.__attrs_init__(service, operation, arguments)  # type: ignore[attr-defined]
+        self.__attrs_init__(service, operation, arguments)
 
     @property
     def permission(self) -> str:

@@ -66,7 +66,9 @@ class _Bucket:
             for call in self.calls if is_new else self._corrections():
                 self.account.make(call, "BucketAlreadyOwnedByYou", unknown=_UNKNOWN)
         except ProviderError as error:
-            raise self._foreign() if code_of(error.__cause__ or error) == "BucketAlreadyExists" else error from error
+            if code_of(error.__cause__ or error) == "BucketAlreadyExists":
+                raise self._foreign() from error
+            raise
         self.account.settle(self.look)
 
     def remove(self) -> str:

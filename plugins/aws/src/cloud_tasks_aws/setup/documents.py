@@ -61,7 +61,7 @@ def _matches(found: Mapping[str, Any], wanted: Mapping[str, Any], element: str, 
     return all(any(re.fullmatch(each, text, flags) for each in patterns) for text in _texts(wanted.get(element)))
 
 
-def _condition(statement: Mapping[str, Any]) -> Mapping[str, Any]:
+def _condition(statement: Mapping[str, Any]) -> Mapping[tuple[str, str], frozenset[str]]:
     return {
         (operator, key.lower()): _texts(value)
         for operator, values in statement.get("Condition", {}).items()
