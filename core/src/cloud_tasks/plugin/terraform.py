@@ -7,6 +7,7 @@ Invariant, with a test: a parser of HCL reads the values that were written, what
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,8 @@ import attrs
 
 __all__ = ["TerraformBlock", "TerraformExpression", "terraform_text"]
 
+_SHORT = {"b": "\\u0008", "f": "\\u000c"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 @attrs.frozen
@@ -88,5 +89,6 @@ def _value(value: Any, indent: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = "".join(_ESCAPES.get(each, each) for each in text)
-    return '"' + escaped.replace("${", "$${").replace("%{", "%%{") + '"'
+    # The escapes of JSON are those of Terraform, but for the two short ones, and for the begin of a template.
+    escaped = json.dumps(text, ensure_ascii=False).replace("${", "$\\u007b").replace("%{", "%\\u007b")
+    return re.sub(r"(?<!\\)((?:\\\\)*)\\([bf])", lambda found: found[1] + _SHORT[found[2]], escaped)
