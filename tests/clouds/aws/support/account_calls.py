@@ -1,10 +1,11 @@
 """Calls of IAM, STS and S3 in one account: what moto lacks of the real services.
 
-Missing permissions, which are named; buckets of other accounts; the account that must own a bucket; service-linked roles
-of EC2; policies of a role that prevent its deletion; and what was made or changed a moment ago is not seen yet.
+Missing permissions, which are named; buckets of other accounts; the account that must own a bucket; service-linked
+roles of EC2; and what was made or changed a moment ago is not seen yet. Policies of buckets are stored and have no
+effect: all requests count as sent over TLS.
 
-Sources: "Common errors" of the IAM API reference, "Error responses" of the Amazon S3 API reference, "Troubleshoot access
-denied error messages" and "Using service-linked roles", IAM user guide.
+Sources: "Common errors" of the IAM API reference, "Error responses" of the Amazon S3 API reference, "Troubleshoot
+access denied error messages" and "Using service-linked roles", IAM user guide.
 """
 
 from __future__ import annotations
@@ -81,7 +82,11 @@ class AccountCalls:
     """Buckets of other accounts."""
     permissions: set[str] = attrs.field(factory=set)
     """Permissions of the calls so far."""
+    unowned: set[str] = attrs.field(factory=set)
+    """Calls about buckets that did not say which account must own it."""
     _service_roles: set[str] = attrs.field(factory=set)
+    _policies: dict[str, bytes] = attrs.field(factory=dict)
+    """Policies of buckets."""
     _unseen: dict[str, int] = attrs.field(factory=dict)
     """How often each thing is not seen from now on."""
     _stale: dict[str, Answer] = attrs.field(factory=dict)
@@ -91,8 +96,11 @@ class AccountCalls:
     def enter(self, number: str, lag: int) -> None:
         """Start with another account."""
         self.number, self.lag = number, lag
-        for each in (self.denied, self.foreign, self.permissions, self._service_roles, self._unseen, self._stale):
+        for each in (self.denied, self.foreign, self.permissions, self.unowned, self._service_roles):
             each.clear()
+        self._unseen.clear()
+        self._stale.clear()
+        self._policies.clear()
 
     def is_profile_unseen(self, name: str) -> bool:
         """Return whether EC2 does not know a new instance profile yet."""
@@ -112,7 +120,7 @@ class AccountCalls:
     ) -> Answer:
         """Return the answer to a call of IAM, STS or S3."""
         request = _Request(method, target, {**headers, "x-moto-account-id": self.number}, body, service)
-        return self._answer(request, lambda r: forward(r.method, r.target, r.headers, r.body))
+        return self._answer(request, lambda r: self._policy(r) or forward(r.method, r.target, r.headers, r.body))
 
     def _answer(self, request: _Request, forward: Callable[[_Request], Answer]) -> Answer:
         refused = self._s3_refusal(request) if request.service == "s3" else self._iam_refusal(request)
@@ -134,8 +142,22 @@ class AccountCalls:
         if found.status >= 300:
             return found
         self._note(request, before if is_change else None)
-        # moto's response has a body.
-        return Answer(status=204) if request.subject.endswith("?PutBucketPolicy") else found
+        return found
+
+    def _policy(self, request: _Request) -> Answer | None:
+        """Return the answer to a call about the policy of a bucket; None for others. It ends with the bucket."""
+        permission = permission_of(request.method, request.target) if request.service == "s3" else ""
+        if permission in ("s3:DeleteBucket", "s3:DeleteBucketPolicy"):
+            self._policies.pop(request.bucket, None)
+        if not permission.endswith("BucketPolicy"):
+            return None
+        if request.method == "PUT":
+            self._policies[request.bucket] = request.body
+        if request.method != "GET":
+            return Answer(status=204)
+        found = self._policies.get(request.bucket)
+        missing = _s3_error("NoSuchBucketPolicy", "The bucket policy does not exist", status=404)
+        return missing if found is None else Answer(body=found, headers={"Content-Type": "application/json"})
 
     def _note(self, request: _Request, before: Answer | None) -> None:
         """Note what was made or changed, which is not seen at once."""
@@ -172,6 +194,8 @@ class AccountCalls:
 
     def _s3_refusal(self, request: _Request) -> Answer | None:
         permission = permission_of(request.method, request.target)
+        if permission != "s3:CreateBucket" and "x-amz-expected-bucket-owner" not in request.headers:
+            self.unowned.add(permission)
         if request.bucket in self.foreign:
             if permission == "s3:CreateBucket":
                 text = "The requested bucket name is not available. The bucket namespace is shared by all users of the"

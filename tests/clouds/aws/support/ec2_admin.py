@@ -72,6 +72,7 @@ class Admin:
             "actions": list(self._actions),
             "called": sorted(self._called),
             "permissions": sorted(self._account.permissions),
+            "unowned": sorted(self._account.unowned),
         }
 
     def account(self, number: str = "123456789012", lag: int = 0) -> None:
