@@ -171,7 +171,7 @@ def test_make_refuses_an_instance_profile_with_another_role(site: SetupSite) -> 
     iam.create_role(RoleName="other", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": []}))
     iam.add_role_to_instance_profile(InstanceProfileName=NAME, RoleName="other")
     assert item.look() == "it has the role other"
-    with pytest.raises(CloudTasksError, match="it has the role other; .*aws[.]instance_profile"):
+    with pytest.raises(CloudTasksError, match=r"it has the role other; .*aws\.instance_profile"):
         item.make()
     assert item.remove() == "it was not made by setup"
 
