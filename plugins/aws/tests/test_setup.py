@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import fsspec
 import pytest
 from setup_site import NAME, SetupSite
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import Architecture
-from cloud_tasks.plugin import CheckContext, SetupContext
+from cloud_tasks.plugin import CheckContext, Finding, SetupContext, StagingContext
+from cloud_tasks.plugin.kit import run_probes
 from cloud_tasks.testing import SetupContract, SetupSubject
 from cloud_tasks_aws.compute.image_resolver import AwsImages
+from cloud_tasks_aws.doctor_staging import staging_probe
 from cloud_tasks_aws.policies import policies
 
 GUIDE = Path(__file__).parents[3] / "docs" / "providers" / "aws.md"
@@ -260,3 +263,23 @@ def test_removal_keeps_an_instance_profile_of_running_instances(site: SetupSite)
     kept = {"instance": f"instances use it: {started}", "role": f"it is in the instance profile {NAME}"}
     assert site.undo() == kept
     ec2.terminate_instances(InstanceIds=[started])
+
+
+def test_staging_of_setup_is_not_used_after_somebody_else_took_its_name(site: SetupSite, tmp_path: Path) -> None:
+    url = str(site.plan().settings["run.staging"])
+    options, context = site.subject.backend.staging_options, StagingContext(url=url, region="us-east-1")
+    assert options is not None
+    (tmp_path / "code").write_bytes(b"code")
+    site.make()
+
+    def upload() -> Finding:
+        system, prefix = fsspec.core.url_to_fs(url, **options(site.subject.settings, context), skip_instance_cache=True)
+        system.put_file(str(tmp_path / "code"), f"{prefix}/code")
+        (found,) = run_probes([staging_probe(site.subject.settings, CheckContext(region="us-east-1", staging=url))])
+        return found
+
+    assert upload().ok
+    # Now all buckets are another account's, which lets everybody write to them.
+    site.overlay.control("account", number="999999999999")
+    with pytest.raises(PermissionError):
+        upload()

@@ -22,7 +22,7 @@ def bucket_client(create: Callable[[str | None], Any], bucket: str) -> Any:
     """
     client = create(None)
     try:
-        answer = client.head_bucket(Bucket=bucket)
+        answer = client.head_bucket(Bucket=bucket, **owner_of(bucket))
     except ClientError as error:
         # Every answer names the region, also to those who may not list the bucket.
         answer = error.response

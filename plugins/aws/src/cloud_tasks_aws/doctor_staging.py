@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError
 from cloud_tasks.plugin import CheckContext, StagingContext
 from cloud_tasks.plugin.kit import Probe, is_certain
-from cloud_tasks_aws.buckets import bucket_client
+from cloud_tasks_aws.buckets import bucket_client, owner_of
 from cloud_tasks_aws.errors import code_of, translate_errors
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
@@ -44,7 +44,9 @@ def _look(settings: AwsSettings, context: CheckContext) -> str:
 def _upload_nothing(s3: object, bucket: str, name: str) -> None:
     """Upload a part of a multipart upload that does not exist: S3 looks for it after the permission `s3:PutObject`."""
     try:
-        s3.upload_part(Bucket=bucket, Key=name, UploadId="cloud-tasks-doctor", PartNumber=1, Body=b"")  # type: ignore[attr-defined]
+        s3.upload_part(  # type: ignore[attr-defined]
+            Bucket=bucket, Key=name, UploadId="cloud-tasks-doctor", PartNumber=1, Body=b"", **owner_of(bucket)
+        )
     except ClientError as error:
         if code_of(error) != "NoSuchUpload":
             raise
