@@ -268,7 +268,7 @@ def test_removal_keeps_an_instance_profile_of_running_instances(site: SetupSite)
     ec2.terminate_instances(InstanceIds=[started])
 
 
-def test_staging_of_setup_is_not_used_after_somebody_else_took_its_name(site: SetupSite, tmp_path: Path) -> None:
+def test_staging_of_setup_is_not_used_after_another_account_took_its_name(site: SetupSite, tmp_path: Path) -> None:
     url = str(site.plan().settings["run.staging"])
     options, context = site.subject.backend.staging_options, StagingContext(url=url, region="us-east-1")
     assert options is not None

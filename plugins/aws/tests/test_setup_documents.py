@@ -58,11 +58,12 @@ def test_covers_reads_one_statement_and_one_value_as_a_list() -> None:
     assert covers({}, {})
 
 
-def test_merged_keeps_statements_and_replaces_those_of_the_same_name() -> None:
+def test_merged_keeps_statements_also_those_of_the_same_name() -> None:
     other = {"Sid": "Other", "Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
     old = {**SEND, "Action": "sqs:SendMessage"}
     found = json.loads(merged(document(other, old), document(SEND)))
-    assert found == document(other, SEND)
+    assert found == document(other, old, {key: value for key, value in SEND.items() if key != "Sid"})
+    assert json.loads(merged(document(other), document(SEND))) == document(other, SEND)
     assert covers(found, document(SEND))
 
 

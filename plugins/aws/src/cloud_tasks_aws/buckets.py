@@ -41,7 +41,7 @@ def setup_bucket(account: str, region: str) -> str:
 def owner_of(bucket: str) -> dict[str, str]:
     """Return the argument of calls that lets S3 refuse a bucket unless it belongs to the account of its name.
 
-    Somebody else may take the name of a bucket of ``setup`` after it was deleted, and let everybody write to it.
+    Another account may take the name of a bucket of ``setup`` after it was deleted, and let everybody write to it.
     """
     found = _SETUP_BUCKET.fullmatch(bucket)
     return {"ExpectedBucketOwner": found[1]} if found else {}

@@ -84,7 +84,7 @@ class Admin:
         self._account.denied.update(permissions)
 
     def foreign(self, bucket: str) -> None:
-        """Let a bucket belong to somebody else's account."""
+        """Let a bucket belong to another account."""
         self._account.foreign.add(bucket)
 
     def interrupt(self, instance_id: str, notice: float) -> None:

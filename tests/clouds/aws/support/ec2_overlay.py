@@ -42,6 +42,16 @@ _PAGED = {
     "DescribeSpotPriceHistory": "spotPriceHistorySet",
     "DescribeSubnets": "subnetSet",
 }
+_KEPT = (
+    "content-range",
+    "content-type",
+    "etag",
+    "last-modified",
+    "x-amz-bucket-region",
+    "x-amzn-query-error",
+    "x-amzn-requestid",
+)
+"""Headers of responses that are passed on."""
 _CANONICAL = "/aws/service/canonical/ubuntu/server/"
 
 
@@ -187,9 +197,7 @@ class Overlay(FakeServer):
                 content = bytes(int(response.headers.get("content-length") or 0))
         finally:
             connection.close()
-        kept = ("content-type", "x-amzn-requestid", "x-amzn-query-error", "etag", "last-modified", "content-range")
-        kept += ("x-amz-bucket-region",)
-        found = {name: value for name, value in response.getheaders() if name.lower() in kept}
+        found = {name: value for name, value in response.getheaders() if name.lower() in _KEPT}
         return Answer(status=response.status, body=content, headers=found)
 
     def _address(self, service: str) -> tuple[str, int]:

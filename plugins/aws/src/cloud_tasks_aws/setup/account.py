@@ -119,7 +119,7 @@ class Account:
         """Make a call that changes something.
 
         Args:
-            done: Codes of errors that say that it has been done, by somebody else or before.
+            done: Codes of errors that say that it has been done, by another person or before.
             unknown: Codes, as a regular expression, of errors about what was made a moment ago: the call is repeated.
         """
         with self._translated(call):
@@ -143,15 +143,21 @@ class Account:
                 raise CloudTasksError(f"{problem}, although it was made", hint="repeat: cloud-tasks setup aws")
             time.sleep(_PAUSE)
 
-    def command(self, call: Call) -> str:
-        """Return the line of shell that makes a call."""
+    def command(self, call: Call, waiter: str = "") -> str:
+        """Return the line of shell that makes a call, or that repeats it until the condition of a waiter is reached."""
         of_cli = "s3api" if call.service == "s3" else call.service
-        words = ["aws", of_cli, xform_name(call.operation, "-"), "--region", self.region]
+        name = xform_name(call.operation, "-")
+        words = ["aws", of_cli, *(["wait", waiter] if waiter else [name]), "--region", self.region]
         if self.settings.profile:
             words += ["--profile", self.settings.profile]
         for name, value in call.arguments.items():
             words += [f"--{xform_name(name, '-')}", value if isinstance(value, str) else json.dumps(value)]
         return " ".join(map(shell_word, words))
+
+    def commands_unless(self, found: Call, waiter: str, *calls: Call) -> tuple[str, ...]:
+        """Return the lines of shell that make calls unless another one finds what they make."""
+        made = [*map(self.command, calls), self.command(found, waiter)]
+        return (f"if ! {self.command(found)} >/dev/null 2>&1; then", *(f"  {line}" for line in made), "fi")
 
     def _send(self, call: Call) -> Mapping[str, Any]:
         answer: Mapping[str, Any] = getattr(self.client(call.service), xform_name(call.operation))(**call.arguments)

@@ -101,6 +101,12 @@ class _Bucket:
             self._call("PutBucketPolicy", Policy=json.dumps(self._policy)),
         )
 
+    def commands(self) -> tuple[str, ...]:
+        created, tagged, *others = self.calls
+        found = self.account.commands_unless(self._call("HeadBucket"), "bucket-exists", created)
+        # Tags of a bucket that exists are kept.
+        return (*found[:-1], f"  {self.account.command(tagged)}", found[-1], *map(self.account.command, others))
+
     def terraform(self) -> Iterator[TerraformBlock]:
         bucket = {"bucket": TerraformExpression("aws_s3_bucket.staging.id")}
         yield _resource("aws_s3_bucket", {"bucket": self.name, "tags": self.account.tags})
@@ -189,7 +195,7 @@ def bucket_item(account: Account) -> tuple[SetupItem, str]:
         look=bucket.look,
         make=bucket.make,
         remove=bucket.remove,
-        commands=tuple(map(account.command, bucket.calls)),
+        commands=bucket.commands(),
         terraform=tuple(bucket.terraform()),
     )
     return item, f"s3://{bucket.name}/staging"

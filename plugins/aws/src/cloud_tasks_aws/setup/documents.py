@@ -26,11 +26,13 @@ def covers(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def merged(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return a document with the statements that it lacks, in place of those of the same names."""
-    lacking = list(_lacking(document, wanted))
-    replaced = {each.get("Sid") for each in lacking} - {None}
-    kept = [each for each in _statements(document) if each.get("Sid") not in replaced]
-    return json.dumps(union([{"Statement": [*kept, *lacking]}]))
+    """Return a document with the statements that it lacks. A name that it uses is left out: names are unique."""
+    used = {each.get("Sid") for each in _statements(document)}
+    added = [
+        {key: value for key, value in each.items() if key != "Sid" or value not in used}
+        for each in _lacking(document, wanted)
+    ]
+    return json.dumps(union([document, {"Statement": added}]))
 
 
 def _lacking(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -12,10 +12,10 @@ __all__ = ["network_item"]
 def network_item(account: Account) -> SetupItem:
     """Return the default VPC, which EC2 makes with a subnet in each zone. It is never removed."""
     created = Call("ec2", "CreateDefaultVpc")
+    default = Call("ec2", "DescribeVpcs", Filters=[{"Name": "is-default", "Values": ["true"]}])
 
     def look() -> str:
-        default = [{"Name": "is-default", "Values": ["true"]}]
-        found = account.ask(Call("ec2", "DescribeVpcs", Filters=default))["Vpcs"]
+        found = account.ask(default)["Vpcs"]
         if not found:
             return "missing"
         own = [
@@ -38,6 +38,10 @@ def network_item(account: Account) -> SetupItem:
         purpose="network of instances; nothing can connect to them",
         look=look,
         make=make,
-        commands=(account.command(created),),
+        commands=(
+            f"if ! {account.command(default)} --output text | grep -q vpc-; then",
+            f"  {account.command(created)}",
+            "fi",
+        ),
         terraform=(TerraformBlock(kind="resource", labels=("aws_default_vpc", "default")),),
     )

@@ -1,6 +1,6 @@
 """The role of workers on instances, and the instance profile by which instances get it.
 
-Invariant, with a test: what a role grants beyond what workers need is kept, and so is a role that somebody else uses.
+Invariant, with a test: what a role grants beyond what workers need is kept, and so is a role that others use.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ __all__ = ["NAME", "profile_item", "role_item"]
 
 NAME = "cloud-tasks-worker"
 """Name of the role, of its policy, and of the instance profile."""
+_GET_ROLE = Call("iam", "GetRole", RoleName=NAME)
+_GET_PROFILE = Call("iam", "GetInstanceProfile", InstanceProfileName=NAME)
 _UNKNOWN = "NoSuchEntity|ConcurrentModification|EntityTemporarilyUnmodifiable"
 _BUSY = f"DeleteConflict|{_UNKNOWN}"
 _FOREIGN = "it was not made by setup"
@@ -107,7 +109,7 @@ class _Role:
         )
 
     def _find(self) -> Any:
-        found = self.account.find(Call("iam", "GetRole", RoleName=NAME), "NoSuchEntity")
+        found = self.account.find(_GET_ROLE, "NoSuchEntity")
         return None if found is None else found["Role"]
 
     def _corrections(self, role: Mapping[str, Any]) -> Iterator[Call]:
@@ -189,7 +191,7 @@ class _Profile:
         )
 
     def _find(self) -> Any:
-        found = self.account.find(Call("iam", "GetInstanceProfile", InstanceProfileName=NAME), "NoSuchEntity")
+        found = self.account.find(_GET_PROFILE, "NoSuchEntity")
         return None if found is None else found["InstanceProfile"]
 
     def _look_by_ec2(self) -> str:
@@ -241,7 +243,10 @@ def role_item(account: Account, staging: str) -> SetupItem:
         look=role.look,
         make=role.make,
         remove=role.remove,
-        commands=tuple(map(account.command, role.calls)),
+        commands=(
+            *account.commands_unless(_GET_ROLE, "role-exists", role.calls[0]),
+            account.command(role.calls[1]),
+        ),
         terraform=role.terraform(),
     )
 
@@ -255,7 +260,7 @@ def profile_item(account: Account) -> SetupItem:
         look=profile.look,
         make=profile.make,
         remove=profile.remove,
-        commands=tuple(map(account.command, profile.calls)),
+        commands=account.commands_unless(_GET_PROFILE, "instance-profile-exists", *profile.calls),
         terraform=(profile.terraform(),),
     )
 

@@ -24,8 +24,10 @@ def service_role_items(account: Account) -> tuple[SetupItem, ...]:
 def _item(account: Account, label: str, name: str, service: str, purpose: str) -> SetupItem:
     created = Call("iam", "CreateServiceLinkedRole", AWSServiceName=service)
 
+    get = Call("iam", "GetRole", RoleName=name)
+
     def look() -> str:
-        return "" if account.find(Call("iam", "GetRole", RoleName=name), "NoSuchEntity") else "missing"
+        return "" if account.find(get, "NoSuchEntity") else "missing"
 
     def make() -> None:
         # The code of a role that exists.
@@ -37,7 +39,7 @@ def _item(account: Account, label: str, name: str, service: str, purpose: str) -
         purpose=purpose,
         look=look,
         make=make,
-        commands=(account.command(created),),
+        commands=account.commands_unless(get, "role-exists", created),
         terraform=(
             TerraformBlock(
                 kind="resource",
