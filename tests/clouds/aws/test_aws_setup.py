@@ -31,6 +31,7 @@ def test_first_job_needs_setup_and_run(cloud: AwsCloud, cache: Path, tmp_path: P
     (job.folder / "tasks.json").write_text(json.dumps([{"id": f"t{n}", "data": {"number": n}} for n in range(5)]))
     made = job.run("setup", "aws", "--region", REGION, "--force")
     assert made.returncode == 0, made.stdout + made.stderr
+    assert "None" not in made.stdout, "no profile is chosen"
     ran = job.run("run", "--program", "program.py", "--task-file", "tasks.json", "--provider", "aws")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert job.status("program")["counts"]["completed"] == 5
@@ -38,6 +39,9 @@ def test_first_job_needs_setup_and_run(cloud: AwsCloud, cache: Path, tmp_path: P
     assert cloud.overlay.alive() == []
     # Workers have the permissions of the role, and download without any.
     assert {each["role"] for each in cloud.overlay.state()["instances"]} == {"cloud-tasks-worker"}
+    checked = job.run("doctor", "--provider", "aws")
+    assert f"bucket {BUCKET}" in checked.stdout
+    assert "FAILED" not in checked.stdout, checked.stdout
     undone = job.run("setup", "aws", "--region", REGION, "--undo", "--force")
     assert undone.returncode == 0, undone.stderr
     assert f"kept     bucket {BUCKET}: it has 3 objects" in undone.stdout
