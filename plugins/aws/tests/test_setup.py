@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import fsspec
 import pytest
+from botocore.exceptions import ClientError
 from setup_site import NAME, SetupSite
 
 from cloud_tasks.errors import CloudTasksError
@@ -59,6 +60,11 @@ def test_setup_makes_the_bucket_in_the_region_of_the_job(site: SetupSite) -> Non
 def test_setup_waits_until_what_was_made_is_seen(site: SetupSite) -> None:
     site.enter(lag=3)
     site.make()
+    ec2 = site.client("ec2")
+    image = AwsImages(ec2, lambda: site.client("ssm")).resolve(None, Architecture.X86_64).image_id
+    profile = {"IamInstanceProfile": {"Name": NAME}}
+    with pytest.raises(ClientError, match="DryRunOperation"):
+        ec2.run_instances(DryRun=True, ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1, **profile)
     assert site.undo() == {}
     site.make()
 
@@ -273,16 +279,23 @@ def test_staging_of_setup_is_not_used_after_another_account_took_its_name(site: 
     options, context = site.subject.backend.staging_options, StagingContext(url=url, region="us-east-1")
     assert options is not None
     (tmp_path / "code").write_bytes(b"code")
-    site.make()
 
-    def upload() -> Finding:
+    def upload() -> None:
         system, prefix = fsspec.core.url_to_fs(url, **options(site.subject.settings, context), skip_instance_cache=True)
         system.put_file(str(tmp_path / "code"), f"{prefix}/code")
+
+    def finding() -> Finding:
         (found,) = run_probes([staging_probe(site.subject.settings, CheckContext(region="us-east-1", staging=url))])
         return found
 
-    assert upload().ok
+    assert finding().remedy == "run: cloud-tasks setup aws"
+    site.make()
+    upload()
+    assert finding().ok
     # Now all buckets are another account's, which lets everybody write to them.
     site.overlay.control("account", number="999999999999")
     with pytest.raises(PermissionError):
         upload()
+    found = finding()
+    assert (found.ok, found.prevents_run) == (False, True)
+    assert found.remedy == f"use credentials of account {site.number}, or run for yours: cloud-tasks setup aws"
