@@ -20,6 +20,7 @@ from cloud_tasks.testing import SetupContract, SetupSubject
 from cloud_tasks_aws.compute.image_resolver import AwsImages
 from cloud_tasks_aws.doctor_staging import staging_probe
 from cloud_tasks_aws.policies import policies
+from cloud_tasks_aws.setup import account
 
 GUIDE = Path(__file__).parents[3] / "docs" / "providers" / "aws.md"
 SOME = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
@@ -67,6 +68,15 @@ def test_setup_waits_until_what_was_made_is_seen(site: SetupSite) -> None:
         ec2.run_instances(DryRun=True, ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1, **profile)
     assert site.undo() == {}
     site.make()
+
+
+def test_setup_ends_if_what_was_made_is_never_seen(site: SetupSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account, "_PAUSES", 3)
+    site.enter(lag=1000)
+    with pytest.raises(CloudTasksError, match="iam PutRolePolicy: NoSuchEntity"):
+        site.item("role").make()
+    with pytest.raises(CloudTasksError, match="missing, although it was made; repeat: cloud-tasks setup aws"):
+        site.item("service-linked role AWSServiceRoleForEC2Spot").make()
 
 
 def test_setup_names_settings_of_the_account(site: SetupSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,11 +131,11 @@ class AccountCalls:
             return self._create_service_role(request.form.get("AWSServiceName"))
         if action == "GetRole" and request.form.get("RoleName") in self._service_roles:
             return _role(request.form.get("RoleName"))
-        if request.method in ("GET", "HEAD") and request.subject in self._stale:
-            before = self._stale[request.subject]
-            if self._is_unseen(request.subject):
-                return before
-            del self._stale[request.subject]
+        read = request.subject if request.method in ("GET", "HEAD") else f"{action} {request.subject}"
+        if read in self._stale and self._is_unseen(read):
+            return self._stale[read]
+        if action == "RemoveRoleFromInstanceProfile":
+            self._keep_profiles(request, forward)
         if request.method == "PUT" and "uploadId=cloud-tasks-doctor" in request.target:
             # moto fails for an upload that it does not know.
             found = forward(attrs.evolve(request, method="GET", target=f"/{request.bucket}?location", body=b""))
@@ -177,6 +177,14 @@ class AccountCalls:
             self._unseen[request.subject] = self.lag
         elif action == "AddRoleToInstanceProfile":
             self._unseen[f"ec2:{request.form.get('InstanceProfileName')}"] = self.lag
+
+    def _keep_profiles(self, request: _Request, forward: Callable[[_Request], Answer]) -> None:
+        """Let a role still be listed with its instance profiles."""
+        form = Form({"Action": "ListInstanceProfilesForRole", "RoleName": request.form.get("RoleName")})
+        listed = attrs.evolve(request, body=form.encoded())
+        subject = f"ListInstanceProfilesForRole {listed.subject}"
+        self._stale[subject] = forward(listed)
+        self._unseen[subject] = self.lag
 
     def _is_unseen(self, subject: str) -> bool:
         with self._guard:
