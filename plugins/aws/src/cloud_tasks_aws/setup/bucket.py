@@ -35,6 +35,7 @@ _RULE: Mapping[str, Any] = {
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
 }
 _BLOCK = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+_OWNERSHIP = {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
 _UNKNOWN = "NoSuchBucket|OperationAborted|404"
 """Also while a bucket of this name is being made or deleted."""
 _SETTINGS = {
@@ -96,7 +97,7 @@ class _Bucket:
             Call("s3", "CreateBucket", Bucket=self.name, **({} if self.account.region == "us-east-1" else place)),
             self._call("PutBucketTagging", Tagging={"TagSet": self.account.tag_list}),
             self._call("PutPublicAccessBlock", PublicAccessBlockConfiguration=_BLOCK),
-            self._call("PutBucketOwnershipControls", OwnershipControls=self._ownership),
+            self._call("PutBucketOwnershipControls", OwnershipControls=_OWNERSHIP),
             self._call("PutBucketLifecycleConfiguration", LifecycleConfiguration={"Rules": [_RULE]}),
             self._call("PutBucketPolicy", Policy=json.dumps(self._policy)),
         )
@@ -123,10 +124,6 @@ class _Bucket:
         rule = TerraformBlock(kind="rule", arguments={"id": _RULE["ID"], "status": "Enabled"}, blocks=parts)
         yield _resource("aws_s3_bucket_lifecycle_configuration", bucket, rule)
         yield _resource("aws_s3_bucket_policy", {**bucket, "policy": json.dumps(self._policy)})
-
-    @property
-    def _ownership(self) -> Mapping[str, Any]:
-        return {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
 
     @property
     def _policy(self) -> dict[str, Any]:
@@ -166,11 +163,11 @@ class _Bucket:
     def _corrections(self) -> Iterator[Call]:
         """Yield the calls that correct settings which are not as needed, and keep everything else."""
         found = self.account.find(self._call("GetPublicAccessBlock"), "NoSuchPublicAccessBlockConfiguration")
-        if not found or found["PublicAccessBlockConfiguration"] != _BLOCK:
+        if not found or not all(map(found["PublicAccessBlockConfiguration"].get, _BLOCK)):
             yield self._call("PutPublicAccessBlock", PublicAccessBlockConfiguration=_BLOCK)
         found = self.account.find(self._call("GetBucketOwnershipControls"), "OwnershipControlsNotFoundError")
-        if not found or found["OwnershipControls"] != self._ownership:
-            yield self._call("PutBucketOwnershipControls", OwnershipControls=self._ownership)
+        if not found or found["OwnershipControls"]["Rules"][0]["ObjectOwnership"] != "BucketOwnerEnforced":
+            yield self._call("PutBucketOwnershipControls", OwnershipControls=_OWNERSHIP)
         found = self.account.find(self._call("GetBucketLifecycleConfiguration"), "NoSuchLifecycleConfiguration")
         rules = found["Rules"] if found else []
         if not _expires(rules):
