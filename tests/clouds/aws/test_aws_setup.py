@@ -32,13 +32,15 @@ def test_first_job_needs_setup_and_run(cloud: AwsCloud, cache: Path, tmp_path: P
     made = job.run("setup", "aws", "--region", REGION, "--force")
     assert made.returncode == 0, made.stdout + made.stderr
     assert "None" not in made.stdout, "no profile is chosen"
+    before = cloud.overlay.state()["instances"]
     ran = job.run("run", "--program", "program.py", "--task-file", "tasks.json", "--provider", "aws")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert job.status("program")["counts"]["completed"] == 5
     assert "WARNING - aws" not in ran.stderr
     assert cloud.overlay.alive() == []
     # Workers have the permissions of the role, and download without any.
-    assert {each["role"] for each in cloud.overlay.state()["instances"]} == {"cloud-tasks-worker"}
+    started = cloud.overlay.state()["instances"][len(before) :]
+    assert {each["role"] for each in started} == {"cloud-tasks-worker"}
     checked = job.run("doctor", "--provider", "aws")
     assert f"bucket {BUCKET}" in checked.stdout
     assert "FAILED" not in checked.stdout, checked.stdout

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem, TerraformBlock
 from cloud_tasks_aws.errors import translate_errors
-from cloud_tasks_aws.session import client, partition_of, region_for, session
+from cloud_tasks_aws.session import client, partition_of, region_for
 from cloud_tasks_aws.settings import AwsSettings
 from cloud_tasks_aws.setup.account import Account
 from cloud_tasks_aws.setup.bucket import bucket_item
@@ -27,9 +27,6 @@ def account_setup(settings: AwsSettings, context: SetupContext) -> AccountSetup:
     found = {"run.staging": staging}
     if uses_role := _uses_role(settings, context):
         found["aws.instance_profile"] = NAME
-    if session(settings).region_name is None and settings.region is None:
-        # Where the SDK knows a region, jobs follow it.
-        found["run.region"] = region
     return AccountSetup(
         account=f"account {number}",
         identity={"aws.profile": settings.profile},
