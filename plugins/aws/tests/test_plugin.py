@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from cloud_tasks.config import load_config, write_record
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
 from cloud_tasks_aws.settings import AwsSettings
@@ -81,13 +79,3 @@ def test_worker_settings_exclude_credentials() -> None:
 def test_settings_reject_invalid_values(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         AwsSettings(**wrong)
-
-
-def test_region_of_the_settings_ranks_above_one_that_setup_has_recorded(tmp_path: Path) -> None:
-    environ = {"CLOUD_TASKS_CONFIG_DIR": str(tmp_path)}
-    write_record("aws", environ, identity={"aws.profile": None}, settings={"run.region": "us-east-1"})
-    for variables, region in (({}, "us-east-1"), ({"AWS_REGION": "eu-west-1"}, None)):
-        config = load_config(
-            Registry(only=["aws"]), file=None, options={"provider": "aws"}, environ={**environ, **variables}
-        )
-        assert config.run.region == region

@@ -191,9 +191,8 @@ def _add_recorded(merged: Merged, layers: Layers, compute: str | None, environ: 
         return
     if record is not None:
         origin = Provenance(layer=Layer.SETUP, place=str(record.file))
-        # A zone determines the region, and so does a setting of the plugin.
-        others = any(merged.values.get(name) for name in ("run.zone", f"{compute}.region"))
-        written = {**merged.values, **({"run.region": None} if others else {})}
+        # A zone determines the region.
+        written = {**merged.values, **({"run.region": None} if merged.values.get("run.zone") else {})}
         recorded = (
             Assignment(section=section, key=key, value=value, provenance=origin)
             for name, value in record.values(written).items()
