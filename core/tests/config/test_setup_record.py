@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cloud_tasks.config import JobConfig, Layer, delete_record, read_record, write_record
+from cloud_tasks.config.setup_record import record_file
 from cloud_tasks.errors import InputError
 
 Read = Callable[..., JobConfig]
@@ -87,6 +88,18 @@ def test_value_of_a_wrong_type_names_the_record(read: Read, home: dict[str, str]
     record.file.write_text(json.dumps({"identity": {}, "settings": {"run.min_cpu": "many", "run.gone": 1, "x.y": 1}}))
     with pytest.raises(InputError, match=str(record.file)):
         read("provider: gcp\n", environ=home)
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"CLOUD_TASKS_CONFIG_DIR": "/a", "XDG_CONFIG_HOME": "/b", "HOME": "/c"}, "/a"),
+        ({"XDG_CONFIG_HOME": "/b", "HOME": "/c"}, "/b/cloud-tasks"),
+        ({"XDG_CONFIG_HOME": "", "HOME": "/c"}, "/c/.config/cloud-tasks"),
+    ],
+)
+def test_record_file_is_in_the_folder_for_settings(environ: dict[str, str], folder: str) -> None:
+    assert record_file("gcp", environ) == Path(folder) / "setup-gcp.json"
 
 
 def test_record_needs_a_folder_for_settings(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from terraform_facts import terraform_resources
 
-from cloud_tasks.plugin import TerraformBlock, TerraformExpression
-from cloud_tasks.plugin.terraform import terraform_text
+from cloud_tasks.plugin import TerraformBlock, TerraformExpression, terraform_text
 
 TEXT = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",)), max_size=20),

@@ -1,6 +1,7 @@
 """The record of what ``cloud-tasks setup`` made: values that jobs have where nothing else sets them.
 
-One file for each provider, in the user's folder for settings: ``~/.config/cloud-tasks/setup-gcp.json``.
+One file for each provider, in the user's folder for settings: ``setup-gcp.json`` in ``CLOUD_TASKS_CONFIG_DIR``, else in
+``$XDG_CONFIG_HOME/cloud-tasks``, else in ``~/.config/cloud-tasks``.
 
 Invariants, each with a test:
 
@@ -40,9 +41,9 @@ class SetupRecord:
 
 def record_file(provider: str, environ: Mapping[str, str]) -> Path | None:
     """Return the file for a provider; None for a user without a home folder."""
-    general, home = environ.get("XDG_CONFIG_HOME"), environ.get("HOME")
-    folder = Path(general) if general else Path(home) / ".config" if home else None
-    return folder and folder / "cloud-tasks" / f"setup-{provider}.json"
+    own, general, home = (environ.get(name) for name in ("CLOUD_TASKS_CONFIG_DIR", "XDG_CONFIG_HOME", "HOME"))
+    folder = own or (general and f"{general}/cloud-tasks") or (home and f"{home}/.config/cloud-tasks")
+    return Path(folder) / f"setup-{provider}.json" if folder else None
 
 
 def read_record(provider: str, environ: Mapping[str, str]) -> SetupRecord | None:

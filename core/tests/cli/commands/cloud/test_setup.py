@@ -77,9 +77,9 @@ def account() -> Account:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    monkeypatch.setenv("CLOUD_TASKS_CONFIG_DIR", str(tmp_path / "settings"))
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "settings" / "cloud-tasks"
+    return tmp_path / "settings"
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_setup_without_a_folder_for_settings_says_what_to_do(
     call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("CLOUD_TASKS_CONFIG_DIR", str(tmp_path / "file"))
     answer = call("--yes")
     assert (answer.error, answer.code) == (None, 0)
     assert "add these lines to the configuration" in answer.err

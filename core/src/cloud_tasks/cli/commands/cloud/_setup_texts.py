@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from cloud_tasks.plugin import AccountSetup
-from cloud_tasks.plugin.terraform import terraform_text
+from cloud_tasks.plugin import AccountSetup, terraform_text
 
 __all__ = ["shell_script", "terraform_file"]
 
