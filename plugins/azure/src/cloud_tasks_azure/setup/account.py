@@ -15,8 +15,7 @@ from __future__ import annotations
 import attrs
 
 from cloud_tasks.errors import CloudTasksError, ProviderError
-from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem
-from cloud_tasks.plugin.terraform import TerraformBlock, TerraformExpression
+from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_azure.permissions import worker_queue_allowed
 from cloud_tasks_azure.queue.account import blob_container, queue_service
 from cloud_tasks_azure.queue.queue_errors import code_of, translate_errors

@@ -34,7 +34,7 @@ _Result = TypeVar("_Result")
 _TIMEOUT = timedelta(minutes=10)
 _PAUSES = (1, 2, 4, 8, *[10] * 8)
 """Pauses before repetitions, in intervals of polls: nearly five minutes."""
-_BUSY = ("StorageAccountOperationInProgress",)
+_BUSY = ("StorageAccountIsNotProvisioned", "StorageAccountOperationInProgress")
 _DENIED = re.compile(r".*perform action(?:\(s\))? '([^']+)'.*? scope(?:\(s\))? '([^']+)'", re.DOTALL)
 """Of a linked refusal, the missing permission is the last one."""
 _ASK = (

@@ -7,8 +7,7 @@ from typing import Any
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.escape import shell_word
-from cloud_tasks.plugin import SetupItem
-from cloud_tasks.plugin.terraform import TerraformBlock, TerraformExpression
+from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_azure.compute.arm import RESOURCES
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.listing import list_vms

@@ -16,8 +16,7 @@ import attrs
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.escape import shell_word
-from cloud_tasks.plugin import SetupItem
-from cloud_tasks.plugin.terraform import TerraformBlock, TerraformExpression
+from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_azure.permissions import missing, worker_actions
 from cloud_tasks_azure.setup.calls import Calls, Principal, code_of
 from cloud_tasks_azure.setup.names import Names

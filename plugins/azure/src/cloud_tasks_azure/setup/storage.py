@@ -16,8 +16,7 @@ import attrs
 
 from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.escape import shell_word
-from cloud_tasks.plugin import SetupItem
-from cloud_tasks.plugin.terraform import TerraformBlock, TerraformExpression
+from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_azure.queue.account import blob_container
 from cloud_tasks_azure.queue.queue_errors import translate_errors
 from cloud_tasks_azure.setup.calls import Calls, code_of
@@ -150,7 +149,9 @@ def _check_name(calls: Calls, names: Names) -> None:
         if code_of(error) == "MissingSubscriptionRegistration":
             return
         raise
-    if answer.get("nameAvailable") is False and answer.get("reason") == "AlreadyExists":
+    is_taken = answer.get("nameAvailable") is False and answer.get("reason") == "AlreadyExists"
+    # Somebody else may have made ours meanwhile.
+    if is_taken and calls.find(names.account_id, STORAGE) is None:
         raise _taken(names)
 
 
