@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 from arm_fake import SUBSCRIPTION, ArmFake
-from arm_requests import settings_for
+from arm_requests import opened, settings_for, wanted
 from arm_setup import Subscription
 from arm_sign_in import SignIn, signed_in
 from azure.storage.blob import BlobServiceClient
 from azurite import Azurite
+from fake_server import Answer, FakeServer
+from setup_facts import facts_of_cloud, facts_of_shell, facts_of_terraform
 from storage_faults import StorageFaults
 
-from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import SetupContract, SetupSubject
+from cloud_tasks_azure.compute.arm import Arm
 from cloud_tasks_azure.settings import AzureSettings
+from cloud_tasks_azure.setup.calls import Calls
 
 BACKEND = Registry(only=["azure"]).compute("azure")
 
@@ -62,3 +69,359 @@ class TestSetupOfAzure(SetupContract):
 def plan_of(settings: AzureSettings, **context: str) -> AccountSetup:
     assert BACKEND.setup is not None
     return BACKEND.setup(settings, SetupContext(**{"region": "eastus", "queue": "azure", **context}))
+
+
+def make(plan: AccountSetup, *, count: int | None = None) -> None:
+    """Make what is missing, or the first items."""
+    for item in plan.items[:count]:
+        if item.look():
+            item.make()
+
+
+def item_of(plan: AccountSetup, subject: str) -> SetupItem:
+    return next(each for each in plan.items if each.subject.startswith(subject))
+
+
+def removed(plan: AccountSetup) -> dict[str, str]:
+    """Remove everything; return the reasons for what is kept."""
+    return {each.subject: reason for each in reversed(plan.items) if (reason := each.remove())}
+
+
+def account_of(arm: ArmFake, settings: AzureSettings) -> dict[str, Any]:
+    name = plan_of(settings).settings["azure.storage_account"]
+    return next(each for path, each in arm.cloud.resources.items() if path.endswith(f"/storageaccounts/{name}"))
+
+
+def facts_of(arm: ArmFake, state: Subscription) -> dict[str, Any]:
+    return facts_of_cloud(arm.cloud.resources, arm.cloud.groups, state)
+
+
+# names and settings
+
+
+def test_setup_records_what_jobs_need(settings: AzureSettings) -> None:
+    plan = plan_of(settings)
+    name = plan.settings["azure.storage_account"]
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/cloud-tasks"
+    assert re.fullmatch("[a-z0-9]{3,24}", name)
+    assert plan.identity == {"azure.subscription_id": SUBSCRIPTION}
+    assert plan.settings == {
+        "run.region": "eastus",
+        "run.staging": "az://staging",
+        "azure.resource_group": "cloud-tasks",
+        "azure.storage_account": name,
+        "azure.managed_identity": f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cloud-tasks-worker",
+    }
+    other = plan_of(attrs.evolve(settings, subscription_id=SUBSCRIPTION.upper()), region="westeurope")
+    assert other.settings["azure.storage_account"] == name
+    another = plan_of(attrs.evolve(settings, subscription_id=SUBSCRIPTION.replace("a", "b")))
+    assert another.settings["azure.storage_account"] != name
+    assert plan_of(attrs.evolve(settings, storage_account="mine")).settings["azure.storage_account"] == "mine"
+
+
+def test_setup_needs_subscription_and_region(settings: AzureSettings) -> None:
+    with pytest.raises(InputError, match="no region is set.*--region"):
+        plan_of(settings, region="")
+    with pytest.raises(InputError, match="no Azure subscription is configured.*az account list"):
+        plan_of(attrs.evolve(settings, subscription_id=None))
+
+
+# what is made, in three forms
+
+
+def test_setup_makes_the_same_as_its_shell_lines_and_terraform_blocks(
+    arm: ArmFake, state: Subscription, settings: AzureSettings
+) -> None:
+    odd = attrs.evolve(settings, tags={"cost center": "it's 42"}, oversize_container="large-messages")
+    plan = plan_of(odd)
+    make(plan)
+    made = facts_of(arm, state)
+    assert facts_of_shell(plan) == made
+    assert facts_of_terraform(plan) == made
+
+
+def test_roles_of_the_instances_are_the_least(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
+    make(plan_of(settings))
+    facts = facts_of(arm, state)
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/cloud-tasks"
+    account = f"{group}/providers/Microsoft.Storage/storageAccounts/{facts['account']['name']}"
+    containers = f"{account}/blobServices/default/containers"
+    assert [each[:3] for each in facts["assignments"] if each[2] == "worker"] == [
+        ("Storage Blob Data Contributor", f"{containers}/cloud-tasks", "worker"),
+        ("Storage Blob Data Reader", f"{containers}/staging", "worker"),
+        (f"cloud-tasks worker {SUBSCRIPTION[:8]}", group, "worker"),
+    ]
+    messages = "Microsoft.Storage/storageAccounts/queueServices/queues/messages"
+    assert facts["role"]["actions"] == ["Microsoft.Compute/virtualMachines/delete"]
+    assert facts["role"]["data"] == [f"{messages}/{each}" for each in ("delete", "process/action", "read", "write")]
+
+
+@pytest.mark.parametrize("queue", ["aws", "azure-servicebus"])
+def test_setup_for_another_queue_gives_no_access_to_storage_queues(
+    queue: str, state: Subscription, settings: AzureSettings
+) -> None:
+    make(plan_of(settings, queue=queue))
+    (role,) = state.roles.definitions.values()
+    assert "queueServices" not in str(role["properties"]["permissions"])
+    assert [each["name"] for each in state.containers.values()] == ["staging"]
+
+
+# what exists is corrected, and what is there beyond it is kept
+
+
+def test_setup_corrects_what_is_wrong_and_keeps_the_rest(
+    arm: ArmFake, state: Subscription, settings: AzureSettings
+) -> None:
+    make(plan_of(settings))
+    made = facts_of(arm, state)
+    account = account_of(arm, settings)["properties"]
+    account |= {"supportsHttpsTrafficOnly": False, "minimumTlsVersion": "TLS1_0", "allowBlobPublicAccess": True}
+    account["allowSharedKeyAccess"] = True
+    (policy,) = state.policies.values()
+    theirs = {**policy["policy"]["rules"][0], "name": "theirs"}
+    policy["policy"]["rules"] = [theirs]
+    container = next(each for each in state.containers.values() if each["name"] == "staging")
+    container["properties"]["publicAccess"] = "Blob"
+    (role,) = state.roles.definitions.values()
+    role["properties"]["permissions"] = [
+        {"actions": ["*/read"], "notActions": [], "dataActions": [], "notDataActions": []}
+    ]
+    plan = plan_of(settings)
+    found = {each.subject: problem for each in plan.items if (problem := each.look())}
+    assert list(found.values())[:2] == [
+        "plain HTTP is possible, TLS before 1.2 is possible, public access is possible",
+        "public access is possible, objects are kept",
+    ]
+    assert found[f"role cloud-tasks worker {SUBSCRIPTION[:8]}"].startswith("it lacks Microsoft.Compute/virtualMachines")
+    assert len(found) == 3
+    make(plan)
+    assert [each.look() for each in plan_of(settings).items if each.look()] == []
+    assert account_of(arm, settings)["properties"]["allowSharedKeyAccess"] is True, "changed without need"
+    (policy,) = state.policies.values()
+    assert [each["name"] for each in policy["policy"]["rules"]] == ["theirs", made["rules"][0][0]]
+    (role,) = state.roles.definitions.values()
+    assert role["properties"]["permissions"][0]["actions"] == ["*/read"]
+    item_of(plan_of(settings), "container staging").remove()
+    (policy,) = state.policies.values()
+    assert [each["name"] for each in policy["policy"]["rules"]] == ["theirs"]
+
+
+def test_lifecycle_rule_with_other_days_is_replaced(state: Subscription, settings: AzureSettings) -> None:
+    make(plan_of(settings))
+    (policy,) = state.policies.values()
+    delete = policy["policy"]["rules"][0]["definition"]["actions"]["baseBlob"]["delete"]
+    delete["daysAfterModificationGreaterThan"] = 365
+    item = item_of(plan_of(settings), "container staging")
+    assert item.look() == "objects are not deleted after 14 days"
+    item.make()
+    assert item.look() == ""
+
+
+@pytest.mark.parametrize("count", range(10))
+def test_setup_is_completed_after_an_interruption(
+    count: int, arm: ArmFake, state: Subscription, settings: AzureSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first items are made, and the first request of the next one."""
+    plan = plan_of(settings)
+    make(plan, count=count)
+    with monkeypatch.context() as patch:
+        stop_after_one_change(patch)
+        with suppress(KeyboardInterrupt):
+            plan.items[count].make()
+    make(plan_of(settings))
+    assert [each.look() for each in plan_of(settings).items if each.look()] == []
+    assert len(facts_of(arm, state)["assignments"]) == 5
+
+
+def stop_after_one_change(patch: pytest.MonkeyPatch) -> None:
+    """Interrupt the setup at its second change."""
+    send, made = Arm._send, []
+
+    def limited(arm: Arm, method: str, url: str, **options: Any) -> Any:
+        if method != "GET":
+            made.append(url)
+        if len(made) > 1:
+            raise KeyboardInterrupt
+        return send(arm, method, url, **options)
+
+    patch.setattr(Arm, "_send", limited)
+
+
+# what Azure refuses
+
+
+def test_name_of_somebody_elses_account_is_refused_before_anything_is_made(
+    arm: ArmFake, state: Subscription, settings: AzureSettings
+) -> None:
+    state.states["Microsoft.Storage"] = "Registered"
+    name = plan_of(settings).settings["azure.storage_account"]
+    state.taken.add(name)
+    item = item_of(plan_of(settings), "storage account")
+    with pytest.raises(InputError, match=f"the name {name} belongs to a storage account outside") as refused:
+        item.look()
+    assert "set azure.storage_account to a name that nobody has" in refused.value.hint
+    make(plan_of(settings), count=3)
+    with pytest.raises(InputError, match=f"the name {name} belongs to a storage account outside"):
+        item.make()
+    assert not [path for path in arm.cloud.resources if "storageaccounts" in path]
+    other = attrs.evolve(settings, storage_account="anothername")
+    make(plan_of(other))
+    assert account_of(arm, other)["name"] == "anothername"
+
+
+def test_account_in_another_group_is_refused(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
+    make(plan_of(attrs.evolve(settings, resource_group="others", storage_account="theirs")))
+    plan = plan_of(attrs.evolve(settings, storage_account="theirs"))
+    for function in (item_of(plan, "storage account").look, item_of(plan, "storage account").make):
+        make(plan, count=3)
+        with pytest.raises(InputError, match="outside of the resource group cloud-tasks"):
+            function()
+
+
+def test_account_without_queues_is_refused(arm: ArmFake, settings: AzureSettings) -> None:
+    make(plan_of(settings))
+    account_of(arm, settings)["kind"] = "BlobStorage"
+    with pytest.raises(InputError, match="of the kind BlobStorage, which is not StorageV2"):
+        item_of(plan_of(settings), "storage account").look()
+
+
+@pytest.mark.parametrize(
+    ("subject", "action"),
+    [
+        ("resource providers", "Microsoft.Compute/register/action"),
+        ("resource group", "Microsoft.Resources/subscriptions/resourceGroups/write"),
+        ("managed identity", "Microsoft.ManagedIdentity/userAssignedIdentities/write"),
+        ("storage account", "Microsoft.Storage/storageAccounts/write"),
+        ("container staging", "Microsoft.Storage/storageAccounts/managementPolicies/write"),
+        ("role", "Microsoft.Authorization/roleDefinitions/write"),
+        ("your roles", "Microsoft.Authorization/roleAssignments/write"),
+    ],
+)
+def test_missing_permission_is_named_in_one_line(
+    subject: str, action: str, state: Subscription, settings: AzureSettings
+) -> None:
+    state.denied = {action}
+    with pytest.raises(CloudTasksError) as refused:
+        make(plan_of(settings))
+    assert refused.value.message.startswith("cannot ")
+    assert f"the permission {action} is missing in /subscriptions/{SUBSCRIPTION}" in refused.value.message
+    assert "ask an owner of the subscription" in refused.value.hint
+    assert "\n" not in str(refused.value)
+    missing = [each.subject for each in plan_of(settings).items if each.look()]
+    assert missing[0].startswith(subject), missing
+
+
+def test_linked_refusal_names_the_missing_permission() -> None:
+    text = (
+        "The client 'ada' with object id '1' has permission to perform action"
+        " 'Microsoft.Storage/storageAccounts/write' on scope '/subscriptions/s'; however, it does not have permission"
+        " to perform action(s) 'Microsoft.Network/virtualNetworks/subnets/joinViaServiceEndpoint/action' on the linked"
+        " scope(s) '/subscriptions/s/subnet' (respectively) or the linked scope(s) are invalid."
+    )
+    server = FakeServer()
+    error = {"error": {"code": "LinkedAuthorizationFailed", "message": text}}
+    server.route("*", ".*", lambda request: Answer(status=403, body=error))
+    with server.serving():
+        calls = Calls(AzureSettings(subscription_id="s", management_endpoint=server.url))
+        with pytest.raises(
+            CloudTasksError, match=r"joinViaServiceEndpoint/action is missing in /subscriptions/s/subnet"
+        ):
+            calls.put("/resourceGroups/g", "2021-04-01", {})
+
+
+def test_conflicts_and_what_azure_does_not_know_yet_are_repeated(
+    arm: ArmFake, state: Subscription, settings: AzureSettings
+) -> None:
+    state.polls, state.conflicts = 3, 2
+    state.roles.unknown_principals, state.roles.unknown_roles = 3, 3
+    make(plan_of(settings))
+    assert [each.look() for each in plan_of(settings).items if each.look()] == []
+    assert (state.conflicts, state.roles.unknown_principals, state.roles.unknown_roles) == (0, 0, 0)
+    state.roles.assignments.clear()
+    state.roles.unknown_principals = 1000
+    with pytest.raises(CloudTasksError, match="PrincipalNotFound"):
+        make(plan_of(settings))
+
+
+def test_setup_waits_until_roles_take_effect(azurite: Azurite, arm: ArmFake, settings: AzureSettings) -> None:
+    faults = StorageFaults(azurite.queue_endpoint)
+    with faults.server.serving():
+        proxied = str(settings.connection_string).replace(azurite.queue_endpoint, faults.endpoint)
+        behind = attrs.evolve(settings, connection_string=proxied)
+        faults.fail("GET", "/standin/?", "AuthorizationPermissionMismatch", status=403, times=3)
+        make(plan_of(behind))
+        assert faults.calls("GET", "/standin/?") == 4
+        faults.fail("GET", "/standin/?", "AuthorizationFailure", status=403, times=2)
+        item = item_of(plan_of(behind), "access")
+        with pytest.raises(CloudTasksError, match="no access to blobs and queues of .*: AuthorizationFailure"):
+            item.make()
+
+
+def test_setup_needs_a_sign_in(sign_in: SignIn, settings: AzureSettings) -> None:
+    make(plan_of(settings), count=4)
+    sign_in.claims = {}
+    with pytest.raises(CloudTasksError, match="az login"):
+        item_of(plan_of(settings), "your roles").look()
+
+
+def test_roles_of_an_application_are_those_of_a_service_principal(
+    sign_in: SignIn, state: Subscription, settings: AzureSettings
+) -> None:
+    sign_in.claims |= {"oid": "app-1", "idtyp": "app"}
+    state.roles.principals.add("app-1")
+    make(plan_of(settings))
+    kinds = {each["properties"]["principalType"] for each in state.roles.assignments.values()}
+    assert kinds == {"ServicePrincipal"}
+
+
+# removal
+
+
+def test_what_has_content_or_users_is_kept(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
+    make(plan_of(settings))
+    with BlobServiceClient.from_connection_string(str(settings.connection_string)) as blobs:
+        for number in range(3):
+            blobs.get_blob_client("staging", f"job/file-{number}").upload_blob(b"x")
+    state.content = {"queues": ["jobs-tasks"]}
+    identity = str(plan_of(settings).settings["azure.managed_identity"])
+    with opened(arm, managed_identity=identity, resource_group="cloud-tasks") as compute:
+        instance = compute.launch(wanted()).instance_id
+    name = plan_of(settings).settings["azure.storage_account"]
+    kept = removed(plan_of(settings))
+    assert kept.pop("resource group cloud-tasks").startswith("it contains ")
+    assert kept == {
+        "container staging": "it has 3 objects",
+        f"storage account {name}": "it has queues: jobs-tasks",
+        "managed identity cloud-tasks-worker": f"{instance} uses it",
+        "resource providers": "it costs nothing, and other programs may use it",
+    }
+    assert state.policies, "objects would be kept"
+
+
+def test_what_others_made_is_used_and_kept(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
+    make(plan_of(settings))
+    for each in (*arm.cloud.resources.values(), *arm.cloud.groups.values()):
+        each["tags"] = {}
+    for container in state.containers.values():
+        container["properties"]["metadata"] = {}
+    (role,) = state.roles.definitions.values()
+    role["properties"]["description"] = ""
+    for each in state.roles.assignments.values():
+        each["properties"]["description"] = ""
+    before = len(state.changes)
+    make(plan_of(settings))
+    kept = removed(plan_of(settings))
+    kinds = {subject.split()[0] for subject in kept}
+    assert kinds == {"resource", "managed", "storage", "container", "role", "roles", "your"}
+    assert state.changes[before:] == []
+
+
+def test_role_with_another_member_is_kept(state: Subscription, settings: AzureSettings) -> None:
+    make(plan_of(settings))
+    (role,) = state.roles.definitions.values()
+    scope = f"/subscriptions/{SUBSCRIPTION}"
+    theirs = {"roleDefinitionId": role["id"], "principalId": "theirs", "scope": scope}
+    state.roles.assignments["theirs"] = {"id": "theirs", "name": "theirs", "properties": theirs}
+    kept = removed(plan_of(settings))
+    assert kept[f"role cloud-tasks worker {SUBSCRIPTION[:8]}"] == "1 assignment uses it"
+    assert list(state.roles.assignments) == ["theirs"]
