@@ -48,5 +48,5 @@ def test_terraform_text_has_nested_blocks_mappings_and_expressions() -> None:
 
 @pytest.mark.parametrize("arguments", [{"a b": 1}, {"a": object()}, {"a": None}])
 def test_terraform_text_refuses_what_a_file_cannot_have(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=re.compile("no name|no value")):
+    with pytest.raises(ValueError, match=re.compile("invalid name|invalid type")):
         terraform_text([resource(arguments)])

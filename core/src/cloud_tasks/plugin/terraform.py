@@ -62,7 +62,7 @@ def _block(block: TerraformBlock, indent: str = "") -> Iterator[str]:
 
 def _name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a Terraform block or argument")
+        raise ValueError(f"{name!r}: invalid name of a Terraform block or argument")
     return name
 
 
@@ -85,7 +85,7 @@ def _value(value: Any, indent: str) -> str:
             if not any(isinstance(each, (Mapping, str)) for each in value) or len(value) < 2:
                 return f"[{', '.join(_value(each, indent) for each in value)}]"
             return "\n".join(["[", *(f"{inner}{_value(each, inner)}," for each in value), f"{indent}]"])
-    raise ValueError(f"{type(value).__name__} is no value of a Terraform argument")
+    raise ValueError(f"{type(value).__name__}: invalid type of a Terraform argument")
 
 
 def _quoted(text: str) -> str:

@@ -206,3 +206,18 @@ def test_doctor_checks_each_item_that_setup_has_made(account: Account) -> None:
     assert "objects are kept" in answer.out
     assert answer.out.count("-> run: cloud-tasks setup memory") == 2
     assert account.calls == []
+
+
+def test_init_after_a_setup_names_no_staging(account: Account, tmp_path: Path) -> None:
+    compute = {"setup": account.setup, "download": lambda settings, context: None, "staging_schemes": ("mem",)}
+    commands = MemoryCommands(compute=compute)
+    before = commands.call("init", "before")
+    assert "Set up the account:  cloud-tasks setup memory" in before.out
+    assert "# staging: # required" in (tmp_path / "before" / "config.yml").read_text()
+    commands.call("setup", "memory", "--yes", provider=False)
+    after = commands.call("init", "after")
+    assert (after.error, "Set up the account" in after.out) == (None, False)
+    assert "# staging: # default: that of cloud-tasks setup" in (tmp_path / "after" / "config.yml").read_text()
+    given = commands.call("init", "given", "--staging", "mem://mine/x")
+    assert given.error is None
+    assert 'staging: "mem://mine/x"' in (tmp_path / "given" / "config.yml").read_text()

@@ -3,7 +3,7 @@
 Invariants, each with a test:
 
 1. Nothing is made or removed before the list was shown and confirmed; what is as needed is not touched.
-2. An item that fails ends the command after those before it; the next call goes on there.
+2. An item that fails ends the command after those before it; the next call resumes there.
 """
 
 from __future__ import annotations
