@@ -21,10 +21,11 @@ from setup_facts import facts_of_cloud, facts_of_shell, facts_of_terraform
 from storage_faults import StorageFaults
 
 from cloud_tasks.errors import CloudTasksError, InputError
-from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem
+from cloud_tasks.plugin import AccountSetup, CheckContext, SetupContext, SetupItem
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import SetupContract, SetupSubject
 from cloud_tasks_azure.compute.arm import Arm
+from cloud_tasks_azure.doctor_compute import check_compute
 from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.setup.calls import Calls
 
@@ -103,6 +104,7 @@ def test_setup_records_what_jobs_need(settings: AzureSettings) -> None:
     plan = plan_of(settings)
     name = plan.settings["azure.storage_account"]
     group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/cloud-tasks"
+    identities = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
     assert re.fullmatch("[a-z0-9]{3,24}", name)
     assert plan.identity == {"azure.subscription_id": SUBSCRIPTION}
     assert plan.settings == {
@@ -110,7 +112,7 @@ def test_setup_records_what_jobs_need(settings: AzureSettings) -> None:
         "run.staging": "az://staging",
         "azure.resource_group": "cloud-tasks",
         "azure.storage_account": name,
-        "azure.managed_identity": f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cloud-tasks-worker",
+        "azure.managed_identity": f"{identities}/cloud-tasks-worker",
     }
     other = plan_of(attrs.evolve(settings, subscription_id=SUBSCRIPTION.upper()), region="westeurope")
     assert other.settings["azure.storage_account"] == name
@@ -120,9 +122,9 @@ def test_setup_records_what_jobs_need(settings: AzureSettings) -> None:
 
 
 def test_setup_needs_subscription_and_region(settings: AzureSettings) -> None:
-    with pytest.raises(InputError, match="no region is set.*--region"):
+    with pytest.raises(InputError, match=r"no region is set.*--region"):
         plan_of(settings, region="")
-    with pytest.raises(InputError, match="no Azure subscription is configured.*az account list"):
+    with pytest.raises(InputError, match=r"no Azure subscription is configured.*az account list"):
         plan_of(attrs.evolve(settings, subscription_id=None))
 
 
@@ -163,7 +165,7 @@ def test_setup_for_another_queue_gives_no_access_to_storage_queues(
     make(plan_of(settings, queue=queue))
     (role,) = state.roles.definitions.values()
     assert "queueServices" not in str(role["properties"]["permissions"])
-    assert [each["name"] for each in state.containers.values()] == ["staging"]
+    assert [each["name"] for each in state.storage.containers.values()] == ["staging"]
 
 
 # what exists is corrected, and what is there beyond it is kept
@@ -177,10 +179,10 @@ def test_setup_corrects_what_is_wrong_and_keeps_the_rest(
     account = account_of(arm, settings)["properties"]
     account |= {"supportsHttpsTrafficOnly": False, "minimumTlsVersion": "TLS1_0", "allowBlobPublicAccess": True}
     account["allowSharedKeyAccess"] = True
-    (policy,) = state.policies.values()
+    (policy,) = state.storage.policies.values()
     theirs = {**policy["policy"]["rules"][0], "name": "theirs"}
     policy["policy"]["rules"] = [theirs]
-    container = next(each for each in state.containers.values() if each["name"] == "staging")
+    container = next(each for each in state.storage.containers.values() if each["name"] == "staging")
     container["properties"]["publicAccess"] = "Blob"
     (role,) = state.roles.definitions.values()
     role["properties"]["permissions"] = [
@@ -197,18 +199,18 @@ def test_setup_corrects_what_is_wrong_and_keeps_the_rest(
     make(plan)
     assert [each.look() for each in plan_of(settings).items if each.look()] == []
     assert account_of(arm, settings)["properties"]["allowSharedKeyAccess"] is True, "changed without need"
-    (policy,) = state.policies.values()
+    (policy,) = state.storage.policies.values()
     assert [each["name"] for each in policy["policy"]["rules"]] == ["theirs", made["rules"][0][0]]
     (role,) = state.roles.definitions.values()
     assert role["properties"]["permissions"][0]["actions"] == ["*/read"]
     item_of(plan_of(settings), "container staging").remove()
-    (policy,) = state.policies.values()
+    (policy,) = state.storage.policies.values()
     assert [each["name"] for each in policy["policy"]["rules"]] == ["theirs"]
 
 
 def test_lifecycle_rule_with_other_days_is_replaced(state: Subscription, settings: AzureSettings) -> None:
     make(plan_of(settings))
-    (policy,) = state.policies.values()
+    (policy,) = state.storage.policies.values()
     delete = policy["policy"]["rules"][0]["definition"]["actions"]["baseBlob"]["delete"]
     delete["daysAfterModificationGreaterThan"] = 365
     item = item_of(plan_of(settings), "container staging")
@@ -255,7 +257,7 @@ def test_name_of_somebody_elses_account_is_refused_before_anything_is_made(
 ) -> None:
     state.states["Microsoft.Storage"] = "Registered"
     name = plan_of(settings).settings["azure.storage_account"]
-    state.taken.add(name)
+    state.storage.taken.add(name)
     item = item_of(plan_of(settings), "storage account")
     with pytest.raises(InputError, match=f"the name {name} belongs to a storage account outside") as refused:
         item.look()
@@ -332,7 +334,7 @@ def test_linked_refusal_names_the_missing_permission() -> None:
 def test_conflicts_and_what_azure_does_not_know_yet_are_repeated(
     arm: ArmFake, state: Subscription, settings: AzureSettings
 ) -> None:
-    state.polls, state.conflicts = 3, 2
+    state.polls, state.storage.polls, state.conflicts = 3, 3, 2
     state.roles.unknown_principals, state.roles.unknown_roles = 3, 3
     make(plan_of(settings))
     assert [each.look() for each in plan_of(settings).items if each.look()] == []
@@ -353,7 +355,7 @@ def test_setup_waits_until_roles_take_effect(azurite: Azurite, arm: ArmFake, set
         assert faults.calls("GET", "/standin/?") == 4
         faults.fail("GET", "/standin/?", "AuthorizationFailure", status=403, times=2)
         item = item_of(plan_of(behind), "access")
-        with pytest.raises(CloudTasksError, match="no access to blobs and queues of .*: AuthorizationFailure"):
+        with pytest.raises(CloudTasksError, match=r"no access to blobs and queues of .*: AuthorizationFailure"):
             item.make()
 
 
@@ -374,6 +376,17 @@ def test_roles_of_an_application_are_those_of_a_service_principal(
     assert kinds == {"ServicePrincipal"}
 
 
+def test_doctor_is_content_with_what_setup_made(settings: AzureSettings) -> None:
+    make(plan_of(settings))
+    found = {name.partition(".")[2]: value for name, value in plan_of(settings).settings.items() if "azure." in name}
+    context = CheckContext(region="eastus", queue="azure", staging="az://staging")
+    findings = list(check_compute(attrs.evolve(settings, **found), context))
+    assert [each for each in findings if not each.ok] == []
+    by_subject = {each.subject: each.message for each in findings}
+    assert by_subject["worker's role"] == "cloud-tasks-worker has the worker's permissions"
+    assert by_subject["staging"].startswith("standin/staging is writable")
+
+
 # removal
 
 
@@ -382,7 +395,7 @@ def test_what_has_content_or_users_is_kept(arm: ArmFake, state: Subscription, se
     with BlobServiceClient.from_connection_string(str(settings.connection_string)) as blobs:
         for number in range(3):
             blobs.get_blob_client("staging", f"job/file-{number}").upload_blob(b"x")
-    state.content = {"queues": ["jobs-tasks"]}
+    state.storage.content = {"queues": ["jobs-tasks"]}
     identity = str(plan_of(settings).settings["azure.managed_identity"])
     with opened(arm, managed_identity=identity, resource_group="cloud-tasks") as compute:
         instance = compute.launch(wanted()).instance_id
@@ -395,14 +408,14 @@ def test_what_has_content_or_users_is_kept(arm: ArmFake, state: Subscription, se
         "managed identity cloud-tasks-worker": f"{instance} uses it",
         "resource providers": "it costs nothing, and other programs may use it",
     }
-    assert state.policies, "objects would be kept"
+    assert state.storage.policies, "objects would be kept"
 
 
 def test_what_others_made_is_used_and_kept(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
     make(plan_of(settings))
     for each in (*arm.cloud.resources.values(), *arm.cloud.groups.values()):
         each["tags"] = {}
-    for container in state.containers.values():
+    for container in state.storage.containers.values():
         container["properties"]["metadata"] = {}
     (role,) = state.roles.definitions.values()
     role["properties"]["description"] = ""

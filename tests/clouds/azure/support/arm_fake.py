@@ -18,7 +18,7 @@ from arm_admin import evict, state_of
 from arm_catalog import IMAGES, LOCATIONS, SIZES
 from arm_checks import usage
 from arm_cloud import Cloud
-from arm_models import problems_of
+from arm_models import body_of_kind
 from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine, api_time
 from arm_setup import serve_setup
 from fake_cloud import FakeCloud
@@ -284,7 +284,7 @@ class ArmFake(FakeCloud[Cloud]):
 
     def _put_network(self, request: Request) -> Answer:
         kind = request.groups["kind"]
-        resource, operation = self.cloud.put(self._resource_id(request), kind, _body(request, kind))
+        resource, operation = self.cloud.put(self._resource_id(request), kind, body_of_kind(request, kind))
         return self._accepted(operation, 201, resource)
 
     def _get_resource(self, request: Request) -> Any:
@@ -309,7 +309,7 @@ class ArmFake(FakeCloud[Cloud]):
     def _put_machine(self, request: Request) -> Answer:
         must_be_new = request.headers.get("if-none-match") == "*"
         kind = "Microsoft.Compute/virtualMachines"
-        body = _body(request, kind)
+        body = body_of_kind(request, kind)
         vm, operation = self.cloud.create(self._resource_id(request, kind), body, must_be_new=must_be_new)
         return self._accepted(operation, 201, _public_view(vm))
 
@@ -341,16 +341,6 @@ class ArmFake(FakeCloud[Cloud]):
         if request.query.get("sig") != "very-secret":
             return Answer(status=403, body="AuthenticationFailed")
         return Answer(body=self.cloud.console(request.groups["name"]))
-
-
-def _body(request: Request, kind: str) -> dict[str, Any]:
-    """Return the body of a creation. Raises `ArmError` if it does not fit Microsoft's model."""
-    body: dict[str, Any] = request.json()
-    problems = problems_of(kind, body)
-    if problems:
-        message = f"The request content was invalid and could not be deserialized: {'; '.join(problems)}"
-        raise ArmError(400, "InvalidRequestContent", message)
-    return body
 
 
 def _has_tag(resource: dict[str, Any], request: Request) -> bool:

@@ -13,7 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["problems_of"]
+from arm_records import ArmError
+from fake_server import Request
+
+__all__ = ["body_of_kind", "problems_of"]
 
 _FILE = Path(__file__).with_name("arm_models.json")
 _ROOTS = {
@@ -66,6 +69,16 @@ def problems_of(kind: str, body: Any) -> list[str]:
     if kind not in _ROOTS:
         return []
     return list(_problems(body, _ROOTS[kind][1], ""))
+
+
+def body_of_kind(request: Request, kind: str) -> dict[str, Any]:
+    """Return the body of a request. Raises `ArmError` if it does not fit Microsoft's model."""
+    body: dict[str, Any] = request.json()
+    problems = problems_of(kind, body)
+    if problems:
+        message = f"The request content was invalid and could not be deserialized: {'; '.join(problems)}"
+        raise ArmError(400, "InvalidRequestContent", message)
+    return body
 
 
 @cache

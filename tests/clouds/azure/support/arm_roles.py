@@ -1,7 +1,7 @@
 """Role definitions and assignments of a subscription.
 
-Sources: "Role Definitions" and "Role Assignments" in the REST reference (2022-04-01), "List Azure role assignments using
-the REST API" for the filters, and "Troubleshoot Azure RBAC" for the refusals.
+Sources: "Role Definitions" and "Role Assignments" in the REST reference (2022-04-01), "List Azure role assignments
+using the REST API" for the filters, and "Troubleshoot Azure RBAC" for the refusals.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
+from arm_models import body_of_kind
 from arm_records import ArmError
 from fake_server import Answer, Request
 
@@ -107,8 +108,6 @@ class Roles:
         return self.definitions[number]
 
     def _put_definition(self, request: Request) -> Answer:
-        from arm_setup import body_of_kind
-
         number = request.groups["name"]
         properties = body_of_kind(request, "Microsoft.Authorization/roleDefinitions")["properties"]
         others = [each for name, each in self.definitions.items() if name != number]
@@ -138,8 +137,6 @@ class Roles:
         return {"value": [each for each in self.assignments.values() if _fits(each["properties"], scope, match)]}
 
     def _put_assignment(self, request: Request) -> Answer:
-        from arm_setup import body_of_kind
-
         name, scope = request.groups["name"], request.groups["scope"]
         given = body_of_kind(request, "Microsoft.Authorization/roleAssignments")["properties"]
         number, principal = given["roleDefinitionId"].rpartition("/")[2], given["principalId"]

@@ -26,7 +26,11 @@ def facts_of_cloud(resources: Mapping[str, Any], groups: Mapping[str, Any], stat
     """
     by_kind = {each["type"].rpartition("/")[2]: each for each in resources.values()}
     identity, account, (group,) = by_kind["userAssignedIdentities"], by_kind["storageAccounts"], groups.values()
-    properties, (policy,), (role,) = account["properties"], state.policies.values(), state.roles.definitions.values()
+    properties, (policy,), (role,) = (
+        account["properties"],
+        state.storage.policies.values(),
+        state.roles.definitions.values(),
+    )
     (permission,) = role["properties"]["permissions"]
     members = {PERSON: "person", identity["properties"]["principalId"]: "worker"}
     return {
@@ -43,7 +47,7 @@ def facts_of_cloud(resources: Mapping[str, Any], groups: Mapping[str, Any], stat
         },
         "containers": {
             each["name"]: (each["properties"]["publicAccess"] != "None", each["properties"]["metadata"])
-            for each in state.containers.values()
+            for each in state.storage.containers.values()
         },
         "rules": [_rule(each) for each in policy["policy"]["rules"]],
         "role": {
@@ -133,7 +137,8 @@ def _commands(plan: AccountSetup) -> Iterator[list[str]]:
 
 
 def _options(words: list[str]) -> Iterator[tuple[str, str]]:
-    name, values = "", []
+    name: str = ""
+    values: list[str] = []
     for word in [*words, "--"]:
         if word.startswith("--"):
             if name:
