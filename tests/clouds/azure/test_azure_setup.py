@@ -21,7 +21,7 @@ from setup_facts import facts_of_cloud, facts_of_shell, facts_of_terraform
 from storage_faults import StorageFaults
 
 from cloud_tasks.errors import CloudTasksError, InputError
-from cloud_tasks.plugin import AccountSetup, CheckContext, SetupContext, SetupItem
+from cloud_tasks.plugin import AccountSetup, CheckContext, SetupContext, SetupItem, terraform_text
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import SetupContract, SetupSubject
 from cloud_tasks_azure.compute.arm import Arm
@@ -166,6 +166,25 @@ def test_setup_for_another_queue_gives_no_access_to_storage_queues(
     (role,) = state.roles.definitions.values()
     assert "queueServices" not in str(role["properties"]["permissions"])
     assert [each["name"] for each in state.storage.containers.values()] == ["staging"]
+
+
+def test_identity_of_the_settings_gets_the_roles(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
+    make(plan_of(attrs.evolve(settings, resource_group="others")), count=3)
+    (identity,) = arm.cloud.resources.values()
+    own = attrs.evolve(settings, managed_identity=identity["id"])
+    make(plan_of(own))
+    members = [each["properties"]["principalId"] for each in state.roles.assignments.values()]
+    assert members.count(identity["properties"]["principalId"]) == 3
+    plan = plan_of(own)
+    assert plan.settings["azure.managed_identity"] == identity["id"]
+    assert not [each.subject for each in plan.items if each.subject.startswith("managed identity")]
+    assert "data.azurerm_user_assigned_identity.worker.principal_id" in terraform_text(
+        item_of(plan, "roles of").terraform
+    )
+    assert "roles of cloud-tasks-worker" not in removed(plan)
+    missing = attrs.evolve(settings, managed_identity=identity["id"].replace("worker", "missing"))
+    with pytest.raises(CloudTasksError, match=r"cloud-tasks-missing does not exist; check azure\.managed_identity"):
+        make(plan_of(missing))
 
 
 # what exists is corrected, and what is there beyond it is kept

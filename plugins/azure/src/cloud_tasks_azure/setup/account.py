@@ -50,7 +50,7 @@ def set_up(settings: AzureSettings, context: SetupContext) -> AccountSetup:
     items = [
         providers_item(calls, names),
         group_item(calls, names),
-        identity_item(calls, names),
+        *([identity_item(calls, names)] if names.has_own_identity else []),
         account_item(calls, names),
         # Before the containers, whose removal counts their objects.
         _person_item(calls, names),
@@ -119,6 +119,7 @@ def _worker_item(calls: Calls, names: Names, large: str | None) -> SetupItem:
             for role, container in containers
         ),
     ]
+    kind = "" if names.has_own_identity else "data."
     show = f"az identity show --ids {names.identity_id} --query principalId --output tsv"
     return grants_item(
         calls,
@@ -128,7 +129,7 @@ def _worker_item(calls: Calls, names: Names, large: str | None) -> SetupItem:
         subject=f"roles of {names.identity}",
         purpose="what instances may do",
         shell_principal=f'--assignee-object-id "$({show})" --assignee-principal-type ServicePrincipal',
-        terraform_principal="azurerm_user_assigned_identity.worker.principal_id",
+        terraform_principal=f"{kind}azurerm_user_assigned_identity.worker.principal_id",
     )
 
 
@@ -173,6 +174,8 @@ def _access_item(calls: Calls, names: Names) -> SetupItem:
 
 def _providers(names: Names) -> tuple[TerraformBlock, ...]:
     azurerm = {"source": "hashicorp/azurerm", "version": "~> 4.20"}
+    given = {"name": names.identity, "resource_group_name": names.identity_id.split("/")[4]}
+    identity = TerraformBlock(kind="data", labels=("azurerm_user_assigned_identity", "worker"), arguments=given)
     return (
         TerraformBlock(
             kind="terraform",
@@ -190,4 +193,5 @@ def _providers(names: Names) -> tuple[TerraformBlock, ...]:
             blocks=(TerraformBlock(kind="features"),),
         ),
         TerraformBlock(kind="data", labels=("azurerm_client_config", "current")),
+        *([] if names.has_own_identity else [identity]),
     )

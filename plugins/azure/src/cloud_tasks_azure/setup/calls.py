@@ -38,7 +38,7 @@ _BUSY = ("StorageAccountIsNotProvisioned", "StorageAccountOperationInProgress")
 _DENIED = re.compile(r".*perform action(?:\(s\))? '([^']+)'.*? scope(?:\(s\))? '([^']+)'", re.DOTALL)
 """Of a linked refusal, the missing permission is the last one."""
 _ASK = (
-    "ask an owner of the subscription for a role with it (Owner; or Contributor with Role Based Access Control"
+    "ask an owner of the subscription for a role with it (Owner; or Contributor with User Access"
     " Administrator), or to run: cloud-tasks setup azure"
 )
 

@@ -23,6 +23,7 @@ LABEL = "cloud-tasks-setup"
 """Tag of what setup made; the beginning of the description where there are no tags."""
 STAGING = "staging"
 _GROUP, _IDENTITY = "cloud-tasks", "cloud-tasks-worker"
+_IDENTITIES = "Microsoft.ManagedIdentity/userAssignedIdentities"
 _DIGITS = 14
 """Digits of the digest in the name of a storage account, which has at most 24 characters."""
 
@@ -35,6 +36,8 @@ class Names:
     region: str
     group: str
     account: str
+    identity_id: str
+    """Managed identity of the instances: that of the settings, if there is one."""
     tags: Mapping[str, str]
 
     @property
@@ -47,11 +50,12 @@ class Names:
 
     @property
     def identity(self) -> str:
-        return _IDENTITY
+        return self.identity_id.rpartition("/")[2]
 
     @property
-    def identity_id(self) -> str:
-        return f"{self.group_id}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{_IDENTITY}"
+    def has_own_identity(self) -> bool:
+        """Whether the identity is one of the resource group."""
+        return self.identity_id.lower().startswith(f"{self.group_id}/".lower())
 
     @property
     def account_id(self) -> str:
@@ -78,13 +82,16 @@ def names_for(settings: AzureSettings, context: SetupContext) -> Names:
             hint="set --region to the region of resource group and storage account, and of later jobs;"
             " list regions with: cloud-tasks list-regions --provider azure",
         )
-    named = settings.storage_account or ""
+    group = settings.resource_group or _GROUP
+    own = f"/subscriptions/{subscription}/resourceGroups/{group}/providers/{_IDENTITIES}/{_IDENTITY}"
+    identity, named = settings.managed_identity or "", settings.storage_account or ""
     digest = hashlib.sha256(subscription.lower().encode()).hexdigest()[:_DIGITS]
     return Names(
         subscription=subscription,
         region=context.region.lower(),
-        group=settings.resource_group or _GROUP,
+        group=group,
         account=named if re.fullmatch(r"[a-z0-9]{3,24}", named) else f"cloudtasks{digest}",
+        identity_id=identity if identity.startswith("/") else own,
         tags={**settings.tags, LABEL: "1"},
     )
 

@@ -190,7 +190,7 @@ def grants_item(
     def make() -> None:
         who = principal()
         if who is None:
-            raise ProviderError(f"the managed identity {names.identity} does not exist", hint="repeat the command")
+            raise ProviderError(f"{names.identity_id} does not exist", hint="check azure.managed_identity")
         for each in absent(who):
             _assign(calls, names, each, who)
 
