@@ -271,7 +271,7 @@ def stop_after_one_change(patch: pytest.MonkeyPatch) -> None:
 # what Azure refuses
 
 
-def test_name_of_somebody_elses_account_is_refused_before_anything_is_made(
+def test_name_of_an_account_of_others_is_refused_before_anything_is_made(
     arm: ArmFake, state: Subscription, settings: AzureSettings
 ) -> None:
     state.states["Microsoft.Storage"] = "Registered"
@@ -280,7 +280,7 @@ def test_name_of_somebody_elses_account_is_refused_before_anything_is_made(
     item = item_of(plan_of(settings), "storage account")
     with pytest.raises(InputError, match=f"the name {name} belongs to a storage account outside") as refused:
         item.look()
-    assert "set azure.storage_account to a name that nobody has" in refused.value.hint
+    assert "set azure.storage_account to a name that is free" in refused.value.hint
     make(plan_of(settings), count=3)
     with pytest.raises(InputError, match=f"the name {name} belongs to a storage account outside"):
         item.make()
@@ -409,7 +409,7 @@ def test_doctor_is_content_with_what_setup_made(settings: AzureSettings) -> None
 # removal
 
 
-def test_what_has_content_or_users_is_kept(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
+def test_removal_keeps_what_has_content_or_users(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
     make(plan_of(settings))
     with BlobServiceClient.from_connection_string(str(settings.connection_string)) as blobs:
         for number in range(3):
@@ -430,7 +430,7 @@ def test_what_has_content_or_users_is_kept(arm: ArmFake, state: Subscription, se
     assert state.storage.policies, "objects would be kept"
 
 
-def test_what_others_made_is_used_and_kept(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
+def test_setup_uses_and_keeps_what_others_made(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
     make(plan_of(settings))
     for each in (*arm.cloud.resources.values(), *arm.cloud.groups.values()):
         each["tags"] = {}

@@ -45,7 +45,7 @@ _ASK = (
 
 @attrs.frozen(kw_only=True)
 class Principal:
-    """Somebody with roles."""
+    """A user, an application or an identity, which has roles."""
 
     id: str
     """Object id in the directory."""

@@ -81,7 +81,7 @@ def group_item(calls: Calls, names: Names) -> SetupItem:
         try:
             calls.put(names.group_id, RESOURCES, {"location": names.region, "tags": dict(names.tags)})
         except ProviderError as error:
-            # Somebody else made it meanwhile; its location decides nothing.
+            # Another user made it meanwhile; its location decides nothing.
             if code_of(error) != "InvalidResourceGroupLocation":
                 raise
 
@@ -164,7 +164,7 @@ def identity_item(calls: Calls, names: Names) -> SetupItem:
 
 
 def principal_of(calls: Calls, names: Names) -> Principal | None:
-    """Return the identity as somebody with roles; None if it does not exist."""
+    """Return the identity as a principal; None if it does not exist."""
     found = calls.find(names.identity_id, IDENTITIES)
     principal = ((found or {}).get("properties") or {}).get("principalId")
     return None if principal is None else Principal(id=str(principal), kind="ServicePrincipal")

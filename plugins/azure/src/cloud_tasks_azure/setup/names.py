@@ -1,4 +1,4 @@
-"""Names and ids of what is set up in a subscription; the same for everybody who uses it.
+"""Names and ids of what is set up in a subscription; the same for all its users.
 
 Invariant, with a test: the name of the storage account depends on the subscription only, and is a valid one.
 """

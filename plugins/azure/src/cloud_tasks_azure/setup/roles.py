@@ -172,7 +172,7 @@ def grants_item(
     shell_principal: str,
     terraform_principal: str,
 ) -> SetupItem:
-    """Return the item of roles that somebody has.
+    """Return the item of the roles of a principal.
 
     Args:
         principal: Who has them; None if they do not exist.
@@ -264,7 +264,7 @@ def _assign(calls: Calls, names: Names, grant: Grant, who: Principal) -> None:
 
 
 def _assignments(calls: Calls, names: Names, grant: Grant, who: Principal) -> list[dict[str, Any]]:
-    """Return the assignments of a role to somebody, or to their groups, at a scope or above."""
+    """Return the assignments of a role to a principal, or to its groups, at a scope or above."""
     number = grant.role.number or str((_find_role(calls, names) or {}).get("name", ""))
     query = {"$filter": f"atScope() and assignedTo('{who.id}')"}
     found = calls.entries(f"{grant.scope}{_ASSIGNMENTS}", AUTHORIZATION, **query)

@@ -1,7 +1,7 @@
 """The storage account, with the queues of jobs, and its containers.
 
 The name of an account is global. The account is used only if Resource Manager finds it in our resource group: a name of
-somebody else is refused. Source of all properties: "Storage Accounts", "Blob Containers" and "Management Policies" in
+another subscription is refused. Source of all properties: "Storage Accounts", "Blob Containers" and "Management Policies" in
 the REST reference of the storage resource provider.
 """
 
@@ -76,7 +76,7 @@ def account_item(calls: Calls, names: Names) -> SetupItem:
     def make() -> None:
         properties = wrong()
         if properties is None:
-            # Nobody needs the keys of the account: who is signed in has roles.
+            # The keys of the account are not needed: signed-in users have roles.
             needed = {**{key: value for key, (value, _) in _NEEDED.items()}, "allowSharedKeyAccess": False}
             body = {"location": names.region, "kind": _KIND, "sku": {"name": _SKU}, "tags": dict(names.tags)}
             try:
@@ -140,7 +140,7 @@ def _is_enough(given: Any, needed: Any) -> bool:
 
 
 def _check_name(calls: Calls, names: Names) -> None:
-    """Raise `InputError` if the account's name belongs to somebody else."""
+    """Raise `InputError` if the account's name belongs to another account."""
     body = {"name": names.account, "type": "Microsoft.Storage/storageAccounts"}
     try:
         answer = calls.post("/providers/Microsoft.Storage/checkNameAvailability", STORAGE, body)
@@ -150,7 +150,7 @@ def _check_name(calls: Calls, names: Names) -> None:
             return
         raise
     is_taken = answer.get("nameAvailable") is False and answer.get("reason") == "AlreadyExists"
-    # Somebody else may have made ours meanwhile.
+    # Another user may have made ours meanwhile.
     if is_taken and calls.find(names.account_id, STORAGE) is None:
         raise _taken(names)
 
@@ -158,8 +158,7 @@ def _check_name(calls: Calls, names: Names) -> None:
 def _taken(names: Names) -> InputError:
     return InputError(
         f"the name {names.account} belongs to a storage account outside of the resource group {names.group}",
-        hint="unset azure.storage_account and AZURE_STORAGE_ACCOUNT, or set azure.storage_account to a name that nobody"
-        " has",
+        hint="unset azure.storage_account and AZURE_STORAGE_ACCOUNT, or set azure.storage_account to a name that is free",
     )
 
 
