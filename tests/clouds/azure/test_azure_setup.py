@@ -28,6 +28,8 @@ from cloud_tasks_azure.compute.arm import Arm
 from cloud_tasks_azure.doctor_compute import check_compute
 from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.setup.calls import Calls
+from cloud_tasks_azure.setup.names import names_for
+from cloud_tasks_azure.setup.storage import signed_in_to_account
 
 BACKEND = Registry(only=["azure"]).compute("azure")
 
@@ -280,7 +282,7 @@ def test_name_of_an_account_of_others_is_refused_before_anything_is_made(
     item = item_of(plan_of(settings), "storage account")
     with pytest.raises(InputError, match=f"the name {name} belongs to a storage account outside") as refused:
         item.look()
-    assert "set azure.storage_account to a name that is free" in refused.value.hint
+    assert "set azure.storage_account to a free name" in refused.value.hint
     make(plan_of(settings), count=3)
     with pytest.raises(InputError, match=f"the name {name} belongs to a storage account outside"):
         item.make()
@@ -428,6 +430,27 @@ def test_removal_keeps_what_has_content_or_users(arm: ArmFake, state: Subscripti
         "resource providers": "it costs nothing, and other programs may use it",
     }
     assert state.storage.policies, "objects would be kept"
+
+
+def test_removal_keeps_a_container_whose_objects_cannot_be_listed(
+    azurite: Azurite, state: Subscription, settings: AzureSettings
+) -> None:
+    make(plan_of(settings))
+    faults = StorageFaults(azurite.blob_endpoint)
+    with faults.server.serving():
+        proxied = str(settings.connection_string).replace(azurite.blob_endpoint, faults.endpoint)
+        behind = attrs.evolve(settings, connection_string=proxied)
+        faults.fail("GET", "/staging", "AuthorizationPermissionMismatch", status=403)
+        reason = item_of(plan_of(behind), "container staging").remove()
+    assert reason == "its objects cannot be listed: AuthorizationPermissionMismatch"
+    assert state.storage.policies
+
+
+def test_connection_string_of_another_account_is_not_used() -> None:
+    given = AzureSettings(subscription_id=SUBSCRIPTION, connection_string="AccountName=theirs;AccountKey=AAAA")
+    names = names_for(given, SetupContext(region="eastus"))
+    found = signed_in_to_account(Calls(given), names)
+    assert (found.connection_string, found.storage_account) == (None, names.account)
 
 
 def test_setup_uses_and_keeps_what_others_made(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:

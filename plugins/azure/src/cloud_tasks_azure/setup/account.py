@@ -32,7 +32,7 @@ from cloud_tasks_azure.setup.roles import (
     role_item,
     worker_role,
 )
-from cloud_tasks_azure.setup.storage import ACCOUNT_ID, STORAGE, account_item, container_item
+from cloud_tasks_azure.setup.storage import ACCOUNT_ID, STORAGE, account_item, container_item, signed_in_to_account
 
 __all__ = ["set_up"]
 
@@ -135,7 +135,7 @@ def _worker_item(calls: Calls, names: Names, large: str | None) -> SetupItem:
 
 def _access_item(calls: Calls, names: Names) -> SetupItem:
     """Return the last item, which makes nothing: roles take effect some minutes after their assignment."""
-    settings = attrs.evolve(calls.settings, storage_account=names.account)
+    settings = signed_in_to_account(calls, names)
 
     def look() -> str:
         if calls.find(names.account_id, STORAGE) is None:
@@ -157,7 +157,7 @@ def _access_item(calls: Calls, names: Names) -> SetupItem:
             if problem != _NOT_YET:
                 raise ProviderError(
                     f"no access to blobs and queues of {names.account}: {problem}",
-                    hint="unset a connection string, which may be that of another account",
+                    hint="the network rules of the account may exclude this machine",
                 )
             calls.wait()
         raise ProviderError("the roles have no effect after ten minutes", hint="repeat the command", transient=True)

@@ -1,8 +1,8 @@
 """The storage account, with the queues of jobs, and its containers.
 
 The name of an account is global. The account is used only if Resource Manager finds it in our resource group: a name of
-another subscription is refused. Source of all properties: "Storage Accounts", "Blob Containers" and "Management Policies" in
-the REST reference of the storage resource provider.
+another subscription is refused. Source of all properties: "Storage Accounts", "Blob Containers" and "Management
+Policies" in the REST reference of the storage resource provider.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import attrs
 from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
+from cloud_tasks_azure.credentials import is_emulator
 from cloud_tasks_azure.queue.account import blob_container
+from cloud_tasks_azure.queue.queue_errors import code_of as queue_code_of
 from cloud_tasks_azure.queue.queue_errors import translate_errors
+from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.setup.calls import Calls, code_of
 from cloud_tasks_azure.setup.group import GROUP_NAME, tag_words
 from cloud_tasks_azure.setup.names import LABEL, Names, is_ours
 
-__all__ = ["ACCOUNT_ID", "STORAGE", "account_item", "container_item"]
+__all__ = ["ACCOUNT_ID", "STORAGE", "account_item", "container_item", "signed_in_to_account"]
 
 STORAGE = "2023-05-01"
 """API version of storage accounts."""
@@ -158,7 +161,7 @@ def _check_name(calls: Calls, names: Names) -> None:
 def _taken(names: Names) -> InputError:
     return InputError(
         f"the name {names.account} belongs to a storage account outside of the resource group {names.group}",
-        hint="unset azure.storage_account and AZURE_STORAGE_ACCOUNT, or set azure.storage_account to a name that is free",
+        hint="unset azure.storage_account and AZURE_STORAGE_ACCOUNT, or set azure.storage_account to a free name",
     )
 
 
@@ -191,10 +194,9 @@ def container_item(calls: Calls, names: Names, container: str, purpose: str, *, 
         if found is not None:
             if _METADATA not in (found["properties"].get("metadata") or {}):
                 return _NOT_OURS
-            count = _count(calls, names, container)
-            if count:
-                more = " or more" if count == _MAX_COUNT else ""
-                return f"it has {count}{more} {'object' if count == 1 else 'objects'}"
+            content = _content_of(calls, names, container)
+            if content:
+                return content
             calls.delete(path, STORAGE)
         if policy is not None:
             policy.remove()
@@ -230,16 +232,31 @@ def _is_public(container: Mapping[str, Any]) -> bool:
     return (container["properties"].get("publicAccess") or "None") != "None"
 
 
-def _count(calls: Calls, names: Names, container: str) -> int:
-    """Return the number of objects, at most 1000. Setup deletes no object."""
+def _content_of(calls: Calls, names: Names, container: str) -> str:
+    """Return why a container is kept: its objects, of which setup deletes none; empty for nothing."""
+    try:
+        with (
+            blob_container(signed_in_to_account(calls, names), container, connections=1) as client,
+            translate_errors(f"listing the objects of {container}"),
+        ):
+            found = client.list_blob_names(results_per_page=_MAX_COUNT)
+            count = sum(1 for _ in itertools.islice(found, _MAX_COUNT))
+    except NotFoundError:
+        return ""
+    except ProviderError as error:
+        if error.transient:
+            raise
+        return f"its objects cannot be listed: {queue_code_of(error.__cause__)}"
+    more = " or more" if count == _MAX_COUNT else ""
+    return f"it has {count}{more} {'object' if count == 1 else 'objects'}" if count else ""
+
+
+def signed_in_to_account(calls: Calls, names: Names) -> AzureSettings:
+    """Return settings for calls to the account itself: a connection string may be that of another one."""
     settings = attrs.evolve(calls.settings, storage_account=names.account)
-    with blob_container(settings, container, connections=1) as client:
-        try:
-            with translate_errors(f"listing the objects of {container}"):
-                found = client.list_blob_names(results_per_page=_MAX_COUNT)
-                return sum(1 for _ in itertools.islice(found, _MAX_COUNT))
-        except NotFoundError:
-            return 0
+    if is_emulator(settings.management_endpoint):
+        return settings
+    return attrs.evolve(settings, connection_string=None, connection_string_file=None)
 
 
 def _has_all(given: Any, needed: Any) -> bool:
