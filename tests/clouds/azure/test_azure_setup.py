@@ -292,6 +292,24 @@ def test_name_of_an_account_of_others_is_refused_before_anything_is_made(
     assert account_of(arm, other)["name"] == "anothername"
 
 
+def test_account_that_another_user_makes_meanwhile_is_ours(
+    settings: AzureSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(plan_of(settings), count=3)
+    post = Calls.post
+
+    def after_another_user(calls: Calls, path: str, version: str, body: Any = None) -> dict[str, Any]:
+        monkeypatch.setattr(Calls, "post", post)
+        item_of(plan_of(settings), "storage account").make()
+        return post(calls, path, version, body)
+
+    monkeypatch.setattr(Calls, "post", after_another_user)
+    item = item_of(plan_of(settings), "storage account")
+    assert item.look() == "missing"
+    item.make()
+    assert item.look() == ""
+
+
 def test_account_in_another_group_is_refused(arm: ArmFake, state: Subscription, settings: AzureSettings) -> None:
     make(plan_of(attrs.evolve(settings, resource_group="others", storage_account="theirs")))
     plan = plan_of(attrs.evolve(settings, storage_account="theirs"))
@@ -468,6 +486,13 @@ def test_setup_uses_and_keeps_what_others_made(arm: ArmFake, state: Subscription
     kept = removed(plan_of(settings))
     kinds = {subject.split()[0] for subject in kept}
     assert kinds == {"resource", "managed", "storage", "container", "role", "roles", "your"}
+    assigned = {subject: kept.pop(subject) for subject in list(kept) if "roles" in subject}
+    assert {each.partition(" Storage")[0] for each in assigned.values()} <= {
+        "others assigned",
+        f"others assigned cloud-tasks worker {SUBSCRIPTION[:8]},",
+    }
+    del kept["resource providers"]
+    assert set(kept.values()) == {"setup did not make it"}
     assert state.changes[before:] == []
 
 

@@ -183,6 +183,8 @@ def facts_of_terraform(plan: AccountSetup) -> dict[str, Any]:
         kind: [each for name, each in resources.items() if name.startswith(f"azurerm_{kind}.")]
         for kind in ("storage_container", "role_assignment")
     }
+    kinds = {value(each["principal_id"]): each.get("principal_type") for each in of_kind["role_assignment"]}
+    assert kinds == {"person": None, "worker": "ServicePrincipal"}
     in_account = [*of_kind["storage_container"], policy]
     assert {value(each["storage_account_id"]) for each in in_account} == {
         known["azurerm_storage_account.cloud_tasks.id"]

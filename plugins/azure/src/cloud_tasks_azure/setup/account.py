@@ -94,7 +94,7 @@ def _person_item(calls: Calls, names: Names) -> SetupItem:
         subject="your roles",
         purpose="access to blobs and queues, which an owner of the subscription has not",
         shell_principal=f"--assignee-object-id {signed_in} --assignee-principal-type User",
-        terraform_principal="data.azurerm_client_config.current.object_id",
+        terraform_principal={"principal_id": TerraformExpression("data.azurerm_client_config.current.object_id")},
     )
 
 
@@ -129,7 +129,10 @@ def _worker_item(calls: Calls, names: Names, large: str | None) -> SetupItem:
         subject=f"roles of {names.identity}",
         purpose="what instances may do",
         shell_principal=f'--assignee-object-id "$({show})" --assignee-principal-type ServicePrincipal',
-        terraform_principal=f"{kind}azurerm_user_assigned_identity.worker.principal_id",
+        terraform_principal={
+            "principal_id": TerraformExpression(f"{kind}azurerm_user_assigned_identity.worker.principal_id"),
+            "principal_type": "ServicePrincipal",
+        },
     )
 
 
@@ -174,6 +177,8 @@ def _access_item(calls: Calls, names: Names) -> SetupItem:
 
 def _providers(names: Names) -> tuple[TerraformBlock, ...]:
     azurerm = {"source": "hashicorp/azurerm", "version": "~> 4.20"}
+    # Else the account itself is asked, to which the person has no access yet.
+    storage = TerraformBlock(kind="storage", arguments={"data_plane_available": False})
     given = {"name": names.identity, "resource_group_name": names.identity_id.split("/")[4]}
     identity = TerraformBlock(kind="data", labels=("azurerm_user_assigned_identity", "worker"), arguments=given)
     return (
@@ -190,7 +195,7 @@ def _providers(names: Names) -> tuple[TerraformBlock, ...]:
                 "resource_providers_to_register": list(NAMESPACES),
                 "storage_use_azuread": True,
             },
-            blocks=(TerraformBlock(kind="features"),),
+            blocks=(TerraformBlock(kind="features", blocks=(storage,)),),
         ),
         TerraformBlock(kind="data", labels=("azurerm_client_config", "current")),
         *([] if names.has_own_identity else [identity]),

@@ -170,14 +170,14 @@ def grants_item(
     subject: str,
     purpose: str,
     shell_principal: str,
-    terraform_principal: str,
+    terraform_principal: Mapping[str, Any],
 ) -> SetupItem:
     """Return the item of the roles of a principal.
 
     Args:
         principal: Who has them; None if they do not exist.
         shell_principal: Options of ``az`` that name them.
-        terraform_principal: Expression of their object id.
+        terraform_principal: Arguments that name them.
     """
 
     def absent(who: Principal | None) -> list[Grant]:
@@ -234,7 +234,7 @@ def grants_item(
                             )
                         }
                     ),
-                    "principal_id": TerraformExpression(terraform_principal),
+                    **terraform_principal,
                     "description": _DESCRIPTION,
                 },
             )
