@@ -21,7 +21,7 @@ from cloud_tasks_azure.queue.account import blob_container, queue_service
 from cloud_tasks_azure.queue.queue_errors import code_of, translate_errors
 from cloud_tasks_azure.settings import AzureSettings
 from cloud_tasks_azure.setup.calls import Calls
-from cloud_tasks_azure.setup.group import NAMESPACES, group_item, identity_item, principal_of, providers_item
+from cloud_tasks_azure.setup.group import group_item, identity_item, principal_of, providers_item
 from cloud_tasks_azure.setup.names import STAGING, Names, names_for
 from cloud_tasks_azure.setup.roles import (
     BLOB_CONTRIBUTOR,
@@ -70,7 +70,7 @@ def set_up(settings: AzureSettings, context: SetupContext) -> AccountSetup:
             "azure.managed_identity": names.identity_id,
         },
         items=tuple(items),
-        terraform=_providers(names),
+        terraform=_terraform(names),
     )
 
 
@@ -175,27 +175,14 @@ def _access_item(calls: Calls, names: Names) -> SetupItem:
     )
 
 
-def _providers(names: Names) -> tuple[TerraformBlock, ...]:
+def _terraform(names: Names) -> tuple[TerraformBlock, ...]:
     azurerm = {"source": "hashicorp/azurerm", "version": "~> 4.20"}
-    # Else the account itself is asked, to which the person has no access yet.
-    storage = TerraformBlock(kind="storage", arguments={"data_plane_available": False})
     given = {"name": names.identity, "resource_group_name": names.identity_id.split("/")[4]}
     identity = TerraformBlock(kind="data", labels=("azurerm_user_assigned_identity", "worker"), arguments=given)
     return (
         TerraformBlock(
             kind="terraform",
             blocks=(TerraformBlock(kind="required_providers", arguments={"azurerm": azurerm}),),
-        ),
-        TerraformBlock(
-            kind="provider",
-            labels=("azurerm",),
-            arguments={
-                "subscription_id": names.subscription,
-                "resource_provider_registrations": "none",
-                "resource_providers_to_register": list(NAMESPACES),
-                "storage_use_azuread": True,
-            },
-            blocks=(TerraformBlock(kind="features", blocks=(storage,)),),
         ),
         TerraformBlock(kind="data", labels=("azurerm_client_config", "current")),
         *([] if names.has_own_identity else [identity]),

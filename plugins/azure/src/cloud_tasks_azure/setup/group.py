@@ -17,7 +17,6 @@ from cloud_tasks_azure.setup.names import Names, is_ours
 __all__ = [
     "GROUP_NAME",
     "IDENTITIES",
-    "NAMESPACES",
     "group_item",
     "identity_item",
     "principal_of",
@@ -25,7 +24,7 @@ __all__ = [
     "tag_words",
 ]
 
-NAMESPACES = tuple(f"Microsoft.{each}" for each in ("Compute", "Network", "Storage", "ManagedIdentity"))
+_NAMESPACES = tuple(f"Microsoft.{each}" for each in ("Compute", "Network", "Storage", "ManagedIdentity"))
 IDENTITIES = "2023-01-31"
 """API version of managed identities."""
 GROUP_NAME = TerraformExpression("azurerm_resource_group.cloud_tasks.name")
@@ -38,7 +37,7 @@ def providers_item(calls: Calls, names: Names) -> SetupItem:
     """Return the item of the resource providers, whose registration takes some minutes. Others may use them later."""
 
     def unregistered() -> list[str]:
-        found = {each: calls.find(f"/providers/{each}", RESOURCES) or {} for each in NAMESPACES}
+        found = {each: calls.find(f"/providers/{each}", RESOURCES) or {} for each in _NAMESPACES}
         return [name for name, each in found.items() if str(each.get("registrationState")).lower() != "registered"]
 
     def look() -> str:
@@ -54,13 +53,29 @@ def providers_item(calls: Calls, names: Names) -> SetupItem:
             calls.wait()
         raise ProviderError(f"{look()} after 20 minutes", hint="see its state with: az provider list", transient=True)
 
+    # Else Terraform asks the account itself, to which the person has no access yet.
+    storage = TerraformBlock(kind="storage", arguments={"data_plane_available": False})
     return SetupItem(
         subject="resource providers",
-        purpose=f"{', '.join(NAMESPACES)}, for the subscription",
+        purpose=f"{', '.join(_NAMESPACES)}, for the subscription",
         look=look,
         make=make,
         commands=tuple(
-            f"az provider register --namespace {each} --wait --subscription {names.subscription}" for each in NAMESPACES
+            f"az provider register --namespace {each} --wait --subscription {names.subscription}"
+            for each in _NAMESPACES
+        ),
+        terraform=(
+            TerraformBlock(
+                kind="provider",
+                labels=("azurerm",),
+                arguments={
+                    "subscription_id": names.subscription,
+                    "resource_provider_registrations": "none",
+                    "resource_providers_to_register": list(_NAMESPACES),
+                    "storage_use_azuread": True,
+                },
+                blocks=(TerraformBlock(kind="features", blocks=(storage,)),),
+            ),
         ),
     )
 
