@@ -120,10 +120,3 @@ def test_delete_record_deletes_it_once(home: dict[str, str]) -> None:
     delete_record("gcp", home)
     delete_record("gcp", home)
     assert read_record("gcp", home) is None
-
-
-def test_recorded_region_is_not_used_with_a_zone_of_another(read: Read, tmp_path: Path) -> None:
-    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
-    write_record("gcp", environ, identity=IDENTITY, settings={"run.region": "us-central1"})
-    assert read("provider: gcp\nrun: {zone: europe-west1-b}\n", environ=environ).run.region == "europe-west1"
-    assert read("provider: gcp\n", environ=environ).run.region == "us-central1"

@@ -91,11 +91,10 @@ def load_config(
     sinks = merged.values.get("event_sinks", ())
     _add_flags(layers, options, sections, tuple(dict.fromkeys((*backends.values(), *sinks))))
     merged.assign(layers.assignments(top=False), selected=backends.get("compute"))
-    # Before the recorded region, which may be that of another zone.
-    _derive_region(merged)
     _add_recorded(merged, layers, backends.get("compute"), environ)
     base_dir = folder.absolute()
     problems = [*layers.problems, *_check(merged, registry, file)]
+    _derive_region(merged)
     _derive_job(merged)
     settings = RunSettings() if problems else RunSettings(**merged.within("run"))
     if not problems:
