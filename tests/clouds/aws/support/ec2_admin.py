@@ -46,6 +46,7 @@ class Admin:
             "refuse": self.refuse,
             "default-vpc": self.default_vpc,
             "deprecate": self.deprecate,
+            "images": self.images,
             "quota": self.quota,
             "break-page": self.break_page,
             "hide-templates": self.hide_templates,
@@ -85,6 +86,7 @@ class Admin:
         self._refusals.clear()
         self._calls.has_default_vpc = True
         self._calls.deprecated.clear()
+        self.images()
 
     def default_vpc(self, exists: bool) -> None:
         """Show or hide the default VPC."""
@@ -93,6 +95,10 @@ class Admin:
     def deprecate(self, image_id: str) -> None:
         """Deprecate an image."""
         self._calls.deprecated.add(image_id)
+
+    def images(self, pending: int = 1, failure: str = "") -> None:
+        """Let new images be pending in so many listings, and then fail if there is a reason."""
+        self._calls.images.pending, self._calls.images.failure = pending, failure
 
     def refuse(self, action: str, code: str, message: str = "refused", region: str = "") -> None:
         """Refuse an action of any service, in one region or in all."""

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import attrs
 from ec2_catalog import CatalogData
 from ec2_fleets import LaunchTemplates, fleet_answer
+from ec2_images import Images
 from ec2_instances import Fleet, OverlayInstance, decoded_user_data
 from ec2_xml import Ec2Error, Form, add, document, items, matches, parse, set_text
 
@@ -54,6 +55,7 @@ class InstanceCalls:
     def __init__(self, ask: Callable[[Form], bytes], fleet: Fleet) -> None:
         self._ask = ask
         self.fleet = fleet
+        self.images = Images(ask, fleet)
         self._guard = threading.RLock()
         self._tokens: dict[str, tuple[str, bytes]] = {}
         self._token_locks: dict[str, threading.Lock] = {}
@@ -82,7 +84,10 @@ class InstanceCalls:
             "DeleteLaunchTemplate": self.templates.delete,
             "DescribeLaunchTemplates": self.templates.describe,
             "CreateFleet": self._create_fleet,
-            "TerminateInstances": self._terminate_instances,
+            "CreateImage": self.images.create,
+            "DeregisterImage": self.images.deregister,
+            "StopInstances": self._end_instances,
+            "TerminateInstances": self._end_instances,
             "GetConsoleOutput": self._console_output,
         }
 
@@ -136,6 +141,7 @@ class InstanceCalls:
             raise Ec2Error("InvalidParameterValue", f"Subnet '{subnet}' is in {zone}, not in {wanted}.")
         instance_type = form.get("InstanceType")
         self.catalog.check(instance_type, zone, form.get("ImageId"))
+        self.images.check(form.get("ImageId"))
         user_data = decoded_user_data(form.get("UserData"))
         if len(user_data) > _MAX_USER_DATA:
             raise Ec2Error("InvalidParameterValue", f"User data is limited to {_MAX_USER_DATA} bytes")
@@ -163,6 +169,8 @@ class InstanceCalls:
                 terminates=form.get("InstanceInitiatedShutdownBehavior") == "terminate",
                 needs_token=form.get("MetadataOptions.HttpTokens") == "required",
                 role=profile,
+                root_gb=form.get("BlockDeviceMapping.1.Ebs.VolumeSize", "8"),
+                template=self.images.template(form.get("ImageId")),
             )
             self.fleet.add(instance)
             _add_details(element, instance)
@@ -249,6 +257,7 @@ class InstanceCalls:
                 and each.findtext("imageId") in self.deprecated
             ):
                 container.remove(each)
+        self.images.complete(root, form)
         return root
 
     def _describe_vpcs(self, form: Form) -> ElementTree.Element:
@@ -266,8 +275,9 @@ class InstanceCalls:
                 container.remove(each)
         return root
 
-    def _terminate_instances(self, form: Form) -> ElementTree.Element:
-        ids = form.numbered("InstanceId")
+    def _end_instances(self, form: Form) -> ElementTree.Element:
+        """Terminate or stop."""
+        ids, action = form.numbered("InstanceId"), form.get("Action")
         for each in ids:
             if not each.startswith("i-"):
                 raise Ec2Error("InvalidInstanceID.Malformed", f'Invalid id: "{each}"')
@@ -276,12 +286,12 @@ class InstanceCalls:
         if unknown:
             plural = f"IDs '{', '.join(unknown)}' do" if len(unknown) > 1 else f"ID '{unknown[0]}' does"
             raise Ec2Error("InvalidInstanceID.NotFound", f"The instance {plural} not exist")
-        root = document("TerminateInstances")
+        root = document(action)
         container = add(root, "instancesSet")
         for each in ids:
             instance = self.fleet.get(each)
             before = instance.state if instance is not None else ""
-            self.fleet.end(each, reason="Client.UserInitiatedShutdown")
+            self.fleet.end(each, reason="Client.UserInitiatedShutdown", stop=action == "StopInstances")
             entry = add(container, "item")
             add(entry, "instanceId", each)
             for tag, state in (("previousState", before), ("currentState", instance.state if instance else "")):
