@@ -54,6 +54,14 @@ def launched(compute: Compute, request_of: RequestOf) -> Instance:
     return instance
 
 
+def create(ec2: Any, instance: Instance, name: str, *, job: str) -> str:
+    """Make an image as another process does."""
+    tags = [{"Key": JOB_TAG, "Value": job}]
+    marks = [{"ResourceType": kind, "Tags": tags} for kind in ("image", "snapshot")]
+    made = ec2.create_image(InstanceId=instance.instance_id, Name=name, NoReboot=True, TagSpecifications=marks)
+    return str(made["ImageId"])
+
+
 def image(ec2: Any, image_id: str) -> Any:
     return ec2.describe_images(ImageIds=[image_id])["Images"][0]
 
@@ -130,16 +138,15 @@ def test_image_that_is_there_is_awaited_instead_of_made(
     """It is pending; without ``listed``, another process makes it after this one has looked."""
     overlay.control("images", pending=6)
     instance = launched(maker, request_of)
-    tags = [{"ResourceType": "image", "Tags": [{"Key": JOB_TAG, "Value": "another"}]}]
-    made = ec2.create_image(InstanceId=instance.instance_id, Name=name, NoReboot=True, TagSpecifications=tags)
+    made = create(ec2, instance, name, job="another")
     if not listed:
         listing, looks = own_images.OwnImages._named, iter(range(100))
         monkeypatch.setattr(
             own_images.OwnImages, "_named", lambda self, name: [] if next(looks) < 3 else listing(self, name)
         )
-    assert maker.make_image(instance.instance_id, name) == made["ImageId"]
-    assert image(ec2, made["ImageId"])["State"] == "available"
-    assert [each["ImageId"] for each in named(ec2, name)] == [made["ImageId"]]
+    assert maker.make_image(instance.instance_id, name) == made
+    assert image(ec2, made)["State"] == "available"
+    assert [each["ImageId"] for each in named(ec2, name)] == [made]
 
 
 def test_image_that_failed_is_deleted_with_its_snapshots_and_made_anew(
@@ -150,13 +157,7 @@ def test_image_that_failed_is_deleted_with_its_snapshots_and_made_anew(
     with pytest.raises(ProviderError, match=f"image {name} failed: Client.InternalError: the volume is gone"):
         maker.make_image(instance.instance_id, name)
     assert (named(ec2, name), snapshots(ec2, job)) == ([], [])
-    ec2.create_image(
-        InstanceId=instance.instance_id,
-        Name=name,
-        TagSpecifications=[
-            {"ResourceType": kind, "Tags": [{"Key": JOB_TAG, "Value": "another"}]} for kind in ("image", "snapshot")
-        ],
-    )
+    create(ec2, instance, name, job="another")
     eventually(lambda: named(ec2, name)[0]["State"] == "failed")
     overlay.control("images")
     assert maker.make_image(instance.instance_id, name) == named(ec2, name)[0]["ImageId"]
@@ -186,6 +187,11 @@ def test_image_that_takes_too_long_or_is_interrupted_is_deleted(
     with pytest.raises(KeyboardInterrupt):
         maker.make_image(instance.instance_id, name)
     assert (named(ec2, name), snapshots(ec2, job)) == ([], [])
+    # One that another process makes is left to it.
+    create(ec2, instance, name, job="another")
+    with pytest.raises(KeyboardInterrupt):
+        maker.make_image(instance.instance_id, name)
+    assert len(named(ec2, name)) == 1
 
 
 def test_image_whose_deletion_fails_is_named_in_the_log(

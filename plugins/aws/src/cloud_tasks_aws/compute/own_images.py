@@ -67,11 +67,12 @@ class OwnImages:
         Raises:
             ProviderError: The image was not made.
         """
-        with translate_errors(f"making the image {name}"), self._undone(name):
+        with translate_errors(f"making the image {name}"):
             self._delete(name, lambda image: image["State"] in _FAILED)
             found = [each["ImageId"] for each in self._named(name)]
-            image_id = str(found[0]) if found else self._create(instance_id, name)
-            _wait(lambda: self._is_complete(image_id, name), _LIMIT, f"the image {name} is not complete")
+            with self._undone(name):
+                image_id = str(found[0]) if found else self._create(instance_id, name)
+                _wait(lambda: self._is_complete(image_id, name), _LIMIT, f"the image {name} is not complete")
             return image_id
 
     def _create(self, instance_id: str, name: str) -> str:
