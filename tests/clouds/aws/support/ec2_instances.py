@@ -188,7 +188,7 @@ class Fleet:
             if not script.startswith(b"#!"):
                 instance.console = "cloud-init: user data is not a script\n"
                 return
-            instance.guest = Guest(folder, script, environment=self._environment(instance), template=instance.template)
+            instance.guest = Guest(folder, script, environment=self._environment(instance), root=instance.template)
 
     def _environment(self, instance: OverlayInstance) -> Mapping[str, str]:
         shims = self.folder / f"{instance.instance_id}.bin"
