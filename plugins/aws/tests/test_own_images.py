@@ -78,11 +78,12 @@ def snapshots(ec2: Any, job: str) -> list[Any]:
 
 
 def test_image_is_that_of_the_root_volume_of_the_stopped_instance(
-    maker: Ec2Compute, ec2: Any, request_of: RequestOf, job: str, name: str
+    overlay: OverlayProcess, maker: Ec2Compute, ec2: Any, request_of: RequestOf, job: str, name: str
 ) -> None:
     instance = launched(maker, request_of)
     other = ec2.create_volume(Size=5, AvailabilityZone=instance.zone)["VolumeId"]
     ec2.attach_volume(VolumeId=other, InstanceId=instance.instance_id, Device="/dev/sdz")
+    overlay.control("images", hidden=2)
     made = maker.make_image(instance.instance_id, name)
     assert described(ec2, instance)["State"]["Name"] == "stopped"
     found = image(ec2, made)

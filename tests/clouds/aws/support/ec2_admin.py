@@ -96,9 +96,10 @@ class Admin:
         """Deprecate an image."""
         self._calls.deprecated.add(image_id)
 
-    def images(self, pending: int = 1, failure: str = "") -> None:
-        """Let new images be pending in so many listings, and then fail if there is a reason."""
-        self._calls.images.pending, self._calls.images.failure = pending, failure
+    def images(self, pending: int = 1, failure: str = "", hidden: int = 0) -> None:
+        """Let new images be unknown to so many look-ups, pending in so many, and then fail if there is a reason."""
+        images = self._calls.images
+        images.pending, images.failure, images.hidden = pending, failure, hidden
 
     def refuse(self, action: str, code: str, message: str = "refused", region: str = "") -> None:
         """Refuse an action of any service, in one region or in all."""

@@ -248,6 +248,7 @@ class InstanceCalls:
         for image in form.numbered("ImageId"):
             if not re.fullmatch("ami-[0-9a-f]{8,17}", image):
                 raise Ec2Error("InvalidAMIID.Malformed", f'Invalid id: "{image}" (expecting "ami-...")')
+        self.images.look_up(form)
         root = parse(self._ask(form.without("MaxResults", "NextToken", "IncludeDeprecated")))
         container = root.find("imagesSet")
         for each in items(root, "imagesSet"):

@@ -50,6 +50,8 @@ class Images:
         """Reason with which new images fail."""
         self.pending = 1
         """Number of listings that show a new image as pending."""
+        self.hidden = 0
+        """Number of look-ups by id that do not find an image, like a just created one."""
 
     def create(self, form: Form) -> ElementTree.Element:
         with self._guard:
@@ -103,6 +105,13 @@ class Images:
             self._images.pop(form.get("ImageId"), None)
             shutil.rmtree(self._content(form.get("ImageId")), ignore_errors=True)
             return root
+
+    def look_up(self, form: Form) -> None:
+        """Refuse a look-up of an image that is hidden."""
+        image_id = form.get("ImageId.1")
+        if self.hidden and image_id in self._images:
+            self.hidden -= 1
+            raise Ec2Error("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
 
     def complete(self, root: ElementTree.Element, form: Form) -> None:
         """Give moto's listing the states and disks of these images."""
