@@ -90,6 +90,7 @@ class OverlayInstance:
             "spot": self.spot,
             "state": self.state,
             "reason": self.reason,
+            "role": self.role,
         }
 
 
