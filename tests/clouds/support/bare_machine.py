@@ -75,13 +75,24 @@ def bare_command(
     # Hard links: what a start creates is new, and nothing of the system is changed in place.
     subprocess.run(["cp", "-al", f"{template}/.", str(root)], check=True)
     for each in commands.iterdir():
-        shutil.copy(each, root / "usr/local/sbin" / each.name)
+        _copy(each, root / "usr/local/sbin" / each.name)
     (root / "dev/console").unlink(missing_ok=True)
     (root / "dev/console").symlink_to("/console.log")
+    (root / "console.log").unlink(missing_ok=True)
     (root / "console.log").touch()
-    shutil.copy(program, root / "startup-script")
+    _copy(program, root / "startup-script")
+    identity = root / "var/lib/cloud/data/instance-id"
+    identity.parent.mkdir(parents=True, exist_ok=True)
+    identity.unlink(missing_ok=True)
+    identity.write_text(f"{folder.name}\n")
     disk = f'mount -t tmpfs -o size={os.environ[DISK]} tmpfs "$1/opt" && ' if DISK in os.environ else ""
     mounts = 'mount -t proc proc "$1/proc" && mount -t tmpfs tmpfs "$1/run"'
     enter = f'umask 077 && {mounts} && {disk}exec chroot "$1" /startup-script'
     kept = {name: value for name, value in variables.items() if name not in _OF_THIS_MACHINE}
     return ["unshare", "--mount", "sh", "-c", enter, "sh", str(root)], {**kept, "PATH": _PATH}
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a file over one that may have another name, in the folder of an image."""
+    target.unlink(missing_ok=True)
+    shutil.copy(file, target)
