@@ -31,6 +31,8 @@ __all__ = ["Rest"]
 
 _TIMEOUT = (10, 60)
 """Connect timeout and read timeout in seconds."""
+_PAUSE = 0.2
+"""Pause before the first repetition of a call, in seconds."""
 _TOTAL_TIMEOUT = 120.0
 """Time limit of a call with its retries, in seconds."""
 
@@ -100,7 +102,7 @@ class Rest:
         failures = itertools.count(1)
         retry = Retry(
             predicate=lambda error: _is_transient(error) and next(failures) < self._attempts,
-            initial=0.2,
+            initial=_PAUSE,
             maximum=5.0,
             multiplier=2.0,
             timeout=_TOTAL_TIMEOUT,
