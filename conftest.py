@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ GUARD = Path(__file__).parent / "tests" / "guard"
 _log = Path(tempfile.mkdtemp(prefix="cloud-tasks-guard-")) / "refusals"
 _log.touch()
 os.environ["CLOUD_TASKS_GUARD_LOG"] = str(_log)
+# What `cloud-tasks setup` has recorded for this user is not for tests.
+os.environ["CLOUD_TASKS_CONFIG_DIR"] = str(_log.parent / "settings")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(GUARD), os.environ.get("PYTHONPATH", "")]))
 
 _spec = importlib.util.spec_from_file_location("loopback_guard", GUARD / "sitecustomize.py")
@@ -66,5 +69,4 @@ def reset_logging() -> Iterator[None]:
 
 def pytest_unconfigure() -> None:
     _log.unlink(missing_ok=True)
-    if _log.parent.exists():
-        _log.parent.rmdir()
+    shutil.rmtree(_log.parent, ignore_errors=True)

@@ -189,7 +189,10 @@ def test_settings_are_the_same_for_all_commands() -> None:
         return {name for each in command_of(names).params if (name := each.name or "").startswith("configuration__")}
 
     expected = settings(("list-regions",))
-    assert {frozenset(found) for names in every_command() if (found := settings(names))} == {frozenset(expected)}
+    others = [found for names in every_command() if names != ("setup",) and (found := settings(names))]
+    assert {frozenset(found) for found in others} == {frozenset(expected)}
+    # It belongs to no job.
+    assert settings(("setup",)) < expected
 
 
 @pytest.mark.parametrize(("arguments", "reason"), CONFIGURATION)
@@ -258,6 +261,10 @@ MEANING = [
     ("list-running-instances --provider local --sort-by ,", "no field given"),
     ("doctor --policy", "no provider given"),
     ("doctor --policy --provider local", "local needs no permissions"),
+    ("setup", "Missing argument 'PROVIDER'"),
+    ("setup local", "local needs no setup"),
+    ("setup local --undo --print shell", "no program that undoes the setup"),
+    ("setup local --print yaml", "'yaml' is not one of 'shell', 'terraform'"),
     ("init new --provider nimbus", 'unknown queue backend "nimbus"'),
     ("init new --ship git", "--repository"),
     ("init config.yml", "config.yml"),

@@ -154,7 +154,8 @@ def test_set_ranks_above_flags_of_plugins(read: Read) -> None:
 
 
 def test_layers_are_ordered() -> None:
-    assert sorted(Layer) == [Layer.DEFAULT, Layer.FILE, Layer.SECTION, Layer.ENVIRONMENT, Layer.COMMAND_LINE]
+    names = ["DEFAULT", "SETUP", "FILE", "SECTION", "ENVIRONMENT", "COMMAND_LINE"]
+    assert [layer.name for layer in sorted(Layer)] == names
 
 
 def test_anchors_and_merged_mappings_are_supported(read: Read) -> None:

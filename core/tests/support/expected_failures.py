@@ -250,6 +250,18 @@ WRONG = {
     "NeverEnds": "download_works_until_its_end",
     "MovesTheFile": "download_is_thread_safe",
     "HasNoWayToUpload": "staging_options_let_the_controller_upload",
+    "MakesNothing": "setup_makes_what_is_missing",
+    "RefusesWhatExists": "items_that_exist_can_be_made_again",
+    "RacesWithOthers": "setup_by_two_people_at_the_same_time_is_complete",
+    "RemovesNothing": "removal_ends_what_was_made",
+    "RemovesOnceOnly": "removal_without_a_setup_does_nothing",
+    "CannotMakeAgain": "setup_is_made_again_after_a_removal",
+    "MakesByLooking": "look_changes_nothing",
+    "ChangesItsNames": "setup_is_the_same_in_a_new_call",
+    "NamesOneItemTwice": "setup_has_items_of_different_subjects",
+    "SetsOtherPlugins": "setup_names_settings_of_jobs",
+    "QuotesBadly": "commands_are_lines_of_a_posix_shell",
+    "HasNoTerraform": "terraform_blocks_have_a_text",
 }
 """Tests that must fail, without ``test_``, by faulty backend."""
 

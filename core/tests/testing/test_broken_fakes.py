@@ -18,6 +18,7 @@ from cloud_tasks.testing import (
     InstanceSideContract,
     PricingContract,
     QueueContract,
+    SetupContract,
     StagingContract,
     TaskSourceContract,
 )
@@ -81,6 +82,7 @@ def test_suite_has_every_faulty_backend(failures: dict[str, set[str]]) -> None:
         QueueContract,
         ComputeContract,
         InstanceSideContract,
+        SetupContract,
         StagingContract,
         PricingContract,
         EventSinkContract,

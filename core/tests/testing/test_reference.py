@@ -14,6 +14,7 @@ import attrs
 import pytest
 from contract_subjects import ConsoleCompute, compute_subject
 from file_side import FileSide, side_subject
+from setup_account import AccountItems, setup_subject
 from signed_store import SignedStaging, staging_subject
 
 from cloud_tasks.convert import event_to_json
@@ -50,6 +51,8 @@ from cloud_tasks.testing import (
     QueueContract,
     QueueSubject,
     Refusal,
+    SetupContract,
+    SetupSubject,
     StagingContract,
     StagingSubject,
     TaskSourceContract,
@@ -232,6 +235,12 @@ class TestCountedTasks(TaskSourceContract):
             expected=[Task(task_id=f"task-{number}", data={"number": number}) for number in range(3)],
             broken=[TaskSourceContext(location="three")],
         )
+
+
+class TestAccountItems(SetupContract):
+    @pytest.fixture
+    def subject(self) -> SetupSubject:
+        return setup_subject(AccountItems)
 
 
 class TestSignedStaging(StagingContract):

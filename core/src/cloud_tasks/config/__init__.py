@@ -17,6 +17,7 @@ from cloud_tasks.config.sections import (
     run_section,
     variable_name,
 )
+from cloud_tasks.config.setup_record import delete_record, read_record, write_record
 from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.trait_checks import parallel_launches, reachable_queues, unreachable_queue
 from cloud_tasks.config.values import plain
@@ -37,6 +38,7 @@ __all__ = [
     "advice",
     "choose_backends",
     "default_of",
+    "delete_record",
     "delivered_secrets",
     "find_sections",
     "json_schema",
@@ -44,9 +46,11 @@ __all__ = [
     "parallel_launches",
     "plain",
     "reachable_queues",
+    "read_record",
     "run_section",
     "script_path",
     "secret_deliveries",
     "unreachable_queue",
     "variable_name",
+    "write_record",
 ]

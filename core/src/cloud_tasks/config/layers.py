@@ -1,6 +1,7 @@
 """Assignments of all layers of a configuration: file, environment, options and ``--set``.
 
-Invariant, with a test: default < run < provider section < environment < command line (options, then ``--set``).
+Invariant, with a test: default < what setup recorded (`setup_record`) < run < provider section < environment < command
+line (options, then ``--set``).
 """
 
 from __future__ import annotations

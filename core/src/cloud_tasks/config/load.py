@@ -18,6 +18,7 @@ from cloud_tasks.config.job_config import JobConfig
 from cloud_tasks.config.layers import Layers
 from cloud_tasks.config.merge import Merged, check_section
 from cloud_tasks.config.program import job_name
+from cloud_tasks.config.provenance import Assignment, Layer, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import (
     PROVIDER_KINDS,
@@ -27,6 +28,7 @@ from cloud_tasks.config.sections import (
     run_section,
     variable_name,
 )
+from cloud_tasks.config.setup_record import read_record
 from cloud_tasks.config.trait_checks import check_traits
 from cloud_tasks.config.yaml_reader import read_document
 from cloud_tasks.errors import InputError, PluginError
@@ -89,6 +91,7 @@ def load_config(
     sinks = merged.values.get("event_sinks", ())
     _add_flags(layers, options, sections, tuple(dict.fromkeys((*backends.values(), *sinks))))
     merged.assign(layers.assignments(top=False), selected=backends.get("compute"))
+    _add_recorded(merged, layers, backends.get("compute"), environ)
     base_dir = folder.absolute()
     problems = [*layers.problems, *_check(merged, registry, file)]
     _derive_region(merged)
@@ -177,6 +180,24 @@ def _add_flags(
             hint = "remove it, or choose another provider"
             layers.problems.append(InputError(f"an option of {plugins}, not of {chosen[0]}", where=flag, hint=hint))
         layers.add_options(dict.fromkeys(targets, value))
+
+
+def _add_recorded(merged: Merged, layers: Layers, compute: str | None, environ: Mapping[str, str]) -> None:
+    """Add what setup has recorded for the chosen instances, where nothing else is written."""
+    try:
+        record = read_record(compute, environ) if compute else None
+    except InputError as error:
+        layers.problems.append(error)
+        return
+    if record is not None:
+        origin = Provenance(layer=Layer.SETUP, place=str(record.file))
+        recorded = (
+            Assignment(section=section, key=key, value=value, provenance=origin)
+            for name, value in record.values(merged.values).items()
+            for section, _, key in [name.partition(".")]
+        )
+        known = {"run": merged.run, **merged.sections}
+        merged.assign(one for one in recorded if one.section in known and one.key in known[one.section].keys)
 
 
 def _check(merged: Merged, registry: Registry, file: Path | None) -> Iterator[InputError]:

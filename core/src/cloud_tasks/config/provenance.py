@@ -17,12 +17,14 @@ class Layer(enum.IntEnum):
     """Layers of the configuration, lowest first: a higher one replaces a lower one."""
 
     DEFAULT = 0
-    FILE = 1
+    SETUP = 1
+    """Recorded by ``cloud-tasks setup``."""
+    FILE = 2
     """A key at the top of the file, or in the ``run`` section."""
-    SECTION = 2
+    SECTION = 3
     """The section of a plugin."""
-    ENVIRONMENT = 3
-    COMMAND_LINE = 4
+    ENVIRONMENT = 4
+    COMMAND_LINE = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -41,6 +43,8 @@ class Provenance:
     def __str__(self) -> str:
         if self.layer is Layer.DEFAULT:
             return "default"
+        if self.layer is Layer.SETUP:
+            return f"cloud-tasks setup ({self.place})"
         if self.layer is Layer.ENVIRONMENT:
             return f"environment ({self.place})"
         if self.layer is Layer.COMMAND_LINE:

@@ -51,7 +51,7 @@ from cloud_tasks.plugin.protocols import (
 )
 from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
 from cloud_tasks.plugin.task_files import open_binary, open_text
-from cloud_tasks.plugin.terraform import TerraformBlock, TerraformExpression
+from cloud_tasks.plugin.terraform import TerraformBlock, TerraformExpression, terraform_text
 from cloud_tasks.setting_values import Seconds
 
 __all__ = [
@@ -109,6 +109,7 @@ __all__ = [
     "open_text",
     "setting",
     "setting_info",
+    "terraform_text",
 ]
 
 for _name in __all__:

@@ -42,7 +42,7 @@ class SetupItem:
     nothing. It finds also what others made under its name."""
     make: Callable[[], None]
     """Make or correct it. Idempotent, also when it was made a moment ago or is being made; returns when the items after
-    it can be made. Raises if its name belongs to somebody else's account, or if a person has to decide."""
+    it can be made. Raises if its name belongs to another account, or if a person has to decide."""
     remove: Callable[[], str] = _nothing_to_remove
     """Remove it if `make` made it (its label says so) and it is empty. Idempotent. Return why it is kept, in a few
     words; empty if it is gone."""

@@ -7,6 +7,7 @@ Invariant, with a test: a parser of HCL reads the values that were written, what
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,8 @@ import attrs
 
 __all__ = ["TerraformBlock", "TerraformExpression", "terraform_text"]
 
+_SHORT = {"b": "\\u0008", "f": "\\u000c"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 @attrs.frozen
@@ -61,7 +62,7 @@ def _block(block: TerraformBlock, indent: str = "") -> Iterator[str]:
 
 def _name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a Terraform block or argument")
+        raise ValueError(f"{name!r}: invalid name of a Terraform block or argument")
     return name
 
 
@@ -84,9 +85,10 @@ def _value(value: Any, indent: str) -> str:
             if not any(isinstance(each, (Mapping, str)) for each in value) or len(value) < 2:
                 return f"[{', '.join(_value(each, indent) for each in value)}]"
             return "\n".join(["[", *(f"{inner}{_value(each, inner)}," for each in value), f"{indent}]"])
-    raise ValueError(f"{type(value).__name__} is no value of a Terraform argument")
+    raise ValueError(f"{type(value).__name__}: invalid type of a Terraform argument")
 
 
 def _quoted(text: str) -> str:
-    escaped = "".join(_ESCAPES.get(each, each) for each in text)
-    return '"' + escaped.replace("${", "$${").replace("%{", "%%{") + '"'
+    # The escapes of JSON are those of Terraform, but for the two short ones, and for the begin of a template.
+    escaped = json.dumps(text, ensure_ascii=False).replace("${", "$\\u007b").replace("%{", "%\\u007b")
+    return re.sub(r"(?<!\\)((?:\\\\)*)\\([bf])", lambda found: found[1] + _SHORT[found[2]], escaped)

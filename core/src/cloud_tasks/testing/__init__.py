@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cloud_tasks.testing.contracts.instance_side import InstanceSideContract, InstanceSideSubject
     from cloud_tasks.testing.contracts.pricing import PricingContract, PricingSubject
     from cloud_tasks.testing.contracts.queue import QueueContract, QueueSubject
+    from cloud_tasks.testing.contracts.setup import SetupContract, SetupSubject
     from cloud_tasks.testing.contracts.staging import StagingContract, StagingSubject
     from cloud_tasks.testing.contracts.task_source import TaskSourceContract, TaskSourceSubject
     from cloud_tasks.testing.fakes.faults import Fault, When, inject
@@ -48,6 +49,8 @@ __all__ = [
     "QueueContract",
     "QueueSubject",
     "Refusal",
+    "SetupContract",
+    "SetupSubject",
     "StagingContract",
     "StagingSubject",
     "TaskSourceContract",
@@ -64,6 +67,7 @@ _MODULES = {
     "contracts.instance_side": ("InstanceSideContract", "InstanceSideSubject"),
     "contracts.pricing": ("PricingContract", "PricingSubject"),
     "contracts.queue": ("QueueContract", "QueueSubject"),
+    "contracts.setup": ("SetupContract", "SetupSubject"),
     "contracts.staging": ("StagingContract", "StagingSubject"),
     "contracts.task_source": ("TaskSourceContract", "TaskSourceSubject"),
     "fakes.faults": ("Fault", "When", "inject"),

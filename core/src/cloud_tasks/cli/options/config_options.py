@@ -7,7 +7,7 @@ same error for the same mistake. Importing this module imports no plugin; `confi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,19 +59,23 @@ def is_public_option(name: str) -> bool:
     return name in _JOB_OPTIONS or name.startswith((f"{_PREFIX}run__", f"{_PREFIX}provider"))
 
 
-def configuration_options(registry: Registry) -> Callable[[_F], _F]:
-    """Return a decorator that adds ``--config``, ``--provider``, ``--set``, the keys of ``run`` and plugins' flags."""
+def configuration_options(registry: Registry, *, keys: Container[str] | None = None) -> Callable[[_F], _F]:
+    """Return a decorator that adds ``--config``, ``--provider``, ``--set``, the keys of ``run`` and plugins' flags.
+
+    Args:
+        keys: Restrict the keys of ``run`` to these, and leave out ``--provider``, which the command itself takes.
+    """
 
     def decorate(function: _F) -> _F:
         # Each decorator inserts its option at the front.
-        for option in reversed(list(_options(registry))):
+        for option in reversed(list(_options(registry, keys))):
             function = option(function)
         return function
 
     return decorate
 
 
-def _options(registry: Registry) -> Iterator[Callable[[Any], Any]]:
+def _options(registry: Registry, keys: Container[str] | None) -> Iterator[Callable[[Any], Any]]:
     yield click.option(
         "--config",
         "-c",
@@ -80,9 +84,10 @@ def _options(registry: Registry) -> Iterator[Callable[[Any], Any]]:
         metavar="FILE",
         help="Path of the configuration file (YAML).",
     )
-    yield click.option(
-        "--provider", f"{_PREFIX}provider", metavar="NAME", help="Provider of queue, instances and prices."
-    )
+    if keys is None:
+        yield click.option(
+            "--provider", f"{_PREFIX}provider", metavar="NAME", help="Provider of queue, instances and prices."
+        )
     yield click.option(
         "--set",
         f"{_PREFIX}set",
@@ -94,7 +99,8 @@ def _options(registry: Registry) -> Iterator[Callable[[Any], Any]]:
     for key in run_section().keys.values():
         flag = f"--{key.name.replace('_', '-')}"
         flags.add(flag)
-        yield _option(flag, f"run__{key.name}", key, help=key.info.help)
+        if keys is None or key.name in keys:
+            yield _option(flag, f"run__{key.name}", key, help=key.info.help)
     for flag, (key, owners) in sorted(_plugin_flags(registry).items()):
         if flag not in flags:
             yield _option(flag, f"flag__{_identifier(flag)}", key, help=f"{key.info.help} ({', '.join(owners)})")

@@ -66,6 +66,10 @@ class Project:
     """Prefix from which the instances download the program; empty if it is not known."""
     is_staged: bool = False
     """Whether they download it."""
+    is_set_up: bool = False
+    """Whether `cloud-tasks setup` has made a staging, which is the default of jobs."""
+    has_setup: bool = False
+    """Whether `cloud-tasks setup` can make one."""
     spot: bool = False
     gpus: int = 0
     """Per instance."""
@@ -173,7 +177,12 @@ def _configuration(project: Project) -> str:
 
 
 def _program(project: Project) -> str:
-    staging = _yaml(project.staging) if project.staging else "# required: a prefix such as scheme://bucket/staging"
+    missing = (
+        "# default: that of cloud-tasks setup"
+        if project.is_set_up
+        else "# required: a prefix such as scheme://bucket/staging"
+    )
+    staging = _yaml(project.staging) if project.staging else missing
     key = "staging:" if project.staging else "# staging:"
     return "\n  ".join(["program: worker.py", *([f"{key} {staging}"] if project.is_staged else [])])
 

@@ -91,13 +91,15 @@ def staging_of(config: JobConfig) -> str:
         InputError: It is not set, or the instances cannot download from it.
     """
     staging, where = config.run.staging, config.place("run.staging")
-    schemes = config.registry.compute(config.compute).staging_schemes
+    backend = config.registry.compute(config.compute)
+    schemes = backend.staging_schemes
     forms = " or ".join(f"{scheme}://bucket/prefix" for scheme in schemes)
     if staging is None:
         raise InputError(
             f'run.staging: required to ship a program to instances of "{config.compute}"',
             where=where,
-            hint=f"set it to {forms}",
+            hint=f"set it to {forms}"
+            + (f", or let this make a bucket: cloud-tasks setup {config.compute}" if backend.setup is not None else ""),
         )
     if staging.partition("://")[0] not in schemes or "://" not in staging:
         raise InputError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -15,15 +16,17 @@ import click
 from cloud_tasks import exit_codes
 from cloud_tasks.cli.commands.cloud._doctor_checks import check_core
 from cloud_tasks.cli.commands.cloud._doctor_report import mask_of, render_report
+from cloud_tasks.cli.commands.cloud.setup import account_setup
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, Layer
 from cloud_tasks.controller import check_backend, check_context
-from cloud_tasks.errors import InputError
-from cloud_tasks.plugin import Finding
+from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.plugin import Finding, SetupItem
+from cloud_tasks.plugin.kit import DoubtError, Probe, run_probes
 from cloud_tasks.registry import Registry
 
 __all__ = ["doctor"]
@@ -70,7 +73,7 @@ def doctor(registry: Registry) -> click.Command:
         if values["policy"]:
             _print_policies(config, as_json=values["as_json"])
             return exit_codes.COMPLETED
-        results = [*_core(config), *_backends(config)]
+        results = [*_core(config), *_backends(config), *_set_up(config)]
         passed = all(result.finding.ok for result in results)
         if values["as_json"]:
             facts = [{"by": result.by, **attrs.asdict(result.finding)} for result in results]
@@ -109,6 +112,27 @@ def _backends(config: JobConfig) -> Iterator[_Result]:
             if (name, finding) not in known:
                 known.add((name, finding))
                 yield _Result(by=f"{name} {kind}", finding=finding)
+
+
+def _set_up(config: JobConfig) -> Iterator[_Result]:
+    """Yield a finding for each item that setup has made for this configuration."""
+    if not any(origin.layer is Layer.SETUP for origin in config.origins.values()):
+        return
+    by, remedy = f"{config.compute} setup", f"run: cloud-tasks setup {config.compute}"
+    try:
+        items = account_setup(config).items
+    except CloudTasksError as error:
+        finding = Finding(ok=False, subject="setup", message=error.message, remedy=error.hint or remedy)
+        yield _Result(by=by, finding=finding)
+        return
+    probes = (Probe(subject=item.subject, look=partial(_look, item), remedy=remedy) for item in items)
+    yield from (_Result(by=by, finding=finding) for finding in run_probes(probes))
+
+
+def _look(item: SetupItem) -> str:
+    if problem := item.look():
+        raise DoubtError(problem)
+    return item.purpose
 
 
 def _check(config: JobConfig, kind: str, name: str) -> Iterator[Finding]:

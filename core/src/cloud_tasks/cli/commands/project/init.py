@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from cloud_tasks.cli.scaffold.project_files import (
     worker_packages,
     write_project,
 )
-from cloud_tasks.config import PROVIDER_KINDS, advice, choose_backends, reachable_queues, unreachable_queue
+from cloud_tasks.config import PROVIDER_KINDS, advice, choose_backends, reachable_queues, read_record, unreachable_queue
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import without_credentials
 from cloud_tasks.plugin import ComputeBackend, Reach
@@ -88,15 +89,22 @@ def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, pro
     compute = registry.compute(backends["compute"])
     location = compute.traits.located
     shares_files = location is not Reach.NETWORK
-    asked = asked_settings(registry, backends)
+    settings = _settings(values["settings"], known_settings(registry, backends))
+    record = read_record(compute.name, os.environ)
+    recorded = (
+        record.values({**settings, **({"run.staging": values["staging"]} if values["staging"] else {})})
+        if record
+        else {}
+    )
+    asked = {name: each for name, each in asked_settings(registry, backends).items() if name not in recorded}
     job_id = _answer(values["job_id"], "Name of the job", _name_of(folder), prompts=prompts)
     if not _JOB_ID.fullmatch(job_id):
         hint = 'a lower-case letter, then at most 23 of a-z, 0-9 and "-"'
         raise InputError(f'"{job_id}" is not a valid job name', where="--job-id", hint=hint)
     found = find_checkout(folder) if folder.is_dir() else None
     ship = _shipping(compute, values, found, prompts=prompts)
-    staging = _staging(compute, values, ship, prompts=prompts)
-    settings = _settings(values["settings"], known_settings(registry, backends))
+    is_set_up = "run.staging" in recorded
+    staging = _staging(compute, values, ship, prompts=prompts and not is_set_up)
     region = values["region"]
     if prompts:
         if region is None and not shares_files:
@@ -112,6 +120,8 @@ def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, pro
         region=region or None,
         staging=staging,
         is_staged=not ship and not shares_files,
+        is_set_up=is_set_up,
+        has_setup=compute.setup is not None,
         spot=_chosen(values["spot"], "Use spot instances", shares_files, prompts=prompts),
         gpus=int(_answer(_text(values["gpus"]), "GPUs per instance", "0", prompts=prompts and not shares_files)),
         location=location,
@@ -290,8 +300,11 @@ def _next_steps(project: Project) -> str:
     lines.append("Run the tasks here:  python worker.py --task-file tasks.json")
     if missing:
         lines.append(f"Set in config.yml:   {', '.join(missing)}")
-    if project.is_staged and not project.staging:
-        lines.append("Set in config.yml:   run.staging")
+    if project.is_staged and not project.staging and not project.is_set_up:
+        if project.has_setup:
+            lines.append(f"Set up the account:  cloud-tasks setup {project.backends['compute']}")
+        else:
+            lines.append("Set in config.yml:   run.staging")
     if project.location is not Reach.MACHINE:
         lines.append("Check the access:    cloud-tasks doctor --config config.yml")
     if project.ship == "git":

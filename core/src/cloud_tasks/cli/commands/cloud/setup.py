@@ -1,0 +1,127 @@
+"""``cloud-tasks setup``: make what a first job needs in the provider's account, show it, or remove it.
+
+Invariants, each with a test:
+
+1. Nothing is made or removed before the list was shown and confirmed; what is as needed is not touched.
+2. An item that fails ends the command after those before it; the next call resumes there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+
+from cloud_tasks.cli.commands.cloud._setup_texts import shell_script, terraform_file
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.options.common import examples, force_option
+from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.topics import TopicCommand
+from cloud_tasks.cli.output import echo
+from cloud_tasks.cli.ui.confirmation import confirm
+from cloud_tasks.config import JobConfig, delete_record, write_record
+from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem
+from cloud_tasks.quantities import counted
+from cloud_tasks.registry import Registry
+
+__all__ = ["account_setup", "setup"]
+
+_FORMS = {"shell": shell_script, "terraform": terraform_file}
+
+
+def setup(registry: Registry) -> click.Command:
+    """Create the command with the options of the installed plugins."""
+
+    @click.command(
+        "setup",
+        cls=TopicCommand,
+        epilog=examples(
+            "cloud-tasks setup gcp --project-id my-project --region us-central1",
+            "cloud-tasks setup aws --region us-east-1 --print terraform > cloud-tasks.tf",
+            "cloud-tasks setup gcp --undo",
+        ),
+    )
+    @click.argument("configuration__provider", metavar="PROVIDER")
+    @click.option(
+        "--print", "form", type=click.Choice(list(_FORMS)), help="Print the same as a program to be run; make nothing."
+    )
+    @click.option("--undo", is_flag=True, help="Remove what setup has made and is empty.")
+    @force_option
+    @configuration_options(registry, keys=("region",))
+    @pass_app
+    def command(app: AppContext, /, **values: Any) -> None:
+        """Make what a first job needs: services, an identity for the instances, a bucket for what they download.
+
+        Shows what is missing, and makes it after a confirmation. Jobs then use it where nothing else is configured.
+        """
+        if values["undo"] and values["form"]:
+            raise InputError("there is no program that undoes the setup", where="--print", hint="omit it, or --undo")
+        app.start_logging()
+        config = load_from_options(app.registry, values)
+        found = account_setup(config)
+        if values["form"]:
+            echo(_FORMS[values["form"]](config.compute, found), nl=False)
+        elif values["undo"]:
+            _undo(config, found, force=values["force"])
+        else:
+            _make(config, found, force=values["force"])
+
+    return command
+
+
+def account_setup(config: JobConfig) -> AccountSetup:
+    """Return the setup of the chosen provider. Raises `InputError` for one that needs none."""
+    backend = config.registry.compute(config.compute)
+    if backend.setup is None:
+        raise InputError(f"{config.compute} needs no setup", hint="continue with: cloud-tasks run")
+    context = SetupContext(region=config.run.region, queue=config.backends.get("queue", ""))
+    return backend.setup(config.settings_for("compute", config.compute), context)
+
+
+def _make(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
+    missing = list(_missing(found))
+    if missing:
+        confirm(f"make {counted(len(missing), 'item')} in {found.account}", force=force, instead="--print to see how")
+        _each([(item, item.make) for item in missing], done="made", again=f"cloud-tasks setup {config.compute}")
+    echo(f"\n{found.account} has what jobs need. Where nothing else is configured, jobs use:")
+    echo("\n".join(f"  {key}: {value}" for key, value in {**found.identity, **found.settings}.items()))
+    if write_record(config.compute, os.environ, identity=found.identity, settings=found.settings) is None:
+        echo("No folder for settings is writable: add these lines to the configuration of each job.", err=True)
+    else:
+        echo(f"\nNext: cloud-tasks run --program PROGRAM.py --task-file TASKS.json --provider {config.compute}")
+
+
+def _missing(found: AccountSetup) -> Iterator[SetupItem]:
+    """Yield the items that are not as needed, and show all."""
+    echo(f"{found.account}: what a first job needs\n")
+    for item in found.items:
+        problem = item.look()
+        echo(f"  {'ok     ' if not problem else 'to make'}  {item.subject}: {item.purpose}")
+        if problem:
+            if problem != "missing":
+                echo(f"           now: {problem}")
+            yield item
+    echo()
+
+
+def _undo(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
+    echo("\n".join([f"{found.account}: what setup makes\n", *(f"  {item.subject}" for item in found.items), ""]))
+    confirm(f"remove what setup has made in {found.account} and is empty", force=force)
+    items = [(item, item.remove) for item in reversed(found.items)]
+    _each(items, done="removed", again=f"cloud-tasks setup {config.compute} --undo")
+    delete_record(config.compute, os.environ)
+
+
+def _each(items: Sequence[tuple[SetupItem, Callable[[], str | None]]], *, done: str, again: str) -> None:
+    """Call the function of each item, and show what it did."""
+    for item, function in items:
+        try:
+            kept = function()
+        except CloudTasksError as error:
+            hint = f"{error.hint}; then repeat: {again}" if error.hint else f"then repeat: {again}"
+            kind = InputError if isinstance(error, InputError) else CloudTasksError
+            raise kind(f"{item.subject}: {error.message}", hint=hint) from error
+        echo(f"  kept     {item.subject}: {kept}" if kept else f"  {done:<7}  {item.subject}")
