@@ -120,6 +120,7 @@ def test_setup_records_the_settings_of_jobs(project: ProjectAdmin) -> None:
     assert setup.account == "project p"
     assert setup.identity == {"gcp.project_id": "p"}
     assert setup.settings == {"run.staging": f"gs://{BUCKET}/staging", "gcp.service_account": ROBOT}
+    assert setup_of(project, SetupContext(region="us-east1")).settings == {**setup.settings, "run.region": "us-east1"}
 
 
 def test_setup_without_a_project_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from admin_errors import NUMBER, storage_refused
 from admin_policies import Policy
 from fake_server import Answer, Request
+from storage_emulator import forwarded
 
 if TYPE_CHECKING:
     from project_admin import ProjectAdmin
@@ -34,8 +37,8 @@ class Buckets:
         self.policies: dict[str, Policy] = {}
         self.objects: dict[str, list[str]] = {}
         """Names of objects, by bucket."""
-        self.created: Callable[[str], object] = lambda name: None
-        """Called with the name of a new bucket."""
+        self.emulator = ""
+        """Address of the emulator that has the objects; empty: `objects`."""
         self._project = project
         for method, path, permission, handler, writes in (
             ("GET", "/storage/v1/b", "list", self._list, False),
@@ -95,7 +98,10 @@ class Buckets:
                 "system. Please select a different name and try again.",
             )
         self.add(name, **body)
-        self.created(name)
+        if self.emulator:
+            body = json.dumps({"name": name}).encode()
+            headers = {"content-type": "application/json"}
+            forwarded(self.emulator, attrs.evolve(request, all_query={}, headers=headers, body=body))
         return self.resources[name]
 
     def _found(self, request: Request, permission: str) -> str:
@@ -130,6 +136,8 @@ class Buckets:
         return Answer(status=204)
 
     def _objects(self, request: Request) -> Any:
+        if self.emulator:
+            return forwarded(self.emulator, request)
         names = self.objects[self._found(request, "list")]
         size = int(request.query["maxResults"])
         more = {"nextPageToken": "more"} if len(names) > size else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ class ProjectAdmin:
         self.instances: list[dict[str, Any]] = []
         self.writes: list[tuple[str, str, Any]] = []
         """Method, path and body of every request that changed something."""
+        self._lock = threading.Lock()
         self._unseen: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._operations: dict[str, list[str]] = {}
@@ -93,7 +95,8 @@ class ProjectAdmin:
                     if self.meanwhile:
                         self.meanwhile.pop(0)()
                     self.writes.append((request.method, request.path, request.json()))
-                return handler(request)
+                with self._lock:
+                    return handler(request)
             except Refusal as refusal:
                 return refusal.answer
 
