@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,8 +17,9 @@ from project_admin import ProjectAdmin, project_admin
 from cloud_tasks.errors import CloudTasksError, InputError, ProviderError
 from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem
 from cloud_tasks.registry import Registry
+from cloud_tasks.testing import SetupContract, SetupSubject
 from cloud_tasks_gcp import rest
-from cloud_tasks_gcp.permissions import WORKER, worker_address
+from cloud_tasks_gcp.permissions import SETUP, SETUP_UNDO, WORKER, worker_address
 from cloud_tasks_gcp.settings import GcpSettings
 from cloud_tasks_gcp.setup import account
 from cloud_tasks_gcp.setup.bucket import bucket_name
@@ -42,6 +44,12 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 def project() -> Iterator[ProjectAdmin]:
     with project_admin() as project:
         yield project
+
+
+class TestSetup(SetupContract):
+    @pytest.fixture
+    def subject(self, project: ProjectAdmin) -> SetupSubject:
+        return SetupSubject(backend=Registry(only=["gcp"]).compute("gcp"), settings=project.settings, region="us-east1")
 
 
 def setup_of(project: ProjectAdmin, context: SetupContext = ANYWHERE, **settings: Any) -> AccountSetup:
@@ -417,6 +425,27 @@ def test_undo_removes_what_setup_made_and_can_be_repeated(project: ProjectAdmin)
     assert project.writes == []
     make(setup)
     assert missing(setup) == {}
+
+
+def test_permissions_of_the_person_are_those_of_all_calls(project: ProjectAdmin) -> None:
+    me = "controller@p.iam.gserviceaccount.com"
+    project.iam.me = f"serviceAccount:{me}"
+    project.iam.add_account(me)
+    project.iam.add_role("cloudTasksWorker", deleted=True, includedPermissions=[])
+    setup = setup_of(project, impersonate_service_account=me)
+    missing(setup)
+    make(setup)
+    project.iam.roles.clear()
+    project.buckets.change(BUCKET, versioning={"enabled": True})
+    make(setup)
+    assert project.used - {""} == set(SETUP)
+    undo(setup)
+    assert project.used == {*SETUP, *SETUP_UNDO}
+
+
+def test_guide_lists_the_permissions_of_the_person() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "providers" / "gcp.md").read_text(encoding="utf-8")
+    assert {each for each in (*SETUP, *SETUP_UNDO) if f"`{each}`" not in guide} == set()
 
 
 def test_use_of_the_account_is_granted_to_a_known_caller(project: ProjectAdmin) -> None:

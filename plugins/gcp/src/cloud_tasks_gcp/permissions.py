@@ -16,6 +16,8 @@ from cloud_tasks_gcp.traits import STAGING_SCHEMES
 __all__ = [
     "COMPUTE",
     "CONTROLLER_QUEUE",
+    "SETUP",
+    "SETUP_UNDO",
     "WORKER",
     "WORKER_ID",
     "WORKER_ROLE",
@@ -74,6 +76,36 @@ WORKER: tuple[str, ...] = (
     "pubsub.topics.publish",
 )
 """Permissions to receive tasks, and to send events and retries."""
+
+SETUP: tuple[str, ...] = (
+    "compute.networks.get",
+    "iam.roles.create",
+    "iam.roles.get",
+    "iam.roles.undelete",
+    "iam.roles.update",
+    "iam.serviceAccounts.create",
+    "iam.serviceAccounts.get",
+    "iam.serviceAccounts.getIamPolicy",
+    "iam.serviceAccounts.setIamPolicy",
+    "resourcemanager.projects.getIamPolicy",
+    "resourcemanager.projects.setIamPolicy",
+    "serviceusage.services.enable",
+    "serviceusage.services.get",
+    "storage.buckets.create",
+    "storage.buckets.get",
+    "storage.buckets.getIamPolicy",
+    "storage.buckets.list",
+    "storage.buckets.setIamPolicy",
+    "storage.buckets.update",
+)
+"""Permissions of the person who runs ``cloud-tasks setup``; `SETUP_UNDO` are those of ``--undo`` in addition."""
+SETUP_UNDO: tuple[str, ...] = (
+    "compute.instances.list",
+    "iam.serviceAccountKeys.list",
+    "iam.serviceAccounts.delete",
+    "storage.buckets.delete",
+    "storage.objects.list",
+)
 
 _QUOTA = "serviceusage.services.use"
 """Permission for user credentials, whose Billing Catalog calls count against the project's quota."""

@@ -40,7 +40,7 @@ class Iam:
             ("GET", account, "serviceAccounts.get", self._account, False),
             ("DELETE", account, "serviceAccounts.delete", self._delete_account, True),
             ("GET", rf"{account}/keys", "serviceAccountKeys.list", self._list_keys, False),
-            ("POST", rf"{account}:testIamPermissions", "", self._test, False),
+            ("POST", rf"{account}:testIamPermissions", "serviceAccounts.get", self._test, False),
             ("POST", rf"{account}:getIamPolicy", "serviceAccounts.getIamPolicy", self._get_policy, False),
             ("POST", rf"{account}:setIamPolicy", "serviceAccounts.setIamPolicy", self._set_policy, True),
             ("POST", rf"{path}/roles", "roles.create", self._create_role, True),

@@ -40,6 +40,8 @@ class ProjectAdmin:
         self.has_billing = True
         self.withheld: set[str] = set()
         """Permissions that the caller lacks."""
+        self.used: set[str] = set()
+        """Permissions that the calls so far needed."""
         self.lag = 0
         """Number of requests to which something new is not visible yet."""
         self.meanwhile: list[Callable[[], None]] = []
@@ -121,6 +123,7 @@ class ProjectAdmin:
                 f"https://console.developers.google.com/apis/api/{service}/overview?project={NUMBER} then retry."
             )
             raise refused(403, message, reason="SERVICE_DISABLED", service=service, consumer=f"projects/{NUMBER}")
+        self.used.add(permission)
         if permission in self.withheld:
             message = f"Permission '{permission}' denied on resource (or it may not exist)."
             raise refused(403, message, reason="IAM_PERMISSION_DENIED", permission=permission)

@@ -16,7 +16,7 @@ from cloud_tasks_gcp.rest import Rest
 from cloud_tasks_gcp.settings import GcpSettings
 from cloud_tasks_gcp.staging import storage_endpoint
 
-__all__ = ["LABEL", "MARK", "Account", "Resource", "patiently", "visible"]
+__all__ = ["LABEL", "MARK", "Account", "Resource", "if_enabled", "patiently"]
 
 LABEL = "cloud-tasks-setup"
 """Label of what ``setup`` makes; its value is ``1``."""
@@ -72,16 +72,16 @@ class Account:
                 raise DeniedError(error.message, hint=hint) from error
 
 
-def visible(look: Callable[[], str]) -> Callable[[], str]:
-    """Return a `SetupItem.look` for which a service that is not enabled yet is something missing, not an error."""
+def if_enabled(function: Callable[[], str]) -> Callable[[], str]:
+    """Return a `SetupItem.look` or `remove` that reports a service that is not enabled, instead of failing."""
 
-    def look_if_enabled() -> str:
+    def call() -> str:
         try:
-            return look()
+            return function()
         except DisabledError as error:
             return error.message
 
-    return look_if_enabled
+    return call
 
 
 def patiently(call: Callable[[], _T], *others: type[ProviderError], patience: float | None = None) -> _T:

@@ -14,7 +14,7 @@ from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.api_errors import ConflictError, DeniedError
-from cloud_tasks_gcp.setup.account import LABEL, Account, Resource, patiently, visible
+from cloud_tasks_gcp.setup.account import LABEL, Account, Resource, if_enabled, patiently
 
 __all__ = ["Bucket", "bucket_name"]
 
@@ -53,9 +53,9 @@ class Bucket:
         return SetupItem(
             subject=f"bucket {self.name}",
             purpose=f"files for instances in {self.location}, deleted after {_DAYS} days",
-            look=visible(self._look),
+            look=if_enabled(self._look),
             make=lambda: patiently(self._make),
-            remove=self._remove,
+            remove=if_enabled(self._remove),
             commands=tuple(self._commands()),
             terraform=(self._terraform(),),
         )

@@ -11,7 +11,7 @@ from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.api_errors import DeniedError
 from cloud_tasks_gcp.credentials import credentials
 from cloud_tasks_gcp.settings import GcpSettings
-from cloud_tasks_gcp.setup.account import Account, patiently, visible
+from cloud_tasks_gcp.setup.account import Account, if_enabled, patiently
 from cloud_tasks_gcp.setup.policies import Grant, member_terraform
 from cloud_tasks_gcp.setup.service_account import ServiceAccount
 
@@ -34,9 +34,9 @@ def controller_item(account: Account, robot: ServiceAccount) -> SetupItem:
     return SetupItem(
         subject=f"use of {robot.address}",
         purpose="lets you launch instances with this account",
-        look=visible(item.look),
+        look=if_enabled(item.look),
         make=item.make,
-        remove=item.remove,
+        remove=if_enabled(item.remove),
         commands=(command,),
         terraform=(
             *(() if member else (me,)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem
-from cloud_tasks_gcp.setup.account import Account, patiently, visible
+from cloud_tasks_gcp.setup.account import Account, if_enabled, patiently
 
 __all__ = ["network_item"]
 
@@ -43,7 +43,7 @@ def network_item(account: Account) -> SetupItem:
     return SetupItem(
         subject="network default",
         purpose="connects instances; it needs no firewall rule for them",
-        look=visible(look),
+        look=if_enabled(look),
         make=make,
         remove=lambda: "Google or another person made it",
         commands=(f"gcloud compute networks describe default --project {project}",),

@@ -10,7 +10,7 @@ import attrs
 from cloud_tasks.errors import NotFoundError
 from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
-from cloud_tasks_gcp.setup.account import Account, Resource, patiently, visible
+from cloud_tasks_gcp.setup.account import Account, Resource, if_enabled, patiently
 from cloud_tasks_gcp.setup.bucket import Bucket
 from cloud_tasks_gcp.setup.role import Role
 from cloud_tasks_gcp.setup.service_account import ServiceAccount
@@ -97,9 +97,9 @@ def project_grant(account: Account, role: Role, robot: ServiceAccount) -> SetupI
     return SetupItem(
         subject=f"{role.name.rpartition('/')[2]} for {robot.address}",
         purpose="lets instances receive tasks",
-        look=visible(grant.look),
+        look=if_enabled(grant.look),
         make=grant.make,
-        remove=grant.remove,
+        remove=if_enabled(grant.remove),
         commands=(" ".join(map(shell_word, (*words, "--role", role.name, "--condition", "None"))),),
         terraform=(
             member_terraform(
@@ -127,9 +127,9 @@ def bucket_grant(account: Account, bucket: Bucket, robot: ServiceAccount) -> Set
     return SetupItem(
         subject=f"{_READER} on {bucket.name}",
         purpose="lets instances download the program",
-        look=visible(grant.look),
+        look=if_enabled(grant.look),
         make=grant.make,
-        remove=grant.remove,
+        remove=if_enabled(grant.remove),
         commands=(" ".join(map(shell_word, (*words, "--role", _READER))),),
         terraform=(
             member_terraform(

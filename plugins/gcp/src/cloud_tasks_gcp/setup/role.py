@@ -8,7 +8,7 @@ from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.permissions import WORKER, WORKER_ROLE, WORKER_TITLE, worker_address
-from cloud_tasks_gcp.setup.account import MARK, Account, Resource, patiently, visible
+from cloud_tasks_gcp.setup.account import MARK, Account, Resource, if_enabled, patiently
 
 __all__ = ["Role"]
 
@@ -37,9 +37,9 @@ class Role:
         return SetupItem(
             subject=f"role {WORKER_ROLE}",
             purpose=f"{len(WORKER)} permissions of Pub/Sub, to receive tasks and send events",
-            look=visible(self._look),
+            look=if_enabled(self._look),
             make=lambda: patiently(self._make),
-            remove=self._remove,
+            remove=if_enabled(self._remove),
             commands=(" ".join(map(shell_word, (*create, *options))),),
             terraform=(
                 TerraformBlock(

@@ -12,7 +12,7 @@ from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.api_errors import ConflictError, DeniedError
 from cloud_tasks_gcp.permissions import WORKER_TITLE, worker_address
 from cloud_tasks_gcp.settings import GcpSettings
-from cloud_tasks_gcp.setup.account import MARK, Account, Resource, patiently, visible
+from cloud_tasks_gcp.setup.account import MARK, Account, Resource, if_enabled, patiently
 
 __all__ = ["ServiceAccount"]
 
@@ -67,9 +67,9 @@ class ServiceAccount:
         return SetupItem(
             subject=f"service account {self.address}",
             purpose="the identity of instances, with the permissions of a worker only",
-            look=visible(self._look),
+            look=if_enabled(self._look),
             make=self._make,
-            remove=self._remove,
+            remove=if_enabled(self._remove),
             commands=(" ".join(map(shell_word, (*create, *texts))),) if self._is_local else (),
             terraform=(block,) if self._is_local else (),
         )
