@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from cloud_tasks.errors import InputError, NotFoundError
-from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.api_errors import ConflictError, DeniedError
 from cloud_tasks_gcp.setup.account import LABEL, Account, Resource, if_enabled, patiently
@@ -132,13 +132,13 @@ class Bucket:
         return f"has {more}{count:,} object{'' if count == 1 else 's'}" if count else ""
 
     def _commands(self) -> Iterator[str]:
-        lifecycle = shell_word(json.dumps({"rule": [_EXPIRY, _UPLOADS]}))
+        lifecycle = shlex.quote(json.dumps({"rule": [_EXPIRY, _UPLOADS]}))
         create = ("gcloud", "storage", "buckets", "create", f"gs://{self.name}", "--project", self.account.project)
         options = (
             *("--location", self.location, "--uniform-bucket-level-access", "--public-access-prevention"),
             *("--soft-delete-duration", "0", "--lifecycle-file"),
         )
-        command = " ".join(map(shell_word, (*create, *options)))
+        command = shlex.join((*create, *options))
         # The program resolves links, so it cannot read its standard input as a file.
         yield f'file=$(mktemp) && printf %s {lifecycle} >"$file" && {command} "$file" && rm "$file"'
         yield f"gcloud storage buckets update gs://{self.name} --update-labels {LABEL}=1"

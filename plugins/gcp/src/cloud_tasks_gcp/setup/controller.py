@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from typing import Any
 
 from cloud_tasks.errors import InputError, NotFoundError
-from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.api_errors import DeniedError
 from cloud_tasks_gcp.credentials import credentials
@@ -27,9 +27,9 @@ def controller_item(account: Account, robot: ServiceAccount) -> SetupItem:
     member = _caller(account.settings)
     me = TerraformBlock(kind="data", labels=("google_client_openid_userinfo", "me"))
     unknown = TerraformExpression('"user:${data.google_client_openid_userinfo.me.email}"')
-    add = f"gcloud iam service-accounts add-iam-policy-binding {shell_word(robot.address)}"
-    shown = shell_word(member) if member else _UNKNOWN
-    command = f"{add} --project {shell_word(account.project)} --member {shown} --role {_USER}"
+    add = f"gcloud iam service-accounts add-iam-policy-binding {shlex.quote(robot.address)}"
+    shown = shlex.quote(member) if member else _UNKNOWN
+    command = f"{add} --project {shlex.quote(account.project)} --member {shown} --role {_USER}"
     item = _Use(account, robot, member, command)
     return SetupItem(
         subject=f"use of {robot.address}",

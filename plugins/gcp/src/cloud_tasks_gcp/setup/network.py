@@ -5,8 +5,9 @@ A project lacks it where an organization decided so; addresses, firewall rules a
 
 from __future__ import annotations
 
+import shlex
+
 from cloud_tasks.errors import InputError, NotFoundError
-from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem
 from cloud_tasks_gcp.setup.account import Account, if_enabled, patiently
 
@@ -18,7 +19,7 @@ CREATION = 30.0
 
 def network_item(account: Account) -> SetupItem:
     """Return the item of the network ``default``."""
-    project = shell_word(account.project)
+    project = shlex.quote(account.project)
 
     def read() -> None:
         account.compute(lambda rest: rest.get(f"compute/v1/{account.path}/global/networks/default"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
 from cloud_tasks.errors import NotFoundError
-from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.setup.account import Account, Resource, if_enabled, patiently
 from cloud_tasks_gcp.setup.bucket import Bucket
@@ -100,7 +100,7 @@ def project_grant(account: Account, role: Role, robot: ServiceAccount) -> SetupI
         look=if_enabled(grant.look),
         make=grant.make,
         remove=if_enabled(grant.remove),
-        commands=(" ".join(map(shell_word, (*words, "--role", role.name, "--condition", "None"))),),
+        commands=(shlex.join((*words, "--role", role.name, "--condition", "None")),),
         terraform=(
             member_terraform(
                 "google_project_iam_member",
@@ -130,7 +130,7 @@ def bucket_grant(account: Account, bucket: Bucket, robot: ServiceAccount) -> Set
         look=if_enabled(grant.look),
         make=grant.make,
         remove=if_enabled(grant.remove),
-        commands=(" ".join(map(shell_word, (*words, "--role", _READER))),),
+        commands=(shlex.join((*words, "--role", _READER)),),
         terraform=(
             member_terraform(
                 "google_storage_bucket_iam_member",

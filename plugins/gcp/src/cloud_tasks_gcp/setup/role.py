@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 import attrs
 
 from cloud_tasks.errors import InputError, NotFoundError, ProviderError
-from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.permissions import WORKER, WORKER_ROLE, WORKER_TITLE, worker_address
 from cloud_tasks_gcp.setup.account import MARK, Account, Resource, if_enabled, patiently
@@ -40,7 +41,7 @@ class Role:
             look=if_enabled(self._look),
             make=lambda: patiently(self._make),
             remove=if_enabled(self._remove),
-            commands=(" ".join(map(shell_word, (*create, *options))),),
+            commands=(shlex.join((*create, *options)),),
             terraform=(
                 TerraformBlock(
                     kind="resource",
@@ -82,7 +83,7 @@ class Role:
         if found is None or found.get("deleted"):
             found = self._create_or_restore(found)
         if found.get("stage") == "DISABLED":
-            update = f"gcloud iam roles update {WORKER_ROLE} --project {shell_word(self.account.project)} --stage GA"
+            update = f"gcloud iam roles update {WORKER_ROLE} --project {shlex.quote(self.account.project)} --stage GA"
             raise InputError(f"role {WORKER_ROLE} was disabled by a person", hint=f"run: {update}")
         missing = _missing(found)
         if missing:
@@ -106,7 +107,7 @@ class Role:
         except ProviderError as error:
             if "HTTP 400" not in error.message:
                 raise
-            project = shell_word(self.account.project)
+            project = shlex.quote(self.account.project)
             member = f"serviceAccount:{worker_address(self.account.settings, self.account.project)}"
             raise InputError(
                 f"role {WORKER_ROLE} was deleted, and Google keeps its name for 37 days",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 
 import attrs
 
 from cloud_tasks.errors import InputError, NotFoundError
-from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.api_errors import ConflictError, DeniedError
 from cloud_tasks_gcp.permissions import WORKER_TITLE, worker_address
@@ -70,7 +70,7 @@ class ServiceAccount:
             look=if_enabled(self._look),
             make=self._make,
             remove=if_enabled(self._remove),
-            commands=(" ".join(map(shell_word, (*create, *texts))),) if self._is_local else (),
+            commands=(shlex.join((*create, *texts)),) if self._is_local else (),
             terraform=(block,) if self._is_local else (),
         )
 
@@ -98,10 +98,10 @@ class ServiceAccount:
         if found is None:
             self._create()
         elif found.get("disabled"):
-            enable = f"gcloud iam service-accounts enable {shell_word(self.address)}"
+            enable = f"gcloud iam service-accounts enable {shlex.quote(self.address)}"
             raise InputError(
                 f"service account {self.address} was disabled by a person",
-                hint=f"run: {enable} --project {shell_word(self.account.project)}, or set gcp.service_account",
+                hint=f"run: {enable} --project {shlex.quote(self.account.project)}, or set gcp.service_account",
             )
 
     def _create(self) -> None:

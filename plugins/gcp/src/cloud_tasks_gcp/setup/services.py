@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from cloud_tasks.errors import InputError, ProviderError
-from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import SetupItem, TerraformBlock
 from cloud_tasks_gcp.api_errors import api_error
 from cloud_tasks_gcp.setup.account import Account, patiently
@@ -35,7 +35,7 @@ def services_item(account: Account, *, has_queues: bool) -> SetupItem:
         purpose="the interfaces of Google Cloud that jobs, doctor and setup call",
         look=lambda: _look(account, names),
         make=lambda: _make(account, names),
-        commands=(f"gcloud services enable {' '.join(names)} --project {shell_word(account.project)}",),
+        commands=(f"gcloud services enable {' '.join(names)} --project {shlex.quote(account.project)}",),
         terraform=tuple(
             TerraformBlock(
                 kind="resource",
@@ -73,7 +73,7 @@ def _make(account: Account, names: Sequence[str]) -> None:
 
 
 def _console(account: Account) -> str:
-    return f"gcloud services list --available --project {shell_word(account.project)}"
+    return f"gcloud services list --available --project {shlex.quote(account.project)}"
 
 
 def _ended(account: Account, operation: Any) -> Any:
