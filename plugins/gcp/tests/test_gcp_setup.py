@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,19 +304,17 @@ def test_grant_keeps_everything_else_in_the_policy(project: ProjectAdmin, kind: 
     policy.add(role, MEMBER, condition=CONDITION)
     policy.add("roles/viewer", "group:team@example.com")
     policy.add("roles/editor", "deleted:serviceAccount:old@p.iam.gserviceaccount.com?uid=123")
-    before = [dict(each) for each in policy.bindings]
+    before = copy.deepcopy(policy.bindings)
     assert grant.look() == "granted under a condition"
     project.meanwhile = [lambda: policy.add("roles/browser", "user:kim@example.com")]
     grant.make()
     assert grant.look() == ""
-    for each in before:
-        assert each in policy.bindings
+    assert [binding for binding in before if binding not in policy.bindings] == []
     assert policy.members("roles/browser") == {"user:kim@example.com"}
     assert policy.members(role) == {MEMBER}
     assert grant.remove() == ""
     assert policy.members(role) == set()
-    for each in before:
-        assert each in policy.bindings
+    assert [binding for binding in before if binding not in policy.bindings] == []
 
 
 def test_grant_removal_keeps_other_members(project: ProjectAdmin) -> None:

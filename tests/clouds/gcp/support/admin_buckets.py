@@ -52,7 +52,7 @@ class Buckets:
             project.serve(method, path, f"storage.buckets.{permission}", handler, writes=writes)
         project.serve("GET", rf"{_BUCKET}/o", "storage.objects.list", self._objects)
 
-    def add(self, name: str, *, number: str = NUMBER, **fields: Any) -> None:
+    def add(self, name: str, /, *, number: str = NUMBER, **fields: Any) -> None:
         """Make a bucket, as another person would.
 
         Args:
@@ -66,7 +66,7 @@ class Buckets:
         owner = {"role": "roles/storage.legacyBucketOwner", "members": [f"projectOwner:{self._project.project}"]}
         self.policies[name] = Policy(self._project, owner, is_storage=True)
 
-    def change(self, name: str, **fields: Any) -> None:
+    def change(self, name: str, /, **fields: Any) -> None:
         """Change a bucket, as another person would."""
         resource = self.resources[name]
         _merge(resource, fields)

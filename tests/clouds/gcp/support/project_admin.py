@@ -7,6 +7,7 @@ a reading and a writing (`meanwhile`). Refusals have Google's formats: ``ErrorIn
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 import threading
@@ -114,7 +115,7 @@ class ProjectAdmin:
         return self._unseen[name] < 0
 
     def etag(self) -> str:
-        return f"BwY{next(self._numbers):06d}="
+        return base64.b64encode(next(self._numbers).to_bytes(8)).decode()
 
     def _admit(self, service: str, permission: str) -> None:
         if service not in self.enabled or not self.is_visible(service):
