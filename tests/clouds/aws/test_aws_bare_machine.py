@@ -19,9 +19,9 @@ def store() -> Iterator[S3Store]:
         yield found
 
 
-@pytest.fixture
-def bare_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsCloud]:
-    monkeypatch.setenv(TEMPLATE, str(debian_root("bookworm")))
+@pytest.fixture(params=["bookworm", "trixie"])
+def bare_cloud(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsCloud]:
+    monkeypatch.setenv(TEMPLATE, str(debian_root(request.param)))
     (tmp_path / "aws").mkdir()
     with aws_cloud(tmp_path / "aws") as cloud:
         yield cloud

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import signal
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from bare_job_folder import BareJobFolder, bare_job_folder
 from cloud_storage import CloudStorage
 from shipped_project import PROGRAM, write_project, write_tasks
+from uv import find_uv_bin
 
 from cloud_tasks.testing import eventually
 
@@ -38,7 +40,7 @@ ODD = "a b/find 'craters' $HOME é.py"
 
 @pytest.mark.parametrize("bare_job", ["trixie"], indirect=True)
 def test_locked_project_with_odd_names_runs_on_debian_13(bare_job: BareJobFolder) -> None:
-    """The program is in a folder with its own package; a setup line and the program's options have odd characters."""
+    """The program is beside its own package and a uv.lock; a setup line and its options have odd characters."""
     program = bare_job.folder / ODD
     program.parent.mkdir()
     write_project(program.parent, tasks=20)
@@ -51,6 +53,7 @@ def test_locked_project_with_odd_names_runs_on_debian_13(bare_job: BareJobFolder
         '[project]\nname = "craters"\nversion = "1"\nrequires-python = ">=3.11"\n'
         'dependencies = ["humanize>=4", "more-itertools>=10"]\n'
     )
+    subprocess.run([find_uv_bin(), "lock", "--quiet"], cwd=program.parent, check=True)
     write_tasks(bare_job.folder, 20)
     ran = bare_job.run(program=f"{shlex.quote(ODD)} --depth '$x y'", setup="echo \"it's $HOME\" >'note é'\numask\n")
     assert ran.returncode == 0, ran.stderr

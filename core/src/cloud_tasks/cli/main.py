@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list-running-instances": ("cloud.list_running_instances:list_running_instances", "List running instances."),
     "cleanup": ("cloud.cleanup:cleanup", "Terminate leftover instances of all jobs."),
     "setup": ("cloud.setup:setup", "Make what a first job needs in the provider's account."),
+    "image": ("cloud.image:image", "Make boot images that have the requirements of a job."),
     "doctor": ("cloud.doctor:doctor", "Check this machine, the plugins and the provider."),
     "init": ("project.init:init", "Create a project: worker, tasks, configuration."),
     "ship": ("project.ship:ship", "Update the code that the instances fetch."),

@@ -13,6 +13,7 @@ from cloud_tasks.controller.autoscaler.state import Block, FleetInstance, Observ
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.event_loop import ThreadedLoop
 from cloud_tasks.controller.failed_run import NextCommands, read_launches
+from cloud_tasks.controller.image_build import build_image
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.controller.launch.labels import expiry, owner_label
 from cloud_tasks.controller.launch.launch_request import check_launch
@@ -83,6 +84,7 @@ __all__ = [
     "ThreadedLoop",
     "ask_headroom",
     "base_name",
+    "build_image",
     "cache_dir",
     "check_account",
     "check_backend",

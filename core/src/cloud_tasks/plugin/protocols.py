@@ -39,6 +39,7 @@ __all__ = [
     "Depth",
     "EventSink",
     "ImageLookup",
+    "ImageMaker",
     "InstanceSide",
     "LocatedCompute",
     "NoticeTiming",
@@ -240,6 +241,28 @@ class ImageLookup(Protocol):
 
         Raises:
             InputError: No such image exists for the architecture.
+        """
+
+
+@runtime_checkable
+class ImageMaker(Protocol):
+    """A `Compute` that also makes images of its instances, for ``cloud-tasks image build``."""
+
+    def find_own_image(self, name: str) -> str | None:
+        """Return the value of `LaunchRequest.image` for an image that `make_image` has completed; None without one.
+
+        Args:
+            name: At most 40 characters of ``[a-z0-9-]``, first a letter.
+        """
+
+    def make_image(self, instance_id: str, name: str) -> str:
+        """Make an image of the boot disk of an instance, and return its value of `LaunchRequest.image`.
+
+        Returns when instances can be launched from it, in all zones of the region. May stop the instance, which the
+        caller terminates. The image carries the label of cloud-tasks. An image of this name that exists is returned.
+
+        Raises:
+            ProviderError: The image was not made; what is left of it was deleted.
         """
 
 

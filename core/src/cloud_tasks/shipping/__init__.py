@@ -11,9 +11,10 @@ from cloud_tasks.shipping.code_archive import CodeFiles, LeftOut, select_files, 
 from cloud_tasks.shipping.piece import Piece
 from cloud_tasks.shipping.requirements import Requirements, find_requirements
 from cloud_tasks.shipping.staging import Progress, upload
-from cloud_tasks.shipping.startup import START_FAILED, DownloadedPiece, boot_program
+from cloud_tasks.shipping.startup import PREPARED, START_FAILED, DownloadedPiece, boot_program
 
 __all__ = [
+    "PREPARED",
     "START_FAILED",
     "Bundle",
     "Checkout",

@@ -1,8 +1,8 @@
 # Second part of the start of an instance: makes the environment, then runs the program.
 #
 # Variables of the first part: ct_home, ct_uv (name of the piece with uv), ct_environment (folder of wheels and
-# requirements), ct_code (folder of the code), ct_python (its versions, >=3.11), ct_setup (lines
-# of shell), ct_program (words of the program, quoted).
+# requirements), ct_code (folder of the code), ct_prepares (whether an image is made of this instance), ct_python (its
+# versions, >=3.11), ct_setup (lines of shell), ct_program (words of the program, quoted).
 
 UV_CACHE_DIR=$ct_home/uv-cache UV_PYTHON_INSTALL_DIR=$ct_home/python UV_NO_PROGRESS=1
 : "${UV_SYSTEM_CERTS:=1}"
@@ -53,6 +53,12 @@ ct_step requirements
 if [ ! -e "$ct_venv/requirements-installed" ]; then
     ct_install_list requirements.txt
     ct_run touch "$ct_venv/requirements-installed"
+fi
+
+if [ -n "$ct_prepares" ]; then
+    sync
+    printf '\n%s\n' 'cloud-tasks: everything is installed'
+    exec sleep 3600
 fi
 
 cd "$ct_code" || ct_fail "the folder of the code is missing"

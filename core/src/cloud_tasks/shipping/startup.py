@@ -20,10 +20,14 @@ import attrs
 
 from cloud_tasks.escape import shell_word
 
-__all__ = ["START_FAILED", "DownloadedPiece", "boot_program"]
+__all__ = ["PREPARED", "START_FAILED", "DownloadedPiece", "boot_program"]
 
 START_FAILED = "cloud-tasks: start failed: "
 """Begin of the line of a failed start, with the step and the reason."""
+
+
+PREPARED = "cloud-tasks: everything is installed"
+"""Line of the console of an instance of which an image is made."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +50,7 @@ def boot_program(
     python: str = ">=3.11",
     setup: str = "",
     functions: str = "",
+    prepares: bool = False,
 ) -> str:
     """Return the startup script.
 
@@ -56,6 +61,7 @@ def boot_program(
         python: Versions of Python that the environment is for.
         setup: Lines of shell that run before it, in the folder of the code.
         functions: Definitions of functions that the lines of the pieces call.
+        prepares: Whether it ends with `PREPARED` when everything is installed, instead of starting the program.
     """
     lines = ["#!/bin/sh", _text("download.sh"), functions]
     lines += ["case $(uname -m) in"]
@@ -70,6 +76,7 @@ def boot_program(
         f"ct_environment=$ct_home/{environment.name.removesuffix('.tar.gz')}",
         f"ct_code=$ct_home/{folder}",
         *(['ct_run mkdir -p "$ct_code"'] if code is None else []),
+        f"ct_prepares={'yes' if prepares else ''}",
         f"ct_python={shell_word(python)}",
         f"ct_setup={shell_word(setup)}",
         f"ct_program={shell_word(' '.join(map(shell_word, program)))}",

@@ -101,12 +101,14 @@ class AzureJobFolder(LoggingJobFolder):
         environment: str = "",
         public_address: bool = False,
         lease: int = 10,
+        azure: Mapping[str, Any] | None = None,
         **run: Any,
     ) -> None:
         """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others.
 
         Args:
             lease: Lease of the workers in seconds; a message whose response was lost waits for its end.
+            azure: Settings of the provider to add or replace.
         """
         settings = {
             "job_id": "addition",
@@ -124,7 +126,7 @@ class AzureJobFolder(LoggingJobFolder):
             ),
             **run,
         }
-        azure = {
+        provider = {
             "subscription_id": SUBSCRIPTION,
             "management_endpoint": self._cloud.arm.url,
             "prices_endpoint": self._cloud.prices.url,
@@ -132,8 +134,9 @@ class AzureJobFolder(LoggingJobFolder):
             "managed_identity": "system",
             "queue_poll_seconds": 0.5,
             "public_address": public_address,
+            **(azure or {}),
         }
-        others = {"provider": "azure", "azure": azure, **(sections or {})}
+        others = {"provider": "azure", "azure": provider, **(sections or {})}
         self.write_config({**others, "run": settings})
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

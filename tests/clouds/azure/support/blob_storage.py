@@ -41,6 +41,8 @@ class BlobStorage:
     def __init__(self, azurite: Azurite) -> None:
         self._azurite = azurite
         self._service: Any = BlobServiceClient.from_connection_string(azurite.connection_string)
+        self.reads: list[str] = []
+        """Names of the blobs that were read with a token."""
         self.may_read = True
         """Whether the identity has a role with which it may read blobs."""
         self.metadata = MetadataServer({"name": "vm"}, power_off=lambda: None, approve=lambda: None)
@@ -89,7 +91,9 @@ class BlobStorage:
             return _error(403, "AuthorizationPermissionMismatch", _MISMATCH)
         try:
             blob = self._service.get_blob_client(request.groups["container"], request.groups["name"])
-            return Answer(body=bytes(blob.download_blob().readall()))
+            answer = Answer(body=bytes(blob.download_blob().readall()))
+            self.reads.append(request.groups["name"])
+            return answer
         except ResourceNotFoundError as error:
             kind = "container" if "container" in str(error.error_code).lower() else "blob"  # type: ignore[attr-defined]
             return _error(404, f"{kind.title()}NotFound", f"The specified {kind} does not exist.")

@@ -34,6 +34,8 @@ class ShippedProgram:
     bundle: Bundle
     staging: str
     """URL of the prefix."""
+    prepares: bool = False
+    """Whether the instance installs everything and starts no program: an image is made of it."""
 
     @property
     def script(self) -> str:
@@ -48,6 +50,7 @@ class ShippedProgram:
             python=bundle.python,
             setup=self.config.run.setup or "",
             functions=DOWNLOAD_FUNCTION,
+            prepares=self.prepares,
         )
 
     def with_downloads(self, script: str) -> str:

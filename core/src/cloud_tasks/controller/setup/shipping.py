@@ -23,7 +23,7 @@ from cloud_tasks.model import Architecture
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.shipping import Bundle, Piece, Requirements, build_bundle, find_requirements
 
-__all__ = ["prepare_program", "record_bundle"]
+__all__ = ["prepare_environment", "prepare_program", "record_bundle"]
 
 log = structlog.get_logger()
 
@@ -58,6 +58,18 @@ def prepare_program(config: JobConfig, offers: Sequence[RankedOffer], *, resumed
             cache=_cache(),
         )
     return ShippedProgram(config=config, bundle=bundle, staging=staging)
+
+
+def prepare_environment(config: JobConfig, offers: Sequence[RankedOffer]) -> ShippedProgram:
+    """Return what the instances of a job install, without its code, for an image. Raises as `prepare_program`."""
+    bundle = build_bundle(
+        folder=None,
+        requirements=requirements_of(config),
+        distributions=distributions_of(config),
+        architectures={_MACHINES[ranked.offer.instance_type.architecture] for ranked in offers},
+        cache=_cache(),
+    )
+    return ShippedProgram(config=config, bundle=bundle, staging=staging_of(config), prepares=True)
 
 
 def requirements_of(config: JobConfig) -> Requirements | None:
