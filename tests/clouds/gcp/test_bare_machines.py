@@ -24,17 +24,6 @@ def check_complete(job: BareJobFolder, tasks: int) -> None:
     assert counts["completed"] == tasks, counts
 
 
-def test_program_runs_on_a_bare_machine(bare_job: BareJobFolder) -> None:
-    write_project(bare_job.folder, tasks=200)
-    ran = bare_job.run()
-    assert ran.returncode == 0, ran.stderr
-    assert "Completed: 200" in ran.stdout
-    assert "started: download" in ran.stderr
-    check_complete(bare_job, 200)
-    (machine,) = bare_job.machines()
-    assert not list(machine.glob("opt/cloud-tasks/code-*/.env"))
-
-
 ODD = "a b/find 'craters' $HOME é.py"
 
 
