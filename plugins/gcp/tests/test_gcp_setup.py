@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from project_admin import ProjectAdmin, project_admin
 
-from cloud_tasks.errors import CloudTasksError, InputError, ProviderError
+from cloud_tasks.errors import CloudTasksError, CredentialsError, InputError, ProviderError
 from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import SetupContract, SetupSubject
@@ -24,6 +25,7 @@ from cloud_tasks_gcp.permissions import SETUP, SETUP_UNDO, WORKER, worker_addres
 from cloud_tasks_gcp.settings import GcpSettings
 from cloud_tasks_gcp.setup import account
 from cloud_tasks_gcp.setup.bucket import bucket_name
+from cloud_tasks_gcp.setup.controller import _caller
 
 ROBOT = "cloud-tasks-worker@p.iam.gserviceaccount.com"
 MEMBER = f"serviceAccount:{ROBOT}"
@@ -179,6 +181,36 @@ def test_setup_after_a_crash_completes_the_items(project: ProjectAdmin, done: in
     make(setup)
     assert missing(setup) == {}
     assert len(project.writes) == WRITES
+
+
+def test_setup_without_a_sign_in_can_be_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    # Read from the environment when it is imported, which may have been long ago.
+    monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)
+    backend = Registry(only=["gcp"]).compute("gcp")
+    assert backend.setup is not None
+    items = backend.setup(GcpSettings(project_id="p"), SetupContext()).items
+    assert all(each.commands for each in items)
+    for each in items:
+        with pytest.raises(CredentialsError, match="no Google Cloud credentials found"):
+            each.look()
+
+
+@pytest.mark.parametrize(
+    ("content", "member"),
+    [
+        ({"type": "authorized_user", "account": "kim@example.com"}, "user:kim@example.com"),
+        ({"type": "authorized_user"}, ""),
+    ],
+)
+def test_caller_is_that_of_the_credentials(tmp_path: Path, content: dict[str, str], member: str) -> None:
+    file = tmp_path / "key.json"
+    secrets = {"client_id": "x", "client_secret": "x", "refresh_token": "x"}
+    file.write_text(json.dumps({**content, **secrets}))
+    assert _caller(GcpSettings(project_id="p", credentials_file=file)) == member
+    assert _caller(GcpSettings(impersonate_service_account="c@p")) == "serviceAccount:c@p"
 
 
 def test_services_without_billing_name_the_remedy(project: ProjectAdmin) -> None:

@@ -23,6 +23,7 @@ CALLER = "controller@p.iam.gserviceaccount.com"
 USER = "roles/iam.serviceAccountUser"
 VERBS = ("add-iam-policy-binding", "create", "describe", "enable", "update")
 GCLOUD = """#!/bin/sh
+[ "$*" = "config get account" ] && echo sam@example.com && exit
 printf '%s\\0' "$@" >>"$CALLS"
 while [ $# -gt 0 ]; do [ "$1" = --lifecycle-file ] && cat "$2" >"$CALLS.lifecycle"; shift; done
 printf '\\n\\0' >>"$CALLS"
@@ -220,15 +221,19 @@ def test_shell_script_makes_what_the_calls_make(project: ProjectAdmin, setup: Ac
     assert by_shell(shell_script("gcp", setup), tmp_path) == made(project, setup)
 
 
-def test_printed_forms_name_the_caller_that_is_unknown(project: ProjectAdmin) -> None:
+def test_printed_forms_are_for_the_person_who_will_run_jobs(project: ProjectAdmin, tmp_path: Path) -> None:
+    """Its address is unknown: that of the person who runs them, unless it is given."""
     backend = Registry(only=["gcp"]).compute("gcp")
     assert backend.setup is not None
     found = backend.setup(project.settings, SetupContext())
-    assert f'--member "user:$(gcloud config get account)" --role {USER}' in shell_script("gcp", found)
+    for given in ("", "CLOUD_TASKS_CONTROLLER=user:kim@example.com; "):
+        folder = tmp_path / (given[:1] or "-")
+        folder.mkdir()
+        words = called(given + shell_script("gcp", found), folder)["iam service-accounts add-iam-policy-binding"]
+        assert options(words)[1]["--member"] == ("user:kim@example.com" if given else "user:sam@example.com")
     text = terraform_file("gcp", found)
-    assert 'data "google_client_openid_userinfo" "me" {' in text
-    member = terraform_resources(text)["google_service_account_iam_member.controller"]["member"]
-    assert "data.google_client_openid_userinfo.me.email" in member
+    assert 'variable "controller" {' in text
+    assert terraform_resources(text)["google_service_account_iam_member.controller"]["member"] == "${var.controller}"
 
 
 def test_printed_forms_use_the_account_of_the_settings(project: ProjectAdmin) -> None:

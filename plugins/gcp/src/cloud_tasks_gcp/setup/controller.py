@@ -6,7 +6,7 @@ import shlex
 from contextlib import suppress
 from typing import Any
 
-from cloud_tasks.errors import InputError, NotFoundError
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
 from cloud_tasks_gcp.api_errors import DeniedError
 from cloud_tasks_gcp.credentials import credentials
@@ -19,32 +19,38 @@ __all__ = ["controller_item"]
 
 _ACT_AS = "iam.serviceAccounts.actAs"
 _USER = "roles/iam.serviceAccountUser"
-_UNKNOWN = '"user:$(gcloud config get account)"'
+_UNKNOWN = '"${CLOUD_TASKS_CONTROLLER:-user:$(gcloud config get account)}"'
+"""The person who runs the printed lines, unless it is another one than the person who will run jobs."""
 
 
 def controller_item(account: Account, robot: ServiceAccount) -> SetupItem:
     """Return the item; it adds a role only if the person has the permission from nowhere else."""
     member = _caller(account.settings)
-    me = TerraformBlock(kind="data", labels=("google_client_openid_userinfo", "me"))
-    unknown = TerraformExpression('"user:${data.google_client_openid_userinfo.me.email}"')
+    who = TerraformBlock(
+        kind="variable",
+        labels=("controller",),
+        arguments={"description": "Who runs jobs: user:ADDRESS", "type": TerraformExpression("string")},
+    )
     add = f"gcloud iam service-accounts add-iam-policy-binding {shlex.quote(robot.address)}"
-    shown = shlex.quote(member) if member else _UNKNOWN
-    command = f"{add} --project {shlex.quote(account.project)} --member {shown} --role {_USER}"
-    item = _Use(account, robot, member, command)
+
+    def command(shown: str) -> str:
+        return f"{add} --project {shlex.quote(account.project)} --member {shown} --role {_USER}"
+
+    item = _Use(account, robot, member, command(shlex.quote(member or "user:YOU")))
     return SetupItem(
         subject=f"use of {robot.address}",
         purpose="lets you launch instances with this account",
         look=if_enabled(item.look),
         make=item.make,
         remove=if_enabled(item.remove),
-        commands=(command,),
+        commands=(command(shlex.quote(member) if member else _UNKNOWN),),
         terraform=(
-            *(() if member else (me,)),
+            *(() if member else (who,)),
             member_terraform(
                 "google_service_account_iam_member",
                 "controller",
                 role=_USER,
-                member=member or unknown,
+                member=member or TerraformExpression("var.controller"),
                 service_account_id=TerraformExpression("google_service_account.worker.name")
                 if isinstance(robot.terraform, TerraformExpression)
                 else f"projects/-/serviceAccounts/{robot.address}",
@@ -98,10 +104,13 @@ class _Use:
 
 
 def _caller(settings: GcpSettings) -> str:
-    """Return the name in policies of the account of the credentials; empty if they do not say it."""
+    """Return the name in policies of the account of the credentials; empty without credentials that have it."""
     if settings.impersonate_service_account:
         return f"serviceAccount:{settings.impersonate_service_account}"
-    own: Any = credentials(settings, endpoint=settings.iam_endpoint or None)
+    try:
+        own: Any = credentials(settings, endpoint=settings.iam_endpoint or None)
+    except ProviderError:
+        return ""  # the first request of the setup reports it; nothing else needs it
     address = getattr(own, "service_account_email", "")
     if address and address != "default":
         return f"serviceAccount:{address}"
