@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from project_admin import ProjectAdmin, project_admin
+from project_admin import ProjectAdmin
 from terraform_facts import terraform_resources
 
 from cloud_tasks.cli.commands.cloud._setup_texts import shell_script, terraform_file
 from cloud_tasks.plugin import AccountSetup, SetupContext
 from cloud_tasks.registry import Registry
-from cloud_tasks_gcp.setup import account
 
 CALLER = "controller@p.iam.gserviceaccount.com"
 USER = "roles/iam.serviceAccountUser"
@@ -32,12 +31,11 @@ printf '\\n\\0' >>"$CALLS"
 
 
 @pytest.fixture
-def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectAdmin]:
-    monkeypatch.setattr(account, "PAUSE", 0.001)
-    with project_admin() as project:
-        project.iam.me = f"serviceAccount:{CALLER}"
-        project.iam.add_account(CALLER)
-        yield project
+def project(project: ProjectAdmin) -> ProjectAdmin:
+    """Return a project whose caller may use an account by its policy only."""
+    project.iam.me = f"serviceAccount:{CALLER}"
+    project.iam.add_account(CALLER)
+    return project
 
 
 @pytest.fixture(params=["us-central1", None])
