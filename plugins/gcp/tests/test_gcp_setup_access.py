@@ -92,9 +92,12 @@ def test_role_that_another_person_changes_keeps_the_change(project: ProjectAdmin
     assert set(project.iam.roles["cloudTasksWorker"]["includedPermissions"]) == {*WORKER, "pubsub.topics.get"}
 
 
-def test_role_of_a_name_that_google_keeps_has_a_remedy(project: ProjectAdmin) -> None:
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_role_of_a_name_that_google_keeps_has_a_remedy(project: ProjectAdmin, is_shown: bool) -> None:
     project.enabled.add("iam.googleapis.com")
     project.iam.purged.add("cloudTasksWorker")
+    if is_shown:
+        project.iam.add_role("cloudTasksWorker", includedPermissions=[], deleted=True)
     with pytest.raises(InputError, match="Google keeps its name for 37 days") as error:
         item(project, "role ").make()
     assert f"--member {MEMBER} --role roles/pubsub.subscriber" in error.value.hint

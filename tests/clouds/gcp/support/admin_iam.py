@@ -147,6 +147,9 @@ class Iam:
 
     def _restore_role(self, request: Request) -> Any:
         role = self._unchanged(request)
+        if request.groups["id"] in self.purged:
+            message = "You can't undelete a role that was deleted more than 7 days ago."
+            raise refused(400, message, name="FAILED_PRECONDITION")
         del role["deleted"]
         role["etag"] = self._project.etag()
         return role

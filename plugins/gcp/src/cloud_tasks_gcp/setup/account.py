@@ -68,7 +68,7 @@ class Account:
             try:
                 return call(rest)
             except DeniedError as error:
-                hint = f"ask an owner of project {self.project} for it, or to run: cloud-tasks setup gcp"
+                hint = f"ask an owner of project {self.project} for it, or to run the command"
                 raise DeniedError(error.message, hint=hint) from error
 
 

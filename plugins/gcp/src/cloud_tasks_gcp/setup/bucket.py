@@ -96,7 +96,8 @@ class Bucket:
             if self._is_taken():
                 raise InputError(
                     f"the name of bucket {self.name} belongs to another project",
-                    hint=f"make a bucket of any other name in project {self.account.project}, and set run.staging",
+                    hint=f"make a bucket of another name in project {self.account.project}, set run.staging and "
+                    "gcp.service_account, and see: cloud-tasks doctor --policy",
                 )
             body = {"name": self.name, "location": self.location, "labels": {LABEL: "1"}, **_merged(_problems({}))}
             self.account.storage(lambda rest: rest.post("storage/v1/b", body, project=self.account.project))

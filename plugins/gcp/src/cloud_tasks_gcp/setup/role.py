@@ -105,7 +105,8 @@ class Role:
             body = {"roleId": WORKER_ROLE, "role": role}
             return self.account.iam(lambda rest: rest.post(f"v1/{self.account.path}/roles", body))
         except ProviderError as error:
-            if "HTTP 400" not in error.message:
+            # "You can't create a role_id (…) which has been marked for deletion."
+            if "HTTP 400" not in error.message or (deleted is None and "deletion" not in error.message):
                 raise
             project = shlex.quote(self.account.project)
             member = f"serviceAccount:{worker_address(self.account.settings, self.account.project)}"

@@ -68,7 +68,7 @@ class ServiceAccount:
             subject=f"service account {self.address}",
             purpose="the identity of instances, with the permissions of a worker only",
             look=if_enabled(self._look),
-            make=self._make,
+            make=lambda: patiently(self._make),
             remove=if_enabled(self._remove),
             commands=(shlex.join((*create, *texts)),) if self._is_local else (),
             terraform=(block,) if self._is_local else (),
@@ -94,7 +94,7 @@ class ServiceAccount:
         return "missing" if found is None else "disabled" if found.get("disabled") else ""
 
     def _make(self) -> None:
-        found = patiently(self._read)
+        found = self._read()
         if found is None:
             self._create()
         elif found.get("disabled"):
