@@ -75,7 +75,6 @@ def test_setup_records_the_settings_of_jobs(project: ProjectAdmin) -> None:
     assert setup.account == "project p"
     assert setup.identity == {"gcp.project_id": "p"}
     assert setup.settings == {"run.staging": f"gs://{BUCKET}/staging", "gcp.service_account": ROBOT}
-    assert setup_of(project, SetupContext(region="us-east1")).settings == {**setup.settings, "run.region": "us-east1"}
 
 
 def test_setup_without_a_project_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +141,10 @@ def test_setup_without_a_sign_in_can_be_printed(tmp_path: Path, monkeypatch: pyt
             each.look()
 
 
-def test_services_without_billing_name_the_remedy(project: ProjectAdmin) -> None:
-    project.has_billing = False
+@pytest.mark.parametrize("late", [False, True])
+def test_services_without_billing_name_the_remedy(project: ProjectAdmin, late: bool) -> None:
+    project.has_billing = late
+    project.late_error = {"code": 9, "message": "Billing account for project '1234' is not found."} if late else {}
     with pytest.raises(ProviderError, match="project p has no billing account") as error:
         item(project, "services").make()
     assert "gcloud billing projects link p" in error.value.hint

@@ -153,10 +153,17 @@ def test_use_of_the_account_is_granted_to_a_known_caller(project: ProjectAdmin) 
     me = "serviceAccount:controller@p.iam.gserviceaccount.com"
     project.iam.me = me
     project.iam.add_account(me.partition(":")[2])
+    project.iam.add_account(ROBOT)
+    policy = project.iam.policies[ROBOT]
+    policy.add("roles/iam.serviceAccountUser", "user:kim@example.com", condition=CONDITION)
+    before = copy.deepcopy(policy.bindings)
+    project.lag = 2
     setup = setup_of(project, impersonate_service_account=me.partition(":")[2])
     make(setup)
-    assert project.iam.policies[ROBOT].members("roles/iam.serviceAccountUser") == {me}
     assert missing(setup) == {}
+    assert policy.bindings == [*before, {"role": "roles/iam.serviceAccountUser", "members": [me]}]
+    assert undo(setup)[f"service account {ROBOT}"] == "another program or person made it"
+    assert ROBOT in project.iam.accounts
 
 
 def test_use_of_the_account_by_an_unknown_caller_names_the_command(project: ProjectAdmin) -> None:

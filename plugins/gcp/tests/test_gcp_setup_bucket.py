@@ -86,13 +86,24 @@ def test_bucket_of_another_person_in_the_project_is_used_but_not_changed(project
     assert bucket.remove() == "another program or person made it"
 
 
+def test_bucket_keeps_the_rule_that_another_person_adds_meanwhile(project: ProjectAdmin) -> None:
+    bucket = item(project, "bucket")
+    bucket.make()
+    rule = {"action": {"type": "SetStorageClass", "storageClass": "NEARLINE"}, "condition": {"age": 3}}
+    project.buckets.change(BUCKET, lifecycle={"rule": []})
+    project.meanwhile = [lambda: project.buckets.change(BUCKET, lifecycle={"rule": [rule]})]
+    bucket.make()
+    assert bucket.look() == ""
+    assert rule in project.buckets.resources[BUCKET]["lifecycle"]["rule"]
+
+
 @pytest.mark.parametrize(
     ("count", "reason"), [(1, "has 1 object"), (3, "has 3 objects"), (1001, "has more than 1,000 objects")]
 )
 def test_bucket_with_objects_stays(project: ProjectAdmin, count: int, reason: str) -> None:
     setup = setup_of(project)
     make(setup)
-    project.buckets.objects[BUCKET] = [f"staging/{number}" for number in range(count)]
+    project.buckets.objects[BUCKET] = [f"staging/#{number}" for number in range(count)]
     assert undo(setup)[f"bucket {BUCKET}"] == reason
 
 

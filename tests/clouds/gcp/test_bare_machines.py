@@ -8,11 +8,10 @@ import signal
 import subprocess
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from bare_job_folder import BareJobFolder, bare_job_folder
-from cloud_storage import CloudStorage
+from bare_job_folder import BareJobFolder
+from gcp_job_folder import REFERENCE_OPTIONS
 from shipped_project import PROGRAM, write_project, write_tasks
 from uv import find_uv_bin
 
@@ -73,23 +72,18 @@ def test_module_runs_after_a_controller_was_killed_from_the_same_bundle(
     assert len(bare_job.machines()) == 2
 
 
-def test_command_runs_on_an_image_that_has_everything_without_downloads(
-    bare_job: BareJobFolder, tmp_path: Path, emulator: str, bare_store: CloudStorage, bare_cache: Path
-) -> None:
-    run: dict[str, Any] = {"program": None, "command": "grep -q Tycho craters.txt", "ship": ["craters.txt"]}
-    (bare_job.folder / "craters.txt").write_text("Tycho\n")
-    write_tasks(bare_job.folder, 3)
-    ran = bare_job.run(**run)
+def test_job_on_an_image_that_was_built_downloads_only_its_code(bare_job: BareJobFolder) -> None:
+    write_project(bare_job.folder, tasks=3)
+    config = bare_job.configure(keepalive_startup_timeout=120)[1]
+    built = bare_job.commands.run("image", "build", "--config", config, *REFERENCE_OPTIONS)
+    assert built.returncode == 0, built.stderr
+    image = built.stdout.partition("image: ")[2].strip()
+    assert not bare_job.commands.gce.state()["instances"]
+    assert bare_job.commands.run("image", "build", "--config", config, *REFERENCE_OPTIONS).stdout == built.stdout
+    assert len(bare_job.machines()) == 1
+    before = bare_job.downloads()
+    ran = bare_job.run(image=image, environment={"UV_OFFLINE": "1"})
     assert ran.returncode == 0, ran.stderr
     check_complete(bare_job, 3)
-    (image,) = bare_job.machines()
-    reads = len(bare_store.server.calls)
-    with bare_job_folder(
-        tmp_path / "second", emulator=emulator, store=bare_store, cache=bare_cache, root=image
-    ) as second:
-        (second.folder / "craters.txt").write_text("Tycho\n")
-        write_tasks(second.folder, 3)
-        ran = second.run(environment={"UV_OFFLINE": "1"}, **run)
-        assert ran.returncode == 0, ran.stderr
-        check_complete(second, 3)
-    assert not [path for method, path in bare_store.server.calls[reads:] if path.startswith("/bucket/")]
+    (name,) = bare_job.downloads()[len(before) :]
+    assert name.startswith("code-")

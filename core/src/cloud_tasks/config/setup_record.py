@@ -33,12 +33,9 @@ class SetupRecord:
     settings: Mapping[str, Any]
 
     def values(self, written: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the values for keys that are not written; none if what is written chooses another account. A written
-        zone chooses the region, too."""
+        """Return the values for keys that are not written; none if what is written chooses another account."""
         if any(name in written and written[name] != value for name, value in self.identity.items()):
             return {}
-        if "run.zone" in written:
-            written = {**written, "run.region": None}  # that of the zone
         return {name: value for name, value in {**self.identity, **self.settings}.items() if name not in written}
 
 

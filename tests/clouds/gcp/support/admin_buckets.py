@@ -36,7 +36,7 @@ class Buckets:
         self.resources: dict[str, dict[str, Any]] = {}
         self.policies: dict[str, Policy] = {}
         self.objects: dict[str, list[str]] = {}
-        """Names of objects, by bucket."""
+        """Names of objects, by bucket; those with a ``#`` are former versions."""
         self.emulator = ""
         """Address of the emulator that has the objects; empty: `objects`."""
         self._project = project
@@ -138,7 +138,8 @@ class Buckets:
     def _objects(self, request: Request) -> Any:
         if self.emulator:
             return forwarded(self.emulator, request)
-        names = self.objects[self._found(request, "list")]
+        all_versions = request.query.get("versions") == "true"
+        names = [each for each in self.objects[self._found(request, "list")] if all_versions or "#" not in each]
         size = int(request.query["maxResults"])
         more = {"nextPageToken": "more"} if len(names) > size else {}
         return {"items": [{"name": name} for name in names[:size]], **more}

@@ -94,13 +94,15 @@ class Iam:
 
     def _test(self, request: Request) -> Any:
         policy = self.policies[self._found(request)]
-        may = not self.me or self.me in policy.members("roles/iam.serviceAccountUser")
+        members = policy.members("roles/iam.serviceAccountUser")
+        may = not self.me or (self.me in members and self._project.is_visible(_ACT_AS))
         return {"permissions": [each for each in request.json()["permissions"] if may or each != _ACT_AS]}
 
     def _get_policy(self, request: Request) -> Any:
         return self.policies[self._found(request)].read(request.query.get("options.requestedPolicyVersion"))
 
     def _set_policy(self, request: Request) -> Any:
+        self._project.appear(_ACT_AS)
         return self.policies[self._found(request)].write(request.json()["policy"])
 
     # -- roles --

@@ -39,6 +39,8 @@ class ProjectAdmin:
         self.project = project
         self.enabled = {"serviceusage.googleapis.com", "storage.googleapis.com"}
         self.has_billing = True
+        self.late_error: dict[str, Any] = {}
+        """Error with which enabling services ends."""
         self.withheld: set[str] = set()
         """Permissions that the caller lacks."""
         self.used: set[str] = set()
@@ -162,6 +164,8 @@ class ProjectAdmin:
         name = request.groups["name"]
         if not self.is_visible(name):
             return {"name": name}
+        if self.late_error:
+            return {"name": name, "done": True, "error": self.late_error}
         for service in self._operations[name]:
             if service not in self.enabled:
                 self.enabled.add(service)

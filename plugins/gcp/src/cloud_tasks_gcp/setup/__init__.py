@@ -44,11 +44,10 @@ def setup(settings: GcpSettings, context: SetupContext) -> AccountSetup:
         raise InputError(error.message, hint=error.hint) from error
     worker = worker_address(settings, project)
     name = bucket_name(project)
-    region = {"run.region": context.region} if context.region else {}
     return AccountSetup(
         account=f"project {project}",
         identity={"gcp.project_id": project},
-        settings={**region, "run.staging": f"gs://{name}/staging", "gcp.service_account": worker},
+        settings={"run.staging": f"gs://{name}/staging", "gcp.service_account": worker},
         items=tuple(_items(Account(settings=settings, project=project), worker, name, context)),
         terraform=(
             TerraformBlock(

@@ -9,7 +9,7 @@ import attrs
 
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import SetupItem, TerraformBlock, TerraformExpression
-from cloud_tasks_gcp.api_errors import ConflictError, DeniedError
+from cloud_tasks_gcp.api_errors import DeniedError
 from cloud_tasks_gcp.permissions import WORKER_TITLE, worker_address
 from cloud_tasks_gcp.settings import GcpSettings
 from cloud_tasks_gcp.setup.account import MARK, Account, Resource, if_enabled, patiently
@@ -94,6 +94,7 @@ class ServiceAccount:
         return "missing" if found is None else "disabled" if found.get("disabled") else ""
 
     def _make(self) -> None:
+        """Create the account if it is missing. Raise `ConflictError` if that was done meanwhile."""
         found = self._read()
         if found is None:
             self._create()
@@ -111,8 +112,7 @@ class ServiceAccount:
             "accountId": self.address.partition("@")[0],
             "serviceAccount": {"displayName": WORKER_TITLE, "description": _DESCRIPTION},
         }
-        with suppress(ConflictError):  # made at the same time by another person, or by a request without a response
-            self.account.iam(lambda rest: rest.post(f"v1/{self.account.path}/serviceAccounts", body))
+        self.account.iam(lambda rest: rest.post(f"v1/{self.account.path}/serviceAccounts", body))
         # A new account is not found everywhere at once; some of Google's servers then answer with a denial.
         patiently(lambda: self.account.iam(lambda rest: rest.get(self.path)), NotFoundError, DeniedError)
 
