@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bare_job_folder import BareJobFolder
+from cloud_storage import CloudStorage
 from gcp_job_folder import REFERENCE_OPTIONS
 from shipped_project import PROGRAM, write_project, write_tasks
 from uv import find_uv_bin
@@ -21,6 +22,40 @@ from cloud_tasks.testing import eventually
 def check_complete(job: BareJobFolder, tasks: int) -> None:
     counts = job.commands.status("craters")["counts"]
     assert counts["completed"] == tasks, counts
+
+
+READ_SECRETS = """
+    assert worker_data.secrets["token"] == "SEKRET-" + "4711"
+    folder = os.environ["CLOUD_TASKS_SECRETS_DIR"]
+    assert folder.startswith("/run/cloud-tasks-secrets-")
+    assert worker_data.secrets["key"] == open(folder + "/key").read() == "SEKRET-" + "4712"
+    assert b"SEKRET" not in open("/proc/self/environ", "rb").read()
+    return False,"""
+
+
+def test_program_runs_on_a_bare_machine_with_its_secrets(bare_job: BareJobFolder, bare_store: CloudStorage) -> None:
+    write_project(bare_job.folder, tasks=200)
+    program = "import os\n" + PROGRAM.replace("\n    return False,", READ_SECRETS)
+    (bare_job.folder / "find_craters.py").write_text(program)
+    (bare_job.folder / "key").write_text("SEKRET-4712")
+    bare_job.commands.environment["OWN_TOKEN"] = "SEKRET-4711"
+    ran = bare_job.run(secrets={"token": "env:OWN_TOKEN", "key": "file:key"}, setup='ls "$CLOUD_TASKS_SECRETS_DIR"\n')
+    assert ran.returncode == 0, ran.stderr
+    assert "Completed: 200" in ran.stdout
+    assert "started: download" in ran.stderr
+    check_complete(bare_job, 200)
+    (machine,) = bare_job.machines()
+    (code,) = machine.glob("opt/cloud-tasks/code-*")
+    assert not {".env", "key"} & {each.name for each in code.iterdir()}
+    # They were in memory only; of a machine that the controller deletes, the link is left.
+    assert not list(machine.glob("opt/cloud-tasks/secrets-*")) + list(machine.glob("opt/cloud-tasks/pieces/secrets-*"))
+    # The object was read by the instance, and is deleted.
+    (name,) = {path for _, path in bare_store.server.calls if path.startswith("/bucket/staging/secrets-")}
+    assert [method for method, path in bare_store.server.calls if name.rpartition("/")[2] in path][-1] == "DELETE"
+    places = (bare_job.folder, machine, code, machine / "opt/cloud-tasks", bare_job.folder / ".cloud-tasks/craters")
+    files = {each for folder in places for each in folder.iterdir() if each.is_file()}
+    assert machine / "startup-script" in files
+    assert [each.name for each in files if b"SEKRET-471" in each.read_bytes()] == ["key"]
 
 
 ODD = "a b/find 'craters' $HOME é.py"

@@ -38,7 +38,7 @@ def test_first_job_runs_after_setup_without_a_configuration(tmp_path: Path, emul
             "CLOUD_TASKS_RUN_SCALING_CHECK_INTERVAL": "1",
             "CLOUD_TASKS_RUN_INSTANCE_TERMINATION_DELAY": "0",
         }
-        write_project(job.folder, tasks=200)
+        write_project(job.folder, tasks=20)
 
         made = job.commands.run("setup", "gcp", "--region", "us-central1", "--yes")
         assert made.returncode == 0, made.stderr
@@ -46,10 +46,7 @@ def test_first_job_runs_after_setup_without_a_configuration(tmp_path: Path, emul
 
         ran = job.commands.run("run", "--program", "find_craters.py", "--task-file", "tasks.json", "--provider", "gcp")
         assert ran.returncode == 0, ran.stderr
-        assert "Completed: 200" in ran.stdout
-        assert "started: download" in ran.stderr
-        (machine,) = job.machines()
-        assert not list(machine.glob("opt/cloud-tasks/code-*/.env"))
+        assert "Completed: 20" in ran.stdout
         inserts = job.commands.gce.state()["inserts"]
         assert {tuple(each["accounts"]) for each in inserts} == {(ROBOT,)}
 
