@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import fsspec
@@ -62,6 +64,30 @@ def test_upload_replaces_a_piece_that_is_incomplete(staging: str, pieces: list[P
     system.pipe(f"{prefix.rstrip('/')}/{pieces[0].name}", b"x")
     assert upload(pieces, staging) == (pieces[0].name,)
     assert content(staging)[pieces[0].name] == pieces[0].path.read_bytes()
+
+
+def age(staging: str, piece: Piece) -> None:
+    """Let a piece be three days old."""
+    _, prefix = fsspec.core.url_to_fs(staging)
+    place, then = f"{prefix.rstrip('/')}/{piece.name}", datetime.now(UTC) - timedelta(days=3)
+    if staging.startswith("memory"):
+        MemoryFileSystem.store[place].modified = then
+    else:
+        os.utime(place, (then.timestamp(), then.timestamp()))
+
+
+def test_upload_replaces_an_old_piece_before_the_staging_deletes_it(staging: str, pieces: list[Piece]) -> None:
+    upload(pieces, staging)
+    age(staging, pieces[0])
+    assert upload(pieces, staging) == (pieces[0].name,)
+    assert upload(pieces, staging) == ()
+
+
+def test_upload_without_permission_to_replace_uses_the_old_piece(pieces: list[Piece], staging: str) -> None:
+    upload(pieces, staging)
+    age(staging, pieces[0])
+    pieces[0].path.unlink()  # it cannot be uploaded for any reason
+    assert upload(pieces, staging) == ()
 
 
 def test_upload_to_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from billing_fake import google_error
 from google.api.error_reason_pb2 import ErrorReason  # type: ignore[import-untyped]  # it has no stubs
 
 from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
-from cloud_tasks_gcp.api_errors import DeniedError, api_error
+from cloud_tasks_gcp.api_errors import ConflictError, DeniedError, DisabledError, UnknownNameError, api_error
 
 
 def explained(status: int, reason: str, message: str, **metadata: str) -> ProviderError:
@@ -199,3 +199,30 @@ def test_api_error_truncates_long_message_to_one_line() -> None:
     found = explained(400, "INVALID_ARGUMENT", "a\nlong " + "story " * 1000)
     assert "\n" not in found.message
     assert len(found.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (explained(403, "SERVICE_DISABLED", "It is disabled."), DisabledError),
+        (explained(409, "", "There were concurrent policy changes."), ConflictError),
+        (old_style(409, "conflict", "The bucket you tried to delete is not empty."), ConflictError),
+        (old_style(412, "conditionNotMet", "At least one of the pre-conditions did not hold."), ConflictError),
+        (old_style(412, "conditionNotMet", "'us' violates constraint 'constraints/gcp.resourceLocations'"), None),
+        (explained(400, "", "Service account w@p.iam.gserviceaccount.com does not exist."), UnknownNameError),
+        (explained(400, "", "Role (projects/p/roles/r) does not exist in the resource's hierarchy."), UnknownNameError),
+        (explained(404, "", "Service account does not exist."), NotFoundError),
+    ],
+)
+def test_api_error_of_a_write_says_whether_to_read_again(
+    found: ProviderError, kind: type[ProviderError] | None
+) -> None:
+    assert type(found) is (kind or ProviderError)
+    assert not found.transient
+
+
+def test_api_error_of_a_service_that_needs_billing_names_the_command() -> None:
+    text = "Billing account for project '1234' is not found."
+    found = explained(400, "UREQ_PROJECT_BILLING_NOT_FOUND", text)
+    assert found.message == "project p has no billing account"
+    assert found.hint.startswith("run: gcloud billing projects link p")

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from fake_server import Answer, FakeServer
 from gce_requests import launch_request, offer
 from google.api_core.retry import Retry
 from hypothesis import given, settings
@@ -178,3 +179,12 @@ def test_pubsub_behind_another_server_is_transient(odd: OddServer, monkeypatch: 
         client.exists()
     client.close()
     assert caught.value.transient
+
+
+def test_rest_accepts_no_content_after_a_deletion_only() -> None:
+    with FakeServer().serving() as server:
+        server.route("*", ".*", lambda request: Answer(status=204))
+        with Rest(GcpSettings(project_id="p"), server.url, service="storage.googleapis.com", attempts=1) as rest:
+            assert rest.delete("storage/v1/b/x") == {}
+            with pytest.raises(ProviderError, match="invalid response"):
+                rest.get("storage/v1/b/x")

@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. A piece is complete or absent: in a folder it is written under another name and renamed, and an object store has an
    object when its upload is complete.
-2. A piece that exists with its size is not uploaded again: its name is made from its content.
+2. A piece that exists with its size is not uploaded again: its name is made from its content. One that is older than
+   `_FRESH` is replaced, since a staging deletes its objects after two weeks, and a job may need them for days.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +29,8 @@ Progress = Callable[[Piece, int], None]
 """Receives a piece, and how many of its bytes were uploaded. It must not raise; some stores call it in a thread."""
 _RENAMING = frozenset({"file", "local", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs"})
 """Systems where a file exists while it is written, and renaming is atomic."""
+_FRESH = timedelta(days=2)
+"""Maximum age of a piece that is not uploaded again."""
 
 
 def upload(
@@ -51,7 +55,11 @@ def upload(
     for piece in pieces:
         place = f"{prefix.rstrip('/')}/{piece.name}"
         try:
-            if not _has(system, place, piece.size):
+            exists = _has(system, place, piece.size)
+            if exists and _is_fresh(system, place):
+                continue
+            # The account may have no permission to replace objects; an old one serves as long as it exists.
+            with contextlib.suppress(*([Exception] if exists else [])):
                 _upload(system, place, piece, progress)
                 uploaded.append(piece.name)
         except Exception as error:
@@ -93,6 +101,14 @@ def _has(system: Any, place: str, size: int) -> bool:
         return bool(system.info(place)["size"] == size)
     except FileNotFoundError:
         return False
+
+
+def _is_fresh(system: Any, place: str) -> bool:
+    try:
+        modified: datetime = system.modified(place)
+    except (NotImplementedError, KeyError):
+        return True  # the age is unknown
+    return datetime.now(UTC) - (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) < _FRESH
 
 
 def _upload(system: Any, place: str, piece: Piece, progress: Progress | None) -> None:

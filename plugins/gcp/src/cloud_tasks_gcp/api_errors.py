@@ -20,7 +20,18 @@ import attrs
 from cloud_tasks.errors import CredentialsError, NotFoundError, ProviderError
 from cloud_tasks.plugin.kit import ErrorKind, ErrorRule, Problem
 
-__all__ = ["LOGIN", "QUOTA", "DeniedError", "api_error", "common_rules", "enable_billing", "enable_service"]
+__all__ = [
+    "LOGIN",
+    "QUOTA",
+    "ConflictError",
+    "DeniedError",
+    "DisabledError",
+    "UnknownNameError",
+    "api_error",
+    "common_rules",
+    "enable_billing",
+    "enable_service",
+]
 
 LOGIN = "run: gcloud auth application-default login"
 """Remedy for credentials that are missing, expired or refused."""
@@ -34,6 +45,7 @@ _TITLES: Mapping[str, str] = {
     "iamcredentials.googleapis.com": "IAM Service Account Credentials API",
     "monitoring.googleapis.com": "Cloud Monitoring API",
     "pubsub.googleapis.com": "Pub/Sub API",
+    "serviceusage.googleapis.com": "Service Usage API",
     "storage.googleapis.com": "Cloud Storage API",
 }
 _NAME = r"['\"]?\b([a-z]+\.[A-Za-z]+\.[A-Za-z]+)\b['\"]?"
@@ -43,6 +55,18 @@ _LENGTH = 200
 
 class DeniedError(ProviderError):
     """A permission for the call is missing."""
+
+
+class DisabledError(ProviderError):
+    """The service is not enabled in the project."""
+
+
+class ConflictError(ProviderError):
+    """The resource exists already, or was changed since it was read."""
+
+
+class UnknownNameError(ProviderError):
+    """A policy names an account or a role that does not exist, or was made a moment ago."""
 
 
 @attrs.frozen
@@ -71,13 +95,14 @@ _NOT_ALLOWED = (
     "a policy of the organization denies the call to the {api} in {project}",
     "ask the administrator of the organization to allow the service and the account",
 )
+_DISABLED = _Meaning(
+    "the {api} is disabled in {project}",
+    _ENABLE_SERVICE,
+    "SERVICE_DISABLED|access_?not_?configured",
+)
 _COMMON = (
-    _Meaning(
-        "the {api} is disabled in {project}",
-        _ENABLE_SERVICE,
-        "SERVICE_DISABLED|access_?not_?configured",
-    ),
-    _Meaning(*_NO_BILLING, "BILLING_DISABLED|billing_?not_?enabled"),
+    _DISABLED,
+    _Meaning(*_NO_BILLING, "BILLING_DISABLED|billing_?not_?enabled|UREQ_PROJECT_BILLING_\\w+"),
     _Meaning(*_NO_BILLING, message="requires billing|billing account"),
     _Meaning(
         "the credentials lack the access scope of the {api}",
@@ -101,21 +126,32 @@ _COMMON = (
 )
 """Reasons that mean the same for every API."""
 _RETURNED = "the {api} returned HTTP {status}{text}"
+_CONFLICT = _Meaning(_RETURNED, "", "HTTP_(409|412)")
+_UNKNOWN_NAME = _Meaning(_RETURNED, "", "HTTP_400", "does not exist")
+_DENIED = _Meaning(
+    "{permission} is missing for the {api} in {project}{text}",
+    "run: cloud-tasks doctor --policy, and grant the account the printed role",
+    "HTTP_403",
+)
 _OTHERS = (
     _Meaning(*_NO_PROJECT, "HTTP_404", r"(?<![-\w/])project(?![-\w])|'projects/[^/']+'", ErrorKind.NOT_FOUND),
     _Meaning(*_NOT_ALLOWED, message="constraints/|organization('s|s)? policy"),
     _Meaning(_RETURNED, QUOTA, r"\w*quota_?exceeded", kind=ErrorKind.TRANSIENT),
     _Meaning(_RETURNED, "", "(user_?)?rate_?limit_?exceeded|HTTP_(408|429|5..)", kind=ErrorKind.TRANSIENT),
     _Meaning(_RETURNED, "", "HTTP_404", kind=ErrorKind.NOT_FOUND),
-    _Meaning(
-        "{permission} is missing for the {api} in {project}{text}",
-        "run: cloud-tasks doctor --policy, and grant the account the printed role",
-        "HTTP_403",
-    ),
+    _DENIED,
+    _CONFLICT,
+    _UNKNOWN_NAME,
     _Meaning(_RETURNED, ""),
 )
 """All other errors; Compute Engine has its own rules for them."""
 _CLASSES = {ErrorKind.CREDENTIALS: CredentialsError, ErrorKind.NOT_FOUND: NotFoundError}
+_OWN_CLASSES = {
+    _DENIED: DeniedError,
+    _DISABLED: DisabledError,
+    _CONFLICT: ConflictError,
+    _UNKNOWN_NAME: UnknownNameError,
+}
 
 
 def common_rules(service: str) -> tuple[ErrorRule, ...]:
@@ -134,7 +170,7 @@ def enable_billing(service: str) -> str:
 
 
 def api_error(status: int, answer: Any, *, service: str, project: str = "") -> ProviderError:
-    """Return the error of an error response; a `DeniedError` if a permission is missing.
+    """Return the error of an error response; of the classes above where its meaning has one.
 
     Args:
         status: HTTP status.
@@ -158,7 +194,7 @@ def api_error(status: int, answer: Any, *, service: str, project: str = "") -> P
     }
     rules = ((meaning, meaning.rule(fields)) for meaning in (*_COMMON, *_OTHERS))
     meaning, rule = next((each, rule) for each, rule in rules if rule.matches(problem))
-    error_class = DeniedError if meaning.code == "HTTP_403" else _CLASSES.get(rule.kind, ProviderError)
+    error_class = _OWN_CLASSES.get(meaning) or _CLASSES.get(rule.kind, ProviderError)
     transient = rule.kind is ErrorKind.TRANSIENT
     return error_class(meaning.text.format_map(fields), transient=transient, hint=rule.hint)
 

@@ -13,7 +13,18 @@ from cloud_tasks.plugin import CheckContext
 from cloud_tasks_gcp.settings import GcpSettings
 from cloud_tasks_gcp.traits import STAGING_SCHEMES
 
-__all__ = ["COMPUTE", "CONTROLLER_QUEUE", "WORKER", "policies"]
+__all__ = [
+    "COMPUTE",
+    "CONTROLLER_QUEUE",
+    "SETUP",
+    "SETUP_UNDO",
+    "WORKER",
+    "WORKER_ID",
+    "WORKER_ROLE",
+    "WORKER_TITLE",
+    "policies",
+    "worker_address",
+]
 
 CONTROLLER_QUEUE: tuple[str, ...] = (
     "monitoring.timeSeries.list",
@@ -73,16 +84,59 @@ WORKER: tuple[str, ...] = (
 )
 """Permissions to receive tasks, and to send events and retries."""
 
+SETUP: tuple[str, ...] = (
+    "compute.networks.get",
+    "iam.roles.create",
+    "iam.roles.get",
+    "iam.roles.undelete",
+    "iam.roles.update",
+    "iam.serviceAccounts.create",
+    "iam.serviceAccounts.get",
+    "iam.serviceAccounts.getIamPolicy",
+    "iam.serviceAccounts.setIamPolicy",
+    "resourcemanager.projects.getIamPolicy",
+    "resourcemanager.projects.setIamPolicy",
+    "serviceusage.services.enable",
+    "serviceusage.services.get",
+    "storage.buckets.create",
+    "storage.buckets.get",
+    "storage.buckets.getIamPolicy",
+    "storage.buckets.list",
+    "storage.buckets.setIamPolicy",
+    "storage.buckets.update",
+)
+"""Permissions of the person who runs ``cloud-tasks setup``; `SETUP_UNDO` are those of ``--undo`` in addition."""
+SETUP_UNDO: tuple[str, ...] = (
+    "compute.instances.list",
+    "iam.serviceAccountKeys.list",
+    "iam.serviceAccounts.delete",
+    "storage.buckets.delete",
+    "storage.objects.list",
+)
+
 _QUOTA = "serviceusage.services.use"
 """Permission for user credentials, whose Billing Catalog calls count against the project's quota."""
 
-_DEFAULT_WORKER = "cloud-tasks-worker"
+WORKER_ID = "cloud-tasks-worker"
+"""Id of the service account of instances, unless the settings name another one."""
+WORKER_ROLE, WORKER_TITLE = "cloudTasksWorker", "cloud-tasks worker"
+"""Id and title of the custom role of workers."""
+
+
+def worker_address(settings: GcpSettings, project: str) -> str:
+    """Return the address of the instances' service account: that of the settings, else of `WORKER_ID` in the project.
+
+    The id of a project of a domain, ``example.com:project``, is turned around in addresses.
+    """
+    domain, _, name = project.rpartition(":")
+    home = f"{name}.{domain}" if domain else name
+    return settings.service_account or f"{WORKER_ID}@{home}.iam.gserviceaccount.com"
 
 
 def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
     """Return the custom roles of controller and worker, in the format of `gcloud iam roles create --file`."""
     project = settings.project_id or "PROJECT"
-    worker = settings.service_account or f"{_DEFAULT_WORKER}@{project}.iam.gserviceaccount.com"
+    worker = worker_address(settings, project)
     controller = settings.impersonate_service_account
     member = f"serviceAccount:{controller}" if controller else "user:YOU@example.com"
     return {
@@ -102,9 +156,9 @@ def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
             ),
         ),
         "cloud-tasks-worker.yaml": _role(
-            "cloudTasksWorker",
+            WORKER_ROLE,
             file="cloud-tasks-worker.yaml",
-            title="cloud-tasks worker",
+            title=WORKER_TITLE,
             description="Runs tasks: receives them from the task queue and sends their events.",
             permissions=WORKER,
             project=project,

@@ -35,6 +35,8 @@ def check_responses(session: requests.Session) -> None:
 def _check(response: requests.Response, **_: Any) -> None:
     if response.is_redirect:
         return  # it is followed
+    if response.status_code == HTTPStatus.NO_CONTENT and response.request.method == "DELETE":
+        return  # Cloud Storage's answer to a deletion
     parts = urlsplit(response.url)
     problem = _problem_of(response.status_code, response.content, needs_kind=_COMPUTE in parts.path)
     if problem:

@@ -1,5 +1,8 @@
-"""Client of Google's JSON APIs over HTTPS, for the few calls without an SDK: prices, doctor checks, and lists of all
-zones.
+"""Client of Google's JSON APIs over HTTPS, for the few calls without an SDK: prices, doctor checks, lists of all zones,
+and what ``cloud-tasks setup`` makes.
+
+A call that failed for the time being is repeated, whatever its method: after a lost response, the repetition of a write
+finds its effect, and raises `ConflictError` (made already, another etag) or `NotFoundError` (deleted already).
 
 Invariants, each with a test: no exception of google-auth or requests leaves this module, and no token is in a message.
 """
@@ -7,7 +10,7 @@ Invariants, each with a test: no exception of google-auth or requests leaves thi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -28,6 +31,8 @@ __all__ = ["Rest"]
 
 _TIMEOUT = (10, 60)
 """Connect timeout and read timeout in seconds."""
+_PAUSE = 0.2
+"""Pause before the first repetition of a call, in seconds."""
 _TOTAL_TIMEOUT = 120.0
 """Time limit of a call with its retries, in seconds."""
 
@@ -64,14 +69,25 @@ class Rest:
         self._session: Any = AuthorizedSession(own)
         check_responses(self._session)
 
-    def get(self, path: str, **query: str) -> Mapping[str, Any]:
+    def get(self, path: str, **query: str | Sequence[str]) -> Mapping[str, Any]:
         """Read a resource. Raise `ProviderError` or `NotFoundError`."""
         return self._call("GET", path, params=query)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Call a method without side effects, such as `testIamPermissions`. Raise `ProviderError` or
-        `NotFoundError`."""
-        return self._call("POST", path, json=body)
+    def post(self, path: str, body: Mapping[str, Any], **query: str) -> Mapping[str, Any]:
+        """Call a method, or create a resource. Raise `ProviderError`, `NotFoundError` or `ConflictError`."""
+        return self._call("POST", path, json=body, params=query)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Replace a resource. Raise as `post`."""
+        return self._call("PUT", path, json=body)
+
+    def patch(self, path: str, body: Mapping[str, Any], **query: str) -> Mapping[str, Any]:
+        """Change fields of a resource. Raise as `post`."""
+        return self._call("PATCH", path, json=body, params=query)
+
+    def delete(self, path: str, **query: str) -> Mapping[str, Any]:
+        """Delete a resource. Raise as `post`."""
+        return self._call("DELETE", path, params=query)
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +102,7 @@ class Rest:
         failures = itertools.count(1)
         retry = Retry(
             predicate=lambda error: _is_transient(error) and next(failures) < self._attempts,
-            initial=0.2,
+            initial=_PAUSE,
             maximum=5.0,
             multiplier=2.0,
             timeout=_TOTAL_TIMEOUT,
@@ -110,10 +126,10 @@ class Rest:
                 f"cannot reach {host}: {type(error).__name__}", transient=True, hint="check the network"
             ) from error
         try:
-            content = answer.json()
+            content = answer.json() if answer.content else {}
         except ValueError:
             content = None
-        if answer.status_code == 200 and isinstance(content, Mapping):
+        if answer.status_code in (200, 204) and isinstance(content, Mapping):
             return content
         raise api_error(answer.status_code, content, service=self._service, project=self._project)
 

@@ -113,9 +113,12 @@ class GcpSettings:
     )
     billing_endpoint: str = setting(help="URL of the Cloud Billing API (default: Google's)", default="")
     resource_manager_endpoint: str = setting(
-        help="URL of the Cloud Resource Manager API, for the doctor (default: Google's)", default=""
+        help="URL of the Cloud Resource Manager API, for doctor and setup (default: Google's)", default=""
     )
-    iam_endpoint: str = setting(help="URL of the IAM API, for the doctor (default: Google's)", default="")
+    iam_endpoint: str = setting(help="URL of the IAM API, for doctor and setup (default: Google's)", default="")
+    service_usage_endpoint: str = setting(
+        help="URL of the Service Usage API, for setup (default: Google's)", default=""
+    )
     price_max_age_hours: float = setting(
         help="Maximum age of cached prices in hours", default=24.0, validator=_not_negative
     )

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import attrs
 from fake_server import Answer, FakeServer, Request
 from gce_metadata import MetadataServer
+from project_admin import ProjectAdmin
 from storage_emulator import denied, forwarded, storage_emulator
 
 from cloud_tasks_gcp.settings import GcpSettings
@@ -32,10 +33,12 @@ class CloudStorage:
 
     Args:
         emulator: Address of the emulator.
+        project: Fake project on the same server, which has more buckets, with policies.
     """
 
-    def __init__(self, emulator: str, bucket: str) -> None:
+    def __init__(self, emulator: str, bucket: str, *, project: ProjectAdmin | None = None) -> None:
         self.bucket = bucket
+        self._project = project
         self.readers = {WORKER}
         """Accounts that may read objects."""
         self.granted = frozenset({"storage.objects.create", "storage.objects.get", "storage.objects.list"})
@@ -44,7 +47,7 @@ class CloudStorage:
         self._accounts: dict[str, str] = {}
         self._metadata = MetadataServer({}, power_off=lambda: None)
         self.sign_in(WORKER)
-        self.server = FakeServer()
+        self.server = FakeServer() if project is None else project.server
         self.server.route("GET", r"/storage/v1/b/(?P<bucket>[^/]+)/iam/testPermissions", self._test_permissions)
         self.server.route("GET", r"/storage/v1/b/[^/]+", denied)
         self.server.route("*", r"/(storage|upload|download|resumable)/.*", lambda call: forwarded(emulator, call))
@@ -82,7 +85,7 @@ class CloudStorage:
             return _error(401, "AuthenticationRequired", "Authentication required.")
         bucket, name = request.groups["bucket"], request.groups["name"]
         account = self._accounts[token]
-        if bucket == self.bucket and account not in self.readers:
+        if not self._may_read(account, bucket):
             details = (
                 f"{account} does not have storage.objects.get access to the Google Cloud Storage object. "
                 "Permission 'storage.objects.get' denied on resource (or it may not exist)."
@@ -96,8 +99,15 @@ class CloudStorage:
             return _error(404, "NoSuchKey", "The specified key does not exist.", f"No such object: {bucket}/{name}")
         return answer
 
+    def _may_read(self, account: str, bucket: str) -> bool:
+        policy = self._project.buckets.policies.get(bucket) if self._project is not None else None
+        if policy is None:
+            return bucket != self.bucket or account in self.readers
+        return f"serviceAccount:{account}" in policy.members("roles/storage.objectViewer")
+
     def _test_permissions(self, request: Request) -> Answer:
-        if request.groups["bucket"] != self.bucket:
+        others = self._project.buckets.resources if self._project is not None else ()
+        if request.groups["bucket"] not in (self.bucket, *others):
             message = "The specified bucket does not exist."
             return Answer(status=404, body={"error": {"code": 404, "message": message}})
         found = [each for each in request.all_query["permissions"] if each in self.granted]
@@ -113,10 +123,16 @@ def _error(status: int, code: str, message: str, details: str = "") -> Answer:
 
 
 @contextmanager
-def cloud_storage(bucket: str = "bucket") -> Iterator[CloudStorage]:
-    """Run the store with an empty bucket; skip the test if the emulator is not installed."""
+def cloud_storage(bucket: str = "bucket", *, project: ProjectAdmin | None = None) -> Iterator[CloudStorage]:
+    """Run the store with an empty bucket; skip the test if the emulator is not installed.
+
+    Args:
+        project: Fake project whose buckets it has, too; its server is started here.
+    """
     with storage_emulator(bucket) as emulator:
-        store = CloudStorage(emulator, bucket)
+        store = CloudStorage(emulator, bucket, project=project)
+        if project is not None:
+            project.buckets.emulator = emulator
         with store.server.serving():
             yield store
         store.close()
