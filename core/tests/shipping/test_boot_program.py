@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cloud_tasks.shipping import START_FAILED, DownloadedPiece, boot_program, pack_secrets
+from cloud_tasks.shipping import PREPARED, START_FAILED, DownloadedPiece, boot_program, pack_secrets
 
 uv = pytest.importorskip("uv", reason="pip install uv")
 
@@ -298,3 +298,17 @@ def test_secrets_are_private_files_while_the_program_runs(depot: Depot) -> None:
     wrong = script.replace("ct_key=", "ct_key=00")
     code, output = depot.run(wrong, EVENTS=str(depot.root / "events"))
     assert f"{START_FAILED}environment: secrets: sealed with another key" in output
+
+
+def test_instance_of_an_image_installs_everything_and_keeps_no_startup_script(depot: Depot) -> None:
+    kept = ("cloud/instances/i-1/user-data.txt", "waagent/CustomData", "cloud/data/instance-id")
+    for name in kept:
+        file = depot.root / "var" / "lib" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("secret")
+    script = depot.script({"main.py": "open('started', 'w')"}, ("python", "main.py"), prepares=True)
+    code, out = depot.run(script, CLOUD_TASKS_PREPARED_SECONDS="0")
+    assert (code, out.splitlines()[-1]) == (0, PREPARED)
+    assert [name for name in kept if (depot.root / "var" / "lib" / name).exists()] == ["cloud/data/instance-id"]
+    assert list(depot.root.glob("opt/cloud-tasks/env-*/requirements-installed"))
+    assert not list(depot.root.rglob("started"))

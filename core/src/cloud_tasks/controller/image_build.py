@@ -2,7 +2,8 @@
 
 Invariants, each with a test:
 
-1. The instance is terminated whatever happens; without this process, it ends itself after an hour.
+1. The instance is terminated whatever happens; without this process, it ends itself after an hour. One that is stopped
+   for its image at that time stays so, and ``cleanup`` deletes it.
 2. The name of an image is made from its content: what exists is not made again.
 """
 

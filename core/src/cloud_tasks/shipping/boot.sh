@@ -67,9 +67,12 @@ if [ ! -e "$ct_venv/requirements-installed" ]; then
 fi
 
 if [ -n "$ct_prepares" ]; then
+    # The startup script, with addresses and variables of the user, is kept by cloud-init and by the agent of Azure.
+    ct_kept=${CLOUD_TASKS_BOOT_ROOT:-}/var/lib
+    rm -rf "$ct_kept/cloud/instances" "$ct_kept/cloud/instance" "$ct_kept/waagent/CustomData" "$ct_kept/waagent/ovf-env.xml"
     sync
     printf '\n%s\n' 'cloud-tasks: everything is installed'
-    exec sleep 3600
+    exec sleep "${CLOUD_TASKS_PREPARED_SECONDS:-3600}"
 fi
 
 cd "$ct_code" || ct_fail "the folder of the code is missing"

@@ -96,7 +96,8 @@ def _make(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
     if write_record(config.compute, os.environ, identity=found.identity, settings=found.settings) is None:
         echo("No folder for settings is writable: add these lines to the configuration of each job.", err=True)
     else:
-        echo(f"\nNext: cloud-tasks run --program PROGRAM.py --task-file TASKS.json --provider {config.compute}")
+        region = "" if "run.region" in found.settings else " --region REGION"
+        echo(f"\nNext: cloud-tasks run --program PROGRAM.py --task-file TASKS.json --provider {config.compute}{region}")
 
 
 def _missing(found: AccountSetup) -> Iterator[SetupItem]:
