@@ -307,7 +307,9 @@ def test_instance_of_an_image_installs_everything_and_keeps_no_startup_script(de
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("secret")
     script = depot.script({"main.py": "open('started', 'w')"}, ("python", "main.py"), prepares=True)
-    code, out = depot.run(script, CLOUD_TASKS_PREPARED_SECONDS="0")
+    (depot.folder / "sleep").write_text("#!/bin/sh\n")
+    (depot.folder / "sleep").chmod(0o755)
+    code, out = depot.run(script, PATH=f"{depot.folder}:{os.environ['PATH']}")
     assert (code, out.splitlines()[-1]) == (0, PREPARED)
     assert [name for name in kept if (depot.root / "var" / "lib" / name).exists()] == ["cloud/data/instance-id"]
     assert list(depot.root.glob("opt/cloud-tasks/env-*/requirements-installed"))

@@ -72,7 +72,7 @@ if [ -n "$ct_prepares" ]; then
     rm -rf "$ct_kept/cloud/instances" "$ct_kept/cloud/instance" "$ct_kept/waagent/CustomData" "$ct_kept/waagent/ovf-env.xml"
     sync
     printf '\n%s\n' 'cloud-tasks: everything is installed'
-    exec sleep "${CLOUD_TASKS_PREPARED_SECONDS:-3600}"
+    exec sleep 3600
 fi
 
 cd "$ct_code" || ct_fail "the folder of the code is missing"
