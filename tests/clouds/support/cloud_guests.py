@@ -40,6 +40,7 @@ class Guest:
         environment: Variables of its processes besides ``PATH`` (with this Python's programs first) and ``HOME``. On a
             bare machine, the first folder of ``PATH`` has programs that it gets.
         on_exit: Called with the exit code, in another thread, when the script exits by itself.
+        root: Root folder of which a bare machine is a copy; None for that of the environment.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Guest:
         *,
         environment: Mapping[str, str],
         on_exit: Callable[[int], None] = lambda code: None,
+        root: Path | None = None,
     ) -> None:
         self.folder = folder
         self._on_exit = on_exit
@@ -71,7 +73,7 @@ class Guest:
         command: Sequence[str] = [str(program)]
         if template := os.environ.get(TEMPLATE):
             commands = Path(variables["PATH"].partition(":")[0])
-            command, variables = bare_command(Path(template), folder, program, variables, commands)
+            command, variables = bare_command(root or Path(template), folder, program, variables, commands)
             self.console_file.symlink_to(folder / "root" / "console.log")
         else:
             # Programs of the system, such as the boot guard, write to the same console as the script.

@@ -1,7 +1,7 @@
 """Bodies of requests, compared with Microsoft's models of them.
 
 `arm_models.json` has field names, types and enumerations of the models of azure-mgmt-compute 39.0.0 and
-azure-mgmt-network 33.1.0, as far as VMs and networks need them. With these packages installed, ``python arm_models.py``
+azure-mgmt-network 33.1.0, as far as VMs, images and networks need them. With these packages installed, ``python arm_models.py``
 writes it again.
 """
 
@@ -16,6 +16,9 @@ __all__ = ["problems_of"]
 
 _FILE = Path(__file__).with_name("arm_models.json")
 _ROOTS = {
+    "Microsoft.Compute/galleries": ("azure.mgmt.compute.models", "Gallery"),
+    "Microsoft.Compute/galleries/images": ("azure.mgmt.compute.models", "GalleryImage"),
+    "Microsoft.Compute/galleries/images/versions": ("azure.mgmt.compute.models", "GalleryImageVersion"),
     "Microsoft.Compute/virtualMachines": ("azure.mgmt.compute.models", "VirtualMachine"),
     "Microsoft.Network/networkSecurityGroups": ("azure.mgmt.network.models", "NetworkSecurityGroup"),
     "Microsoft.Network/virtualNetworks": ("azure.mgmt.network.models", "VirtualNetwork"),
