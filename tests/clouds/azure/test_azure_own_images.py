@@ -15,7 +15,6 @@ from arm_requests import body_of, offer, opened, remaining, wanted
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError
 from cloud_tasks.model import Architecture
 from cloud_tasks.plugin import ImageMaker
-from cloud_tasks.testing import eventually
 
 NAME = "cloud-tasks-0123456789abcdef"
 GALLERY = (
@@ -27,6 +26,7 @@ VERSION = f"{DEFINITION}/versions/1.0.0"
 
 @pytest.fixture
 def compute(fake: ArmFake) -> Iterator[Any]:
+    fake.cloud.times = attrs.evolve(fake.cloud.times, guest_shutdown=0.0)
     with opened(fake, tags={"team": "moon"}) as opened_compute:
         assert isinstance(opened_compute, ImageMaker)
         yield opened_compute
@@ -71,7 +71,8 @@ def test_image_is_made_of_the_deallocated_vm_and_starts_others(
     compute.terminate([other])
 
 
-def test_image_is_in_the_group_of_the_settings_and_outlives_the_job(fake: ArmFake) -> None:
+def test_image_is_in_the_group_of_the_settings(fake: ArmFake) -> None:
+    fake.cloud.times = attrs.evolve(fake.cloud.times, guest_shutdown=0.0)
     fake.cloud.put_group("moon", {"location": "eastus"})
     with opened(fake, resource_group="moon") as compute:
         assert isinstance(compute, ImageMaker)
@@ -80,18 +81,6 @@ def test_image_is_in_the_group_of_the_settings_and_outlives_the_job(fake: ArmFak
         compute.terminate([name])
     assert path == VERSION.replace("/cloud-tasks/", "/moon/")
     assert images(fake) == [f"images/{NAME}", "versions/1.0.0"]
-
-
-def test_image_outlives_the_group_of_its_job(fake: ArmFake) -> None:
-    with opened(fake) as compute:
-        assert isinstance(compute, ImageMaker)
-        name = compute.launch(wanted()).instance_id
-        compute.make_image(name, NAME)
-        compute.terminate([name])
-    eventually(lambda: remaining(fake)[2] == ["cloud-tasks"])
-    with opened(fake) as compute:
-        assert isinstance(compute, ImageMaker)
-        assert compute.find_own_image(NAME) == VERSION
 
 
 def test_image_of_another_architecture_or_generation_is_refused(compute: Any) -> None:
