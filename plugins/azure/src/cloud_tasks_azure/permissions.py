@@ -208,7 +208,12 @@ def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str
             settings,
             CONTROLLER_ROLE,
             "Launches, lists and terminates the instances of jobs, makes images, and manages queues",
-            (_Allowed(actions=(*compute_actions(settings), *_IMAGES)), _queue_allowed(settings, context.queue), stores, code),
+            (
+                _Allowed(actions=(*compute_actions(settings), *_IMAGES)),
+                _queue_allowed(settings, context.queue),
+                stores,
+                code,
+            ),
         ),
         "worker": _document(
             settings,

@@ -1,7 +1,7 @@
 """Images of the fake: galleries with definitions and versions, made of its VMs.
 
-Sources: "Galleries", "Gallery Images" and "Gallery Image Versions" in the REST reference of Compute; "Virtual Machines -
-Deallocate" and "- Generalize"; "Troubleshoot images in an Azure Compute Gallery" for the refusals.
+Sources: "Galleries", "Gallery Images", "Gallery Image Versions" and "Virtual Machines" in the REST reference of Compute;
+"Troubleshoot images in an Azure Compute Gallery" for the refusals.
 """
 
 from __future__ import annotations
@@ -67,22 +67,6 @@ class OwnImages:
 
     # -- the VM --
 
-    def deallocate(self, vm: VirtualMachine) -> Operation:
-        cloud = self._cloud
-        with cloud.lock:
-            operation = cloud._operation("deallocate", str(vm.resource["id"]).lower())
-            if vm.guest is not None and (vm.guest.folder / "root").exists():
-                vm.root = vm.guest.folder / "root"
-
-        def finish() -> None:
-            cloud._stop_guest(vm, cloud.times.guest_shutdown)
-            with cloud.lock:
-                vm.power = "deallocated"
-            cloud._finish(operation)
-
-        cloud._enders.submit(finish)
-        return operation
-
     def generalize(self, vm: VirtualMachine) -> None:
         with self._cloud.lock:
             if vm.power not in ("stopped", "deallocated"):
@@ -101,7 +85,7 @@ class OwnImages:
         if not re.fullmatch(_NAMES[kind], name):
             raise ArmError(400, "InvalidParameter", f"The entity name '{name}' is invalid according to its rule.")
         with cloud.lock:
-            cloud._check_group(resource_id)
+            cloud.check_group(resource_id)
             if kind != _GALLERY and resource_id.rsplit("/", 2)[0].lower() not in cloud.resources:
                 raise ArmError(404, "ParentResourceNotFound", f"The parent of '{name}' could not be found.")
             properties = dict(body.get("properties") or {})
@@ -112,20 +96,22 @@ class OwnImages:
             resource = {**body, "id": resource_id, "name": name, "type": kind, "properties": properties}
             properties["provisioningState"] = "Creating"
             cloud.resources[key] = resource
-            operation = cloud._operation("create", key)
+            operation = cloud.begin("create", key)
         cloud.timeline.after(cloud.times.provision, lambda: self._complete(resource, operation))
         return resource, operation
 
     def _check_definition(self, key: str, properties: dict[str, Any]) -> None:
         for each in ("osState", "osType", "identifier"):
             if each not in properties:
-                raise ArmError(400, "InvalidParameter", f"Required parameter 'galleryImage.properties.{each}' is missing.")
+                raise ArmError(
+                    400, "InvalidParameter", f"Required parameter 'galleryImage.properties.{each}' is missing."
+                )
         known = self._cloud.resources.get(key)
         if known is not None and any(known["properties"].get(each) != properties.get(each) for each in _FIXED):
             raise ArmError(409, "PropertyChangeNotAllowed", "Changing properties of the gallery image is not allowed.")
         siblings = key.rpartition("/")[0] + "/"
-        for other, each in self._cloud.resources.items():
-            same = each["properties"].get("identifier") == properties["identifier"]
+        for other, found in self._cloud.resources.items():
+            same = found["properties"].get("identifier") == properties["identifier"]
             if other != key and other.startswith(siblings) and same:
                 raise ArmError(409, "Conflict", "A gallery image with the same identifier exists in the gallery.")
 
@@ -163,12 +149,14 @@ class OwnImages:
             if self.failure and resource["type"].endswith("versions"):
                 problem, self.failure = ArmError(500, "InternalExecutionError", self.failure), ""
             resource["properties"]["provisioningState"] = "Failed" if problem else "Succeeded"
-        self._cloud._finish(operation, problem)
+        self._cloud.finish(operation, problem)
 
     def get(self, resource_id: str) -> dict[str, Any]:
         found = self._cloud.resources.get(resource_id.lower())
         if found is None:
-            raise ArmError(404, "ResourceNotFound", f"The Resource '{resource_id.partition('/providers/')[2]}' was not found.")
+            raise ArmError(
+                404, "ResourceNotFound", f"The Resource '{resource_id.partition('/providers/')[2]}' was not found."
+            )
         return found
 
     def delete(self, resource_id: str) -> Operation | None:
@@ -201,7 +189,9 @@ class OwnImages:
         if location not in [each["name"] for each in version["publishingProfile"]["targetRegions"]]:
             raise ArmError(404, "GalleryImageNotFound", f"The gallery image {image['id']} is not in {location}.")
         if (definition["architecture"] == "Arm64") != shape.arm:
-            message = f"Cannot create a VM of size '{shape.name}' because its CPU Architecture does not match the image's."
+            message = (
+                f"Cannot create a VM of size '{shape.name}' because its CPU Architecture does not match the image's."
+            )
             raise ArmError(400, "BadRequest", message)
         if definition["hyperVGeneration"] not in shape.generations:
             raise ArmError(400, "BadRequest", f"The selected VM size '{shape.name}' cannot boot this generation.")
@@ -223,7 +213,8 @@ class OwnImages:
         machine: Callable[[Request], VirtualMachine],
     ) -> None:
         """Add the routes."""
-        path = rf"{group}/providers/Microsoft\.Compute/galleries/[^/]+(?P<image>/images/[^/]+(?P<version>/versions/[^/]+)?)?"
+        image = r"(?P<image>/images/[^/]+(?P<version>/versions/[^/]+)?)?"
+        path = rf"{group}/providers/Microsoft\.Compute/galleries/[^/]+{image}"
 
         def kind_of(request: Request) -> str:
             parts = request.groups
@@ -241,5 +232,5 @@ class OwnImages:
         route("PUT", path, put)
         route("DELETE", path, lambda request: accepted(self.delete(request.path), 202))
         vm = rf"{group}/providers/Microsoft\.Compute/virtualMachines/(?P<name>[^/]+)"
-        route("POST", f"{vm}/deallocate", lambda request: accepted(self.deallocate(machine(request)), 202))
+        route("POST", f"{vm}/deallocate", lambda request: accepted(self._cloud.deallocate(machine(request)), 202))
         route("POST", f"{vm}/generalize", generalize)
