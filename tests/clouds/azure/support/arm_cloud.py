@@ -109,7 +109,7 @@ class Cloud(CloudState[Times, StockOut]):
         with self.lock:
             group = self.group(name)
             group["properties"]["provisioningState"] = "Deleting"
-            operation = self.begin("delete", str(group["id"]).lower())
+            operation = self._operation("delete", str(group["id"]).lower())
             within = f"{str(group['id']).lower()}/"
             machines = [each for key, each in self.machines.items() if key.startswith(within)]
         for vm in machines:
@@ -123,7 +123,7 @@ class Cloud(CloudState[Times, StockOut]):
                 for key in [key for key in self.resources if key.startswith(within)]:
                     del self.resources[key]
                 self.groups.pop(name.lower(), None)
-                self.finish(operation)
+                self._finish(operation)
 
         self.timeline.after(self.times.group, finish)
         return operation
@@ -133,17 +133,17 @@ class Cloud(CloudState[Times, StockOut]):
     def put(self, resource_id: str, kind: str, body: dict[str, Any]) -> tuple[dict[str, Any], Operation]:
         """Create or update a network or a security group."""
         with self.lock:
-            self.check_group(resource_id)
+            self._check_group(resource_id)
             resource = {**body, "id": resource_id, "name": resource_id.rpartition("/")[2], "type": kind}
             resource["properties"] = {**body.get("properties", {}), "provisioningState": "Succeeded"}
             for subnet in resource["properties"].get("subnets", []):
                 subnet["id"] = f"{resource_id}/subnets/{subnet['name']}"
             self.resources[resource_id.lower()] = resource
-            operation = self.begin("create", resource_id.lower())
-        self.timeline.after(self.times.network, lambda: self.finish(operation))
+            operation = self._operation("create", resource_id.lower())
+        self.timeline.after(self.times.network, lambda: self._finish(operation))
         return resource, operation
 
-    def check_group(self, resource_id: str) -> None:
+    def _check_group(self, resource_id: str) -> None:
         group = self.group(resource_id.split("/")[4])
         if group["properties"]["provisioningState"] == "Deleting":
             raise ArmError(409, "ResourceGroupBeingDeleted", f"The group '{group['name']}' is being deleted.")
@@ -159,12 +159,12 @@ class Cloud(CloudState[Times, StockOut]):
                 raise ArmError(409, "OperationNotAllowed", f"{resource['name']} is in use by {resource['managedBy']}.")
             if any(key in str(other["properties"].get("uses", "")).lower() for other in self.resources.values()):
                 raise ArmError(400, "InUseSubnetCannotBeDeleted", f"{resource['name']} is in use.")
-            operation = self.begin("delete", key)
+            operation = self._operation("delete", key)
             if resource["name"] in self.undeletable:
-                self.finish(operation, ArmError(500, "InternalServerError", "An internal error occurred."))
+                self._finish(operation, ArmError(500, "InternalServerError", "An internal error occurred."))
                 return operation
             del self.resources[key]
-        self.timeline.after(self.times.network, lambda: self.finish(operation))
+        self.timeline.after(self.times.network, lambda: self._finish(operation))
         return operation
 
     # -- VMs --
@@ -176,7 +176,7 @@ class Cloud(CloudState[Times, StockOut]):
                 if must_be_new:
                     raise ArmError(412, "PreconditionFailed", "The precondition given in the request was not met.")
                 raise ArmError(409, "PropertyChangeNotAllowed", "Changing property 'customData' is not allowed.")
-            self.check_group(resource_id)
+            self._check_group(resource_id)
             size_spec = check_vm(self, name, body)
             vm = VirtualMachine(
                 resource={
@@ -199,7 +199,7 @@ class Cloud(CloudState[Times, StockOut]):
             if rule is not None and rule.at_once:
                 raise ArmError(409, rule.code, rule.message)
             check_quota(self, body, size_spec)
-            operation = self.begin("create", key)
+            operation = self._operation("create", key)
             record = Creation(name=name, zone=vm.zone, size=vm.size, spot=vm.spot, began=operation.began)
             self.creations.append(record)
             self.machines[key] = vm
@@ -216,13 +216,13 @@ class Cloud(CloudState[Times, StockOut]):
     def _provisioned(self, vm: VirtualMachine, operation: Operation, record: Creation) -> None:
         with self.lock:
             if vm.ending:
-                self.finish(operation, ArmError(409, "OperationPreempted", "The operation has been preempted."))
+                self._finish(operation, ArmError(409, "OperationPreempted", "The operation has been preempted."))
                 return
             rule = self._stock_out(vm)
             record.ended, record.outcome = self.timeline.now(), rule.code if rule is not None else "running"
             if rule is not None:
                 vm.state, vm.power = "Failed", ""
-                self.finish(operation, ArmError(409, rule.code, rule.message))
+                self._finish(operation, ArmError(409, rule.code, rule.message))
                 return
             self._guests.boot(
                 vm,
@@ -233,7 +233,7 @@ class Cloud(CloudState[Times, StockOut]):
                 root=self.images.root_of(vm),
             )
             vm.state, vm.provisioned = "Succeeded", self.timeline.now()
-            self.finish(operation)
+            self._finish(operation)
 
     def delete_machine(self, resource_id: str, *, forced: bool) -> Operation | None:
         key = resource_id.lower()
@@ -241,9 +241,9 @@ class Cloud(CloudState[Times, StockOut]):
             vm = self.machines.get(key)
             if vm is None:
                 return None
-            operation = self.begin("delete", key)
+            operation = self._operation("delete", key)
             if vm.name in self.undeletable:
-                self.finish(operation, ArmError(500, "InternalExecutionError", "An internal error occurred."))
+                self._finish(operation, ArmError(500, "InternalExecutionError", "An internal error occurred."))
                 return operation
         self._begin_end(vm, 0.0 if forced else self.times.guest_shutdown)
         self._when_gone(vm, operation)
@@ -253,7 +253,7 @@ class Cloud(CloudState[Times, StockOut]):
         """Finish the operation when the VM is deleted."""
         with self.lock:
             if self.machines.get(str(vm.resource["id"]).lower()) is not vm:
-                self.finish(operation)
+                self._finish(operation)
                 return
         self.timeline.after(0.02, lambda: self._when_gone(vm, operation))
 
@@ -296,7 +296,7 @@ class Cloud(CloudState[Times, StockOut]):
 
     def deallocate(self, vm: VirtualMachine) -> Operation:
         with self.lock:
-            operation = self.begin("deallocate", str(vm.resource["id"]).lower())
+            operation = self._operation("deallocate", str(vm.resource["id"]).lower())
             if vm.guest is not None and (vm.guest.folder / "root").exists():
                 vm.root = vm.guest.folder / "root"
 
@@ -304,7 +304,7 @@ class Cloud(CloudState[Times, StockOut]):
             self._stop_guest(vm, self.times.guest_shutdown)
             with self.lock:
                 vm.power = "deallocated"
-            self.finish(operation)
+            self._finish(operation)
 
         self._enders.submit(finish)
         return operation
@@ -324,12 +324,12 @@ class Cloud(CloudState[Times, StockOut]):
 
     # -- operations --
 
-    def begin(self, kind: str, target: str) -> Operation:
+    def _operation(self, kind: str, target: str) -> Operation:
         operation = Operation(name=str(uuid.uuid4()), kind=kind, target=target, began=self.timeline.now())
         self.operations[operation.name] = operation
         return operation
 
-    def finish(self, operation: Operation, problem: ArmError | None = None) -> None:
+    def _finish(self, operation: Operation, problem: ArmError | None = None) -> None:
         with self.lock:
             operation.ended, operation.problem = self.timeline.now(), problem
 

@@ -1,6 +1,6 @@
 """Images of the fake: galleries with definitions and versions, made of its VMs.
 
-Sources: "Galleries", "Gallery Images", "Gallery Image Versions" and "Virtual Machines" in the REST reference of Compute;
+Sources: "Galleries", "Gallery Images", "Gallery Image Versions" and "Virtual Machines" in the REST reference of Azure;
 "Troubleshoot images in an Azure Compute Gallery" for the refusals.
 """
 
@@ -85,7 +85,7 @@ class OwnImages:
         if not re.fullmatch(_NAMES[kind], name):
             raise ArmError(400, "InvalidParameter", f"The entity name '{name}' is invalid according to its rule.")
         with cloud.lock:
-            cloud.check_group(resource_id)
+            cloud._check_group(resource_id)
             if kind != _GALLERY and resource_id.rsplit("/", 2)[0].lower() not in cloud.resources:
                 raise ArmError(404, "ParentResourceNotFound", f"The parent of '{name}' could not be found.")
             properties = dict(body.get("properties") or {})
@@ -96,7 +96,7 @@ class OwnImages:
             resource = {**body, "id": resource_id, "name": name, "type": kind, "properties": properties}
             properties["provisioningState"] = "Creating"
             cloud.resources[key] = resource
-            operation = cloud.begin("create", key)
+            operation = cloud._operation("create", key)
         cloud.timeline.after(cloud.times.provision, lambda: self._complete(resource, operation))
         return resource, operation
 
@@ -149,7 +149,7 @@ class OwnImages:
             if self.failure and resource["type"].endswith("versions"):
                 problem, self.failure = ArmError(500, "InternalExecutionError", self.failure), ""
             resource["properties"]["provisioningState"] = "Failed" if problem else "Succeeded"
-        self._cloud.finish(operation, problem)
+        self._cloud._finish(operation, problem)
 
     def get(self, resource_id: str) -> dict[str, Any]:
         found = self._cloud.resources.get(resource_id.lower())

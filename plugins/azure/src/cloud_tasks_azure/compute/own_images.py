@@ -6,10 +6,11 @@ images in an Azure Compute Gallery", scaling).
 
 The version is generalized: a VM of a specialized one has no ``osProfile``, and so no startup script. Its VM is
 deallocated first, which also completes the file system, and then marked. The guest is not changed by ``waagent
--deprovision``, which needs a login: on our images cloud-init provisions a VM, and does so again on each VM with another
-instance id: user data, host keys, user and name. The boot guard likewise. What the definition has to say of machine
-and image, the disk of the VM reports: generation, architecture, disk controllers, plan; also trusted launch, which this
-plugin does not ask for but a policy of the organization may add.
+-deprovision``, which needs a login, and which a gallery does not demand ("Remove machine specific information by
+generalizing a VM"): on our images cloud-init provisions a VM, and does so again on each with another instance id: user
+data, host keys, user and name. The boot guard likewise. What the definition has to say of the image, the disk of the VM
+reports: generation, architecture, disk controllers, plan; also trusted launch, which this plugin does not ask for but a
+policy of the organization may add.
 
 The resource group of jobs ends with its job; images are in the one of the settings, or in that of ``cloud-tasks setup
 azure``.
