@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -109,15 +108,35 @@ def test_image_has_the_plan_and_security_of_its_vm(compute: Any, fake: ArmFake) 
     compute.terminate([other])
 
 
-def test_make_image_returns_the_one_that_exists_or_is_being_made(compute: Any, fake: ArmFake) -> None:
-    names = [compute.launch(wanted()).instance_id for _ in range(2)]
-    with ThreadPoolExecutor() as pool:
-        assert list(pool.map(lambda each: compute.make_image(each, NAME), names)) == [VERSION, VERSION]
-    compute.terminate(names)
-    running = compute.launch(wanted()).instance_id
-    assert compute.make_image(running, NAME) == VERSION
-    assert fake.state()["instances"][0]["status"] == "running"
-    compute.terminate([running])
+def test_make_image_returns_the_one_that_exists(compute: Any, fake: ArmFake) -> None:
+    first, second = (compute.launch(wanted()).instance_id for _ in range(2))
+    assert [compute.make_image(each, NAME) for each in (first, second)] == [VERSION, VERSION]
+    assert {each["name"]: each["status"] for each in fake.state()["instances"]}[second] == "running"
+    compute.terminate([first, second])
+
+
+@pytest.mark.parametrize("outcome", ["Succeeded", "Failed"])
+def test_image_that_another_call_makes_is_waited_for(
+    compute: Any, fake: ArmFake, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    first, second = (compute.launch(wanted()).instance_id for _ in range(2))
+    compute.make_image(first, NAME)
+    properties = resource(fake, VERSION)["properties"]
+    properties["provisioningState"] = "Creating"
+    checked = fake.cloud.images._check_version
+
+    def finishing(*arguments: Any) -> None:
+        fake.cloud.timeline.after(0.05, lambda: properties.update(provisioningState=outcome))
+        checked(*arguments)
+
+    monkeypatch.setattr(fake.cloud.images, "_check_version", finishing)
+    if outcome == "Succeeded":
+        assert compute.make_image(second, NAME) == VERSION
+    else:
+        with pytest.raises(ProviderError, match="it is failed"):
+            compute.make_image(second, NAME)
+        assert images(fake) == []
+    compute.terminate([first, second])
 
 
 def test_image_that_failed_is_deleted_and_its_reason_is_raised(compute: Any, fake: ArmFake) -> None:
@@ -161,10 +180,10 @@ def test_image_of_the_user_is_neither_found_nor_deleted(compute: Any, fake: ArmF
     compute.make_image(name, NAME)
     own = resource(fake, path)
     own["tags"] = {}
+    assert compute.find_own_image(NAME) == (None if path == VERSION else VERSION)
     resource(fake, VERSION)["properties"]["provisioningState"] = "Failed"
     with pytest.raises(ProviderError, match="has another one of this name"):
         compute.make_image(name, NAME)
-    assert compute.find_own_image(NAME) is None
     assert resource(fake, path) is own
     compute.terminate([name])
 

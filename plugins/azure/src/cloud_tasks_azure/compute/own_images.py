@@ -92,7 +92,7 @@ class OwnImages:
             self._delete(name)
 
     def _prepare(self, group: str, vm: str, name: str) -> dict[str, Any]:
-        """Stop a VM for good, and return the properties of the definition of its image."""
+        """Stop a VM permanently, and return the properties of the definition of its image."""
         machines: Any = self._arm.compute().virtual_machines
         with translate_errors(f"stop {vm}"):
             self._finish(machines.begin_deallocate(group, vm, api_version=COMPUTE, **BEGIN))
