@@ -1,8 +1,8 @@
 """Bodies of requests, compared with Microsoft's models of them.
 
 `arm_models.json` has field names, types and enumerations of the models of azure-mgmt-compute 39.0.0 and
-azure-mgmt-network 33.1.0, as far as VMs, images and networks need them. With these packages installed, ``python
-arm_models.py`` writes it again.
+azure-mgmt-network 33.1.0, as far as VMs and networks need them. With these packages installed, ``python arm_models.py``
+writes it again.
 """
 
 from __future__ import annotations
