@@ -22,7 +22,7 @@ DOCS = ROOT / "docs" / "plugins"
 # Each hook has a page, which also names the Protocols of its descriptor.
 PROTOCOLS = {
     "queue": ("Queue", "OwnedQueue"),
-    "compute": ("Compute", "ImageLookup", "LocatedCompute", "InstanceSide"),
+    "compute": ("Compute", "ImageLookup", "ImageMaker", "LocatedCompute", "InstanceSide"),
     "pricing": ("Pricing",),
     "event_sink": ("EventSink", "ProgressSink"),
     "task_source": ("TaskSource",),

@@ -55,7 +55,7 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
         "Money": ([flag, "4.5"], 4.5),
         "tuple[str, ...]": ([flag, "a", "b,c"], ["a", "b", "c"]),
         "Mapping[str, float]": ([flag, "{Intel Ice Lake: 1.5}"], {"Intel Ice Lake": 1.5}),
-        "Mapping[str, str]": ([flag, "{ALPHA: beta}"], {"ALPHA": "beta"}),
+        "Mapping[str, str]": ([flag, "{ALPHA: 'env:BETA'}"], {"ALPHA": "env:BETA"}),
         "Architecture": ([flag, "ARM64"], "arm64"),
         "tuple[RetryRule, ...]": (
             [flag, "[{on: exit}]"],

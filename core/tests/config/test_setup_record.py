@@ -66,6 +66,12 @@ def test_record_of_the_written_account_is_used(read: Read, home: dict[str, str])
     assert values(config) == ("gs://ours/staging", "ours", "worker@ours")
 
 
+def test_recorded_region_gives_way_to_a_zone(read: Read, home: dict[str, str]) -> None:
+    write_record("gcp", home, identity={}, settings={"run.region": "us-central1"})
+    assert read("provider: gcp\n", environ=home).run.region == "us-central1"
+    assert read("provider: gcp\nrun: {zone: europe-west4-a}\n", environ=home).run.region == "europe-west4"
+
+
 def test_record_is_that_of_the_instances(read: Read, home: dict[str, str]) -> None:
     assert read("queue: gcp\ncompute: aws\n", environ=home).run.staging is None
 

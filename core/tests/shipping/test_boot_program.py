@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import os
 import platform
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cloud_tasks.shipping import START_FAILED, DownloadedPiece, boot_program
+from cloud_tasks.shipping import START_FAILED, DownloadedPiece, boot_program, pack_secrets
 
 uv = pytest.importorskip("uv", reason="pip install uv")
 
@@ -53,9 +54,16 @@ class Depot:
             **options,
         )
 
+    def seal(self, files: Mapping[str, bytes], worker: Mapping[str, str]) -> tuple[DownloadedPiece, str]:
+        """Put sealed secrets into the staging; return the argument of `boot_program`."""
+        sealed, key = pack_secrets(files, worker)
+        return self.put("secrets-s1", sealed), f"ct_key={key.hex()}"
+
     def run(self, script: str, **environment: str) -> tuple[int, str]:
+        # As a cloud runs it: from a file, so that no argument has the script.
+        (self.folder / "start").write_text(script)
         done = subprocess.run(
-            ["sh", "-c", script],
+            ["sh", str(self.folder / "start")],
             env={
                 "PATH": os.environ["PATH"],
                 "CLOUD_TASKS_BOOT_ROOT": str(self.root),
@@ -88,16 +96,20 @@ def archive(files: Mapping[str, str], wheels: Sequence[tuple[str, bytes]] = ()) 
 
 
 def worker_wheel() -> tuple[str, bytes]:
-    """Return a wheel with the two modules of the worker that the program uses; the event goes to a file."""
+    """Return a wheel with the modules of the worker that the start uses; the event goes to a file."""
     import zipfile
 
-    worker = Path(__import__("cloud_tasks.worker").worker.__file__).parent
+    import cloud_tasks.sealing
+
+    worker = Path(cloud_tasks.sealing.__file__).parent / "worker"
     failed = "import os, sys\nopen(os.environ['EVENTS'], 'a').write(': '.join(sys.argv[1:]) + '\\n')\n"
     files = {
         "cloud_tasks/__init__.py": "",
         "cloud_tasks/worker/__init__.py": "",
         "cloud_tasks/worker/worker.py": "class Worker: pass\n",
+        "cloud_tasks/sealing.py": Path(cloud_tasks.sealing.__file__).read_text(),
         "cloud_tasks/worker/import_check.py": (worker / "import_check.py").read_text(),
+        "cloud_tasks/worker/unseal.py": (worker / "unseal.py").read_text(),
         "cloud_tasks/worker/failed_start.py": failed,
         "cloud_tasks-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: cloud-tasks\nVersion: 1\n",
         "cloud_tasks-1.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -230,3 +242,59 @@ def test_exit_code_of_a_program_whose_worker_started_is_the_scripts(depot: Depot
     names = [word.partition("=")[0] for word in output.split()]
     assert names == ["download", "environment", "requirements"]
     assert not depot.is_off
+
+
+SECRETS = f"""{STARTED}import glob, json
+folder, worker = os.environ['CLOUD_TASKS_SECRETS_DIR'], os.environ['CLOUD_TASKS_WORKER_SECRETS']
+def read(path):
+    with open(path, 'rb') as file:
+        return file.read()
+def seen(pid):
+    try:
+        return read(f'/proc/{{pid}}/environ') + read(f'/proc/{{pid}}/cmdline')
+    except OSError:
+        return b''
+files = {{name: read(f'{{folder}}/{{name}}').hex() for name in os.listdir(folder)}}
+print(json.dumps([os.path.dirname(folder), files, json.loads(read(worker))]))
+modes = [os.stat(each).st_mode & 0o777 for each in (os.path.dirname(folder), folder, f'{{folder}}/token', worker)]
+assert modes == [0o700, 0o700, 0o600, 0o600], modes
+assert os.path.isfile('setup-token')
+# The marks are split, so that this program does not have them.
+marks = [b'SEKRET' + b'-4711', b'SEKRET' + b'-4712', read(f'{{os.environ["DEPOT"]}}/key')]
+found = [pid for pid in os.listdir('/proc') if pid.isdigit() and any(mark in seen(pid) for mark in marks)]
+assert not found, found
+"""
+SETUP = """cmp "$CLOUD_TASKS_SECRETS_DIR/token" - <<END && touch setup-token
+$EXPECTED
+END
+! env | grep CLOUD_TASKS_WORKER_SECRETS
+"""
+
+
+def test_secrets_are_private_files_while_the_program_runs(depot: Depot) -> None:
+    files = {"token": b"SEKRET-4711\n", "key.bin": bytes(range(256)) * 200}
+    secrets = depot.seal(files, {"CLOUD_TASKS_REDIS_PASSWORD": "SEKRET-4712"})
+    (depot.folder / "key").write_text(secrets[1].removeprefix("ct_key="))
+    setup = SETUP.replace("$EXPECTED", "$(printf 'SEKRET-47%s' 11)")
+    script = depot.script({"show.py": SECRETS}, ["python", "show.py"], secrets=secrets, setup=setup)
+    left = depot.folder / "left"
+    left.mkdir()
+    (depot.root / "opt/cloud-tasks").mkdir(parents=True)
+    (depot.root / "opt/cloud-tasks/secrets").symlink_to(left)
+    code, output = depot.run(script, DEPOT=str(depot.folder))
+    assert code == 0, output
+    folder, found, worker = json.loads(output.splitlines()[-1])
+    assert found == {name: content.hex() for name, content in files.items()}
+    assert worker == {"CLOUD_TASKS_REDIS_PASSWORD": "SEKRET-4712"}
+    assert not left.exists()
+    assert not Path(folder).exists()
+    assert not any(b"SEKRET-471" in each.read_bytes() for each in depot.root.rglob("*") if each.is_file())
+    # In memory, where the system has it; the root folder of this machine is another one.
+    in_memory = any(
+        line.split()[1:3] == ["/dev/shm", "tmpfs"] for line in Path("/proc/mounts").read_text().splitlines()
+    )
+    assert Path(folder).is_relative_to(depot.root) != in_memory
+    # Of another key, the reason is named, and not the text.
+    wrong = script.replace("ct_key=", "ct_key=00")
+    code, output = depot.run(wrong, EVENTS=str(depot.root / "events"))
+    assert f"{START_FAILED}environment: secrets: sealed with another key" in output

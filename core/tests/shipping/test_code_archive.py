@@ -147,6 +147,9 @@ def test_select_files_ships_what_is_listed_also_if_git_ignores_it(tmp_path: Path
     )
     (tmp_path / ".gitignore").write_text("data\n*.tmp\n")
     assert select_files(tmp_path, ship=["data/*.csv", "run.py"]).names == ("data/a.csv", "run.py")
+    private = [tmp_path / "data" / ".." / "run.py", tmp_path / "missing"]
+    assert select_files(tmp_path, ship=["data/*.csv", "run.py"], private=private).names == ("data/a.csv",)
+    assert reasons(select_files(tmp_path, private=private))["run.py"] == "a secret of the job"
     assert select_files(tmp_path, ship=["data/**/*.csv"]).names == ("data/a.csv", "data/deep/c.csv")
     assert select_files(tmp_path, ship=["lib/", "[x].py"]).names == ("[x].py", "lib/m.py", "lib/m.tmp")
 

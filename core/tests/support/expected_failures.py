@@ -249,7 +249,7 @@ WRONG = {
     "EndsTooEarly": "download_works_until_its_end",
     "NeverEnds": "download_works_until_its_end",
     "MovesTheFile": "download_is_thread_safe",
-    "HasNoWayToUpload": "staging_options_let_the_controller_upload",
+    "HasNoWayToUpload": "staging_options_let_the_controller_upload_and_delete",
     "MakesNothing": "setup_makes_what_is_missing",
     "RefusesWhatExists": "items_that_exist_can_be_made_again",
     "RacesWithOthers": "setup_by_two_people_at_the_same_time_is_complete",

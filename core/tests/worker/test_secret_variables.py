@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from cloud_tasks.worker.common.secret_variables import take_variables
 
 SECRET = "SEKRET-4711"
 PROGRAM = """
-import os, subprocess, sys, time
+import os, pickle, subprocess, sys, time
 from pathlib import Path
 from cloud_tasks.worker import Worker
 
@@ -24,6 +25,7 @@ FOLDER = Path(os.environ["PROGRAM_FOLDER"])
 def seen():
     mine = Path("/proc/self/environ").read_bytes()
     program = subprocess.run(["env"], capture_output=True, check=True).stdout
+    assert b"KEY-47" + b"12" not in mine
     workers = [each for each in Path("/proc").glob("[0-9]*/environ") if is_mine(each)]
     return b"SEKRET" in mine + program + b"".join(each.read_bytes() for each in workers) or "SEKRET" in str(os.environ)
 
@@ -37,6 +39,11 @@ def f(task_id, data, worker_data):
     if data.get("kill") and not (FOLDER / "parent").exists():
         (FOLDER / "parent").write_text(str(os.getppid()))
         time.sleep(1000)
+    if worker_data.secrets:
+        os.chdir("/")
+        copy = pickle.loads(pickle.dumps(worker_data.secrets))
+        (FOLDER / task_id).write_text(str([*worker_data.secrets.items(), copy]))
+        subprocess.run('test "$(cat $CLOUD_TASKS_SECRETS_DIR/api.key)" = "KEY"-4712', shell=True, check=True)
     return False, [seen(), os.environ.get("FOLDER_OTHER"), os.environ.get("FOLDER_TOKEN")]
 
 def init(data):
@@ -83,12 +90,42 @@ def test_task_inherits_no_secret_and_every_other_variable(
 ) -> None:
     worker.load({}, {})
     environment[variable] = environment.pop("CLOUD_TASKS_FOLDER_TOKEN")
-    finished = worker.finish(start(worker, environment, *mode))
+    (worker.folder / "keys").mkdir()
+    (worker.folder / "keys" / "api.key").write_text("KEY-4712")
+    (worker.folder / "keys" / ".hidden").write_text("")
+    finished = worker.finish(start(worker, environment | {"CLOUD_TASKS_SECRETS_DIR": "keys"}, *mode))
     assert finished.code == 0, finished.log
     events = worker.queued_events("task_completed", "task_failed", "task_exception")
     assert [event.get("result") for event in events] == [[False, "kept", None]] * 2
     assert (worker.folder / "init").read_text() == "False"
     assert "SEKRET" not in finished.log + finished.output + str(worker.queued_events())
+    assert "KEY-4712" not in finished.log + finished.output + str(worker.queued_events())
+    for event in events:
+        assert _text(worker.folder / event["task_id"]) == "[('api.key', 'KEY-4712'), <secrets: api.key>]"
+
+
+def test_secret_that_was_delivered_in_a_file_is_for_the_supervisors_alone(
+    worker: Harness, environment: dict[str, str]
+) -> None:
+    worker.load({})
+    file = worker.folder / "worker.json"
+    file.write_text(json.dumps({"CLOUD_TASKS_FOLDER_TOKEN": environment.pop("CLOUD_TASKS_FOLDER_TOKEN")}))
+    environment |= {"CLOUD_TASKS_WORKER_SECRETS": str(file), "FOLDER_TWICE": "1"}
+    finished = worker.finish(start(worker, environment))
+    assert finished.code == 0, finished.log
+    assert not file.exists()
+    assert [event["result"] for event in worker.queued_events("task_completed")] == [[False, "kept", None]]
+    assert len(worker.queued_events("worker_stopped")) == 2
+
+
+@pytest.mark.parametrize("variable", ["CLOUD_TASKS_SECRETS_DIR", "CLOUD_TASKS_WORKER_SECRETS"])
+def test_worker_without_its_secrets_ends_in_one_line(
+    worker: Harness, environment: dict[str, str], variable: str
+) -> None:
+    finished = worker.finish(start(worker, environment | {variable: "missing"}))
+    assert finished.code == 2
+    assert f"{variable}: cannot read the" in finished.log.splitlines()[-1]
+    assert "missing" in finished.log.splitlines()[-1]
 
 
 def test_task_keeps_a_general_variable_which_its_program_may_need(worker: Harness, environment: dict[str, str]) -> None:

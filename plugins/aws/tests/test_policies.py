@@ -180,6 +180,6 @@ def test_policies_let_only_the_controller_use_the_staging() -> None:
     found = {name: json.loads(text)["Statement"] for name, text in BACKEND.policies(AwsSettings(), context).items()}
     (listing, use) = (each for each in found["controller"] if each["Sid"].endswith("Staging"))
     assert (listing["Action"], listing["Resource"]) == (["s3:ListBucket"], ["arn:aws:s3:::staging"])
-    assert use["Action"] == ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
+    assert use["Action"] == ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
     assert use["Resource"] == ["arn:aws:s3:::staging/cloud-tasks", "arn:aws:s3:::staging/cloud-tasks/*"]
     assert "staging" not in json.dumps(found["worker"])

@@ -124,6 +124,7 @@ def test_uploads_signatures_and_checks_need_what_the_policy_allows(store: S3Stor
         system.info(f"{prefix}/code.gz")
     system.put_file(str(tmp_path / "sent"), f"{prefix}/code.gz")
     assert fetch(subject.download("code.gz"), tmp_path / "file") == ""
+    system.rm_file(f"{prefix}/code.gz")
     assert finding(store).ok
     policy = BACKEND.policies(subject.settings, CheckContext(region="us-east-1", staging=subject.url))["controller"]
     statements = [each for each in json.loads(policy)["Statement"] if each["Sid"].endswith("Staging")]

@@ -8,11 +8,11 @@ import signal
 import subprocess
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from bare_job_folder import BareJobFolder, bare_job_folder
+from bare_job_folder import BareJobFolder
 from cloud_storage import CloudStorage
+from gcp_job_folder import REFERENCE_OPTIONS
 from shipped_project import PROGRAM, write_project, write_tasks
 from uv import find_uv_bin
 
@@ -24,15 +24,38 @@ def check_complete(job: BareJobFolder, tasks: int) -> None:
     assert counts["completed"] == tasks, counts
 
 
-def test_program_runs_on_a_bare_machine(bare_job: BareJobFolder) -> None:
+READ_SECRETS = """
+    assert worker_data.secrets["token"] == "SEKRET-" + "4711"
+    folder = os.environ["CLOUD_TASKS_SECRETS_DIR"]
+    assert folder.startswith("/run/cloud-tasks-secrets-")
+    assert worker_data.secrets["key"] == open(folder + "/key").read() == "SEKRET-" + "4712"
+    assert b"SEKRET" not in open("/proc/self/environ", "rb").read()
+    return False,"""
+
+
+def test_program_runs_on_a_bare_machine_with_its_secrets(bare_job: BareJobFolder, bare_store: CloudStorage) -> None:
     write_project(bare_job.folder, tasks=200)
-    ran = bare_job.run()
+    program = "import os\n" + PROGRAM.replace("\n    return False,", READ_SECRETS)
+    (bare_job.folder / "find_craters.py").write_text(program)
+    (bare_job.folder / "key").write_text("SEKRET-4712")
+    bare_job.commands.environment["OWN_TOKEN"] = "SEKRET-4711"
+    ran = bare_job.run(secrets={"token": "env:OWN_TOKEN", "key": "file:key"}, setup='ls "$CLOUD_TASKS_SECRETS_DIR"\n')
     assert ran.returncode == 0, ran.stderr
     assert "Completed: 200" in ran.stdout
     assert "started: download" in ran.stderr
     check_complete(bare_job, 200)
     (machine,) = bare_job.machines()
-    assert not list(machine.glob("opt/cloud-tasks/code-*/.env"))
+    (code,) = machine.glob("opt/cloud-tasks/code-*")
+    assert not {".env", "key"} & {each.name for each in code.iterdir()}
+    # They were in memory only; of a machine that the controller deletes, the link is left.
+    assert not list(machine.glob("opt/cloud-tasks/secrets-*")) + list(machine.glob("opt/cloud-tasks/pieces/secrets-*"))
+    # The object was read by the instance, and is deleted.
+    (name,) = {path for _, path in bare_store.server.calls if path.startswith("/bucket/staging/secrets-")}
+    assert [method for method, path in bare_store.server.calls if name.rpartition("/")[2] in path][-1] == "DELETE"
+    places = (bare_job.folder, machine, code, machine / "opt/cloud-tasks", bare_job.folder / ".cloud-tasks/craters")
+    files = {each for folder in places for each in folder.iterdir() if each.is_file()}
+    assert machine / "startup-script" in files
+    assert [each.name for each in files if b"SEKRET-471" in each.read_bytes()] == ["key"]
 
 
 ODD = "a b/find 'craters' $HOME é.py"
@@ -84,23 +107,18 @@ def test_module_runs_after_a_controller_was_killed_from_the_same_bundle(
     assert len(bare_job.machines()) == 2
 
 
-def test_command_runs_on_an_image_that_has_everything_without_downloads(
-    bare_job: BareJobFolder, tmp_path: Path, emulator: str, bare_store: CloudStorage, bare_cache: Path
-) -> None:
-    run: dict[str, Any] = {"program": None, "command": "grep -q Tycho craters.txt", "ship": ["craters.txt"]}
-    (bare_job.folder / "craters.txt").write_text("Tycho\n")
-    write_tasks(bare_job.folder, 3)
-    ran = bare_job.run(**run)
+def test_job_on_an_image_that_was_built_downloads_only_its_code(bare_job: BareJobFolder) -> None:
+    write_project(bare_job.folder, tasks=3)
+    config = bare_job.configure(keepalive_startup_timeout=120)[1]
+    built = bare_job.commands.run("image", "build", "--config", config, *REFERENCE_OPTIONS)
+    assert built.returncode == 0, built.stderr
+    image = built.stdout.partition("image: ")[2].strip()
+    assert not bare_job.commands.gce.state()["instances"]
+    assert bare_job.commands.run("image", "build", "--config", config, *REFERENCE_OPTIONS).stdout == built.stdout
+    assert len(bare_job.machines()) == 1
+    before = bare_job.downloads()
+    ran = bare_job.run(image=image, environment={"UV_OFFLINE": "1"})
     assert ran.returncode == 0, ran.stderr
     check_complete(bare_job, 3)
-    (image,) = bare_job.machines()
-    reads = len(bare_store.server.calls)
-    with bare_job_folder(
-        tmp_path / "second", emulator=emulator, store=bare_store, cache=bare_cache, root=image
-    ) as second:
-        (second.folder / "craters.txt").write_text("Tycho\n")
-        write_tasks(second.folder, 3)
-        ran = second.run(environment={"UV_OFFLINE": "1"}, **run)
-        assert ran.returncode == 0, ran.stderr
-        check_complete(second, 3)
-    assert not [path for method, path in bare_store.server.calls[reads:] if path.startswith("/bucket/")]
+    (name,) = bare_job.downloads()[len(before) :]
+    assert name.startswith("code-")

@@ -11,9 +11,9 @@ from gce_fake import GceFake
 from gce_requests import launch_request, offer, open_compute, remaining
 from pubsub_faults import PubSubFaults, failing_pubsub
 
-from cloud_tasks.errors import LaunchRefusedError
+from cloud_tasks.errors import LaunchRefusedError, ProviderError
 from cloud_tasks.model import Architecture
-from cloud_tasks.plugin import CheckContext, ImageLookup, Queue, QueueContext
+from cloud_tasks.plugin import CheckContext, ImageLookup, ImageMaker, Queue, QueueContext
 from cloud_tasks.testing import eventually
 from cloud_tasks_gcp.doctor import check_compute
 from cloud_tasks_gcp.permissions import COMPUTE, CONTROLLER_QUEUE, WORKER
@@ -45,6 +45,7 @@ def fake(tmp_path: Path) -> Iterator[GceFake]:
 def test_permissions_for_instances_are_those_of_all_calls(fake: GceFake) -> None:
     with open_compute(fake, tags=("batch",), service_account="w@fake-project.iam.gserviceaccount.com") as compute:
         assert isinstance(compute, ImageLookup)
+        assert isinstance(compute, ImageMaker)
         compute.regions()
         compute.images()
         compute.instance_types()
@@ -54,6 +55,10 @@ def test_permissions_for_instances_are_those_of_all_calls(fake: GceFake) -> None
         fake.cloud.instances["us-central1-a", names[0]].body["disks"][0]["autoDelete"] = False
         assert len(compute.instances("job")) == 2
         eventually(lambda: "started" in compute.console_log(names[0]))
+        compute.find_own_image("cloud-tasks-image")
+        fake.cloud.own_images.failure = "Internal error."
+        with pytest.raises(ProviderError, match="INTERNAL_ERROR"):
+            compute.make_image(names[0], "cloud-tasks-image")
         compute.terminate(names[:1])
     with open_compute(fake) as another:
         another.terminate(names)

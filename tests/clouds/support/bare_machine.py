@@ -88,6 +88,7 @@ def bare_command(
     (root / _IDENTITY).parent.mkdir(parents=True, exist_ok=True)
     (root / _IDENTITY).write_text(f"{folder.name}\n")
     disk = f'mount -t tmpfs -o size={os.environ[DISK]} tmpfs "$1/opt" && ' if DISK in os.environ else ""
-    enter = f'umask 077 && mount -t proc proc "$1/proc" && {disk}exec chroot "$1" /startup-script'
+    mounts = 'mount -t proc proc "$1/proc" && mount -t tmpfs tmpfs "$1/run"'
+    enter = f'umask 077 && {mounts} && {disk}exec chroot "$1" /startup-script'
     kept = {name: value for name, value in variables.items() if name not in _OF_THIS_MACHINE}
     return ["unshare", "--mount", "sh", "-c", enter, "sh", str(root)], {**kept, "PATH": _PATH}

@@ -8,6 +8,7 @@ from cloud_tasks.config.program import Program
 from cloud_tasks.config.provenance import Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.schema import json_schema
+from cloud_tasks.config.secret_sources import read_secrets, secret_files
 from cloud_tasks.config.sections import (
     PROVIDER_KINDS,
     Key,
@@ -47,9 +48,11 @@ __all__ = [
     "plain",
     "reachable_queues",
     "read_record",
+    "read_secrets",
     "run_section",
     "script_path",
     "secret_deliveries",
+    "secret_files",
     "unreachable_queue",
     "variable_name",
     "write_record",

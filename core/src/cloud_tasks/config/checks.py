@@ -18,10 +18,13 @@ __all__ = [
     "NotBlank",
     "OneOf",
     "Patterns",
+    "SecretSources",
     "Variables",
 ]
 
 _VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
+_FILE_NAME = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+_SECRET_SOURCE = rf"env:{_VARIABLE}|file:[^\n]*\S[^\n]*"
 _OWN = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
 
 
@@ -57,6 +60,27 @@ class Variables:
         return {
             "propertyNames": {"pattern": f"^(?!(RMS_)?CLOUD_TASKS_){_VARIABLE}$"},
             "additionalProperties": {"type": "string"},
+        }
+
+
+@attrs.frozen
+class SecretSources:
+    """Validator: secrets by name, each with the place that has it. What is no such place may be a secret itself."""
+
+    def __call__(self, instance: object, attribute: object, value: Mapping[str, str]) -> None:
+        for name, source in value.items():
+            if not re.fullmatch(_FILE_NAME, name):
+                raise ValueError(
+                    f'"{name}" is not the name of a secret; use letters, digits, "_", "-" and ".", first no "."'
+                )
+            if not re.fullmatch(_SECRET_SOURCE, source):
+                form = "use env:VARIABLE or file:PATH"
+                raise ValueError(f"{name}: expected the place of the secret, got other text (not shown); {form}")
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "propertyNames": {"pattern": f"^{_FILE_NAME}$"},
+            "additionalProperties": {"type": "string", "pattern": f"^({_SECRET_SOURCE})$"},
         }
 
 

@@ -330,12 +330,13 @@ class JobConfig:
                     yield name, field, kinds[field.name], getattr(settings, field.name)
 
     def secret_variables(self) -> tuple[str, ...]:
-        """Return the environment variables in which a secret of an installed plugin can be set.
+        """Return the environment variables that have a secret of the job, or in which one of a plugin can be set.
 
         General variables of the chosen queue, such as those of an SDK, are not among them unless core delivers the
         secret: workers open the queue as well.
         """
-        names: dict[str, None] = {}
+        sources = self.run.secrets.values()
+        names = dict.fromkeys(source.removeprefix("env:") for source in sources if source.startswith("env:"))
         for section in self.sections.values():
             is_queue = section.name == self.backends.get("queue")
             for key, found in section.keys.items():
@@ -353,8 +354,8 @@ class JobConfig:
             for key in self.exposed
         )
         readable = tuple(
-            f"run.environment.{name}: probably a secret; others can read the startup script, which has it; let the "
-            "script get it from a secret store"
+            f"run.environment.{name}: probably a secret; others can read the startup script, which has it; "
+            "use run.secrets"
             for name in self.run.environment
             if _SECRET_NAME.search(name)
         )

@@ -191,9 +191,11 @@ def _add_recorded(merged: Merged, layers: Layers, compute: str | None, environ: 
         return
     if record is not None:
         origin = Provenance(layer=Layer.SETUP, place=str(record.file))
+        # A zone determines the region.
+        written = {**merged.values, **({"run.region": None} if merged.values.get("run.zone") else {})}
         recorded = (
             Assignment(section=section, key=key, value=value, provenance=origin)
-            for name, value in record.values(merged.values).items()
+            for name, value in record.values(written).items()
             for section, _, key in [name.partition(".")]
         )
         known = {"run": merged.run, **merged.sections}

@@ -112,7 +112,7 @@ class Merged:
 
 def _is_secret(one: Assignment, key: Key | None) -> bool:
     """Return whether the value may be a secret: any value of a plugin that is not installed may be one."""
-    return bool(one.section) if key is None else key.secret
+    return bool(one.section) if key is None else key.is_hidden
 
 
 def _typed(one: Assignment, key: Key | None) -> Any:

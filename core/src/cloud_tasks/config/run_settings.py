@@ -18,6 +18,7 @@ from cloud_tasks.config.checks import (
     NotBlank,
     OneOf,
     Patterns,
+    SecretSources,
     Variables,
 )
 from cloud_tasks.model import Above, AtLeast, InstanceConstraints, Limits, constraint_info
@@ -92,6 +93,12 @@ class _JobSettings:
         help="Environment variables of startup script, worker and tasks, by name; not for secrets: others can read it",
         factory=dict,
         validator=Variables(),
+    )
+    secrets: Mapping[str, str] = setting(
+        help="Secrets of the tasks by name, each with the place from which this machine reads it, env:VARIABLE or "
+        "file:PATH; tasks read files in CLOUD_TASKS_SECRETS_DIR, or worker_data.secrets",
+        factory=dict,
+        validator=SecretSources(),
     )
     image: str | None = setting(help="Boot image (default: the newest Ubuntu LTS of the architecture)", default=None)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks.config.checks import SecretSources
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import show
 from cloud_tasks.plugin import SettingInfo, setting_info
@@ -64,6 +65,11 @@ class Key:
     @property
     def secret(self) -> bool:
         return any(setting_info(field).secret for _, field in self.owners)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether no message shows a value: a secret, or what may be one by mistake."""
+        return self.secret or any(isinstance(field.validator, SecretSources) for _, field in self.owners)
 
     @property
     def kind(self) -> Any:

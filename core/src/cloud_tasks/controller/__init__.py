@@ -15,6 +15,7 @@ from cloud_tasks.controller.event_loop import ThreadedLoop
 from cloud_tasks.controller.failed_run import NextCommands, read_launches
 from cloud_tasks.controller.image_build import build_image
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
+from cloud_tasks.controller.launch.job_secrets import forget_secrets
 from cloud_tasks.controller.launch.labels import expiry, owner_label
 from cloud_tasks.controller.launch.launch_request import check_launch
 from cloud_tasks.controller.launch.shipped_program import ShippedProgram
@@ -99,6 +100,7 @@ __all__ = [
     "expiry",
     "explained_by_checks",
     "first_queue_name",
+    "forget_secrets",
     "may_rename_queues",
     "note_zones",
     "open_compute",

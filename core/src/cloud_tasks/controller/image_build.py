@@ -37,6 +37,8 @@ _LIFETIME = timedelta(hours=1)
 _DEFAULT_LIMIT = timedelta(minutes=10)
 _END_TIMEOUT = timedelta(minutes=10)
 _PAUSE = 5.0
+_PAUSE_OF_LISTINGS = timedelta(seconds=15)
+"""Time after which a listing shows a new instance, at least."""
 _OFFERS = 5
 """Number of offers, from the best, of which one must be available."""
 
@@ -76,7 +78,8 @@ def build_image(
         try:
             instance = _launch(config, compute, program, ranking, job_id)
             note(f"Started {instance.instance_id} ({instance.instance_type}, {instance.zone})")
-            _wait(compute, instance, seconds_of(config.run.keepalive_startup_timeout) or _DEFAULT_LIMIT, clock, sleep)
+            limit = seconds_of(config.run.keepalive_startup_timeout) or _DEFAULT_LIMIT
+            _wait(compute, instance, limit, max(backend.traits.listing_lag, _PAUSE_OF_LISTINGS), clock, sleep)
             note("The requirements are installed; making the image")
             return compute.make_image(instance.instance_id, name)
         finally:
@@ -116,11 +119,12 @@ def _wait(
     compute: Compute,
     instance: Instance,
     limit: timedelta,
+    lag: timedelta,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> None:
     """Wait until the console says that everything is installed."""
-    deadline = clock() + limit.total_seconds()
+    began, limit_seconds = clock(), limit.total_seconds()
     while True:
         console = compute.console_log(instance.instance_id)
         if reason := start_failure(console):
@@ -130,7 +134,9 @@ def _wait(
         is_there = any(
             each.instance_id == instance.instance_id for each in remaining_instances(compute, instance.job_id)
         )
-        if not is_there or clock() >= deadline:
+        age = clock() - began
+        # A listing may not show it yet.
+        if age >= limit_seconds or (age >= lag.total_seconds() and not is_there):
             what = f"not ready within {format_span(limit)}" if is_there else "it ended"
             last = telling_line(console)
             raise CloudTasksError(f"{instance.instance_id}: {what}" + (f": {last}" if last else ""))

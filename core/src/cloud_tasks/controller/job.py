@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -21,7 +22,7 @@ from pathlib import Path
 import attrs
 import structlog
 
-from cloud_tasks.config import JobConfig, parallel_launches, secret_deliveries
+from cloud_tasks.config import JobConfig, parallel_launches, read_secrets, secret_deliveries
 from cloud_tasks.controller.autoscaler.instance_calls import MAX_ABANDONED_CALLS
 from cloud_tasks.controller.autoscaler.reconciler import MAX_ABANDONED_DEPTHS
 from cloud_tasks.controller.autoscaler.rules.budget import limit_reached
@@ -35,6 +36,7 @@ from cloud_tasks.controller.failed_run import (
     instances_left,
     with_instances,
 )
+from cloud_tasks.controller.launch.job_secrets import forget_secrets, write_secrets
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder, check_launch
 from cloud_tasks.controller.launch.shipped_program import ShippedProgram
 from cloud_tasks.controller.launch.terminate import note_zones
@@ -114,6 +116,7 @@ class Job:
         self._script = config.require_startup_script()
         for secret in secret_deliveries(config):
             log.info(secret.describe(config.compute))
+        self._secrets = read_secrets(config, os.environb)
         self.job_id = self._setup.job_id
         self._stack = contextlib.ExitStack()
         self._sinks: Mapping[str, EventSink] = {}
@@ -167,12 +170,12 @@ class Job:
         """
         if self._request.resume:
             self._setup.check_resumable()
-        elif note := check_program(self._config):
+        elif note := check_program(self._config, self._secrets):
             log.warning(note)
         with explained_by_checks(self._config):
             ranking = require_offer(rank_offers(self._config, self.job_id), self._config)
         resumed = self.job_id if self._request.resume else ""
-        self._program = prepare_program(self._config, ranking.offers, resumed=resumed)
+        self._program = prepare_program(self._config, ranking.offers, resumed=resumed, secrets=self._secrets)
         launch = check_launch(
             self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name, program=self._program
         )
@@ -222,7 +225,7 @@ class Job:
             CloudTasksError: The job cannot be run, or an error ended it; the message has what is left running.
         """
         try:
-            return self._run(ranking, on_progress)
+            result = self._run(ranking, on_progress)
         except BaseException as error:
             self._is_failing = True
             left = self._end_after(error)
@@ -230,6 +233,10 @@ class Job:
             if reported is error:
                 raise
             raise reported from error
+        else:
+            if result.outcome is not JobPhase.LEFT:
+                forget_secrets(self._config, self.job_id)
+            return result
         finally:
             self._running = None
 
@@ -245,6 +252,8 @@ class Job:
                 log.error(f"The run failed, terminating all instances: {type(error).__name__}: {error}")
             with contextlib.suppress(KeyboardInterrupt):
                 end_instances(compute, self.job_id, self._request.db_file)
+        if self._is_started and not leave:
+            forget_secrets(self._config, self.job_id)
         return instances_left(self._request.db_file, self.job_id, compute=compute, is_started=self._is_started)
 
     def _run(self, ranking: Ranking, on_progress: Callable[[Progress], None]) -> JobResult:
@@ -269,6 +278,8 @@ class Job:
             size = format_size(piece.size)
             log.info(f"{'Uploaded' if piece.name in new else 'Found'} {piece.name} ({size}) in {self._program.staging}")
         record_bundle(self._program, self.job_id)
+        if self._program.upload_secrets(self.job_id):
+            log.info(f"Uploaded the secrets, encrypted, to {self._program.staging}")
 
     def _run_on(
         self,
@@ -282,6 +293,7 @@ class Job:
         resources = self._setup.resume() if self._request.resume else self._setup.create()
         self._is_started = True
         store, tasks, events = resources.store, resources.tasks, resources.events
+        write_secrets(self._config, self.job_id, self._secrets)
         wait_for_store(lambda: clock.resume(store))
         if self._request.retry:
             wait_for_store(lambda: store.reopen_tasks(self._request.retry))

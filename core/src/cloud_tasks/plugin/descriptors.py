@@ -132,7 +132,7 @@ class ComputeTraits:
     ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>`` of the instance before its script runs."""
     delivers_secrets: bool = False
     """Whether `launch` delivers `LaunchRequest.secrets` to the environment of the script by a private way. Otherwise
-    the startup script must fetch them from a secret store."""
+    they are shipped with a program, or the user's startup script fetches them from a secret store."""
 
     @property
     def located(self) -> Reach:

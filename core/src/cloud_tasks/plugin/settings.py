@@ -28,7 +28,7 @@ class SettingInfo:
     """Whether it is a secret: never shown, logged or stored, and never in a startup script."""
     worker: bool = False
     """Whether workers need it. It is then exported in the startup script; a secret is delivered by the compute backend
-    (`ComputeTraits.delivers_secrets`) or fetched by the user's script."""
+    (`ComputeTraits.delivers_secrets`), shipped with a program, or fetched by the user's script."""
     asked: bool = False
     """Whether ``init`` prompts for it although it has a default."""
     locates: bool = False

@@ -2,7 +2,8 @@
 #
 # Variables of the first part: ct_home, ct_uv (name of the piece with uv), ct_environment (folder of wheels and
 # requirements), ct_code (folder of the code), ct_prepares (whether an image is made of this instance), ct_python (its
-# versions, >=3.11), ct_setup (lines of shell), ct_program (words of the program, quoted).
+# versions, >=3.11), ct_setup (lines of shell), ct_program (words of the program, quoted), ct_sealed (name
+# of the piece with the secrets, or nothing) and ct_key (of that piece).
 
 UV_CACHE_DIR=$ct_home/uv-cache UV_PYTHON_INSTALL_DIR=$ct_home/python UV_NO_PROGRESS=1
 : "${UV_SYSTEM_CERTS:=1}"
@@ -49,6 +50,16 @@ ct_env=$ct_venv
 VIRTUAL_ENV=$ct_venv PATH=$ct_venv/bin:$PATH
 export VIRTUAL_ENV PATH
 
+if [ -n "$ct_sealed" ]; then
+    # An input cannot be seen by other processes, unlike arguments and variables.
+    ct_out=$(printf %s "$ct_key" | python -P -m cloud_tasks.worker.unseal "$ct_home/pieces/$ct_sealed" "$ct_home/secrets") ||
+        ct_fail "secrets: ${ct_out:-they cannot be unpacked}"
+    ct_secrets=$ct_out ct_key=
+    CLOUD_TASKS_SECRETS_DIR=$ct_secrets/tasks
+    export CLOUD_TASKS_SECRETS_DIR
+    ct_run rm -f "$ct_home/pieces/$ct_sealed"
+fi
+
 ct_step requirements
 if [ ! -e "$ct_venv/requirements-installed" ]; then
     ct_install_list requirements.txt
@@ -77,7 +88,7 @@ CLOUD_TASKS_START_STEPS=${ct_steps% } CLOUD_TASKS_STARTED_FILE=$ct_home/started
 export CLOUD_TASKS_START_STEPS CLOUD_TASKS_STARTED_FILE
 rm -f "$CLOUD_TASKS_STARTED_FILE"
 eval "set -- $ct_program"
-"$@"
+CLOUD_TASKS_WORKER_SECRETS=${ct_secrets:+$ct_secrets/worker.json} "$@"
 ct_status=$?
 if [ ! -e "$CLOUD_TASKS_STARTED_FILE" ]; then
     ct_out=
@@ -93,4 +104,5 @@ if [ ! -e "$CLOUD_TASKS_STARTED_FILE" ]; then
     esac
     ct_fail "it ended with exit code $ct_status before its worker started"
 fi
+ct_forget
 exit "$ct_status"

@@ -64,6 +64,7 @@ def build_bundle(
     distributions: Sequence[str],
     architectures: Collection[str],
     cache: Path,
+    private: Collection[Path] = (),
 ) -> Bundle:
     """Return the bundle of a job.
 
@@ -73,6 +74,7 @@ def build_bundle(
         requirements: Packages that the program needs.
         distributions: Distributions of cloud-tasks and its plugins that workers need: ``name`` or ``name[extra]``.
         architectures: Of the machines: ``x86_64``, ``aarch64``.
+        private: Files that are never shipped.
         cache: Folder for the pieces, and for what is needed to make them again without the network.
 
     Raises:
@@ -80,7 +82,7 @@ def build_bundle(
         CloudTasksError: A program or an index is not available.
     """
     nothing = CodeFiles(folder=Path(), names=(), size=0, left_out=())
-    files = nothing if folder is None else select_files(folder, ship=ship)
+    files = nothing if folder is None else select_files(folder, ship=ship, private=private)
     code = None
     cache.mkdir(parents=True, exist_ok=True)
     if files.names:

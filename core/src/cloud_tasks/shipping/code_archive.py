@@ -69,7 +69,12 @@ class CodeFiles:
 
 
 def select_files(
-    folder: Path, *, ship: Sequence[str] = (), secrets: Collection[str] = (), limit: int = SIZE_LIMIT
+    folder: Path,
+    *,
+    ship: Sequence[str] = (),
+    secrets: Collection[str] = (),
+    private: Collection[Path] = (),
+    limit: int = SIZE_LIMIT,
 ) -> CodeFiles:
     """Return the files of a folder to ship.
 
@@ -77,6 +82,7 @@ def select_files(
         ship: Files, folders and patterns such as ``data/*.csv``, relative to the folder; all that they match is
             shipped, also what git ignores. Empty: what git would track.
         secrets: Files to ship although they look like a secret, relative to the folder.
+        private: Files that are never shipped: those with secrets of the job.
         limit: Bytes of all files together.
 
     Raises:
@@ -95,6 +101,10 @@ def select_files(
     suspected = [name for name in secret_files(folder, names) if name not in secrets]
     left_out |= {LeftOut(path=name, reason="looks like a secret", is_secret=True) for name in suspected}
     names -= set(suspected)
+    own = {os.path.realpath(path) for path in private}
+    own_names = {name for name in names if os.path.realpath(folder / name) in own} if own else set()
+    left_out |= {LeftOut(path=name, reason="a secret of the job", is_secret=True) for name in own_names}
+    names -= own_names
     return CodeFiles(
         folder=folder,
         names=tuple(sorted(names)),

@@ -5,7 +5,7 @@ umask 022
 : "${HOME:=/root}"
 export HOME
 ct_home=${CLOUD_TASKS_BOOT_ROOT:-}/opt/cloud-tasks
-ct_name=download ct_steps= ct_env=
+ct_name=download ct_steps= ct_env= ct_sealed= ct_secrets=
 
 # Hundredths of a second since the machine was started.
 ct_clock() {
@@ -33,10 +33,16 @@ ct_fail() {
     # On a line of its own, and not by echo, which some shells let interpret backslashes.
     printf '\n%s\n' "cloud-tasks: start failed: $ct_name: $ct_reason"
     if [ -n "$ct_env" ]; then
-        timeout 60 "$ct_env/bin/python" -P -m cloud_tasks.worker.failed_start "$ct_name" "$ct_reason" </dev/null
+        CLOUD_TASKS_WORKER_SECRETS=${ct_secrets:+$ct_secrets/worker.json} timeout 60 "$ct_env/bin/python" -P -m cloud_tasks.worker.failed_start "$ct_name" "$ct_reason" </dev/null
     fi
+    ct_forget
     sh -c "${CLOUD_TASKS_POWER_OFF_COMMAND:-:}"
     exit 1
+}
+
+# ct_forget: delete the secrets.
+ct_forget() {
+    [ -z "$ct_secrets" ] || rm -rf "$ct_secrets" "$ct_home/secrets"
 }
 
 # ct_run COMMAND...: run a step's command; its output is the reason if it fails.

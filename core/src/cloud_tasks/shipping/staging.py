@@ -21,7 +21,7 @@ from cloud_tasks.escape import terminal_line
 from cloud_tasks.shipping.piece import Piece
 from cloud_tasks.shortage import describe_shortage
 
-__all__ = ["Progress", "upload"]
+__all__ = ["Progress", "delete", "upload"]
 
 Progress = Callable[[Piece, int], None]
 """Receives a piece, and how many of its bytes were uploaded. It must not raise; some stores call it in a thread."""
@@ -46,15 +46,8 @@ def upload(
         InputError: The URL is invalid, or a package for its scheme is missing.
         CloudTasksError: The upload failed.
     """
-    import fsspec
-
     uploaded = []
-    try:
-        system, prefix = fsspec.core.url_to_fs(staging, **options)
-    except ImportError as error:
-        raise InputError(f"a package for this URL is missing: {error}", where=staging) from error
-    except ValueError as error:
-        raise InputError(f"invalid URL: {error}", where=staging) from error
+    system, prefix = _system_of(staging, options)
     for piece in pieces:
         place = f"{prefix.rstrip('/')}/{piece.name}"
         try:
@@ -67,6 +60,30 @@ def upload(
             reason = describe_shortage(nameless) or f"{type(error).__name__}: {error}"
             raise CloudTasksError(f"{staging}: cannot upload {piece.name}: {terminal_line(reason)}") from error
     return tuple(uploaded)
+
+
+def delete(url: str, *, options: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Delete a file of a staging, if it is there. Raises `CloudTasksError`."""
+    try:
+        system, path = _system_of(url, options)
+        system.rm_file(path)
+    except FileNotFoundError:
+        return
+    except Exception as error:
+        raise CloudTasksError(f"cannot delete {url}: {terminal_line(f'{type(error).__name__}: {error}')}") from error
+
+
+def _system_of(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path in it. Raises `InputError`."""
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(url, **options)
+    except ImportError as error:
+        raise InputError(f"a package for this URL is missing: {error}", where=url) from error
+    except ValueError as error:
+        raise InputError(f"invalid URL: {error}", where=url) from error
+    return system, path
 
 
 def _has(system: Any, place: str, size: int) -> bool:

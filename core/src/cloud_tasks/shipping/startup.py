@@ -9,6 +9,8 @@ Invariants, each with a test:
 3. Whatever ends the script in the middle, a second run completes what is missing: nothing half-made is used.
 4. The program runs in the folder of the code, with the interpreter of the environment, and its exit code is the
    script's.
+5. Secrets are in a folder of their own while the program runs. Neither they nor their key are in an argument or a
+   variable of a process.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ def boot_program(
     python: str = ">=3.11",
     setup: str = "",
     functions: str = "",
+    secrets: tuple[DownloadedPiece, str] | None = None,
     prepares: bool = False,
 ) -> str:
     """Return the startup script.
@@ -61,6 +64,7 @@ def boot_program(
         python: Versions of Python that the environment is for.
         setup: Lines of shell that run before it, in the folder of the code.
         functions: Definitions of functions that the lines of the pieces call.
+        secrets: The piece with sealed secrets, and the line of shell that sets its key, ``ct_key``.
         prepares: Whether it ends with `PREPARED` when everything is installed, instead of starting the program.
     """
     lines = ["#!/bin/sh", _text("download.sh"), functions]
@@ -71,6 +75,9 @@ def boot_program(
     lines += [f'*) ct_fail "no uv for the architecture $(uname -m), only for {known}" ;;', "esac"]
     for each in (environment, *([code] if code is not None else [])):
         lines += [*_download(each), f"ct_unpack {shell_word(each.name)}"]
+    if secrets is not None:
+        piece, key = secrets
+        lines += [*_download(piece), f"ct_sealed={shell_word(piece.name)}", key]
     folder = "empty" if code is None else code.name.removesuffix(".tar.gz")
     lines += [
         f"ct_environment=$ct_home/{environment.name.removesuffix('.tar.gz')}",

@@ -22,6 +22,7 @@ def _main(step: str, reason: str) -> int:
     from cloud_tasks.worker.common.worker_data import WorkerData
     from cloud_tasks.worker.options import apply_options, make_parser, parse
     from cloud_tasks.worker.reporting.event_encoder import EventEncoder
+    from cloud_tasks.worker.supervisor.delivered_secrets import delivered_variables
     from cloud_tasks.worker.supervisor.open_backends import OpenBackends
     from cloud_tasks.worker.worker_config import WorkerConfig
 
@@ -31,8 +32,9 @@ def _main(step: str, reason: str) -> int:
     log = Log(verbose=False)
     config = WorkerConfig.of(data, None, is_task=False)
     events = EventEncoder(run_id=data.run_id)
+    environ = {**os.environ, **delivered_variables()}
     with ExitStack() as stack:
-        backends = OpenBackends(config, data, environ=dict(os.environ), registry=None, stack=stack, log=log)
+        backends = OpenBackends(config, data, environ=environ, registry=None, stack=stack, log=log)
         with suppress(CloudTasksError):
             events.set_instance_id(backends.instance_side().identity().instance_id)
         event = events.encode("fatal_exception", exception=f"{step}: {reason}", stack_trace="", start_step=step)

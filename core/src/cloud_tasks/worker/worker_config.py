@@ -16,6 +16,7 @@ from cloud_tasks.folders import check_folder
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.os_errors import os_error_text
 from cloud_tasks.worker.common.private_folder import create_private_folder
+from cloud_tasks.worker.common.secrets import SECRETS_DIR
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
@@ -139,6 +140,8 @@ class WorkerConfig:
         if data.event_spool_dir != _DEFAULT_SPOOL:
             # Where the default cannot be used, reports wait in memory.
             _check_folder("event_spool_dir", data.event_spool_dir)
+        if os.environ.get(SECRETS_DIR) and not is_task:
+            _check_secrets(data)
         root = os.environ.get("TMPDIR") or "/tmp"
         config.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
         if data.task_log_dir is not None:
@@ -241,6 +244,15 @@ def _check_folder(name: str, folder: str | None) -> None:
             check_folder(folder)
         except ValueError as error:
             raise InputError(str(error), where=f"--{name.replace('_', '-')}") from error
+
+
+def _check_secrets(data: Any) -> None:
+    """Have the full path of the folder of secrets in its variable: a task may have another working folder."""
+    try:
+        len(data.secrets)
+    except OSError as error:
+        raise InputError(f"cannot read the folder of the secrets: {os_error_text(error)}", where=SECRETS_DIR) from error
+    os.environ[SECRETS_DIR] = os.path.abspath(os.environ[SECRETS_DIR])
 
 
 def _uses_spawn(method: str | None) -> bool | None:

@@ -59,6 +59,16 @@ def test_check_program_leaves_a_module_to_the_requirements(tmp_path: Path, monke
         check_program(commands)
 
 
+def test_check_program_gives_secrets_to_the_program_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN", "SEKRET")
+    code = "import os\nassert 'TOKEN' not in os.environ\nassert worker.data.secrets['key'] == 'SEKRET'\n"
+    config = shipped_job(tmp_path, WORKER + code, **{"run.secrets": "{key: 'env:TOKEN'}"})
+    assert check_program(config, {"key": b"SEKRET"}) == ""
+    with pytest.raises(InputError, match="key: no such secret; there are: none"):
+        check_program(config)
+
+
 def test_check_program_has_the_import_path_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "argparse.py").write_text("raise RuntimeError('not that of Python')\n")

@@ -62,7 +62,7 @@ def policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
             *_controller(settings, services),
             *_objects("Results", stores, _READ_WRITE),
             # Instances download with addresses that the controller signs, so that the worker needs none of it.
-            *_objects("Staging", staging, _READ_WRITE),
+            *_objects("Staging", staging, ("AbortMultipartUpload", "DeleteObject", "GetObject", "PutObject")),
         ],
         "worker": [
             *_worker(settings),

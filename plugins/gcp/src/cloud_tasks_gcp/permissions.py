@@ -34,9 +34,14 @@ COMPUTE: tuple[str, ...] = (
     "compute.disks.delete",
     "compute.disks.list",
     "compute.disks.setLabels",
+    "compute.disks.useReadOnly",
+    "compute.globalOperations.get",
+    "compute.images.create",
+    "compute.images.delete",
     "compute.images.get",
     "compute.images.getFromFamily",
     "compute.images.list",
+    "compute.images.setLabels",
     "compute.images.useReadOnly",
     "compute.instances.create",
     "compute.instances.delete",
@@ -47,6 +52,7 @@ COMPUTE: tuple[str, ...] = (
     "compute.instances.setMetadata",
     "compute.instances.setServiceAccount",
     "compute.instances.setTags",
+    "compute.instances.stop",
     "compute.machineTypes.list",
     "compute.networks.get",
     "compute.projects.get",
@@ -57,7 +63,8 @@ COMPUTE: tuple[str, ...] = (
     "compute.subnetworks.useExternalIp",
     "compute.zoneOperations.get",
 )
-"""Permissions to launch, list and delete the instances of a job with their disks, and to read catalog and quotas."""
+"""Permissions to launch, list and delete the instances of a job with their disks, to make images of them, and to read
+catalog and quotas."""
 
 WORKER: tuple[str, ...] = (
     "pubsub.subscriptions.consume",

@@ -55,7 +55,12 @@ class S3Store:
         """Actions of the calls so far ("Actions, resources, and condition keys for Amazon S3")."""
         self.server = FakeServer()
         self.server.route("HEAD", r"/(?P<bucket>[^/]+)", self._head_bucket)
-        for method, handler in (("GET", self._get), ("HEAD", self._get), ("PUT", self._put)):
+        for method, handler in (
+            ("GET", self._get),
+            ("HEAD", self._get),
+            ("PUT", self._put),
+            ("DELETE", self._delete),
+        ):
             self.server.route(method, r"/(?P<bucket>[^/]+)/(?P<name>.+)", handler)
         self.server.route("GET", r"/(?P<bucket>[^/]+)/?", self._list)
 
@@ -108,6 +113,11 @@ class S3Store:
             return _error(404, "NoSuchUpload", "The specified upload does not exist.")
         self.objects[request.groups["name"]] = request.body
         return Answer(headers={"ETag": f'"{hashlib.md5(request.body).hexdigest()}"'})
+
+    def _delete(self, request: Request) -> Answer:
+        self.used.add("s3:DeleteObject")
+        self.objects.pop(request.groups["name"], None)
+        return Answer(status=204)
 
     def _get(self, request: Request) -> Answer:
         self.used.add("s3:GetObject")

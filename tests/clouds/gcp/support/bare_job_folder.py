@@ -23,7 +23,8 @@ class BareJobFolder:
         emulator: ``host:port`` of the Pub/Sub emulator.
     """
 
-    def __init__(self, folder: GcpJobFolder, emulator: str) -> None:
+    def __init__(self, folder: GcpJobFolder, emulator: str, store: CloudStorage) -> None:
+        self._store = store
         self.commands = folder
         self.folder = folder.folder
         self._emulator = emulator
@@ -47,6 +48,10 @@ class BareJobFolder:
     def run(self, *, environment: Mapping[str, str] = {}, **run: object) -> subprocess.CompletedProcess[str]:
         """Run the job to its end."""
         return self.commands.run("run", *self.configure(environment=environment, **run))
+
+    def downloads(self) -> list[str]:
+        """Return the names of the files that instances have downloaded, of all jobs of the store."""
+        return [path.rpartition("/")[2] for _, path in self._store.server.calls if path.startswith("/bucket/")]
 
     def machines(self) -> list[Path]:
         """Return the root folders of the machines so far, the oldest first."""
@@ -76,7 +81,7 @@ def bare_job_folder(
                 "CLOUD_TASKS_GCP_METADATA_URL": store.settings.metadata_url,
                 "NO_GCE_CHECK": "true",
             }
-            yield BareJobFolder(commands, emulator)
+            yield BareJobFolder(commands, emulator, store)
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})

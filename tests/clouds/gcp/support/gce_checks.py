@@ -82,7 +82,7 @@ def _check_image(cloud: Cloud, image: str, disk_gb: int, machine_type: MachineTy
     parts = image.split("/")
     project, last = (parts[1] if len(parts) > 1 else ""), parts[-1]
     key = "family" if "/family/" in image else "name"
-    found = [each for each in cloud.catalog.images if each["project"] == project and each[key] == last]
+    found = [each for each in cloud.images if each["project"] == project and each[key] == last]
     if not found:
         raise ApiError(404, "notFound", f"The resource '{image}' was not found")
     if found[0].get("deprecated") in ("OBSOLETE", "DELETED"):

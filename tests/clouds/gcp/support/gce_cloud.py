@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cloud_state import CloudState, most_at_once
 from gce_catalog import MachineType, load_catalog
 from gce_checks import check_insert, new_instance
 from gce_guests import Guests
+from gce_images import OwnImages
 from gce_quota import exceeded, usage
 from gce_records import ApiError, Disk, Instance, Operation, StockOut, Times
 
@@ -75,7 +76,8 @@ class Cloud(CloudState[Times, StockOut]):
         self.not_ready: Counter[str] = Counter()
         """Number of deletions of a resource, by name, that are refused because another operation is under way."""
         self.changed = threading.Condition(self.lock)
-        self._guests = Guests(folder, project)
+        self.own_images = OwnImages(self)
+        self.guests = Guests(folder, project)
         self._requests: dict[tuple[str, str], Operation] = {}
 
     def close(self) -> None:
@@ -97,7 +99,7 @@ class Cloud(CloudState[Times, StockOut]):
             if request_id and earlier is not None:
                 return earlier
             machine_type = check_insert(self, zone, body)
-            operation = self._operation("insert", zone, body["name"], request_id)
+            operation = self.begin("insert", zone, body["name"], request_id)
             record = InsertRecord(
                 name=body["name"],
                 zone=zone,
@@ -121,19 +123,24 @@ class Cloud(CloudState[Times, StockOut]):
     def _provisioned(self, instance: Instance, operation: Operation, record: InsertRecord) -> None:
         with self.lock:
             if instance.ending:
-                self._finish(operation)
+                self.finish(operation)
                 return
             problem = self._refusal(instance)
             if problem is not None:
                 record.ended, record.outcome = self.timeline.now(), problem["code"]
                 self._forget(instance, all_disks=True)
                 statuses = {"QUOTA_EXCEEDED": 403, "SERVICE_ACCOUNT_ACCESS_DENIED": 400}
-                self._finish(operation, [problem], statuses.get(problem["code"], 503))
+                self.finish(operation, [problem], statuses.get(problem["code"], 503))
                 return
             instance.started = self.timeline.now()
-            self._guests.boot(instance, self.guest_environment, power_off=lambda: self._powered_off(instance))
+            self.guests.boot(
+                instance,
+                self.guest_environment,
+                power_off=lambda: self._powered_off(instance),
+                root=self.own_images.root_of(instance),
+            )
             record.ended, record.outcome = self.timeline.now(), "running"
-            self._finish(operation)
+            self.finish(operation)
         seconds = instance.body.get("scheduling", {}).get("maxRunDuration", {}).get("seconds")
         if seconds is not None:
             self.timeline.after(float(seconds), lambda: self._begin_end(instance, self.times.guest_shutdown))
@@ -161,9 +168,9 @@ class Cloud(CloudState[Times, StockOut]):
             instance = self.instance(zone, name)
             path = f"projects/{self.project}/zones/{zone}/instances/{name}"
             self._check_ready(name, "resourceNotReady", f"The resource '{path}' is not ready")
-            operation = self._operation("delete", zone, name, request_id)
+            operation = self.begin("delete", zone, name, request_id)
             if name in self.undeletable:
-                self._finish(operation, [{"code": "INTERNAL_ERROR", "message": "Internal error."}], 500)
+                self.finish(operation, [{"code": "INTERNAL_ERROR", "message": "Internal error."}], 500)
                 return operation
             running = instance.guest is not None
             if not instance.ending:
@@ -173,11 +180,35 @@ class Cloud(CloudState[Times, StockOut]):
         self._when_gone(instance, operation)
         return operation
 
+    def stop_instance(self, zone: str, name: str, request_id: str) -> Operation:
+        """Shut a guest down; its disks stay."""
+        with self.lock:
+            instance = self.instance(zone, name)
+            operation = self.begin("stop", zone, name, request_id)
+            if instance.status == "TERMINATED" or instance.ending:
+                self.finish(operation)
+                return operation
+            instance.status = "STOPPING"
+            self._enders.submit(self._stop, instance, operation)
+        return operation
+
+    def _stop(self, instance: Instance, operation: Operation) -> None:
+        self._stop_guest(instance, self.times.guest_shutdown)
+        with self.lock:
+            if not instance.ending:
+                instance.status = "TERMINATED"
+        self.finish(operation)
+
+    @property
+    def images(self) -> Sequence[Mapping[str, Any]]:
+        """All images, each with its project."""
+        return (*self.catalog.images, *self.own_images.found.values())
+
     def _when_gone(self, instance: Instance, operation: Operation) -> None:
         """Finish the operation when the instance is deleted."""
         with self.lock:
             if self.instances.get((instance.zone, instance.name)) is not instance:
-                self._finish(operation)
+                self.finish(operation)
                 return
         self.timeline.after(0.02, lambda: self._when_gone(instance, operation))
 
@@ -195,9 +226,9 @@ class Cloud(CloudState[Times, StockOut]):
                 raise ApiError(400, "resourceInUseByAnotherResource", f"The disk '{name}' is already being used")
             used = f"The disk resource 'projects/{self.project}/zones/{zone}/disks/{name}' is already being used"
             self._check_ready(name, "resourceInUseByAnotherResource", used)
-            operation = self._operation("delete", zone, name, request_id)
+            operation = self.begin("delete", zone, name, request_id)
             del self.disks[zone, name]
-        self.timeline.after(self.times.delete, lambda: self._finish(operation))
+        self.timeline.after(self.times.delete, lambda: self.finish(operation))
         return operation
 
     def _check_ready(self, name: str, reason: str, message: str) -> None:
@@ -259,7 +290,7 @@ class Cloud(CloudState[Times, StockOut]):
 
     # -- operations --
 
-    def _operation(self, kind: str, zone: str, target: str, request_id: str) -> Operation:
+    def begin(self, kind: str, zone: str, target: str, request_id: str) -> Operation:
         name = f"operation-{next(self._numbers):08x}"
         operation = Operation(name=name, zone=zone, kind=kind, target=target, began=self.timeline.now())
         self.operations[name] = operation
@@ -267,7 +298,7 @@ class Cloud(CloudState[Times, StockOut]):
             self._requests[kind, request_id] = operation
         return operation
 
-    def _finish(self, operation: Operation, errors: list[dict[str, Any]] | None = None, status: int = 0) -> None:
+    def finish(self, operation: Operation, errors: list[dict[str, Any]] | None = None, status: int = 0) -> None:
         with self.lock:
             operation.ended = self.timeline.now()
             operation.errors, operation.status_code = errors or [], status
@@ -299,7 +330,7 @@ class Cloud(CloudState[Times, StockOut]):
     def console(self, zone: str, name: str) -> str:
         """Return the serial port output of an existing instance."""
         self.instance(zone, name)
-        return self._guests.console(zone, name)
+        return self.guests.console(zone, name)
 
     def most_inserts_at_once(self) -> int:
         """Return the maximum number of concurrent insertions."""

@@ -80,6 +80,10 @@ class GceFake(FakeCloud[Cloud]):
         route("GET", rf"{_PROJECTS}/global/images", self._list_images)
         route("GET", rf"{_PROJECTS}/global/images/family/(?P<family>[^/]+)", self._get_family)
         route("GET", rf"{_PROJECTS}/global/images/(?P<image>[^/]+)", self._get_image)
+        route("POST", rf"{_PROJECTS}/global/images", self._insert_image)
+        route("DELETE", rf"{_PROJECTS}/global/images/(?P<image>[^/]+)", self._delete_image)
+        route("GET", rf"{_PROJECTS}/global/operations/(?P<name>[^/]+)", lambda request: self._operation(request, 0.0))
+        route("POST", rf"{_PROJECTS}/global/operations/(?P<name>[^/]+)/wait", lambda r: self._operation(r, _MAX_WAIT))
         route("GET", rf"{_PROJECTS}/global/networks/(?P<name>[^/]+)", self._get_network)
         route("GET", rf"{_PROJECTS}/regions/[^/]+/subnetworks/(?P<name>[^/]+)", self._get_network)
         route("GET", rf"{_PROJECTS}/aggregated/instances", self._aggregated_instances)
@@ -89,6 +93,7 @@ class GceFake(FakeCloud[Cloud]):
         route("GET", rf"{_ZONE}/instances/(?P<name>[^/]+)", self._get_instance)
         route("DELETE", rf"{_ZONE}/instances/(?P<name>[^/]+)", self._delete_instance)
         route("GET", rf"{_ZONE}/instances/(?P<name>[^/]+)/serialPort", self._serial_port)
+        route("POST", rf"{_ZONE}/instances/(?P<name>[^/]+)/stop", self._stop_instance)
         route("GET", rf"{_ZONE}/disks", self._list_disks)
         route("DELETE", rf"{_ZONE}/disks/(?P<name>[^/]+)", self._delete_disk)
         route("GET", rf"{_ZONE}/operations/(?P<name>[^/]+)", lambda request: self._operation(request, 0.0))
@@ -160,14 +165,15 @@ class GceFake(FakeCloud[Cloud]):
 
     def _images(self, project: str) -> list[dict[str, Any]]:
         found = []
-        for each in self.cloud.catalog.images:
+        for each in self.cloud.images:
             if each["project"] == project:
                 image: dict[str, Any] = {
                     "kind": "compute#image",
                     "name": each["name"],
                     "family": each["family"],
                     "architecture": each.get("arch", "X86_64"),
-                    "status": "READY",
+                    "status": each.get("status", "READY"),
+                    "labels": each.get("labels", {}),
                     "diskSizeGb": each.get("disk_gb", "10"),
                     "description": f"{each['family']} image",
                     "creationTimestamp": "2025-10-21T08:00:00.000-07:00",
@@ -197,6 +203,14 @@ class GceFake(FakeCloud[Cloud]):
         path = f"projects/{project}/global/images/{value}"
         raise ApiError(404, "notFound", f"The resource '{path}' was not found")
 
+    def _insert_image(self, request: Request) -> Any:
+        operation = self.cloud.own_images.insert(request.json(), request.query.get("requestId", ""))
+        return operation.resource(self._base)
+
+    def _delete_image(self, request: Request) -> Any:
+        operation = self.cloud.own_images.delete(request.groups["image"], request.query.get("requestId", ""))
+        return operation.resource(self._base)
+
     # instances and disks
 
     def _insert(self, request: Request) -> Any:
@@ -210,6 +224,11 @@ class GceFake(FakeCloud[Cloud]):
     def _delete_instance(self, request: Request) -> Any:
         groups = request.groups
         operation = self.cloud.delete_instance(groups["zone"], groups["name"], request.query.get("requestId", ""))
+        return operation.resource(self._base)
+
+    def _stop_instance(self, request: Request) -> Any:
+        groups = request.groups
+        operation = self.cloud.stop_instance(groups["zone"], groups["name"], request.query.get("requestId", ""))
         return operation.resource(self._base)
 
     def _delete_disk(self, request: Request) -> Any:

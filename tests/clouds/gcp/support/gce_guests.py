@@ -28,8 +28,19 @@ class Guests:
         self._consoles: dict[tuple[str, str], Path] = {}
         self._path = power_off_programs(folder / "bin", _POWER_OFF)
 
-    def boot(self, instance: Instance, environment: Mapping[str, str], *, power_off: Callable[[], None]) -> None:
-        """Start metadata server and startup script, and set the instance to running."""
+    def boot(
+        self,
+        instance: Instance,
+        environment: Mapping[str, str],
+        *,
+        power_off: Callable[[], None],
+        root: Path | None = None,
+    ) -> None:
+        """Start metadata server and startup script, and set the instance to running.
+
+        Args:
+            root: Root folder of which a bare machine is a copy; None for that of the environment.
+        """
         items = {each["key"]: each["value"] for each in instance.body.get("metadata", {}).get("items", [])}
         values = {
             "name": instance.name,
@@ -48,9 +59,12 @@ class Guests:
             **environment,
             "GCE_METADATA_HOST": instance.metadata.host,
         }
-        folder = self._folder / f"{instance.name}-{instance.ident}"
+        folder = self.folder_of(instance)
         self._consoles[instance.zone, instance.name] = folder / "console.log"
-        instance.guest = Guest(folder, items.get("startup-script", "#!/bin/bash\n"), environment=variables)
+        instance.guest = Guest(folder, items.get("startup-script", "#!/bin/bash\n"), environment=variables, root=root)
+
+    def folder_of(self, instance: Instance) -> Path:
+        return self._folder / f"{instance.name}-{instance.ident}"
 
     def console(self, zone: str, name: str) -> str:
         """Return the output of the first serial port of an instance."""

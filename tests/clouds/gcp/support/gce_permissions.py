@@ -20,6 +20,9 @@ _METHODS: tuple[tuple[str, str, str], ...] = (
     ("GET", r"[^/]+/global/images", "compute.images.list"),
     ("GET", r"[^/]+/global/images/family/[^/]+", "compute.images.getFromFamily"),
     ("GET", r"[^/]+/global/images/[^/]+", "compute.images.get"),
+    ("DELETE", r"[^/]+/global/images/[^/]+", "compute.images.delete"),
+    ("POST", r"[^/]+/zones/[^/]+/instances/[^/]+/stop", "compute.instances.stop"),
+    ("(GET|POST)", r"[^/]+/global/operations/[^/]+(/wait)?", "compute.globalOperations.get"),
     ("GET", r"[^/]+/aggregated/(instances|disks)", r"compute.\1.list"),
     ("GET", r"[^/]+/zones/[^/]+/(machineTypes|disks)", r"compute.\1.list"),
     ("GET", r"[^/]+/zones/[^/]+/instances/[^/]+", "compute.instances.get"),
@@ -35,6 +38,8 @@ def required(request: Request) -> Iterator[str]:
     path = request.path.partition("/projects/")[2]
     if request.method == "POST" and path.endswith("/instances"):
         yield from _of_insert(request)
+    if request.method == "POST" and path.endswith("/global/images"):
+        yield from ("compute.images.create", "compute.images.setLabels", "compute.disks.useReadOnly")
     for method, pattern, permission in _METHODS:
         match = re.fullmatch(pattern, path)
         if re.fullmatch(method, request.method) and match is not None:

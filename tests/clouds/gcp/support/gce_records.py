@@ -172,8 +172,9 @@ class Instance:
 class Operation:
     name: str
     zone: str
+    """Empty for a global operation."""
     kind: str
-    """``insert`` or ``delete``."""
+    """``insert``, ``delete`` or ``stop``."""
     target: str
     began: float
     ended: float | None = None
@@ -183,14 +184,14 @@ class Operation:
     """Whether the operation was shown before: it is pending at first."""
 
     def resource(self, base: str) -> dict[str, Any]:
-        place = f"{base}/zones/{self.zone}"
+        place = f"{base}/zones/{self.zone}" if self.zone else f"{base}/global"
         found: dict[str, Any] = {
             "kind": "compute#operation",
             "id": str(abs(hash(self.name)) % 10**18),
             "name": self.name,
-            "zone": place,
+            **({"zone": place} if self.zone else {}),
             "operationType": self.kind,
-            "targetLink": f"{place}/instances/{self.target}",
+            "targetLink": f"{place}/{'instances' if self.zone else 'images'}/{self.target}",
             "status": ("RUNNING" if self.seen else "PENDING") if self.ended is None else "DONE",
             "progress": 0 if self.ended is None else 100,
             "insertTime": api_time(self.began),

@@ -12,8 +12,8 @@ TOPICS: Mapping[str, Sequence[str]] = {
     "Configuration": ("file", "provider", "set"),
     "Job": ("job_id", "queue_name", "exactly_once_queue", "db_file", "region", "zone", "image"),
     "Program": (
-        "program", "requirements", "ship", "setup", "staging", "command", "shell", "environment", "startup_script",
-        "startup_script_file", "start_method", "reuse_processes",
+        "program", "requirements", "ship", "setup", "staging", "command", "shell", "environment", "secrets",
+        "startup_script", "startup_script_file", "start_method", "reuse_processes",
     ),
     "Number and price of instances": (
         "min_instances", "max_instances", "min_total_cpus", "max_total_cpus", "min_simultaneous_tasks",

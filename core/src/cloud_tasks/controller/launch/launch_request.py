@@ -9,6 +9,7 @@ from decimal import Decimal
 import attrs
 
 from cloud_tasks.config import JobConfig, delivered_secrets
+from cloud_tasks.controller.launch.job_secrets import secrets_variables
 from cloud_tasks.controller.launch.labels import ownership_labels
 from cloud_tasks.controller.launch.shipped_program import ShippedProgram
 from cloud_tasks.controller.launch.startup_script import compose_startup_script
@@ -81,7 +82,11 @@ class LaunchRequestBuilder:
                 self._script,
                 self._job_environment() | self._lifetimes(lifetime),
                 (ranked, *others),
-                {**self._config.worker_environment(), **run.environment},
+                {
+                    **self._config.worker_environment(),
+                    **run.environment,
+                    **secrets_variables(self._config, self._job_id),
+                },
             ),
             labels=ownership_labels(run_id=self._run_id, expires=expires),
             image=run.image,

@@ -3,19 +3,20 @@
 Invariants, each with a test:
 
 1. All instances of a job, also of one that is resumed, get the same pieces, whatever changed here in the meantime.
-2. Addresses of downloads, which may be signed and expire, are made for each launch. They are in no record and no log.
+2. Addresses of downloads, which may be signed and expire, are made for each launch. They are in no record and no log;
+   neither is the key of the secrets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 
 import attrs
 
 from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.launch.job_secrets import SealedSecrets, staging_options
 from cloud_tasks.errors import InputError
-from cloud_tasks.plugin import DownloadContext, StagingContext
+from cloud_tasks.plugin import DownloadContext
 from cloud_tasks.plugin.kit import DOWNLOAD_FUNCTION, download_command
 from cloud_tasks.shipping import Bundle, DownloadedPiece, Piece, Progress, boot_program, upload
 
@@ -24,6 +25,7 @@ __all__ = ["ShippedProgram"]
 _VALID_FOR = timedelta(hours=1)
 """Time from the launch call in which an instance has made its downloads."""
 _MARK = ": download "
+_KEY_MARK = ": key of the secrets"
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +36,7 @@ class ShippedProgram:
     bundle: Bundle
     staging: str
     """URL of the prefix."""
+    secrets: SealedSecrets | None = None
     prepares: bool = False
     """Whether the instance installs everything and starts no program: an image is made of it."""
 
@@ -50,11 +53,12 @@ class ShippedProgram:
             python=bundle.python,
             setup=self.config.run.setup or "",
             functions=DOWNLOAD_FUNCTION,
+            secrets=None if self.secrets is None else (_marked(self.secrets), _KEY_MARK),
             prepares=self.prepares,
         )
 
     def with_downloads(self, script: str) -> str:
-        """Return a script with the downloads in the place of the marks.
+        """Return a script with the downloads, and the key of the secrets, in the place of the marks.
 
         Raises:
             CloudTasksError: The provider does not say how to download them, such as without credentials.
@@ -62,29 +66,32 @@ class ShippedProgram:
         backend = self.config.registry.compute(self.config.compute)
         settings = self.config.settings_for("compute", self.config.compute)
         assert backend.download is not None
-        for piece in self.bundle.pieces:
+        names = [piece.name for piece in self.bundle.pieces]
+        if self.secrets is not None:
+            names.append(self.secrets.name)
+            script = script.replace(_KEY_MARK, f"ct_key={self.secrets.key.hex()}")
+        for name in names:
             context = DownloadContext(
-                url=self._url(piece), region=self.config.run.region, zone=self.config.run.zone, valid_for=_VALID_FOR
+                url=f"{self.staging.rstrip('/')}/{name}",
+                region=self.config.run.region,
+                zone=self.config.run.zone,
+                valid_for=_VALID_FOR,
             )
             command = download_command(backend.download(settings, context), to='"$1"')
-            script = script.replace(f"{_MARK}{piece.name}\n", f"{command}\n")
+            script = script.replace(f"{_MARK}{name}\n", f"{command}\n")
         return script
 
     def upload(self, progress: Progress | None = None) -> tuple[str, ...]:
         """Upload the pieces that the staging does not have; return their names. Raises `CloudTasksError`."""
-        return upload(self.bundle.pieces, self.staging, options=self._options(), progress=progress)
-
-    def _options(self) -> Mapping[str, object]:
-        backend = self.config.registry.compute(self.config.compute)
-        if backend.staging_options is None:
-            return {}
-        settings = self.config.settings_for("compute", self.config.compute)
-        return backend.staging_options(
-            settings, StagingContext(url=self.staging, region=self.config.run.region, zone=self.config.run.zone)
+        return upload(
+            self.bundle.pieces, self.staging, options=staging_options(self.config, self.staging), progress=progress
         )
 
-    def _url(self, piece: Piece) -> str:
-        return f"{self.staging.rstrip('/')}/{piece.name}"
+    def upload_secrets(self, job_id: str) -> bool:
+        """Upload the sealed secrets; return whether there are any. Raises `CloudTasksError`."""
+        if self.secrets is not None:
+            self.secrets.upload(self.config, job_id, self.staging)
+        return self.secrets is not None
 
 
 def staging_of(config: JobConfig) -> str:
@@ -113,5 +120,5 @@ def staging_of(config: JobConfig) -> str:
     return staging
 
 
-def _marked(piece: Piece) -> DownloadedPiece:
+def _marked(piece: Piece | SealedSecrets) -> DownloadedPiece:
     return DownloadedPiece(name=piece.name, sha256=piece.sha256, lines=(f"{_MARK}{piece.name}",))

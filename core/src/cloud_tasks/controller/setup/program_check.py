@@ -11,8 +11,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
 
 from cloud_tasks.config import JobConfig, Program
+from cloud_tasks.controller.launch.job_secrets import SECRETS_DIR, write_files
 from cloud_tasks.controller.setup.shipping import requirements_of
 from cloud_tasks.errors import InputError
 
@@ -26,8 +30,11 @@ _PREFIX = "import_check: "
 _OWN = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
 
 
-def check_program(config: JobConfig) -> str:
+def check_program(config: JobConfig, secrets: Mapping[str, bytes] = {}) -> str:
     """Import the program of a job here; return a warning if it could not be checked, else an empty text.
+
+    Args:
+        secrets: Values of ``run.secrets``, for a program that reads them when it is imported.
 
     Raises:
         InputError: It cannot be imported.
@@ -36,7 +43,9 @@ def check_program(config: JobConfig) -> str:
     if program is None:
         return ""
     try:
-        done = _import(config, program)
+        with tempfile.TemporaryDirectory(prefix="cloud-tasks-secrets-") as folder:
+            write_files(Path(folder), secrets)
+            done = _import(config, program, {SECRETS_DIR: folder} if config.run.secrets else {})
     except subprocess.TimeoutExpired:
         return f"the program could not be checked: its import takes more than {_TIMEOUT:.0f} seconds"
     if done.returncode == 0:
@@ -56,13 +65,14 @@ def check_program(config: JobConfig) -> str:
     return f"the program could not be checked here: {reason}; the instances must have it by its requirements"
 
 
-def _import(config: JobConfig, program: Program) -> subprocess.CompletedProcess[bytes]:
-    """Import a program as an instance would, without the variables of this process for workers."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+def _import(config: JobConfig, program: Program, more: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """Import a program as an instance would, without the variables of this process for workers or with secrets."""
+    secret = set(config.secret_variables())
+    variables = {name: value for name, value in os.environ.items() if name not in secret and not name.startswith(_OWN)}
     return subprocess.run(
         [sys.executable, "-P", "-m", "cloud_tasks.worker.import_check", *program.words],
         cwd=config.base_dir,
-        env={**variables, **config.run.environment},
+        env={**variables, **config.run.environment, **more},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -9,13 +9,14 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, secret_files
+from cloud_tasks.controller.launch.job_secrets import seal_secrets
 from cloud_tasks.controller.launch.shipped_program import ShippedProgram, staging_of
 from cloud_tasks.controller.setup.open_backends import cache_dir
 from cloud_tasks.errors import InputError
@@ -31,12 +32,15 @@ _MACHINES = {Architecture.X86_64: "x86_64", Architecture.ARM64: "aarch64"}
 _FILES = (".txt", ".toml", ".lock", ".in")
 
 
-def prepare_program(config: JobConfig, offers: Sequence[RankedOffer], *, resumed: str = "") -> ShippedProgram | None:
+def prepare_program(
+    config: JobConfig, offers: Sequence[RankedOffer], *, resumed: str = "", secrets: Mapping[str, bytes] = {}
+) -> ShippedProgram | None:
     """Return the program that the instances of a job download; None where they have it.
 
     Args:
         offers: Offers whose architectures are needed.
         resumed: Id of the job whose recorded bundle is used; empty for a new job.
+        secrets: Values of ``run.secrets``; empty for a plan.
 
     Raises:
         InputError: The files or the requirements cannot be shipped, or there is no staging.
@@ -56,8 +60,9 @@ def prepare_program(config: JobConfig, offers: Sequence[RankedOffer], *, resumed
             distributions=distributions_of(config),
             architectures={_MACHINES[ranked.offer.instance_type.architecture] for ranked in offers},
             cache=_cache(),
+            private=secret_files(config).values(),
         )
-    return ShippedProgram(config=config, bundle=bundle, staging=staging)
+    return ShippedProgram(config=config, bundle=bundle, staging=staging, secrets=seal_secrets(config, secrets))
 
 
 def prepare_environment(config: JobConfig, offers: Sequence[RankedOffer]) -> ShippedProgram:

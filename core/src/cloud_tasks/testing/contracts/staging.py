@@ -156,7 +156,9 @@ class StagingContract(Contract):
             found = {each.url.partition("?")[0] for each in threads.map(lambda _: subject.download(stored), range(8))}
         assert len(found) == 1
 
-    def test_staging_options_let_the_controller_upload(self, subject: StagingSubject, tmp_path: Path) -> None:
+    def test_staging_options_let_the_controller_upload_and_delete(
+        self, subject: StagingSubject, tmp_path: Path
+    ) -> None:
         import fsspec
 
         options = subject.backend.staging_options
@@ -173,6 +175,11 @@ class StagingContract(Contract):
         assert system.info(f"{prefix.rstrip('/')}/{name}")["size"] == len(b"uploaded")
         assert fetch(subject.download(name), tmp_path / "file") == ""
         assert (tmp_path / "file").read_bytes() == b"uploaded"
+        # Secrets of a job do not wait for the store to expire them.
+        system.rm_file(f"{prefix.rstrip('/')}/{name}")
+        system.invalidate_cache()
+        with pytest.raises(FileNotFoundError):
+            system.info(f"{prefix.rstrip('/')}/{name}")
 
 
 def fetch(download: Download, file: Path) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from os import chmod, makedirs
-from os.path import dirname
+from collections.abc import Mapping
+from os import chmod, environ, makedirs
+from os.path import abspath, dirname
 from typing import Any
 
 from cloud_tasks.worker.common.os_errors import mark_own_failure
 from cloud_tasks.worker.common.private_folder import PRIVATE, create_private_folder
+from cloud_tasks.worker.common.secrets import SECRETS_DIR, Secrets
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 
 __all__ = ["WorkerData"]
@@ -66,6 +68,9 @@ class WorkerData:
         """Number of the attempt, from 1."""
         self.slot: int | None = None
         """Number of the slot, from 0; unique among the running tasks of a worker."""
+        folder = environ.get(SECRETS_DIR)
+        self.secrets: Mapping[str, str] = Secrets(abspath(folder) if folder else "")
+        """Secrets of the job by name (``run.secrets``): files in ``CLOUD_TASKS_SECRETS_DIR``, read when used."""
 
     @property
     def received_termination_notice(self) -> bool:

@@ -16,6 +16,7 @@ from cloud_tasks.worker.common.secret_variables import take_variables
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
+from cloud_tasks.worker.supervisor.delivered_secrets import delivered_variables
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
@@ -126,7 +127,7 @@ class _Bootstrap:
         _name_process(log)
         steps = _started(log)
         log_configuration(log, data, config)
-        environ = dict(os.environ)
+        environ = {**os.environ, **delivered_variables()}
         # A later worker of this program needs them, too.
         stack.callback(lambda: os.environ.update(self._secrets))
         stack.callback(self._power_off)

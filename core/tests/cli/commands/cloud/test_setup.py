@@ -98,7 +98,7 @@ def test_setup_makes_what_is_missing_and_records_it(call: Callable[..., Any], ac
     assert account.contexts == [SetupContext(region="memory", queue="memory")]
     record = read_record("memory", os.environ)
     assert record is not None
-    assert record.settings == {"run.staging": "mem://bucket/staging"}
+    assert record.settings == {"run.region": "memory", "run.staging": "mem://bucket/staging"}
     assert stat.S_IMODE(record.file.stat().st_mode) & stat.S_IWOTH == 0
     assert [each.name for each in home.iterdir()] == ["setup-memory.json"]
 

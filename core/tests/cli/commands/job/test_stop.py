@@ -26,7 +26,8 @@ def left(shell: CommandLine) -> CommandLine:
     """Job whose interrupted controller left its instance running."""
     shell.configure()
     (shell.folder / "tasks.json").write_text('[{"task_id": "a", "data": {}}]', encoding="utf-8")
-    run = shell.start("run", "--config", "config.yml", "--task-file", "tasks.json", "--on-interrupt", "leave")
+    options = ("--task-file", "tasks.json", "--on-interrupt", "leave", "--secrets", "{token: 'file:tasks.json'}")
+    run = shell.start("run", "--config", "config.yml", *options)
     wait_until(lambda: shell.running("job"))
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=60)
@@ -42,7 +43,10 @@ def records(folder: Path) -> list[tuple[bool, str]]:
 def test_stop_terminates_the_instances_and_records_it(left: CommandLine) -> None:
     other = left.launch("b", job_id="another").instance_id
     assert left.running("job")
+    secrets = left.folder / ".cloud-tasks" / "job" / "secrets"
+    assert (secrets / "token").exists(), "for the instance that was left running"
     stopped = left.run("stop", "--config", "config.yml")
+    assert not secrets.exists()
     assert (stopped.code, left.running()) == (0, {other})
     assert stopped.out.endswith("Terminated 1 instance of job job\n")
     assert records(left.folder) == [(True, "job stopped")]

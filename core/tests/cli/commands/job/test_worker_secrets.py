@@ -11,7 +11,7 @@ import pytest
 from memory_commands import Answer, MemoryCommands
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.plugin import setting
+from cloud_tasks.plugin import Reach, setting
 from cloud_tasks.testing import MemoryProvider
 
 SECRET = "SEKRET-4711"
@@ -130,3 +130,30 @@ def test_command_refuses_a_script_that_is_not_for_a_shell(tmp_path: Path, monkey
             commands, *command, script=f"#!/usr/bin/env python3\nimport os\nos.environ['{VARIABLE}'] = 'x'\n"
         )
         assert 'the startup script is for "python3", not for a shell' in str(refused.error), command
+
+
+def test_plan_shows_where_the_secrets_of_the_tasks_are_read_and_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN", SECRET)
+    traits = attrs.evolve(MemoryProvider().compute.traits, location=Reach.SHARED_FILES)
+    commands = MemoryCommands(compute={"traits": traits})
+    (tmp_path / "config.yml").write_text(
+        "run: {job_id: job, startup_script: work, secrets: {token: 'env:TOKEN', key: 'file:absent'}}"
+    )
+    shown = commands.call("plan", "--config", "config.yml", "--num-tasks", "1")
+    assert "Secret token: from env:TOKEN, a file in CLOUD_TASKS_SECRETS_DIR of the tasks" in shown.out
+    warning = f"Warning: config.yml:1: run.secrets.key: cannot read {tmp_path}/absent: No such file or directory"
+    assert warning in shown.err.splitlines()
+    as_json = commands.call("plan", "--config", "config.yml", "--num-tasks", "1", "--json")
+    sources = [{"name": "token", "source": "env:TOKEN"}, {"name": "key", "source": "file:absent"}]
+    assert as_json.data["task_secrets"] == sources
+    configured = commands.call("config", "show", "--config", "config.yml", "--provider", "memory", provider=False)
+    assert "env:TOKEN" in configured.out
+    # Also without an instance to be started: before anything is created.
+    (tmp_path / "tasks.json").write_text('[{"task_id": "a", "data": {}}]')
+    refused = commands.call("run", "--config", "config.yml", "--task-file", "tasks.json")
+    assert isinstance(refused.error, InputError)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yml", "tasks.json"}
+    assert SECRET not in str(refused.error) + "".join(f"{each.out}{each.err}" for each in (shown, as_json, configured))

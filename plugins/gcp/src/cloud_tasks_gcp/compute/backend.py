@@ -46,6 +46,7 @@ from cloud_tasks_gcp.compute.image_resolver import ImageResolver
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter
 from cloud_tasks_gcp.compute.listing import all_instances
 from cloud_tasks_gcp.compute.operations import operation_problem, wait_for_operation
+from cloud_tasks_gcp.compute.own_images import find_own_image, make_image
 from cloud_tasks_gcp.compute.quotas import headroom
 from cloud_tasks_gcp.compute.terminate import terminate_instances
 from cloud_tasks_gcp.compute.to_model import last_part, to_instance, to_instance_types
@@ -218,6 +219,17 @@ class GceCompute:
             if problem_of(error).code in ("alreadyExists", "ALREADY_EXISTS", "HTTP_409"):
                 return None
             raise
+
+    # -- images --
+
+    def find_own_image(self, name: str) -> str | None:
+        return find_own_image(self._clients, self._project, name)
+
+    def make_image(self, instance_id: str, name: str) -> str:
+        zone = self._zone(instance_id)
+        if zone is None:
+            raise ProviderError(f"cannot make an image of {instance_id}: it does not exist")
+        return make_image(self._clients, self._project, zone, instance_id, name)
 
     # -- listing --
 

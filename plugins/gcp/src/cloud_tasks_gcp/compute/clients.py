@@ -83,9 +83,18 @@ class ClientSet:
     regions = _Client(compute_v1.RegionsClient)
     images = _Client(compute_v1.ImagesClient)
     projects = _Client(compute_v1.ProjectsClient)
+    global_operations = _Client(compute_v1.GlobalOperationsClient)
 
     def wait(self, project: str, zone: str, operation: str) -> compute_v1.Operation:
-        """Wait for an operation as long as the API allows; the returned operation may still be running."""
+        """Wait for an operation as long as the API allows; the returned operation may still be running.
+
+        Args:
+            zone: Empty for a global operation.
+        """
+        if not zone:
+            return self.global_operations.wait(
+                project=project, operation=operation, timeout=_WAIT_TIMEOUT, retry=read_retry()
+            )
         return self.operations.wait(
             project=project, zone=zone, operation=operation, timeout=_WAIT_TIMEOUT, retry=read_retry()
         )

@@ -1,7 +1,7 @@
-"""Waiting for zone operations (insert, delete).
+"""Waiting for operations (insert, delete).
 
 The SDK's ``.result()`` polls Google's default address even when the client has another endpoint, so operations are
-awaited with the client's own ``zoneOperations.wait``, in the thread that started them.
+awaited with the client's own ``zoneOperations.wait`` or ``globalOperations.wait``, in the thread that started them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def wait_for_operation(
     """Return the operation when it is done, successful or not. Raise a transient `ProviderError` on timeout.
 
     Args:
+        zone: Zone of the operation; empty for a global one.
         what: Attempted action, for the message: ``start ct-job-1``.
     """
     if not operation.name:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import attrs
 import click
 
 from cloud_tasks.cli.commands.cloud._setup_texts import shell_script, terraform_file
@@ -77,8 +78,11 @@ def account_setup(config: JobConfig) -> AccountSetup:
     backend = config.registry.compute(config.compute)
     if backend.setup is None:
         raise InputError(f"{config.compute} needs no setup", hint="continue with: cloud-tasks run")
-    context = SetupContext(region=config.run.region, queue=config.backends.get("queue", ""))
-    return backend.setup(config.settings_for("compute", config.compute), context)
+    region = config.run.region
+    context = SetupContext(region=region, queue=config.backends.get("queue", ""))
+    found = backend.setup(config.settings_for("compute", config.compute), context)
+    # Instances beside their bucket need no traffic between regions.
+    return attrs.evolve(found, settings={**({"run.region": region} if region else {}), **found.settings})
 
 
 def _make(config: JobConfig, found: AccountSetup, *, force: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, mea
 from cloud_tasks.cli.options.listing import output_width
 from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
-from cloud_tasks.config import JobConfig, secret_deliveries
+from cloud_tasks.config import ConfigurationError, JobConfig, read_secrets, secret_deliveries
 from cloud_tasks.controller import (
     AccountError,
     ask_headroom,
@@ -89,7 +90,7 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     secrets = secret_deliveries(config)
     for line in trait_warnings(config):
         echo(f"Warning: {line}", err=True)
-    if warning := check_program(config):
+    if warning := check_program(config, _read_secrets(config)):
         echo(f"Warning: {warning}", err=True)
     job_id = config.run.job_id or ""
     with explained_by_checks(config):
@@ -115,6 +116,7 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
             {"setting": each.key, "variable": each.variable, "set_by_startup_script": each.by_script}
             for each in secrets
         ]
+        facts["task_secrets"] = [{"name": each, "source": source} for each, source in config.run.secrets.items()]
         if program is not None:
             facts["shipped"] = shipped_dict(program)
         echo(json.dumps(facts, indent=2))
@@ -145,12 +147,24 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     assert found is not None
     for secret in secrets:
         echo(secret.describe(config.compute))
+    for each, source in config.run.secrets.items():
+        echo(f"Secret {each}: from {source}, a file in CLOUD_TASKS_SECRETS_DIR of the tasks")
     text = render_forecast(found, tasks=tasks, task_time=task_time, max_total_cost=limits.max_total_cost)
     echo(text)
     if quotas := render_headroom(ranking.offers, headrooms, wanted=found.instances):
         echo(quotas)
     if problem is not None:
         raise problem
+
+
+def _read_secrets(config: JobConfig) -> dict[str, bytes]:
+    """Return the secrets of the tasks, for a program that reads them when it is imported; show what is missing."""
+    try:
+        return read_secrets(config, os.environb)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            echo(f"Warning: {problem}", err=True)
+        return {}
 
 
 def _check_account(config: JobConfig, launch: LaunchRequest | None) -> AccountError | None:

@@ -24,6 +24,7 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import (
     check_recorded_place,
     delete_former_queues,
+    forget_secrets,
     note_zones,
     open_compute,
     open_named_queue,
@@ -96,6 +97,7 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
                 on_wait=lambda text: echo(text, err=True),
             )
             others = len(remaining_instances(compute, job_id))
+        forget_secrets(config, job_id)
         # Recorded instances may have terminated before the first listing.
         terminated = {r.instance_id: f"{r.instance_type} in {r.zone}" for r in launches if r.instance_id in recorded}
         terminated |= {i.instance_id: f"{i.instance_type} in {i.zone}" for i in listed}

@@ -121,7 +121,9 @@ def _setting_lines(setting: Mapping[str, Any]) -> list[str]:
     places = [*([setting["flag"]] if setting["flag"] else []), *setting["environment"]]
     secret = "secret: never shown or stored"
     notes = {
-        (True, True): [f"{secret}; delivered to the workers by the compute backend, or set by the startup script"],
+        (True, True): [
+            f"{secret}; delivered to the workers by the compute backend, shipped, or set by the startup script"
+        ],
         (True, False): [f"{secret}, never passed on"],
         (False, True): ["passed to the workers"],
         (False, False): [],
