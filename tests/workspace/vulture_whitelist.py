@@ -29,7 +29,6 @@ _.is_retry  # azure-core: decides whether a request is repeated
 _._quota_project_id  # google-auth: read by the base class, as is the next one
 _._universe_domain
 _.fmt  # botocore: the message of an exception
-_.get_token  # azure-identity: a credential
 _.get_deferred_property  # botocore: a property of credentials, read when a request is made
 _._quota_project_id  # google-auth: attributes of credentials
 _._universe_domain

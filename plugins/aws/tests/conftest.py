@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,13 +12,19 @@ import boto3
 import pytest
 from ec2_launches import KEYS, RequestOf, offer, request_for
 from ec2_process import OverlayProcess, overlay_process
+from setup_site import SetupSite, cached_client
 
 from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing import SetupSubject
 from cloud_tasks_aws.compute import retries
 from cloud_tasks_aws.compute.backend import Ec2Compute, open_compute
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
+from cloud_tasks_aws.setup import account, account_setup
+
+_accounts = itertools.count(210_000_000_001)
 
 
 @pytest.fixture(scope="session")
@@ -94,3 +101,16 @@ def request_of(job: str) -> RequestOf:
         return request_for(job, offer(name, zone, provisioning_model), **changes)
 
     return make
+
+
+@pytest.fixture
+def site(overlay: OverlayProcess, aws_settings: AwsSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[SetupSite]:
+    """An account of its own in which nothing is set up."""
+    monkeypatch.setattr(account, "_PAUSE", 0.001)
+    monkeypatch.setattr(account, "client", cached_client)
+    monkeypatch.setattr(account_setup, "client", cached_client)
+    subject = SetupSubject(backend=Registry(only=["aws"]).compute("aws"), settings=aws_settings, region="us-east-1")
+    site = SetupSite(overlay, str(next(_accounts)), subject)
+    site.enter()
+    yield site
+    overlay.control("account")

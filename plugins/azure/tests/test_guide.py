@@ -63,7 +63,7 @@ def test_guide_has_the_roles_and_limits_of_the_code() -> None:
 def test_guide_says_that_a_new_role_is_not_known_at_once() -> None:
     steps = section("Getting started")
     assert steps.index("az role definition create") < steps.index("az role assignment create")
-    assert "RoleDefinitionDoesNotExist" in steps.split("az role assignment create")[-1].split("**5.")[0]
+    assert "RoleDefinitionDoesNotExist" in steps.split("az role assignment create")[-1].split("###")[0]
 
 
 def test_plugin_page_has_the_line_counts_of_the_code() -> None:

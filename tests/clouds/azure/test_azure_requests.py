@@ -35,14 +35,14 @@ def test_listing_with_failed_page_raises(fake: ArmFake) -> None:
 
 def test_requests_name_the_api_version_they_were_written_for(fake: ArmFake, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, set[str]] = {}
-    answer = fake._answer
+    answer = fake.answer
 
     def recorded(handler: Any, request: Any) -> Answer:
         provider = request.path.rpartition("/providers/")[2].split("/")[0]
         found.setdefault(provider, set()).add(request.query["api-version"])
         return answer(handler, request)
 
-    monkeypatch.setattr(fake, "_answer", recorded)
+    monkeypatch.setattr(fake, "answer", recorded)
     fake.server._routes.clear()
     fake._routes()
     fake.cloud.times = attrs.evolve(fake.cloud.times, guest_shutdown=0.0)

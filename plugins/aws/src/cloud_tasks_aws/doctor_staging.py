@@ -6,11 +6,11 @@ import importlib.util
 
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError
+from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, StagingContext
 from cloud_tasks.plugin.kit import Probe, is_certain
-from cloud_tasks_aws.buckets import bucket_client
-from cloud_tasks_aws.errors import code_of, translate_errors
+from cloud_tasks_aws.buckets import bucket_client, owner_of
+from cloud_tasks_aws.errors import code_of, is_denied, translate_errors
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 from cloud_tasks_aws.traits import STAGING_SCHEMES
@@ -35,8 +35,15 @@ def _look(settings: AwsSettings, context: CheckContext) -> str:
     try:
         with translate_errors(f"uploading to {bucket}"):
             _upload_nothing(s3, bucket, name)
-    except NotFoundError as error:
-        raise CloudTasksError(error.message, hint=f"run: aws s3api create-bucket --bucket {bucket}") from error
+    except ProviderError as error:
+        owner = owner_of(bucket).get("ExpectedBucketOwner")
+        if isinstance(error, NotFoundError):
+            hint = "cloud-tasks setup aws" if owner else f"aws s3api create-bucket --bucket {bucket}"
+            raise CloudTasksError(error.message, hint=f"run: {hint}") from error
+        if owner and is_denied(error.__cause__):
+            hint = f"use credentials of account {owner}, or run for yours: cloud-tasks setup aws"
+            raise CloudTasksError(error.message, hint=hint) from error.__cause__
+        raise
     region = s3.meta.region_name
     return f"s3://{bucket} in {region} is writable; instances need no permission: addresses are signed"
 
@@ -44,7 +51,9 @@ def _look(settings: AwsSettings, context: CheckContext) -> str:
 def _upload_nothing(s3: object, bucket: str, name: str) -> None:
     """Upload a part of a multipart upload that does not exist: S3 looks for it after the permission `s3:PutObject`."""
     try:
-        s3.upload_part(Bucket=bucket, Key=name, UploadId="cloud-tasks-doctor", PartNumber=1, Body=b"")  # type: ignore[attr-defined]
+        s3.upload_part(  # type: ignore[attr-defined]
+            Bucket=bucket, Key=name, UploadId="cloud-tasks-doctor", PartNumber=1, Body=b"", **owner_of(bucket)
+        )
     except ClientError as error:
         if code_of(error) != "NoSuchUpload":
             raise

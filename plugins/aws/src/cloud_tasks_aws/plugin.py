@@ -47,6 +47,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             download="cloud_tasks_aws.staging:download",
             staging_schemes=STAGING_SCHEMES,
             staging_options="cloud_tasks_aws.staging:staging_options",
+            setup="cloud_tasks_aws.setup.account_setup:account_setup",
         ),
     )
 

@@ -45,7 +45,10 @@ def check_responses(session: botocore.session.Session) -> None:
         response = event["response_dict"]
         status, body = response["status_code"], response["body"]
         if isinstance(body, bytes):  # otherwise it is streamed
-            problem = _problem_of(event["operation_model"].service_model.resolved_protocol, status, body)
+            operation = event["operation_model"]
+            # The only response of S3 that is JSON.
+            is_policy = operation.name == "GetBucketPolicy" and status < _FIRST_ERROR
+            problem = _problem_of("json" if is_policy else operation.service_model.resolved_protocol, status, body)
             if _FIRST_ERROR <= status < 400 and b"<Error" not in body and _REGION_HEADER not in response["headers"]:
                 # botocore would ask for the region of the bucket, and get the same response, without end.
                 problem = "a redirection"

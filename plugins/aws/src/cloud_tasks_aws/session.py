@@ -205,6 +205,7 @@ def region_for(settings: AwsSettings, region: str | None = None, zone: str | Non
     return str(found)
 
 
+@functools.cache
 def partition_of(region: str) -> str:
     """Return the partition, with whose name the ARNs of its regions start: ``aws``, ``aws-cn``, ``aws-us-gov``."""
     try:

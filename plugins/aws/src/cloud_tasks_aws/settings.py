@@ -103,7 +103,9 @@ class AwsSettings:
     )
 
     tags: dict[str, str] = setting(
-        help="Further tags of instances, volumes, launch templates and queues", factory=dict, validator=_valid_tags
+        help="Further tags of instances, volumes, launch templates, queues, and of what setup makes",
+        factory=dict,
+        validator=_valid_tags,
     )
 
     # Prices

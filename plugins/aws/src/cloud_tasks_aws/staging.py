@@ -8,7 +8,8 @@ Invariants, each with a test:
 
 1. An address names the regional endpoint of the bucket's region, whatever the region of the job.
 2. `Download.expires_at` is the end of the signature or of the credentials, whichever is earlier.
-3. Credentials are read again at least every five minutes: those of a login or a role are replaced within hours.
+3. The bucket that ``setup`` made is used while it belongs to the account of its name.
+4. Credentials are read again at least every five minutes: those of a login or a role are replaced within hours.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import attrs
 
 from cloud_tasks.errors import CredentialsError
 from cloud_tasks.plugin import Download, DownloadContext, StagingContext
-from cloud_tasks_aws.buckets import bucket_client
+from cloud_tasks_aws.buckets import bucket_client, owner_of
 from cloud_tasks_aws.credentials_end import credentials_end
 from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.session import client, endpoint_of, region_for, session
@@ -74,7 +75,8 @@ def staging_options(settings: AwsSettings, context: StagingContext) -> Mapping[s
     endpoint = endpoint_of(settings, "s3")
     if endpoint:
         options["endpoint_url"] = endpoint
-    return {**options, "client_kwargs": {"region_name": region}}
+    bucket = context.url.partition("://")[2].partition("/")[0]
+    return {**options, "client_kwargs": {"region_name": region}, "s3_additional_kwargs": owner_of(bucket)}
 
 
 @functools.lru_cache(maxsize=4)

@@ -45,6 +45,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             download="cloud_tasks_azure.staging:download",
             staging_schemes=STAGING_SCHEMES,
             staging_options="cloud_tasks_azure.staging:staging_options",
+            setup="cloud_tasks_azure.setup.account:set_up",
         ),
     )
 

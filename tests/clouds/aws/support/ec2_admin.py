@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from account_calls import AccountCalls
 from ec2_calls import InstanceCalls, StockOut
 from ec2_faults import ApiFaults, Shares
 from fake_server import Answer, FakeServer, Request
@@ -20,6 +21,7 @@ class Admin:
         calls: InstanceCalls,
         faults: ApiFaults,
         *,
+        account: AccountCalls,
         quotas: dict[str, float],
         actions: list[str],
         refusals: dict[str, Mapping[str, str]],
@@ -27,6 +29,7 @@ class Admin:
     ) -> None:
         self._calls = calls
         self._faults = faults
+        self._account = account
         self._quotas = quotas
         self._actions = actions
         self._refusals = refusals
@@ -38,6 +41,9 @@ class Admin:
 
     def _act(self, request: Request) -> Any:
         verbs: dict[str, Callable[..., Any]] = {
+            "account": self.account,
+            "deny": self.deny,
+            "foreign": self.foreign,
             "interrupt": self.interrupt,
             "rebalance": self.rebalance,
             "stock-out": self.stock_out,
@@ -65,7 +71,21 @@ class Admin:
             "calls": len(self._actions),
             "actions": list(self._actions),
             "called": sorted(self._called),
+            "permissions": sorted(self._account.permissions),
+            "unowned": sorted(self._account.unowned),
         }
+
+    def account(self, number: str = "123456789012", lag: int = 0) -> None:
+        """Continue in another account, in which something new is not seen ``lag`` times."""
+        self._account.enter(number, lag)
+
+    def deny(self, *, permissions: list[str]) -> None:
+        """Refuse the calls that need one of these permissions."""
+        self._account.denied.update(permissions)
+
+    def foreign(self, bucket: str) -> None:
+        """Let a bucket belong to another account."""
+        self._account.foreign.add(bucket)
 
     def interrupt(self, instance_id: str, notice: float) -> None:
         """Announce an interruption, and terminate the instance after ``notice`` seconds."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from xml.etree import ElementTree
 
 import attrs
+from account_calls import AccountCalls
 from ec2_catalog import CatalogData
 from ec2_fleets import LaunchTemplates, fleet_answer
 from ec2_instances import Fleet, OverlayInstance, decoded_user_data
@@ -21,7 +22,7 @@ REGION = "us-east-1"
 _REGIONS = (REGION, "eu-central-1", "us-west-2")
 """Available regions: moto creates networks for each region used, which is slow."""
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
-_OWN_FILTERS = ("client-token", "instance-lifecycle", "instance-state-name")
+_OWN_FILTERS = ("client-token", "iam-instance-profile.arn", "instance-lifecycle", "instance-state-name")
 _MAX_USER_DATA = 16 * 1024
 _FOUND_BY_DRY_RUNS = ("UnauthorizedOperation", "InvalidKeyPair.NotFound", "InvalidParameterValue")
 """A dry run checks permissions and parameters, not capacity and quotas."""
@@ -51,8 +52,9 @@ class InstanceCalls:
         ask: Executes a call in moto and returns the body of its response.
     """
 
-    def __init__(self, ask: Callable[[Form], bytes], fleet: Fleet) -> None:
+    def __init__(self, ask: Callable[[Form], bytes], fleet: Fleet, account: AccountCalls) -> None:
         self._ask = ask
+        self._account = account
         self.fleet = fleet
         self._guard = threading.RLock()
         self._tokens: dict[str, tuple[str, bytes]] = {}
@@ -81,6 +83,7 @@ class InstanceCalls:
             "CreateLaunchTemplate": self.templates.create,
             "DeleteLaunchTemplate": self.templates.delete,
             "DescribeLaunchTemplates": self.templates.describe,
+            "CreateDefaultVpc": self._create_default_vpc,
             "CreateFleet": self._create_fleet,
             "TerminateInstances": self._terminate_instances,
             "GetConsoleOutput": self._console_output,
@@ -141,17 +144,19 @@ class InstanceCalls:
             raise Ec2Error("InvalidParameterValue", f"User data is limited to {_MAX_USER_DATA} bytes")
         is_dry_run = form.get("DryRun") == "true"
         self.refuse_without_capacity(zone, instance_type, "spot" if spot else "on-demand", is_dry_run=is_dry_run)
+        profile = form.get("IamInstanceProfile.Name") or form.get("IamInstanceProfile.Arn").rpartition("/")[2]
+        invalid = f"Value ({profile}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile"
+        if self._account.is_profile_unseen(profile):
+            raise Ec2Error("InvalidParameterValue", f"{invalid} name")
         if is_dry_run:
             raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
-        profile = form.get("IamInstanceProfile.Name") or form.get("IamInstanceProfile.Arn").rpartition("/")[2]
         forwarded = form.without("ClientToken", "InstanceMarketOptions", "UserData", "TagSpecification.3")
         try:
             root = parse(self._ask(forwarded))
         except Ec2Error as error:
             if error.code != "NoSuchEntity":
                 raise
-            message = f"Value ({profile}) for parameter iamInstanceProfile.name is invalid."
-            raise Ec2Error("InvalidParameterValue", message) from error
+            raise Ec2Error("InvalidParameterValue", f"{invalid} name") from error
         for element in items(root, "instancesSet"):
             instance = OverlayInstance(
                 instance_id=element.findtext("instanceId", ""),
@@ -258,6 +263,12 @@ class InstanceCalls:
             return root
         return parse(self._ask(form))
 
+    def _create_default_vpc(self, form: Form) -> ElementTree.Element:
+        if self.has_default_vpc:
+            raise Ec2Error("DefaultVpcAlreadyExists", "A Default VPC already exists for this account in this region.")
+        self.has_default_vpc = True
+        return document("CreateDefaultVpc")
+
     def _describe_regions(self, form: Form) -> ElementTree.Element:
         root = parse(self._ask(form))
         container = root.find("regionInfo")
@@ -324,6 +335,7 @@ def _add_details(element: ElementTree.Element, instance: OverlayInstance) -> Non
 def _fits(element: ElementTree.Element, filters: Mapping[str, list[str]]) -> bool:
     values = {
         "client-token": element.findtext("clientToken", ""),
+        "iam-instance-profile.arn": element.findtext("iamInstanceProfile/arn", ""),
         "instance-lifecycle": element.findtext("instanceLifecycle", ""),
         "instance-state-name": element.findtext("instanceState/name", ""),
     }

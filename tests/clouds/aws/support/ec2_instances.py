@@ -84,6 +84,7 @@ class OverlayInstance:
             "spot": self.spot,
             "state": self.state,
             "reason": self.reason,
+            "role": self.role,
         }
 
 

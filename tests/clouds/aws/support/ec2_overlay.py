@@ -22,6 +22,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
+from account_calls import AccountCalls
 from aws_shapes import problem_of_form
 from ec2_admin import Admin
 from ec2_calls import REGION, InstanceCalls
@@ -41,6 +42,16 @@ _PAGED = {
     "DescribeSpotPriceHistory": "spotPriceHistorySet",
     "DescribeSubnets": "subnetSet",
 }
+_KEPT = (
+    "content-range",
+    "content-type",
+    "etag",
+    "last-modified",
+    "x-amz-bucket-region",
+    "x-amzn-query-error",
+    "x-amzn-requestid",
+)
+"""Headers of responses that are passed on."""
 _CANONICAL = "/aws/service/canonical/ubuntu/server/"
 
 
@@ -76,12 +87,14 @@ class Overlay(FakeServer):
         self._refusals: dict[str, Mapping[str, str]] = {}
         self._called: set[tuple[str, str]] = set()
         self._fleet = Fleet(folder, base_url=self.url, pace=pace or Pace(), seed=seed)
-        self._calls = InstanceCalls(self._ask, self._fleet)
+        self._account = AccountCalls()
+        self._calls = InstanceCalls(self._ask, self._fleet, self._account)
         Metadata(self._fleet, region=REGION).register(self)
         self.route("POST", r"/_machine/(?P<id>[^/]+)/power-off", self._power_off)
         Admin(
             self._calls,
             self._faults,
+            account=self._account,
             quotas=self._quotas,
             actions=self._actions,
             refusals=self._refusals,
@@ -112,7 +125,10 @@ class Overlay(FakeServer):
         if operation == "AmazonSSM.GetParameter" and _CANONICAL in body.decode():
             body = _amazon_parameter(body)
             headers = {**headers, "content-length": str(len(body))}
-        if _service(headers, target) != "ec2":
+        service = _service(headers, target)
+        if service in ("iam", "s3", "sts"):
+            return self._account.answer(method, target, headers, body, service=service, forward=self._forward)
+        if service != "ec2":
             return self._forward(method, target, headers, body)
         form = Form.read(body)
         action = form.get("Action")
@@ -121,6 +137,9 @@ class Overlay(FakeServer):
         wrong = problem_of_form(form.values)
         if wrong is not None:
             return error_answer(Ec2Error(*wrong))
+        if denied := self._account.refusal(f"ec2:{action}"):
+            text = f"You are not authorized to perform this operation. {denied}"
+            return error_answer(Ec2Error("UnauthorizedOperation", text, status=403))
         try:
             return self._ec2(action, form, headers, body)
         except Ec2Error as error:
@@ -173,10 +192,12 @@ class Overlay(FakeServer):
             connection.request(method, target, body=body, headers={**sent, "Host": headers.get("host", "localhost")})
             response = connection.getresponse()
             content = response.read()
+            if method == "HEAD":
+                # Only its length is sent.
+                content = bytes(int(response.headers.get("content-length") or 0))
         finally:
             connection.close()
-        kept = ("content-type", "x-amzn-requestid", "x-amzn-query-error", "etag", "last-modified", "content-range")
-        found = {name: value for name, value in response.getheaders() if name.lower() in kept}
+        found = {name: value for name, value in response.getheaders() if name.lower() in _KEPT}
         return Answer(status=response.status, body=content, headers=found)
 
     def _address(self, service: str) -> tuple[str, int]:

@@ -143,6 +143,13 @@ class Cloud(CloudState[Times, StockOut]):
         self.timeline.after(self.times.network, lambda: self._finish(operation))
         return resource, operation
 
+    def put_plain(self, resource_id: str, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Create or update a resource of another provider at once."""
+        self._check_group(resource_id)
+        self.resources[resource_id.lower()] = {**body, "id": resource_id, "name": resource_id.rpartition("/")[2]}
+        self.resources[resource_id.lower()]["type"] = kind
+        return self.resources[resource_id.lower()]
+
     def _check_group(self, resource_id: str) -> None:
         group = self.group(resource_id.split("/")[4])
         if group["properties"]["provisioningState"] == "Deleting":

@@ -18,8 +18,9 @@ from arm_admin import evict, state_of
 from arm_catalog import IMAGES, LOCATIONS, SIZES
 from arm_checks import usage
 from arm_cloud import Cloud
-from arm_models import problems_of
+from arm_models import body_of_kind
 from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine, api_time
+from arm_setup import serve_setup
 from fake_cloud import FakeCloud
 from fake_server import Answer, Request
 
@@ -49,6 +50,8 @@ class ArmFake(FakeCloud[Cloud]):
     Args:
         folder: Parent of the VMs' folders.
         page_size: Maximum entries per page of a listing.
+        storage: For a subscription in which nothing is set up: connection string of the account behind every storage
+            account.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class ArmFake(FakeCloud[Cloud]):
         guest_environment: Mapping[str, str] | None = None,
         page_size: int = _MAX_PAGE,
         seed: int = 1,
+        storage: str = "",
     ) -> None:
         cloud = Cloud(folder, subscription=subscription, times=times, guest_environment=guest_environment)
         super().__init__(cloud, stock_out=StockOut, seed=seed)
@@ -68,6 +72,7 @@ class ArmFake(FakeCloud[Cloud]):
         """Whether every page of a listing but the first fails."""
         self.retry_after = ""
         """``Retry-After`` of operation responses, in seconds; empty: none."""
+        self.subscription = serve_setup(self, storage) if storage else None
         self._routes()
         self.account = serve_account(self)
         self.admin.route("POST", "/evict", lambda request: evict(self.cloud, **request.json()))
@@ -83,10 +88,10 @@ class ArmFake(FakeCloud[Cloud]):
 
     def _routes(self) -> None:
         def route(method: str, path: str, handler: Callable[[Request], Any]) -> None:
-            self.server.route(method, path, functools.partial(self._answer, handler))
+            self.server.route(method, path, functools.partial(self.answer, handler))
 
         compute = rf"{_ROOT}/providers/Microsoft\.Compute"
-        route("GET", rf"{_ROOT}/providers/Microsoft\.Compute", self._provider)
+        route("GET", rf"{_ROOT}/providers/Microsoft\.Compute", self.provider)
         route("GET", rf"{compute}/skus", self._skus)
         route("GET", rf"{compute}/locations/(?P<location>[^/]+)/usages", self._usages)
         route("GET", rf"{compute}/images", lambda request: self._paged(request, []))
@@ -103,7 +108,7 @@ class ArmFake(FakeCloud[Cloud]):
             ("HEAD", self._head_group),
             ("GET", lambda request: self.cloud.group(request.groups["group"])),
             ("PUT", lambda request: self.cloud.put_group(request.groups["group"], request.json())),
-            ("DELETE", self._delete_group),
+            ("DELETE", self.delete_group),
         ):
             route(method, _GROUP, handler)
         route("GET", rf"{_GROUP}/resources", self._list_resources)
@@ -120,7 +125,8 @@ class ArmFake(FakeCloud[Cloud]):
         route("GET", rf"{_ROOT}/operationresults/(?P<operation>[^/]+)", self._operation_result)
         self.server.route("GET", r"/fake/console/(?P<name>[^/]+)", self._console)
 
-    def _answer(self, handler: Callable[[Request], Any], request: Request) -> Answer:
+    def answer(self, handler: Callable[[Request], Any], request: Request) -> Answer:
+        """Answer a request, or refuse it with the error of the handler."""
         try:
             if request.groups["subscription"] != self.cloud.subscription:
                 raise ArmError(404, "SubscriptionNotFound", "The subscription could not be found.")
@@ -181,7 +187,8 @@ class ArmFake(FakeCloud[Cloud]):
 
     # catalog
 
-    def _provider(self, request: Request) -> Any:
+    def provider(self, request: Request) -> Any:
+        """Return the description of Microsoft.Compute."""
         mappings = [
             {"location": display_name, "zones": list(zones)} for display_name, zones in LOCATIONS.values() if zones
         ]
@@ -252,7 +259,8 @@ class ArmFake(FakeCloud[Cloud]):
         known = request.groups["group"].lower() in self.cloud.groups
         return Answer(status=204 if known else 404)
 
-    def _delete_group(self, request: Request) -> Answer:
+    def delete_group(self, request: Request) -> Answer:
+        """Begin to delete a group."""
         return self._accepted(self.cloud.delete_group(request.groups["group"]), 202, polled="location")
 
     def _list_groups(self, request: Request) -> Any:
@@ -277,7 +285,7 @@ class ArmFake(FakeCloud[Cloud]):
 
     def _put_network(self, request: Request) -> Answer:
         kind = request.groups["kind"]
-        resource, operation = self.cloud.put(self._resource_id(request), kind, _body(request, kind))
+        resource, operation = self.cloud.put(self._resource_id(request), kind, body_of_kind(request, kind))
         return self._accepted(operation, 201, resource)
 
     def _get_resource(self, request: Request) -> Any:
@@ -302,7 +310,7 @@ class ArmFake(FakeCloud[Cloud]):
     def _put_machine(self, request: Request) -> Answer:
         must_be_new = request.headers.get("if-none-match") == "*"
         kind = "Microsoft.Compute/virtualMachines"
-        body = _body(request, kind)
+        body = body_of_kind(request, kind)
         vm, operation = self.cloud.create(self._resource_id(request, kind), body, must_be_new=must_be_new)
         return self._accepted(operation, 201, _public_view(vm))
 
@@ -334,16 +342,6 @@ class ArmFake(FakeCloud[Cloud]):
         if request.query.get("sig") != "very-secret":
             return Answer(status=403, body="AuthenticationFailed")
         return Answer(body=self.cloud.console(request.groups["name"]))
-
-
-def _body(request: Request, kind: str) -> dict[str, Any]:
-    """Return the body of a creation. Raises `ArmError` if it does not fit Microsoft's model."""
-    body: dict[str, Any] = request.json()
-    problems = problems_of(kind, body)
-    if problems:
-        message = f"The request content was invalid and could not be deserialized: {'; '.join(problems)}"
-        raise ArmError(400, "InvalidRequestContent", message)
-    return body
 
 
 def _has_tag(resource: dict[str, Any], request: Request) -> bool:

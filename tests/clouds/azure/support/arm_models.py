@@ -1,8 +1,9 @@
 """Bodies of requests, compared with Microsoft's models of them.
 
-`arm_models.json` has field names, types and enumerations of the models of azure-mgmt-compute 39.0.0 and
-azure-mgmt-network 33.1.0, as far as VMs and networks need them. With these packages installed, ``python arm_models.py``
-writes it again.
+`arm_models.json` has field names, types and enumerations of the models of azure-mgmt-compute 39.0.0,
+azure-mgmt-network 33.1.0 and azure-mgmt-storage 25.3.0, as far as VMs, networks and storage accounts need them. With
+these packages installed, ``python arm_models.py`` writes it again. Those of roles and identities are written here, by
+azure-mgmt-authorization 4.0.0 (2022-04-01) and azure-mgmt-msi 7.1.0, whose models have another form.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["problems_of"]
+from arm_records import ArmError
+from fake_server import Request
+
+__all__ = ["body_of_kind", "problems_of"]
 
 _FILE = Path(__file__).with_name("arm_models.json")
 _ROOTS = {
@@ -23,20 +27,66 @@ _ROOTS = {
     "Microsoft.Network/networkSecurityGroups": ("azure.mgmt.network.models", "NetworkSecurityGroup"),
     "Microsoft.Network/virtualNetworks": ("azure.mgmt.network.models", "VirtualNetwork"),
 }
+_STORAGE_ROOTS = {
+    "Microsoft.Storage/storageAccounts": ("azure.mgmt.storage.models", "StorageAccountCreateParameters"),
+    "change of Microsoft.Storage/storageAccounts": ("azure.mgmt.storage.models", "StorageAccountUpdateParameters"),
+    "blobServices/containers": ("azure.mgmt.storage.models", "BlobContainer"),
+    "managementPolicies": ("azure.mgmt.storage.models", "ManagementPolicy"),
+    "checkNameAvailability": ("azure.mgmt.storage.models", "StorageAccountCheckNameAvailabilityParameters"),
+}
+_ROOTS |= _STORAGE_ROOTS
+_WRITTEN_ROOTS = {
+    "Microsoft.ManagedIdentity/userAssignedIdentities": "UserAssignedIdentity",
+    "Microsoft.Authorization/roleAssignments": "RoleAssignmentCreateParameters",
+    "Microsoft.Authorization/roleDefinitions": "RoleDefinition",
+    "Microsoft.Resources/resourceGroups": "ResourceGroup",
+}
+_PERMISSION_LISTS = ("actions", "notActions", "dataActions", "notDataActions")
+_WRITTEN: dict[str, dict[str, Any]] = {
+    "UserAssignedIdentity": {"location": "str", "tags": {"": "str"}, "properties": "any"},
+    "ResourceGroup": {"location": "str", "tags": {"": "str"}, "managedBy": "str", "properties": "any"},
+    "RoleAssignmentCreateParameters": {"properties": "RoleAssignmentProperties"},
+    "RoleAssignmentProperties": {
+        **dict.fromkeys(("roleDefinitionId", "principalId", "description", "condition", "conditionVersion"), "str"),
+        "principalType": {"enum": ["User", "Group", "ServicePrincipal", "ForeignGroup", "Device"]},
+        "delegatedManagedIdentityResourceId": "str",
+    },
+    "RoleDefinition": {"properties": "RoleDefinitionProperties"},
+    "RoleDefinitionProperties": {
+        **dict.fromkeys(("roleName", "description", "type"), "str"),
+        "permissions": ["RolePermission"],
+        "assignableScopes": ["str"],
+    },
+    "RolePermission": {
+        **{name: ["str"] for name in _PERMISSION_LISTS},
+        **dict.fromkeys(("condition", "conditionVersion"), "str"),
+    },
+}
 _PLAIN: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float)}
 
 
 def problems_of(kind: str, body: Any) -> list[str]:
     """Return unknown fields and values of wrong types in the body of a creation; none for a kind without a model."""
+    if kind in _WRITTEN_ROOTS:
+        return list(_problems(body, _WRITTEN_ROOTS[kind], ""))
     if kind not in _ROOTS:
         return []
     return list(_problems(body, _ROOTS[kind][1], ""))
 
 
+def body_of_kind(request: Request, kind: str) -> dict[str, Any]:
+    """Return the body of a request. Raises `ArmError` if it does not fit Microsoft's model."""
+    body: dict[str, Any] = request.json()
+    problems = problems_of(kind, body)
+    if problems:
+        message = f"The request content was invalid and could not be deserialized: {'; '.join(problems)}"
+        raise ArmError(400, "InvalidRequestContent", message)
+    return body
+
+
 @cache
 def _models() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_FILE.read_text())
-    return found
+    return {**json.loads(_FILE.read_text()), **_WRITTEN}
 
 
 def _problems(value: Any, kind: Any, path: str) -> list[str]:
@@ -116,9 +166,9 @@ def _extract() -> dict[str, Any]:
         if isinstance(hint, typing.ForwardRef):
             return eval(hint.__forward_arg__, names)
         arguments = typing.get_args(hint)
-        if not arguments:
-            return hint
         origin = typing.get_origin(hint)
+        if not arguments or origin is typing.Literal:
+            return hint
         resolved = tuple(eval(each, names) if isinstance(each, str) else resolve(each, names) for each in arguments)
         return typing.Union[resolved] if origin in (typing.Union, types.UnionType) else origin[resolved]  # noqa: UP007
 

@@ -20,6 +20,7 @@ class ArmProcess(FakeCloudProcess):
         folder: Parent of the VMs' folders.
         times: Durations; default: `Times`.
         guest_environment: Environment variables of every VM.
+        storage: As in `ArmFake`.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class ArmProcess(FakeCloudProcess):
         times: Times | None = None,
         guest_environment: Mapping[str, str] | None = None,
         seed: int = 1,
+        storage: str = "",
     ) -> None:
         super().__init__(
             Path(__file__),
@@ -38,6 +40,7 @@ class ArmProcess(FakeCloudProcess):
             guest_environment=guest_environment,
             seed=seed,
             subscription=subscription,
+            storage=storage,
         )
 
     def evict(self, name: str | None = None, *, oldest: int = 0) -> list[str]:

@@ -20,7 +20,7 @@ from cloud_tasks.errors import CloudTasksError, InputError, ProviderError
 from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem, TerraformBlock
 
 
-@attrs.define
+@attrs.define(slots=False)
 class Account:
     """An account with a bucket and a role, and the calls that were made."""
 
@@ -206,6 +206,19 @@ def test_doctor_checks_each_item_that_setup_has_made(account: Account) -> None:
     assert "objects are kept" in answer.out
     assert answer.out.count("-> run: cloud-tasks setup memory") == 2
     assert account.calls == []
+
+
+def test_doctor_takes_nothing_for_missing_that_it_cannot_see(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = MemoryCommands(compute={"setup": account.setup})
+    commands.call("setup", "memory", "--yes", provider=False)
+
+    def refuse(name: str) -> str:
+        raise ProviderError("missing permission roles.get")
+
+    monkeypatch.setattr(account, "look", refuse)
+    answer = commands.call("doctor")
+    assert answer.code == 0
+    assert "not checked: missing permission roles.get" in answer.out
 
 
 def test_init_after_a_setup_names_no_staging(account: Account, tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def _is_own(method: str, parts: list[str], response: HttpResponse) -> bool:
         return True
     if status not in (200, 201):
         return False
-    if method == "DELETE":
-        return not response.text().strip()
+    if method == "DELETE" and not response.text().strip():
+        return True
     is_result = parts[0] != "subscriptions" or parts[-2].lower().startswith("operation")
     if method == "POST" or is_result:
         return True

@@ -186,6 +186,15 @@ class Arm:
         """Create or update a resource and return the response, for `operation`."""
         return self._send("PUT", self._url(path, version), json=dict(body))
 
+    def patch(self, path: str, version: str, body: Mapping[str, Any]) -> None:
+        """Change some properties of a resource."""
+        self._send("PATCH", self._url(path, version), json=dict(body))
+
+    def post(self, path: str, version: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Call an action of a resource and return its result."""
+        found: dict[str, Any] = self._send("POST", self._url(path, version), json=dict(body or {})).json()
+        return found
+
     def delete(self, path: str, version: str) -> HttpResponse:
         """Begin to delete a resource and return the response, for `operation`."""
         return self._send("DELETE", self._url(path, version))

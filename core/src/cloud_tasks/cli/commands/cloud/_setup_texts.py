@@ -37,7 +37,8 @@ def _configuration(found: AccountSetup) -> Iterator[str]:
     """Yield the settings of jobs, as comments."""
     yield "# Then add to the configuration of jobs:"
     section = ""
-    for key, value in sorted({**found.identity, **found.settings}.items()):
+    values = {**found.identity, **found.settings}
+    for key, value in sorted((key, value) for key, value in values.items() if value is not None):
         if key.partition(".")[0] != section:
             section = key.partition(".")[0]
             yield f"# {section}:"

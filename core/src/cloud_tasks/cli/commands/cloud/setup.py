@@ -91,7 +91,8 @@ def _make(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
         confirm(f"make {counted(len(missing), 'item')} in {found.account}", force=force, instead="--print to see how")
         _each([(item, item.make) for item in missing], done="made", again=f"cloud-tasks setup {config.compute}")
     echo(f"\n{found.account} has what jobs need. Where nothing else is configured, jobs use:")
-    echo("\n".join(f"  {key}: {value}" for key, value in {**found.identity, **found.settings}.items()))
+    values = {**found.identity, **found.settings}
+    echo("\n".join(f"  {key}: {value}" for key, value in values.items() if value is not None))
     if write_record(config.compute, os.environ, identity=found.identity, settings=found.settings) is None:
         echo("No folder for settings is writable: add these lines to the configuration of each job.", err=True)
     else:

@@ -1,0 +1,1 @@
+"""``cloud-tasks setup aws``: what a first job needs in an account, a module for each kind of item."""
