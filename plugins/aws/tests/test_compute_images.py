@@ -12,6 +12,7 @@ from ec2_process import OverlayProcess
 from cloud_tasks.errors import InputError, LaunchRefusedError, RefusalScope
 from cloud_tasks.model import Architecture
 from cloud_tasks.plugin import Compute
+from cloud_tasks.testing import eventually
 from cloud_tasks_aws.compute.image_resolver import AwsImages
 
 
@@ -69,8 +70,12 @@ def test_images_marks_the_accounts_own_images(compute: Compute, ec2: Any, reques
     before = compute.images()
     assert before
     assert not any(each.owner == "self" for each in before)
-    created = ec2.create_image(InstanceId=compute.launch(request_of()).instance_id, Name=f"own-{request_of().job_id}")
-    found = {each.uri: each.owner for each in compute.images()}
+    instance = compute.launch(request_of())
+    eventually(lambda: described(ec2, instance)["State"]["Name"] == "running")
+    created = ec2.create_image(InstanceId=instance.instance_id, Name=f"own-{instance.job_id}", NoReboot=True)
+    found = eventually(
+        lambda: {each.uri: each.owner for each in compute.images()}, lambda found: created["ImageId"] in found
+    )
     assert found[created["ImageId"]] == "self"
     assert "self" not in {owner for uri, owner in found.items() if uri != created["ImageId"]}
     assert compute.launch(request_of(image=created["ImageId"])).instance_id

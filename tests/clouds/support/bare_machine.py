@@ -25,8 +25,6 @@ DISK = "CLOUD_FAKE_DISK"
 _CACHE = Path(__file__).parents[3] / ".cache" / "debian"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OF_THIS_MACHINE = ("PATH", "HOME", "LANG", "PYTHONPATH", "CLOUD_TASKS_BOOT_ROOT")
-_IDENTITY = "var/lib/cloud/data/instance-id"
-"""File of cloud-init with the instance id."""
 _NETWORK = ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt")
 """Files by which a machine reaches the package index as this one does."""
 
@@ -77,18 +75,24 @@ def bare_command(
     # Hard links: what a start creates is new, and nothing of the system is changed in place.
     subprocess.run(["cp", "-al", f"{template}/.", str(root)], check=True)
     for each in commands.iterdir():
-        shutil.copy(each, root / "usr/local/sbin" / each.name)
+        _copy(each, root / "usr/local/sbin" / each.name)
     (root / "dev/console").unlink(missing_ok=True)
     (root / "dev/console").symlink_to("/console.log")
-    # Of another instance, if the folder is an image that was made of one.
-    for name in ("console.log", "startup-script", _IDENTITY):
-        (root / name).unlink(missing_ok=True)
+    (root / "console.log").unlink(missing_ok=True)
     (root / "console.log").touch()
-    shutil.copy(program, root / "startup-script")
-    (root / _IDENTITY).parent.mkdir(parents=True, exist_ok=True)
-    (root / _IDENTITY).write_text(f"{folder.name}\n")
+    _copy(program, root / "startup-script")
+    identity = root / "var/lib/cloud/data/instance-id"
+    identity.parent.mkdir(parents=True, exist_ok=True)
+    identity.unlink(missing_ok=True)
+    identity.write_text(f"{folder.name}\n")
     disk = f'mount -t tmpfs -o size={os.environ[DISK]} tmpfs "$1/opt" && ' if DISK in os.environ else ""
     mounts = 'mount -t proc proc "$1/proc" && mount -t tmpfs tmpfs "$1/run"'
     enter = f'umask 077 && {mounts} && {disk}exec chroot "$1" /startup-script'
     kept = {name: value for name, value in variables.items() if name not in _OF_THIS_MACHINE}
     return ["unshare", "--mount", "sh", "-c", enter, "sh", str(root)], {**kept, "PATH": _PATH}
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a file over one that may have another name, in the folder of an image."""
+    target.unlink(missing_ok=True)
+    shutil.copy(file, target)

@@ -28,6 +28,7 @@ _READ = (
     "DescribeLaunchTemplates",
     "DescribeRegions",
     "DescribeSecurityGroups",
+    "DescribeSnapshots",
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
     "DescribeVpcs",
@@ -43,6 +44,8 @@ _QUEUE_USE = (
 _QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "PurgeQueue", "TagQueue")
 _CREATED = ("instance", "network-interface", "volume")
 """Resource types that a launch creates."""
+_IMAGES = ("arn:aws:ec2:*::image/*", "arn:aws:ec2:*::snapshot/*")
+_TAGGING = ("CreateFleet", "CreateImage", "CreateLaunchTemplate", "RunInstances")
 _READ_WRITE = ("AbortMultipartUpload", "GetObject", "PutObject")
 _PLACEHOLDER = "<WORKER-ROLE>"
 
@@ -110,7 +113,8 @@ def _controller(settings: AwsSettings, services: Sequence[str]) -> list[dict[str
             "ec2",
             ["CreateTags"],
             *_ec2("launch-template", *_CREATED),
-            condition={"StringEquals": {"ec2:CreateAction": ["CreateFleet", "CreateLaunchTemplate", "RunInstances"]}},
+            *_IMAGES,
+            condition={"StringEquals": {"ec2:CreateAction": list(_TAGGING)}},
         ),
         _allow(
             "TerminateOwnInstances",
@@ -119,6 +123,7 @@ def _controller(settings: AwsSettings, services: Sequence[str]) -> list[dict[str
             *_ec2("instance"),
             condition={"Null": {f"aws:ResourceTag/{_TAG}": "false"}},
         ),
+        *_image_statements(),
         _allow(
             "CreateSpotServiceRole",
             "iam",
@@ -177,8 +182,18 @@ def _launch_inputs() -> list[str]:
     return [
         # Spot instance requests are created by a launch and carry no tag.
         *_ec2("key-pair", "launch-template", "security-group", "spot-instances-request", "subnet"),
-        "arn:aws:ec2:*::image/*",
-        "arn:aws:ec2:*::snapshot/*",
+        *_IMAGES,
+    ]
+
+
+def _image_statements() -> list[dict[str, Any]]:
+    """Return the statements for ``cloud-tasks image build``: images of own instances, and what is left of them."""
+    own = {"Null": {f"aws:ResourceTag/{_TAG}": "false"}}
+    tagged = {"Null": {f"aws:RequestTag/{_TAG}": "false"}}
+    return [
+        _allow("UseOwnInstances", "ec2", ["CreateImage", "StopInstances"], *_ec2("instance"), condition=own),
+        _allow("CreateTaggedImages", "ec2", ["CreateImage"], *_IMAGES, condition=tagged),
+        _allow("DeleteOwnImages", "ec2", ["DeleteSnapshot", "DeregisterImage"], *_IMAGES, condition=own),
     ]
 
 

@@ -15,7 +15,7 @@ from job_folder import LoggingJobFolder
 from pricing_fake import PriceListFake
 from sqs_emulator import sqs_server
 
-__all__ = ["CONTROLLER_KEY", "SECRET", "AwsCloud", "AwsJobFolder", "aws_cloud"]
+__all__ = ["CONTROLLER_KEY", "REGION", "SECRET", "AwsCloud", "AwsJobFolder", "aws_cloud"]
 
 _ROOT = Path(__file__).parents[4]
 _PRICES = _ROOT / "plugins" / "aws" / "tests" / "fixtures" / "price_list.json"

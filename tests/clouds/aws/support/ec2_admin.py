@@ -52,6 +52,7 @@ class Admin:
             "refuse": self.refuse,
             "default-vpc": self.default_vpc,
             "deprecate": self.deprecate,
+            "images": self.images,
             "quota": self.quota,
             "break-page": self.break_page,
             "hide-templates": self.hide_templates,
@@ -105,6 +106,7 @@ class Admin:
         self._refusals.clear()
         self._calls.has_default_vpc = True
         self._calls.deprecated.clear()
+        self.images()
 
     def default_vpc(self, exists: bool) -> None:
         """Show or hide the default VPC."""
@@ -113,6 +115,11 @@ class Admin:
     def deprecate(self, image_id: str) -> None:
         """Deprecate an image."""
         self._calls.deprecated.add(image_id)
+
+    def images(self, pending: int = 1, failure: str = "", hidden: int = 0) -> None:
+        """Let new images be unknown to so many look-ups, pending in so many, and then fail if there is a reason."""
+        images = self._calls.images
+        images.pending, images.failure, images.hidden = pending, failure, hidden
 
     def refuse(self, action: str, code: str, message: str = "refused", region: str = "") -> None:
         """Refuse an action of any service, in one region or in all."""

@@ -13,6 +13,7 @@ import attrs
 from account_calls import AccountCalls
 from ec2_catalog import CatalogData
 from ec2_fleets import LaunchTemplates, fleet_answer
+from ec2_images import Images
 from ec2_instances import Fleet, OverlayInstance, decoded_user_data
 from ec2_xml import Ec2Error, Form, add, document, items, matches, parse, set_text
 
@@ -56,6 +57,7 @@ class InstanceCalls:
         self._ask = ask
         self._account = account
         self.fleet = fleet
+        self.images = Images(ask, fleet)
         self._guard = threading.RLock()
         self._tokens: dict[str, tuple[str, bytes]] = {}
         self._token_locks: dict[str, threading.Lock] = {}
@@ -85,7 +87,10 @@ class InstanceCalls:
             "DescribeLaunchTemplates": self.templates.describe,
             "CreateDefaultVpc": self._create_default_vpc,
             "CreateFleet": self._create_fleet,
-            "TerminateInstances": self._terminate_instances,
+            "CreateImage": self.images.create,
+            "DeregisterImage": self.images.deregister,
+            "StopInstances": self._end_instances,
+            "TerminateInstances": self._end_instances,
             "GetConsoleOutput": self._console_output,
         }
 
@@ -139,6 +144,7 @@ class InstanceCalls:
             raise Ec2Error("InvalidParameterValue", f"Subnet '{subnet}' is in {zone}, not in {wanted}.")
         instance_type = form.get("InstanceType")
         self.catalog.check(instance_type, zone, form.get("ImageId"))
+        self.images.check(form.get("ImageId"))
         user_data = decoded_user_data(form.get("UserData"))
         if len(user_data) > _MAX_USER_DATA:
             raise Ec2Error("InvalidParameterValue", f"User data is limited to {_MAX_USER_DATA} bytes")
@@ -168,6 +174,8 @@ class InstanceCalls:
                 terminates=form.get("InstanceInitiatedShutdownBehavior") == "terminate",
                 needs_token=form.get("MetadataOptions.HttpTokens") == "required",
                 role=profile,
+                root_gb=form.get("BlockDeviceMapping.1.Ebs.VolumeSize", "8"),
+                template=self.images.template(form.get("ImageId")),
             )
             self.fleet.add(instance)
             _add_details(element, instance)
@@ -245,6 +253,7 @@ class InstanceCalls:
         for image in form.numbered("ImageId"):
             if not re.fullmatch("ami-[0-9a-f]{8,17}", image):
                 raise Ec2Error("InvalidAMIID.Malformed", f'Invalid id: "{image}" (expecting "ami-...")')
+        self.images.look_up(form)
         root = parse(self._ask(form.without("MaxResults", "NextToken", "IncludeDeprecated")))
         container = root.find("imagesSet")
         for each in items(root, "imagesSet"):
@@ -254,6 +263,7 @@ class InstanceCalls:
                 and each.findtext("imageId") in self.deprecated
             ):
                 container.remove(each)
+        self.images.complete(root, form)
         return root
 
     def _describe_vpcs(self, form: Form) -> ElementTree.Element:
@@ -277,8 +287,9 @@ class InstanceCalls:
                 container.remove(each)
         return root
 
-    def _terminate_instances(self, form: Form) -> ElementTree.Element:
-        ids = form.numbered("InstanceId")
+    def _end_instances(self, form: Form) -> ElementTree.Element:
+        """Terminate or stop."""
+        ids, action = form.numbered("InstanceId"), form.get("Action")
         for each in ids:
             if not each.startswith("i-"):
                 raise Ec2Error("InvalidInstanceID.Malformed", f'Invalid id: "{each}"')
@@ -287,12 +298,12 @@ class InstanceCalls:
         if unknown:
             plural = f"IDs '{', '.join(unknown)}' do" if len(unknown) > 1 else f"ID '{unknown[0]}' does"
             raise Ec2Error("InvalidInstanceID.NotFound", f"The instance {plural} not exist")
-        root = document("TerminateInstances")
+        root = document(action)
         container = add(root, "instancesSet")
         for each in ids:
             instance = self.fleet.get(each)
             before = instance.state if instance is not None else ""
-            self.fleet.end(each, reason="Client.UserInitiatedShutdown")
+            self.fleet.end(each, reason="Client.UserInitiatedShutdown", stop=action == "StopInstances")
             entry = add(container, "item")
             add(entry, "instanceId", each)
             for tag, state in (("previousState", before), ("currentState", instance.state if instance else "")):

@@ -58,6 +58,8 @@ class OverlayInstance:
         terminates: bool,
         needs_token: bool,
         role: str,
+        root_gb: str = "",
+        template: Path | None = None,
     ) -> None:
         self.instance_id = instance_id
         self.instance_type = instance_type
@@ -69,6 +71,10 @@ class OverlayInstance:
         """Whether power-off terminates the instance instead of stopping it."""
         self.needs_token = needs_token
         self.role = role
+        self.root_gb = root_gb
+        """Size of its root volume."""
+        self.template = template
+        """Root folder of its image, if that was made of an instance."""
         self.state = "pending"
         self.interruption_at: datetime | None = None
         self.rebalance_at: datetime | None = None
@@ -131,6 +137,8 @@ class Fleet:
             instance = self._instances.get(instance_id)
             if instance is None or instance.state in ("shutting-down", "terminated"):
                 return
+            if stop and instance.state in ("stopping", "stopped"):
+                return
             instance.state = "stopping" if stop else "shutting-down"
             instance.reason = reason
         threading.Thread(target=self._end, args=(instance, stop), daemon=True).start()
@@ -138,7 +146,8 @@ class Fleet:
     def power_off(self, instance_id: str) -> None:
         """Power an instance off, on its own request."""
         instance = self.get(instance_id)
-        if instance is not None:
+        # One that is stopped by a call does not end by its own power-off.
+        if instance is not None and instance.state != "stopping":
             reason = "Client.InstanceInitiatedShutdown"
             self.end(instance_id, reason=reason, stop=not instance.terminates)
 
@@ -180,7 +189,7 @@ class Fleet:
             if not script.startswith(b"#!"):
                 instance.console = "cloud-init: user data is not a script\n"
                 return
-            instance.guest = Guest(folder, script, environment=self._environment(instance))
+            instance.guest = Guest(folder, script, environment=self._environment(instance), root=instance.template)
 
     def _environment(self, instance: OverlayInstance) -> Mapping[str, str]:
         shims = self.folder / f"{instance.instance_id}.bin"
@@ -200,7 +209,9 @@ class Fleet:
         if guest is not None:
             guest.end(grace=self.pace.shutdown_grace)
         with self._lock:
-            instance.state = "stopped" if stop else "terminated"
+            # One that is stopped may be terminated meanwhile.
+            if not stop or instance.state == "stopping":
+                instance.state = "stopped" if stop else "terminated"
 
 
 def decoded_user_data(text: str) -> bytes:

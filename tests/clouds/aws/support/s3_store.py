@@ -53,6 +53,8 @@ class S3Store:
         """Time by which the clock of the store is ahead."""
         self.used: set[str] = set()
         """Actions of the calls so far ("Actions, resources, and condition keys for Amazon S3")."""
+        self.downloads: list[str] = []
+        """Names of the objects that were read by signed addresses, so by instances."""
         self.server = FakeServer()
         self.server.route("HEAD", r"/(?P<bucket>[^/]+)", self._head_bucket)
         for method, handler in (
@@ -128,6 +130,8 @@ class S3Store:
         content = self.objects.get(request.groups["name"])
         if content is None:
             return _error(404, "NoSuchKey", "The specified key does not exist.")
+        if not signature:
+            self.downloads.append(request.groups["name"])
         return Answer(body=content)
 
     def _verify(self, request: Request) -> Answer | None:

@@ -38,6 +38,7 @@ from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.compute.launcher import Launcher
 from cloud_tasks_aws.compute.listing import filters
 from cloud_tasks_aws.compute.network import Network
+from cloud_tasks_aws.compute.own_images import OwnImages
 from cloud_tasks_aws.compute.quotas import headroom
 from cloud_tasks_aws.compute.retries import retry_call
 from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
@@ -95,6 +96,7 @@ class Ec2Compute:
         location = settings.script_location
         self._scripts = None if location is None else LargeScripts(lambda region: client("s3", region), location)
         self._images = AwsImages(self._ec2, lambda: self._service("ssm"))
+        self._own_images = OwnImages(self._ec2, settings.tags, context.job_id)
         self._catalog = Catalog(self._ec2, region=self._region, identity=identity, cache_dir=context.cache_dir)
 
     def _service(self, service: str) -> Any:
@@ -144,6 +146,12 @@ class Ec2Compute:
             architecture=architecture,
             min_disk_gb=image.size_gb or None,
         )
+
+    def find_own_image(self, name: str) -> str | None:
+        return self._own_images.find(name)
+
+    def make_image(self, instance_id: str, name: str) -> str:
+        return self._own_images.make(instance_id, name)
 
     def instance_types(self) -> Sequence[InstanceType]:
         known = self._catalog.instance_types()
