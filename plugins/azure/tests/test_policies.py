@@ -13,16 +13,18 @@ import attrs
 import fsspec
 import pytest
 from arm_fake import SUBSCRIPTION, ArmFake
+from arm_records import Times
 from arm_requests import opened, wanted
 from azurite import Azurite
 from storage_faults import StorageFaults
 
+from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Architecture
-from cloud_tasks.plugin import CheckContext, ImageLookup, QueueContext, StagingContext
+from cloud_tasks.plugin import CheckContext, ImageLookup, ImageMaker, QueueContext, StagingContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
 from cloud_tasks_azure.doctor_staging import check_staging
-from cloud_tasks_azure.permissions import missing, worker_queue_allowed
+from cloud_tasks_azure.permissions import compute_actions, missing, worker_queue_allowed
 from cloud_tasks_azure.queue.account import blob_container
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -76,12 +78,12 @@ def lower(actions: Iterable[str]) -> set[str]:
 
 @pytest.fixture
 def arm(tmp_path: Path) -> Iterator[ArmFake]:
-    with ArmFake(tmp_path / "arm") as fake:
+    with ArmFake(tmp_path / "arm", times=Times(guest_shutdown=0.0)) as fake:
         yield fake
 
 
 def live(fake: ArmFake, **settings: Any) -> None:
-    """Make every call for VMs: list, launch, read, terminate and clean up, resources left by a VM included."""
+    """Make every call for VMs and images: list, launch, read, terminate and clean up, including what one left."""
     with opened(fake, **settings) as compute:
         compute.regions()
         compute.images()
@@ -96,11 +98,18 @@ def live(fake: ArmFake, **settings: Any) -> None:
         for part in fake.cloud.find(lambda each: each["type"].rpartition("/")[2] in _PARTS):
             part["properties"]["deleteOption"] = "Detach"
         eventually(lambda: compute.instances("job"))
+        assert isinstance(compute, ImageMaker)
+        fake.cloud.images.failure = "The copy failed."
+        with pytest.raises(ProviderError, match="The copy failed"):
+            compute.make_image(started.instance_id, "moon")
+        assert compute.find_own_image("moon") is None
+        compute.make_image(started.instance_id, "moon")
         compute.terminate([started.instance_id])
-    eventually(lambda: fake.state()["resources"] == [])
+    eventually(lambda: [each for each in fake.state()["resources"] if not each.startswith(_IMAGES)] == [])
 
 
 _PARTS = ("disks", "networkInterfaces", "publicIPAddresses")
+_IMAGES = ("galleries/", "images/", "versions/")
 
 
 def test_controller_role_allows_every_resource_manager_call(arm: ArmFake) -> None:
@@ -110,6 +119,8 @@ def test_controller_role_allows_every_resource_manager_call(arm: ArmFake) -> Non
     assert lower(called) >= {
         "microsoft.compute/virtualmachines/write",
         "microsoft.compute/virtualmachines/retrievebootdiagnosticsdata/action",
+        "microsoft.compute/virtualmachines/generalize/action",
+        "microsoft.compute/galleries/images/versions/delete",
         "microsoft.compute/disks/delete",
         "microsoft.network/publicipaddresses/delete",
         "microsoft.resources/subscriptions/resourcegroups/delete",
@@ -133,8 +144,6 @@ def test_controller_role_has_no_unused_action(arm: ArmFake) -> None:
     assert idle == {
         "microsoft.authorization/permissions/read",
         "microsoft.compute/disks/write",
-        "microsoft.compute/galleries/images/read",
-        "microsoft.compute/galleries/images/versions/read",
         "microsoft.network/locations/operationresults/read",
         "microsoft.network/locations/operations/read",
         "microsoft.network/networkinterfaces/join/action",
@@ -145,6 +154,16 @@ def test_controller_role_has_no_unused_action(arm: ArmFake) -> None:
         "microsoft.network/virtualnetworks/subnets/join/action",
         "microsoft.resources/providers/read",
     } | {each for each in idle if each.startswith("microsoft.storage/")}
+
+
+def test_doctor_does_not_demand_the_permissions_of_image_build() -> None:
+    optional = set(roles()["controller"]["Actions"]) - set(compute_actions(AzureSettings()))
+    assert {each for each in optional if each.startswith("Microsoft.Compute/")} == {
+        *(f"Microsoft.Compute/galleries/{each}" for each in ("read", "write")),
+        *(f"Microsoft.Compute/galleries/images/{each}" for each in ("delete", "write")),
+        *(f"Microsoft.Compute/galleries/images/versions/{each}" for each in ("delete", "write")),
+        *(f"Microsoft.Compute/virtualMachines/{each}/action" for each in ("deallocate", "generalize")),
+    }
 
 
 def test_controller_role_excludes_actions_that_settings_make_unnecessary() -> None:

@@ -15,7 +15,7 @@ from fake_server import Answer, FakeServer
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError
 from cloud_tasks.model import InstanceState
-from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin import ComputeContext, ImageMaker
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure.compute.arm import Arm
 from cloud_tasks_azure.settings import AzureSettings
@@ -45,15 +45,18 @@ def test_requests_name_the_api_version_they_were_written_for(fake: ArmFake, monk
     monkeypatch.setattr(fake, "answer", recorded)
     fake.server._routes.clear()
     fake._routes()
+    fake.cloud.times = attrs.evolve(fake.cloud.times, guest_shutdown=0.0)
     with opened(fake, public_address=True) as compute:
         compute.regions(), compute.images(), compute.instance_types(), compute.headroom(offer())
         urn = "Canonical:0001-com-ubuntu-server-jammy:22_04-lts-gen2:latest"
         name = compute.launch(wanted(image=urn)).instance_id
         compute.instances("job"), compute.console_log(name)
         detached(fake, name)
+        assert isinstance(compute, ImageMaker)
+        compute.make_image(name, "moon")
         compute.terminate([name])
     # Compute is also the provider of the polled operations; its description is of Resource Manager.
-    assert found["Microsoft.Compute"] == {"2021-04-01", "2021-07-01", "2024-03-02", "2024-07-01"}
+    assert found["Microsoft.Compute"] == {"2021-04-01", "2021-07-01", "2023-07-03", "2024-03-02", "2024-07-01"}
     assert found["Microsoft.Network"] == {"2024-05-01"}
 
 

@@ -114,6 +114,18 @@ _IDENTITY = (
     "Microsoft.ManagedIdentity/userAssignedIdentities/read",
 )
 
+_IMAGES = (
+    "Microsoft.Compute/galleries/images/delete",
+    "Microsoft.Compute/galleries/images/versions/delete",
+    "Microsoft.Compute/galleries/images/versions/write",
+    "Microsoft.Compute/galleries/images/write",
+    "Microsoft.Compute/galleries/read",
+    "Microsoft.Compute/galleries/write",
+    "Microsoft.Compute/virtualMachines/deallocate/action",
+    "Microsoft.Compute/virtualMachines/generalize/action",
+)
+"""For ``cloud-tasks image build`` only."""
+
 _QUEUES = "Microsoft.Storage/storageAccounts/queueServices/queues"
 _CONTAINERS = "Microsoft.Storage/storageAccounts/blobServices/containers"
 _MESSAGES = tuple(f"{_QUEUES}/messages/{each}" for each in ("delete", "process/action", "read", "write"))
@@ -195,8 +207,13 @@ def policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str
         "controller": _document(
             settings,
             CONTROLLER_ROLE,
-            "Launches, lists and terminates the instances of jobs, and manages their queues",
-            (_Allowed(actions=compute_actions(settings)), _queue_allowed(settings, context.queue), stores, code),
+            "Launches, lists and terminates the instances of jobs, makes images, and manages queues",
+            (
+                _Allowed(actions=(*compute_actions(settings), *_IMAGES)),
+                _queue_allowed(settings, context.queue),
+                stores,
+                code,
+            ),
         ),
         "worker": _document(
             settings,

@@ -46,6 +46,7 @@ def check_vm(cloud: Cloud, name: str, body: dict[str, Any]) -> SizeSpec:
     if shape.confidential and "securityProfile" not in properties:
         message = f"The VM size '{size}' is not supported for creation of VMs with '<NULL>' security type."
         raise ArmError(400, "BadRequest", message)
+    cloud.images.check(shape, location, properties["storageProfile"])
     _check_image(shape, properties["storageProfile"], body.get("plan"))
     _check_login(properties["osProfile"])
     for interface in properties["networkProfile"]["networkInterfaceConfigurations"]:

@@ -18,6 +18,7 @@ import attrs
 from arm_catalog import LOCATIONS, QUOTAS
 from arm_checks import check_quota, check_vm
 from arm_guests import Guests
+from arm_images import OwnImages, facts_of
 from arm_parts import parts_of
 from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine, api_time
 from cloud_state import CloudState, most_at_once
@@ -71,6 +72,7 @@ class Cloud(CloudState[Times, StockOut]):
         self.approved: list[str] = []
         """VMs whose guest approved the eviction."""
         self._guests = Guests(folder)
+        self.images = OwnImages(self)
 
     def quotas_of(self, place: str) -> dict[str, int]:
         return self.quotas[place]
@@ -208,7 +210,7 @@ class Cloud(CloudState[Times, StockOut]):
             record = Creation(name=name, zone=vm.zone, size=vm.size, spot=vm.spot, began=operation.began)
             self.creations.append(record)
             self.machines[key] = vm
-            for part in parts_of(vm):
+            for part in parts_of(vm, facts_of(self, vm)):
                 vm.parts.append(part["id"].lower())
                 self.resources[part["id"].lower()] = part
         self.timeline.after(self.times.provision, lambda: self._provisioned(vm, operation, record))
@@ -235,6 +237,7 @@ class Cloud(CloudState[Times, StockOut]):
                 self.guest_environment,
                 power_off=lambda: self._powered_off(vm),
                 approve=lambda: self._approved(vm),
+                root=self.images.root_of(vm),
             )
             vm.state, vm.provisioned = "Succeeded", self.timeline.now()
             self._finish(operation)
@@ -297,6 +300,21 @@ class Cloud(CloudState[Times, StockOut]):
         with self.lock:
             # Stopped, not deallocated: still billed.
             vm.power = "stopped"
+
+    def deallocate(self, vm: VirtualMachine) -> Operation:
+        with self.lock:
+            operation = self._operation("deallocate", str(vm.resource["id"]).lower())
+            if vm.guest is not None and (vm.guest.folder / "root").exists():
+                vm.root = vm.guest.folder / "root"
+
+        def finish() -> None:
+            self._stop_guest(vm, self.times.guest_shutdown)
+            with self.lock:
+                vm.power = "deallocated"
+            self._finish(operation)
+
+        self._enders.submit(finish)
+        return operation
 
     def _forget(self, vm: VirtualMachine) -> None:
         with self.lock:

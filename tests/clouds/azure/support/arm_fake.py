@@ -120,6 +120,7 @@ class ArmFake(FakeCloud[Cloud]):
         route("GET", _MACHINE, self._get_machine)
         route("DELETE", _MACHINE, self._delete_machine)
         route("POST", rf"{_MACHINE}/retrieveBootDiagnosticsData", self._diagnostics)
+        self.cloud.images.serve(route, _GROUP, self._accepted, self._machine)
         route("GET", _OPERATION, self._operation)
         route("GET", rf"{_ROOT}/operationresults/(?P<operation>[^/]+)", self._operation_result)
         self.server.route("GET", r"/fake/console/(?P<name>[^/]+)", self._console)

@@ -43,8 +43,13 @@ class Guests:
         *,
         power_off: Callable[[], None],
         approve: Callable[[], None],
+        root: Path | None = None,
     ) -> None:
-        """Start the metadata service and the startup script of a VM."""
+        """Start the metadata service and the startup script of a VM.
+
+        Args:
+            root: Root folder of which a bare machine is a copy; None for that of the environment.
+        """
         numbers = vm.resource.get("zones") or [""]
         compute = {
             "name": vm.name,
@@ -62,7 +67,7 @@ class Guests:
         }
         folder = self._folder / f"{vm.name}-{number}"
         self._consoles[vm.name] = folder / "console.log"
-        vm.guest = Guest(folder, custom_data(vm) or b"#!/bin/bash\n", environment=variables)
+        vm.guest = Guest(folder, custom_data(vm) or b"#!/bin/bash\n", environment=variables, root=root)
         vm.power = "running"
 
     def console(self, name: str) -> str:

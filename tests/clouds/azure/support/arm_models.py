@@ -20,6 +20,9 @@ __all__ = ["body_of_kind", "problems_of"]
 
 _FILE = Path(__file__).with_name("arm_models.json")
 _ROOTS = {
+    "Microsoft.Compute/galleries": ("azure.mgmt.compute.models", "Gallery"),
+    "Microsoft.Compute/galleries/images": ("azure.mgmt.compute.models", "GalleryImage"),
+    "Microsoft.Compute/galleries/images/versions": ("azure.mgmt.compute.models", "GalleryImageVersion"),
     "Microsoft.Compute/virtualMachines": ("azure.mgmt.compute.models", "VirtualMachine"),
     "Microsoft.Network/networkSecurityGroups": ("azure.mgmt.network.models", "NetworkSecurityGroup"),
     "Microsoft.Network/virtualNetworks": ("azure.mgmt.network.models", "VirtualNetwork"),

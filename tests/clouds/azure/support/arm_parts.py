@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from arm_records import VirtualMachine
@@ -10,13 +10,17 @@ from arm_records import VirtualMachine
 __all__ = ["parts_of"]
 
 
-def parts_of(vm: VirtualMachine) -> Iterator[dict[str, Any]]:
-    """Yield the resources; the delete option of each decides what happens when the VM is deleted."""
+def parts_of(vm: VirtualMachine, facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the resources; the delete option of each decides what happens when the VM is deleted.
+
+    Args:
+        facts: Properties of the disk, from the image.
+    """
     vm_properties = vm.resource["properties"]
     disk = vm_properties["storageProfile"]["osDisk"]
     # A disk created from an image inherits the VM's tags.
     part = _part(vm, "Microsoft.Compute/disks", disk, vm.resource.get("tags", {}), disk.get("deleteOption"))
-    part["properties"]["timeCreated"] = vm.resource["properties"]["timeCreated"]
+    part["properties"] |= {**facts, "timeCreated": vm.resource["properties"]["timeCreated"]}
     yield {**part, "zones": vm.resource["zones"]} if "zones" in vm.resource else part
     for interface in vm_properties["networkProfile"]["networkInterfaceConfigurations"]:
         properties = interface["properties"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -83,6 +84,10 @@ class VirtualMachine:
     guest: Guest | None = None
     metadata: MetadataServer | None = None
     ending: bool = False
+    generalized: bool = False
+    """Whether it can only be the source of an image."""
+    root: Path | None = None
+    """Root folder of a bare machine that is deallocated."""
     parts: list[str] = attrs.field(factory=list)
     """Keys of the resources created with the VM."""
 

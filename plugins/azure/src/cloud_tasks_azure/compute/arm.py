@@ -42,6 +42,7 @@ __all__ = [
     "BEGIN",
     "COMPUTE",
     "DISKS",
+    "GALLERIES",
     "NETWORK",
     "RESOURCES",
     "SKUS",
@@ -52,6 +53,7 @@ __all__ = [
 # API versions of the resource providers. They decide what a request may contain and what a response has.
 COMPUTE = "2024-07-01"
 DISKS = "2024-03-02"
+GALLERIES = "2023-07-03"
 NETWORK = "2024-05-01"
 RESOURCES = "2021-04-01"
 SKUS = "2021-07-01"

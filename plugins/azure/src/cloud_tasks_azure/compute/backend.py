@@ -36,6 +36,7 @@ from cloud_tasks_azure.compute.keys import throwaway_key
 from cloud_tasks_azure.compute.listing import get_vm, leftovers, list_parts, list_vms, tag_of, vm_statuses
 from cloud_tasks_azure.compute.locations import Locations
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
+from cloud_tasks_azure.compute.own_images import OwnImages
 from cloud_tasks_azure.compute.startup_script import custom_data
 from cloud_tasks_azure.compute.tags import INSTANCE_TAG, JOB_TAG, instance_name
 from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
@@ -71,6 +72,7 @@ class AzureCompute:
         self._context = context
         self._region = (context.region or location_of(context.zone or "")).lower()
         self._images = ImageResolver(arm)
+        self._own_images = OwnImages(arm, settings, self._region)
         self._networks = Networks(arm, settings)
         self._lock = threading.Lock()
         self._locations = Locations(arm, has_address=settings.public_address)
@@ -286,13 +288,28 @@ class AzureCompute:
         terminate_instances(self._arm, instance_ids, launched)
 
     def console_log(self, instance_id: str) -> str:
+        group = self._group(instance_id)
+        return read_console(self._arm, group, instance_id) if group else ""
+
+    def _group(self, instance_id: str) -> str:
+        """Return the resource group of an instance; empty if there is no such instance."""
         with self._lock:
             is_known = instance_id in self._listed
         if not is_known:
             self.instances(None)
         with self._lock:
-            group, _ = self._listed.get(instance_id, ("", ""))
-        return read_console(self._arm, group, instance_id) if group else ""
+            return self._listed.get(instance_id, ("", ""))[0]
+
+    # -- images of instances --
+
+    def find_own_image(self, name: str) -> str | None:
+        return self._own_images.find(name)
+
+    def make_image(self, instance_id: str, name: str) -> str:
+        group = self._group(instance_id)
+        if not group:
+            raise ProviderError(f"cannot make an image of {instance_id}: it does not exist")
+        return self._own_images.make(group, instance_id, name)
 
     def close(self) -> None:
         """Delete the unused networks of jobs that this object worked on, and close connections."""

@@ -23,14 +23,12 @@ from azure.mgmt.core.tools import parse_resource_id
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, Image
-from cloud_tasks_azure.compute.arm import COMPUTE, Arm
+from cloud_tasks_azure.compute.arm import COMPUTE, GALLERIES, Arm
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 
 __all__ = ["DEFAULT_IMAGE", "BootImage", "ImageResolver", "has_gpu_driver", "well_known_images"]
 
 DEFAULT_IMAGE = "ubuntu-24_04-lts"
-_GALLERIES = "2023-07-03"
-"""API version of galleries."""
 
 
 @attrs.frozen(kw_only=True)
@@ -208,10 +206,10 @@ class ImageResolver:
         with translate_errors(f"read the image {name}"):
             if parts["type"].lower() != "galleries":
                 return attrs.evolve(_managed(compute.images.get(*place, api_version=COMPUTE)), reference=image)
-            definition = compute.gallery_images.get(*place, parts["child_name_1"], api_version=_GALLERIES)
+            definition = compute.gallery_images.get(*place, parts["child_name_1"], api_version=GALLERIES)
             if "child_name_2" in parts:
                 versions = (*place, parts["child_name_1"], parts["child_name_2"])
-                found = compute.gallery_image_versions.get(*versions, api_version=_GALLERIES)
+                found = compute.gallery_image_versions.get(*versions, api_version=GALLERIES)
                 storage = (found.get("properties") or {}).get("storageProfile") or {}
                 size = (storage.get("osDiskImage") or {}).get("sizeInGB")
         properties = definition.get("properties") or {}

@@ -18,6 +18,7 @@ from cloud_tasks.plugin.kit import safe_name
 
 __all__ = [
     "DISK_TAG",
+    "IMAGE_TAG",
     "INSTANCE_TAG",
     "JOB_TAG",
     "TOKEN_TAG",
@@ -37,6 +38,8 @@ TOKEN_TAG = f"{_PREFIX}token"
 INSTANCE_TAG = f"{_PREFIX}instance"
 """Tag of a VM and of its resources: the VM's name."""
 DISK_TAG = f"{_PREFIX}boot-disk"
+IMAGE_TAG = f"{_PREFIX}image"
+"""Tag of images and of what contains them."""
 
 _NAME_LENGTH, _GROUP_LENGTH = 64, 90
 """Lengths of names of Linux VMs and networks, and of groups ("Naming rules and restrictions for Azure resources")."""
