@@ -301,7 +301,9 @@ def test_secrets_are_private_files_while_the_program_runs(depot: Depot) -> None:
 
 
 def test_instance_of_an_image_installs_everything_and_keeps_no_startup_script(depot: Depot) -> None:
-    kept = ("cloud/instances/i-1/user-data.txt", "waagent/CustomData", "cloud/data/instance-id")
+    (depot.root / "etc").mkdir()
+    (depot.root / "etc" / "machine-id").write_text("0123\n")
+    kept = ("cloud/instances/i-1/user-data.txt", "waagent/CustomData", "systemd/random-seed", "cloud/data/instance-id")
     for name in kept:
         file = depot.root / "var" / "lib" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -312,5 +314,6 @@ def test_instance_of_an_image_installs_everything_and_keeps_no_startup_script(de
     code, out = depot.run(script, PATH=f"{depot.folder}:{os.environ['PATH']}")
     assert (code, out.splitlines()[-1]) == (0, PREPARED)
     assert [name for name in kept if (depot.root / "var" / "lib" / name).exists()] == ["cloud/data/instance-id"]
+    assert (depot.root / "etc" / "machine-id").read_text() == ""
     assert list(depot.root.glob("opt/cloud-tasks/env-*/requirements-installed"))
     assert not list(depot.root.rglob("started"))

@@ -67,9 +67,13 @@ if [ ! -e "$ct_venv/requirements-installed" ]; then
 fi
 
 if [ -n "$ct_prepares" ]; then
-    # The startup script, with addresses and variables of the user, is kept by cloud-init and by the agent of Azure.
-    ct_kept=${CLOUD_TASKS_BOOT_ROOT:-}/var/lib
+    # The startup script, with addresses and variables of the user, is kept by cloud-init and by the agent of Azure. Ids
+    # and seeds of a machine are made anew on each machine that has none.
+    ct_root=${CLOUD_TASKS_BOOT_ROOT:-}
+    ct_kept=$ct_root/var/lib
     rm -rf "$ct_kept/cloud/instances" "$ct_kept/cloud/instance" "$ct_kept/waagent/CustomData" "$ct_kept/waagent/ovf-env.xml"
+    rm -f "$ct_kept/systemd/random-seed"
+    [ ! -f "$ct_root/etc/machine-id" ] || : >"$ct_root/etc/machine-id"
     sync
     printf '\n%s\n' 'cloud-tasks: everything is installed'
     exec sleep 3600
