@@ -73,7 +73,8 @@ if [ -n "$ct_prepares" ]; then
     ct_kept=$ct_root/var/lib
     rm -rf "$ct_kept/cloud/instances" "$ct_kept/cloud/instance" "$ct_kept/waagent/CustomData" "$ct_kept/waagent/ovf-env.xml"
     rm -f "$ct_kept/systemd/random-seed"
-    [ ! -f "$ct_root/etc/machine-id" ] || : >"$ct_root/etc/machine-id"
+    # Made anew, not emptied: it may be a link to the file of another root folder.
+    rm -f "$ct_root/etc/machine-id" && : >"$ct_root/etc/machine-id"
     sync
     printf '\n%s\n' 'cloud-tasks: everything is installed'
     exec sleep 3600
