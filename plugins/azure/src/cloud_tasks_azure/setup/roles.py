@@ -185,7 +185,7 @@ def grants_item(
 
     def look() -> str:
         found = absent(principal())
-        return f"not assigned: {', '.join(f'{each.role.name}, for {each.place}' for each in found)}" if found else ""
+        return f"not assigned: {', '.join(f'{each.role.name} for {each.place}' for each in found)}" if found else ""
 
     def make() -> None:
         who = principal()
