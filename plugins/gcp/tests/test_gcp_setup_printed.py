@@ -23,11 +23,15 @@ USER = "roles/iam.serviceAccountUser"
 VERBS = ("add-iam-policy-binding", "create", "describe", "enable", "update")
 GCLOUD = """#!/bin/sh
 [ "$*" = "config get account" ] && echo sam@example.com && exit
+case "$*" in
+  "storage buckets list "*) echo "$EXISTING"; exit ;;
+  "iam "*" describe "*) [ -n "$EXISTING" ]; exit ;;
+esac
 printf '%s\\0' "$@" >>"$CALLS"
 while [ $# -gt 0 ]; do [ "$1" = --lifecycle-file ] && cat "$2" >"$CALLS.lifecycle"; shift; done
 printf '\\n\\0' >>"$CALLS"
 """
-"""A program that records its arguments, and a file that is passed to it."""
+"""A program that records its arguments, and a file that is passed to it; `EXISTING` says whether something exists."""
 
 
 @pytest.fixture
@@ -136,9 +140,15 @@ def called(script: str, folder: Path) -> dict[str, list[str]]:
     program, calls = folder / "gcloud", folder / "calls"
     program.write_text(GCLOUD)
     program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls), "TMPDIR": str(folder)}
+    environment = {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "CALLS": str(calls),
+        "TMPDIR": str(folder),
+        "EXISTING": "",
+    }
     subprocess.run(["sh", "-c", script], env=environment, check=True)
-    assert {each.name for each in folder.iterdir()} == {"gcloud", "calls", "calls.lifecycle"}
+    assert {each.name for each in folder.iterdir()} <= {"gcloud", "calls", "calls.lifecycle"}
     found: dict[str, list[str]] = {}
     for call in calls.read_text().split("\n\0")[:-1]:
         words = call.split("\0")[:-1]
@@ -217,6 +227,11 @@ def test_terraform_makes_what_the_calls_make(project: ProjectAdmin, setup: Accou
 
 def test_shell_script_makes_what_the_calls_make(project: ProjectAdmin, setup: AccountSetup, tmp_path: Path) -> None:
     assert by_shell(shell_script("gcp", setup), tmp_path) == made(project, setup)
+
+
+def test_shell_script_repeated_makes_nothing_again(setup: AccountSetup, tmp_path: Path) -> None:
+    found = called(f"export EXISTING=1; {shell_script('gcp', setup)}", tmp_path)
+    assert [each for each in found if each.endswith((" create", " update"))] == []
 
 
 def test_printed_forms_are_for_the_person_who_will_run_jobs(project: ProjectAdmin, tmp_path: Path) -> None:
