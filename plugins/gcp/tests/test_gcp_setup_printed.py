@@ -104,7 +104,9 @@ def by_terraform(text: str) -> dict[str, Any]:
             words = [*([place] if place else []), resource["role"], resource["member"]]
             grants.add(tuple(known.get(word, word) for word in words))
             assert resource.get("project", "p") == "p"
-            assert set(resource) <= {"project", "bucket", "service_account_id", "role", "member"}
+            assert set(resource) <= {"project", "bucket", "service_account_id", "role", "member", "depends_on"}
+            # The service with the policies of projects must be usable, as that of each other resource.
+            assert ("depends_on" in resource) is kind.startswith("google_project_iam_member")
     services = {kind: each for kind, each in found.items() if kind.startswith("google_project_service.")}
     for each in services.values():
         assert (each["project"], each["disable_on_destroy"]) == ("p", False)

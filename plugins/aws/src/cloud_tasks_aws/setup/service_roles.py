@@ -12,7 +12,12 @@ __all__ = ["service_role_items"]
 
 _ROLES = (
     ("spot", "AWSServiceRoleForEC2Spot", "spot.amazonaws.com", "EC2 needs it for spot instances"),
-    ("fleet", "AWSServiceRoleForEC2Fleet", "ec2fleet.amazonaws.com", "EC2 needs it for launches from several types or zones"),
+    (
+        "fleet",
+        "AWSServiceRoleForEC2Fleet",
+        "ec2fleet.amazonaws.com",
+        "EC2 needs it for launches from several types or zones",
+    ),
 )
 
 

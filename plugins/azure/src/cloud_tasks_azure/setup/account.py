@@ -163,7 +163,7 @@ def _access_item(calls: Calls, names: Names) -> SetupItem:
                     hint="the network rules of the account may exclude this machine",
                 )
             calls.wait()
-        raise ProviderError("the roles have no effect after ten minutes", hint="repeat the command", transient=True)
+        raise ProviderError("the roles have no effect after ten minutes", hint="wait some minutes more", transient=True)
 
     return SetupItem(
         subject=f"access to {names.account}",
