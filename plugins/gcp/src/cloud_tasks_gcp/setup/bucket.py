@@ -52,7 +52,7 @@ class Bucket:
     def item(self) -> SetupItem:
         return SetupItem(
             subject=f"bucket {self.name}",
-            purpose=f"files for instances in {self.location}, deleted after {_DAYS} days",
+            purpose=f"files for instances, deleted after two weeks; a new one is in {self.location}",
             look=if_enabled(self._look),
             make=lambda: patiently(self._make),
             remove=if_enabled(self._remove),
