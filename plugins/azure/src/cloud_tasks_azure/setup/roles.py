@@ -246,7 +246,7 @@ def grants_item(
 def _assign(calls: Calls, names: Names, grant: Grant, who: Principal) -> None:
     number = grant.role.number or str((_find_role(calls, names) or {}).get("name", ""))
     if not number:
-        raise ProviderError(f"the role {grant.role.name} does not exist", hint="repeat the command")
+        raise ProviderError(f"the role {grant.role.name} does not exist")
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{grant.scope}/{number}/{who.id}".lower())
     properties = {
         "roleDefinitionId": f"{names.scope}{_ROLES}/{number}",
