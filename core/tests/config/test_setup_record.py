@@ -113,10 +113,12 @@ def test_record_needs_a_folder_for_settings(tmp_path: Path) -> None:
     for environ in ({}, {"HOME": str(tmp_path / "file")}):
         assert write_record("gcp", environ, identity=IDENTITY, settings=SETTINGS) is None
         assert read_record("gcp", environ) is None
-    delete_record("gcp", {})
+        delete_record("gcp", environ, identity=IDENTITY)
 
 
-def test_delete_record_deletes_it_once(home: dict[str, str]) -> None:
-    delete_record("gcp", home)
-    delete_record("gcp", home)
+def test_delete_record_deletes_that_of_the_account_once(home: dict[str, str]) -> None:
+    delete_record("gcp", home, identity={"gcp.project_id": "theirs"})
+    assert read_record("gcp", home) is not None
+    delete_record("gcp", home, identity=IDENTITY)
+    delete_record("gcp", home, identity=IDENTITY)
     assert read_record("gcp", home) is None

@@ -55,6 +55,11 @@ def test_translate_errors_marks_transient_errors(error: Exception) -> None:
     assert translate(error).transient
 
 
+def test_translate_errors_names_the_region_where_no_address_answers() -> None:
+    error = EndpointConnectionError(endpoint_url="https://sts.us-nowhere-1.amazonaws.com/")
+    assert translate(error).hint == "check the name of the region, and the network"
+
+
 @pytest.mark.parametrize(
     "error",
     [

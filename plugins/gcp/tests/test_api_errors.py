@@ -129,7 +129,7 @@ def test_api_error_of_quota_does_not_advise_about_instances() -> None:
 def test_api_error_of_resource_whose_name_has_project_is_not_about_the_project(name: str) -> None:
     found = explained(404, "NOT_FOUND", f"Resource not found (resource={name}).")
     assert isinstance(found, NotFoundError)
-    assert found.message == f"the Pub/Sub API returned HTTP 404: Resource not found (resource={name})."
+    assert found.message == f"the Pub/Sub API returned HTTP 404: Resource not found (resource={name})"
 
 
 ORGANIZATION, ACCOUNT = "a policy of the organization denies", "rejected the credentials"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from gcp_setup import BUCKET, ROBOT, item, make, setup_of, undo
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from project_admin import ProjectAdmin
 
@@ -114,7 +114,7 @@ def test_bucket_that_gets_an_object_meanwhile_stays(project: ProjectAdmin) -> No
     assert bucket.remove() == "has objects"
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.from_regex(r"\A(?:[a-z0-9-]{1,40}\.[a-z]{2,5}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]\Z"))
 def test_bucket_name_is_valid_for_every_project(project_id: str) -> None:
     assert re.fullmatch(r"(?!.*g[o0]{2}g[l1]e)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket_name(project_id))

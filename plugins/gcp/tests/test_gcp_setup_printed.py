@@ -23,11 +23,15 @@ USER = "roles/iam.serviceAccountUser"
 VERBS = ("add-iam-policy-binding", "create", "describe", "enable", "update")
 GCLOUD = """#!/bin/sh
 [ "$*" = "config get account" ] && echo sam@example.com && exit
+case "$*" in
+  "storage buckets list "*) echo "$EXISTING"; exit ;;
+  "iam "*" describe "*) [ -n "$EXISTING" ]; exit ;;
+esac
 printf '%s\\0' "$@" >>"$CALLS"
 while [ $# -gt 0 ]; do [ "$1" = --lifecycle-file ] && cat "$2" >"$CALLS.lifecycle"; shift; done
 printf '\\n\\0' >>"$CALLS"
 """
-"""A program that records its arguments, and a file that is passed to it."""
+"""A program that records its arguments, and a file that is passed to it; `EXISTING` says whether something exists."""
 
 
 @pytest.fixture
@@ -100,7 +104,9 @@ def by_terraform(text: str) -> dict[str, Any]:
             words = [*([place] if place else []), resource["role"], resource["member"]]
             grants.add(tuple(known.get(word, word) for word in words))
             assert resource.get("project", "p") == "p"
-            assert set(resource) <= {"project", "bucket", "service_account_id", "role", "member"}
+            assert set(resource) <= {"project", "bucket", "service_account_id", "role", "member", "depends_on"}
+            # The service with the policies of projects must be usable, as that of each other resource.
+            assert ("depends_on" in resource) is kind.startswith("google_project_iam_member")
     services = {kind: each for kind, each in found.items() if kind.startswith("google_project_service.")}
     for each in services.values():
         assert (each["project"], each["disable_on_destroy"]) == ("p", False)
@@ -136,9 +142,15 @@ def called(script: str, folder: Path) -> dict[str, list[str]]:
     program, calls = folder / "gcloud", folder / "calls"
     program.write_text(GCLOUD)
     program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls), "TMPDIR": str(folder)}
+    environment = {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "CALLS": str(calls),
+        "TMPDIR": str(folder),
+        "EXISTING": "",
+    }
     subprocess.run(["sh", "-c", script], env=environment, check=True)
-    assert {each.name for each in folder.iterdir()} == {"gcloud", "calls", "calls.lifecycle"}
+    assert {each.name for each in folder.iterdir()} <= {"gcloud", "calls", "calls.lifecycle"}
     found: dict[str, list[str]] = {}
     for call in calls.read_text().split("\n\0")[:-1]:
         words = call.split("\0")[:-1]
@@ -217,6 +229,11 @@ def test_terraform_makes_what_the_calls_make(project: ProjectAdmin, setup: Accou
 
 def test_shell_script_makes_what_the_calls_make(project: ProjectAdmin, setup: AccountSetup, tmp_path: Path) -> None:
     assert by_shell(shell_script("gcp", setup), tmp_path) == made(project, setup)
+
+
+def test_shell_script_repeated_makes_nothing_again(setup: AccountSetup, tmp_path: Path) -> None:
+    found = called(f"export EXISTING=1; {shell_script('gcp', setup)}", tmp_path)
+    assert [each for each in found if each.endswith((" create", " update"))] == []
 
 
 def test_printed_forms_are_for_the_person_who_will_run_jobs(project: ProjectAdmin, tmp_path: Path) -> None:

@@ -445,7 +445,7 @@ def test_removal_keeps_what_has_content_or_users(arm: ArmFake, state: Subscripti
         "container staging": "it has 3 objects",
         f"storage account {name}": "it has queues: jobs-tasks",
         "managed identity cloud-tasks-worker": f"{instance} uses it",
-        "resource providers": "it costs nothing, and other programs may use it",
+        "resource providers": "no cost, and other programs may need it",
     }
     assert state.storage.policies, "objects would be kept"
 

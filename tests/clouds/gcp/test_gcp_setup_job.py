@@ -42,7 +42,7 @@ def test_first_job_runs_after_setup_without_a_configuration(tmp_path: Path, emul
 
         made = job.commands.run("setup", "gcp", "--region", "us-central1", "--yes")
         assert made.returncode == 0, made.stderr
-        assert f"run.staging: {STAGING}" in made.stdout
+        assert f"    staging: {STAGING}\n" in made.stdout
 
         ran = job.commands.run("run", "--program", "find_craters.py", "--task-file", "tasks.json", "--provider", "gcp")
         assert ran.returncode == 0, ran.stderr

@@ -79,8 +79,8 @@ def write_record(
     return file
 
 
-def delete_record(provider: str, environ: Mapping[str, str]) -> None:
-    """Delete the record for a provider. Do nothing without one."""
-    file = record_file(provider, environ)
-    if file is not None:
-        file.unlink(missing_ok=True)
+def delete_record(provider: str, environ: Mapping[str, str], *, identity: Mapping[str, Any]) -> None:
+    """Delete the record for a provider. Do nothing without one, or if it is of another account."""
+    record = read_record(provider, environ)
+    if record is not None and record.identity == identity:
+        record.file.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ __all__ = ["AccountSetup", "SetupContext", "SetupItem"]
 
 
 def _nothing_to_remove() -> str:
-    return "it costs nothing, and other programs may use it"
+    return "no cost, and other programs may need it"
 
 
 @attrs.frozen(kw_only=True)

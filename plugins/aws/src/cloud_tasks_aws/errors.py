@@ -15,6 +15,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectionError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     HTTPClientError,
     LoginError,
     NoCredentialsError,
@@ -163,6 +164,8 @@ def provider_error(action: str, error: Exception, rules: Sequence[ErrorRule] = R
     if not isinstance(error, ClientError):
         transient = isinstance(error, (ConnectionError, HTTPClientError))
         hint = _PROXY if isinstance(error, InvalidResponseError) else ""
+        if isinstance(error, EndpointConnectionError):
+            hint = "check the name of the region, and the network"
         return ProviderError(f"{action}: {one_line(str(error)) or code}", transient=transient, hint=hint)
     return judge(action, problem_of(error), rules)
 

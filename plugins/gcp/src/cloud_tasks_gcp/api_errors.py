@@ -189,7 +189,7 @@ def api_error(status: int, answer: Any, *, service: str, project: str = "") -> P
     fields = {
         **_fields(str(metadata.get("service") or service), project),
         "status": str(status),
-        "text": f": {text}" if text else "",
+        "text": f": {text.rstrip('.')}" if text else "",
         "permission": f"permission {permission}" if permission else "a permission",
     }
     rules = ((meaning, meaning.rule(fields)) for meaning in (*_COMMON, *_OTHERS))

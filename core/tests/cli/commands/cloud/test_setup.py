@@ -15,7 +15,7 @@ import pytest
 from memory_commands import MemoryCommands
 from terraform_facts import terraform_resources
 
-from cloud_tasks.config import read_record
+from cloud_tasks.config import read_record, write_record
 from cloud_tasks.errors import CloudTasksError, InputError, ProviderError
 from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem, TerraformBlock
 
@@ -94,7 +94,9 @@ def test_setup_makes_what_is_missing_and_records_it(call: Callable[..., Any], ac
     assert (answer.code, account.calls) == (0, ["make bucket", "make role"])
     assert "to make  bucket own: what a bucket is for\n           now: objects are kept" in answer.out
     assert "made     role own" in answer.out
-    assert "run.staging: mem://bucket/staging" in answer.out
+    assert (
+        "jobs use:\n  run:\n    region: memory\n    staging: mem://bucket/staging\n    zone: memory-a\n" in answer.out
+    )
     assert account.contexts == [SetupContext(region="memory", queue="memory")]
     record = read_record("memory", os.environ)
     assert record is not None
@@ -126,7 +128,7 @@ def test_setup_ends_at_an_item_that_fails_and_goes_on_there(
     account.failing["role"] = kind("not allowed", hint="ask the owner")
     answer = call("--yes")
     assert isinstance(answer.error, InputError) is (kind is InputError)
-    assert str(answer.error) == "role own: not allowed; ask the owner; then repeat: cloud-tasks setup memory"
+    assert str(answer.error) == "role own: not allowed; ask the owner; then repeat this command"
     assert read_record("memory", os.environ) is None
     account.failing.clear()
     assert call("--yes").error is None
@@ -141,6 +143,12 @@ def test_setup_removes_in_reverse_order_and_names_what_stays(call: Callable[...,
     assert account.calls == ["remove role", "remove bucket"]
     assert "removed  role own\n  kept     bucket own: it has 3 objects" in answer.out
     assert read_record("memory", os.environ) is None
+
+
+def test_setup_that_undoes_one_account_keeps_the_record_of_another(call: Callable[..., Any], home: Path) -> None:
+    write_record("memory", os.environ, identity={"run.zone": "memory-b"}, settings={"run.region": "memory"})
+    assert call("--undo", "--yes", "--set", "run.zone=memory-a").error is None
+    assert [each.name for each in home.iterdir()] == ["setup-memory.json"]
 
 
 def test_setup_removes_nothing_without_a_confirmation(call: Callable[..., Any], account: Account) -> None:
@@ -191,6 +199,7 @@ def test_setup_without_a_folder_for_settings_says_what_to_do(
     answer = call("--yes")
     assert (answer.error, answer.code) == (None, 0)
     assert "add these lines to the configuration" in answer.err
+    assert call("--undo", "--yes").error is None
 
 
 def test_doctor_checks_each_item_that_setup_has_made(account: Account) -> None:

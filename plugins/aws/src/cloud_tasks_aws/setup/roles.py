@@ -239,7 +239,7 @@ def role_item(account: Account, staging: str) -> SetupItem:
     role = _Role(account=account, trust=json.loads(documents["worker trust"]), policy=json.loads(documents["worker"]))
     return SetupItem(
         subject=f"role {NAME}",
-        purpose="workers on instances: their queues, nothing else",
+        purpose="the permissions of workers: their queues, nothing else",
         look=role.look,
         make=role.make,
         remove=role.remove,

@@ -11,8 +11,13 @@ from cloud_tasks_aws.setup.account import Account, Call
 __all__ = ["service_role_items"]
 
 _ROLES = (
-    ("spot", "AWSServiceRoleForEC2Spot", "spot.amazonaws.com", "EC2 manages spot instances by it"),
-    ("fleet", "AWSServiceRoleForEC2Fleet", "ec2fleet.amazonaws.com", "EC2 launches by it from several types or zones"),
+    ("spot", "AWSServiceRoleForEC2Spot", "spot.amazonaws.com", "EC2 needs it for spot instances"),
+    (
+        "fleet",
+        "AWSServiceRoleForEC2Fleet",
+        "ec2fleet.amazonaws.com",
+        "EC2 needs it for launches from several types or zones",
+    ),
 )
 
 

@@ -103,13 +103,14 @@ class AzureCompute:
     def instance_types(self) -> Sequence[InstanceType]:
         if not self._region:
             raise InputError(
-                "no region is set", hint="set --region or --zone; list regions with: cloud-tasks list-regions"
+                "no region is set",
+                hint="set --region or --zone; list regions with: cloud-tasks list-regions --provider azure",
             )
         sizes = self._locations.sizes(self._region)
         if not sizes:
             raise InputError(
                 f'region "{self._region}" not found, or without sizes available to this subscription',
-                hint="list regions with: cloud-tasks list-regions",
+                hint="list regions with: cloud-tasks list-regions --provider azure",
             )
         return tuple(size.instance_type for size in sizes.values())
 

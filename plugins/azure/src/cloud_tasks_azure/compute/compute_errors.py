@@ -60,8 +60,8 @@ _ACCOUNTS = "run: az account list --output table, then set azure.subscription_id
 _LOCKS = "the group or subscription is locked: az lock list"
 _ON_DEMAND = "the spot price is above the booked price and its margin; use another size or region, or on-demand"
 _NO_SPOT = "this kind of subscription has no spot instances: set run.use_spot: false"
-_REGIONS = "list regions with: cloud-tasks list-regions"
-_ZONES = "list zones with: cloud-tasks list-regions --zones"
+_REGIONS = "list regions with: cloud-tasks list-regions --provider azure"
+_ZONES = "list zones with: cloud-tasks list-regions --zones --provider azure"
 _SUBNET = "use a larger subnet (azure.subnet)"
 
 _RULES: tuple[ErrorRule, ...] = (

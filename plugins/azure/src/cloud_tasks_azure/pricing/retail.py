@@ -73,7 +73,7 @@ def fetch_prices(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOF
     if not on_demand:
         raise ProviderError(
             f'no instance prices in "{region}"',
-            hint="list regions with: cloud-tasks list-regions",
+            hint="list regions with: cloud-tasks list-regions --provider azure",
         )
     return RegionPrices(region=region, fetched_at=now, on_demand=on_demand, spot=spot, disks=disk_prices(disks, now))
 

@@ -98,7 +98,10 @@ def open_pricing(settings: AzureSettings, context: PricingContext) -> Iterator[R
     """Open the prices of a region; they are fetched when first needed. Raises `InputError` without a region."""
     region = (context.region or location_of(context.zone or "")).lower()
     if not region:
-        raise InputError("no region is set", hint="set --region or --zone; list regions with: cloud-tasks list-regions")
+        raise InputError(
+            "no region is set",
+            hint="set --region or --zone; list regions with: cloud-tasks list-regions --provider azure",
+        )
     prices = PriceCache(
         "Prices",
         files=price_files(context.cache_dir, settings.prices_endpoint),

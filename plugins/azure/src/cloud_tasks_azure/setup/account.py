@@ -92,7 +92,7 @@ def _person_item(calls: Calls, names: Names) -> SetupItem:
         grants,
         lambda: calls.person,
         subject="your roles",
-        purpose="access to blobs and queues, which an owner of the subscription has not",
+        purpose="access to blobs and queues, which even an owner of the subscription does not have",
         shell_principal=f"--assignee-object-id {signed_in} --assignee-principal-type User",
         terraform_principal={"principal_id": TerraformExpression("data.azurerm_client_config.current.object_id")},
     )
@@ -163,7 +163,7 @@ def _access_item(calls: Calls, names: Names) -> SetupItem:
                     hint="the network rules of the account may exclude this machine",
                 )
             calls.wait()
-        raise ProviderError("the roles have no effect after ten minutes", hint="repeat the command", transient=True)
+        raise ProviderError("the roles have no effect after ten minutes", hint="wait some minutes more", transient=True)
 
     return SetupItem(
         subject=f"access to {names.account}",

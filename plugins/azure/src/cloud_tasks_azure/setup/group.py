@@ -155,7 +155,7 @@ def identity_item(calls: Calls, names: Names) -> SetupItem:
 
     return SetupItem(
         subject=f"managed identity {names.identity}",
-        purpose="who the instances are",
+        purpose="the identity of instances",
         look=lambda: "missing" if calls.find(names.identity_id, IDENTITIES) is None else "",
         make=make,
         remove=remove,

@@ -185,7 +185,7 @@ def grants_item(
 
     def look() -> str:
         found = absent(principal())
-        return f"not assigned: {', '.join(f'{each.role.name}, for {each.place}' for each in found)}" if found else ""
+        return f"not assigned: {', '.join(f'{each.role.name} for {each.place}' for each in found)}" if found else ""
 
     def make() -> None:
         who = principal()
@@ -246,7 +246,7 @@ def grants_item(
 def _assign(calls: Calls, names: Names, grant: Grant, who: Principal) -> None:
     number = grant.role.number or str((_find_role(calls, names) or {}).get("name", ""))
     if not number:
-        raise ProviderError(f"the role {grant.role.name} does not exist", hint="repeat the command")
+        raise ProviderError(f"the role {grant.role.name} does not exist")
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{grant.scope}/{number}/{who.id}".lower())
     properties = {
         "roleDefinitionId": f"{names.scope}{_ROLES}/{number}",

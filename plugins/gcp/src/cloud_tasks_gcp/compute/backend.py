@@ -138,7 +138,9 @@ class GceCompute:
 
     def _zones(self) -> tuple[str, ...]:
         if not self._region:
-            raise InputError("no region set", hint="add --region or --zone; run: cloud-tasks list-regions")
+            raise InputError(
+                "no region set", hint="add --region or --zone; run: cloud-tasks list-regions --provider gcp"
+            )
         region = self._get_region(self._region)
         found = map(last_part, region.zones)
         zones = tuple(sorted(each for each in found if each == self._zone_asked_for or not _AI_ZONE.search(each)))
@@ -153,7 +155,9 @@ class GceCompute:
                     project=self._project, region=name, retry=read_retry(), timeout=ANSWER_TIMEOUT
                 )
         except NotFoundError as error:
-            raise InputError(f'region "{name}" not found', hint="run: cloud-tasks list-regions") from error
+            raise InputError(
+                f'region "{name}" not found', hint="run: cloud-tasks list-regions --provider gcp"
+            ) from error
 
     def headroom(self, offer: Offer) -> Headroom | None:
         name = offer.zone.rpartition("-")[0]

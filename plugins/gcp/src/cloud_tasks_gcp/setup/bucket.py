@@ -52,7 +52,7 @@ class Bucket:
     def item(self) -> SetupItem:
         return SetupItem(
             subject=f"bucket {self.name}",
-            purpose=f"files for instances in {self.location}, deleted after {_DAYS} days",
+            purpose=f"files for instances, deleted after two weeks; a new one is in {self.location}",
             look=if_enabled(self._look),
             make=lambda: patiently(self._make),
             remove=if_enabled(self._remove),
@@ -140,9 +140,14 @@ class Bucket:
             *("--soft-delete-duration", "0", "--lifecycle-file"),
         )
         command = shlex.join((*create, *options))
+        found = ("gcloud", "storage", "buckets", "list", "--project", self.account.project)
+        condition = shlex.join((*found, "--filter", f"name={self.name}", "--format", "value(name)"))
+        # One of another project is not listed.
+        yield f'if [ -z "$({condition})" ]; then'
         # The program resolves links, so it cannot read its standard input as a file.
-        yield f'file=$(mktemp) && printf %s {lifecycle} >"$file" && {command} "$file" && rm "$file"'
-        yield f"gcloud storage buckets update gs://{self.name} --update-labels {LABEL}=1"
+        yield f'  file=$(mktemp) && printf %s {lifecycle} >"$file" && {command} "$file" && rm "$file"'
+        yield f"  gcloud storage buckets update gs://{self.name} --update-labels {LABEL}=1"
+        yield "fi"
 
     def _terraform(self) -> TerraformBlock:
         def rule(of: Mapping[str, Any]) -> TerraformBlock:

@@ -108,6 +108,7 @@ def project_grant(account: Account, role: Role, robot: ServiceAccount) -> SetupI
                 role=TerraformExpression("google_project_iam_custom_role.worker.id"),
                 member=robot.terraform,
                 project=account.project,
+                needs=("google_project_service.cloudresourcemanager",),
             ),
         ),
     )
@@ -143,6 +144,11 @@ def bucket_grant(account: Account, bucket: Bucket, robot: ServiceAccount) -> Set
     )
 
 
-def member_terraform(kind: str, name: str, *, role: object, member: object, **resource: object) -> TerraformBlock:
-    """Return the resource that adds a member to a policy."""
-    return TerraformBlock(kind="resource", labels=(kind, name), arguments={**resource, "role": role, "member": member})
+def member_terraform(
+    kind: str, name: str, *, role: object, member: object, needs: tuple[str, ...] = (), **resource: object
+) -> TerraformBlock:
+    """Return the resource that adds a member to a policy, after others that it does not name."""
+    arguments = {**resource, "role": role, "member": member}
+    if needs:
+        arguments["depends_on"] = tuple(TerraformExpression(each) for each in needs)
+    return TerraformBlock(kind="resource", labels=(kind, name), arguments=arguments)

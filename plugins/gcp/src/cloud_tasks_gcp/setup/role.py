@@ -33,6 +33,7 @@ class Role:
 
     def item(self) -> SetupItem:
         project = self.account.project
+        describe = shlex.join(("gcloud", "iam", "roles", "describe", WORKER_ROLE, "--project", project))
         create = ("gcloud", "iam", "roles", "create", WORKER_ROLE, "--project", project, "--title", WORKER_TITLE)
         options = ("--description", _DESCRIPTION, "--permissions", ",".join(WORKER), "--stage", "GA")
         return SetupItem(
@@ -41,7 +42,7 @@ class Role:
             look=if_enabled(self._look),
             make=lambda: patiently(self._make),
             remove=if_enabled(self._remove),
-            commands=(shlex.join((*create, *options)),),
+            commands=(f"{describe} >/dev/null 2>&1 || {shlex.join((*create, *options))}",),
             terraform=(
                 TerraformBlock(
                     kind="resource",

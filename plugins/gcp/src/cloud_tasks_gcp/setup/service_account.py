@@ -52,6 +52,7 @@ class ServiceAccount:
         identity = self.address.partition("@")[0]
         project = self.account.project
         create = ("gcloud", "iam", "service-accounts", "create", identity, "--project", project)
+        describe = shlex.join(("gcloud", "iam", "service-accounts", "describe", self.address, "--project", project))
         texts = ("--display-name", WORKER_TITLE, "--description", _DESCRIPTION)
         block = TerraformBlock(
             kind="resource",
@@ -70,7 +71,7 @@ class ServiceAccount:
             look=if_enabled(self._look),
             make=lambda: patiently(self._make),
             remove=if_enabled(self._remove),
-            commands=(shlex.join((*create, *texts)),) if self._is_local else (),
+            commands=(f"{describe} >/dev/null 2>&1 || {shlex.join((*create, *texts))}",) if self._is_local else (),
             terraform=(block,) if self._is_local else (),
         )
 

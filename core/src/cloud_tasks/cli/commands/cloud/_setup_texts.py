@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cloud_tasks.plugin import AccountSetup, terraform_text
 
-__all__ = ["shell_script", "terraform_file"]
+__all__ = ["configuration_lines", "shell_script", "terraform_file"]
 
 
 def shell_script(provider: str, found: AccountSetup) -> str:
@@ -36,10 +36,15 @@ def _comments(provider: str, found: AccountSetup) -> Iterator[str]:
 def _configuration(found: AccountSetup) -> Iterator[str]:
     """Yield the settings of jobs, as comments."""
     yield "# Then add to the configuration of jobs:"
+    yield from (f"# {line}" for line in configuration_lines(found))
+
+
+def configuration_lines(found: AccountSetup) -> Iterator[str]:
+    """Yield the settings of jobs, as lines of a configuration file."""
     section = ""
     values = {**found.identity, **found.settings}
     for key, value in sorted((key, value) for key, value in values.items() if value is not None):
         if key.partition(".")[0] != section:
             section = key.partition(".")[0]
-            yield f"# {section}:"
-        yield f"#   {key.partition('.')[2]}: {value}"
+            yield f"{section}:"
+        yield f"  {key.partition('.')[2]}: {value}"

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import click
 
-from cloud_tasks.cli.commands.cloud._setup_texts import shell_script, terraform_file
+from cloud_tasks.cli.commands.cloud._setup_texts import configuration_lines, shell_script, terraform_file
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, force_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
@@ -89,10 +89,10 @@ def _make(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
     missing = list(_missing(found))
     if missing:
         confirm(f"make {counted(len(missing), 'item')} in {found.account}", force=force, instead="--print to see how")
-        _each([(item, item.make) for item in missing], done="made", again=f"cloud-tasks setup {config.compute}")
-    echo(f"\n{found.account} has what jobs need. Where nothing else is configured, jobs use:")
-    values = {**found.identity, **found.settings}
-    echo("\n".join(f"  {key}: {value}" for key, value in values.items() if value is not None))
+        _each([(item, item.make) for item in missing], done="made")
+        echo()
+    echo(f"{found.account} has what jobs need. Where nothing else is configured, jobs use:")
+    echo("\n".join(f"  {line}" for line in configuration_lines(found)))
     if write_record(config.compute, os.environ, identity=found.identity, settings=found.settings) is None:
         echo("No folder for settings is writable: add these lines to the configuration of each job.", err=True)
     else:
@@ -116,18 +116,18 @@ def _missing(found: AccountSetup) -> Iterator[SetupItem]:
 def _undo(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
     echo("\n".join([f"{found.account}: what setup makes\n", *(f"  {item.subject}" for item in found.items), ""]))
     confirm(f"remove what setup has made in {found.account} and is empty", force=force)
-    items = [(item, item.remove) for item in reversed(found.items)]
-    _each(items, done="removed", again=f"cloud-tasks setup {config.compute} --undo")
-    delete_record(config.compute, os.environ)
+    _each([(item, item.remove) for item in reversed(found.items)], done="removed")
+    delete_record(config.compute, os.environ, identity=found.identity)
 
 
-def _each(items: Sequence[tuple[SetupItem, Callable[[], str | None]]], *, done: str, again: str) -> None:
+def _each(items: Sequence[tuple[SetupItem, Callable[[], str | None]]], *, done: str) -> None:
     """Call the function of each item, and show what it did."""
     for item, function in items:
         try:
             kept = function()
         except CloudTasksError as error:
-            hint = f"{error.hint}; then repeat: {again}" if error.hint else f"then repeat: {again}"
+            # With its options, which no record has yet.
+            hint = f"{error.hint}; then repeat this command" if error.hint else "repeat this command"
             kind = InputError if isinstance(error, InputError) else CloudTasksError
             raise kind(f"{item.subject}: {error.message}", hint=hint) from error
         echo(f"  kept     {item.subject}: {kept}" if kept else f"  {done:<7}  {item.subject}")
