@@ -59,23 +59,28 @@ def is_public_option(name: str) -> bool:
     return name in _JOB_OPTIONS or name.startswith((f"{_PREFIX}run__", f"{_PREFIX}provider"))
 
 
-def configuration_options(registry: Registry, *, keys: Container[str] | None = None) -> Callable[[_F], _F]:
+def configuration_options(
+    registry: Registry, *, keys: Container[str] | None = None, plugins: Container[str] | None = None
+) -> Callable[[_F], _F]:
     """Return a decorator that adds ``--config``, ``--provider``, ``--set``, the keys of ``run`` and plugins' flags.
 
     Args:
         keys: Restrict the keys of ``run`` to these, and leave out ``--provider``, which the command itself takes.
+        plugins: Restrict plugins' flags to those of these plugins.
     """
 
     def decorate(function: _F) -> _F:
         # Each decorator inserts its option at the front.
-        for option in reversed(list(_options(registry, keys))):
+        for option in reversed(list(_options(registry, keys, plugins))):
             function = option(function)
         return function
 
     return decorate
 
 
-def _options(registry: Registry, keys: Container[str] | None) -> Iterator[Callable[[Any], Any]]:
+def _options(
+    registry: Registry, keys: Container[str] | None, plugins: Container[str] | None
+) -> Iterator[Callable[[Any], Any]]:
     yield click.option(
         "--config",
         "-c",
@@ -102,7 +107,7 @@ def _options(registry: Registry, keys: Container[str] | None) -> Iterator[Callab
         if keys is None or key.name in keys:
             yield _option(flag, f"run__{key.name}", key, help=key.info.help)
     for flag, (key, owners) in sorted(_plugin_flags(registry).items()):
-        if flag not in flags:
+        if flag not in flags and (plugins is None or any(owner in plugins for owner in owners)):
             yield _option(flag, f"flag__{_identifier(flag)}", key, help=f"{key.info.help} ({', '.join(owners)})")
 
 

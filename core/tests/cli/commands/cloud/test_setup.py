@@ -103,6 +103,7 @@ def test_setup_makes_what_is_missing_and_records_it(call: Callable[..., Any], ac
     assert record.settings == {"run.region": "memory", "run.staging": "mem://bucket/staging"}
     assert stat.S_IMODE(record.file.stat().st_mode) & stat.S_IWOTH == 0
     assert [each.name for each in home.iterdir()] == ["setup-memory.json"]
+    assert f"Recorded in {record.file}" in answer.out
 
 
 def test_setup_touches_nothing_that_is_as_needed(call: Callable[..., Any], account: Account) -> None:
@@ -143,6 +144,9 @@ def test_setup_removes_in_reverse_order_and_names_what_stays(call: Callable[...,
     assert account.calls == ["remove role", "remove bucket"]
     assert "removed  role own\n  kept     bucket own: it has 3 objects" in answer.out
     assert read_record("memory", os.environ) is None
+    account.calls.clear()
+    assert "absent   role own\n  kept     bucket own" in call("--undo", "--yes").out
+    assert account.calls == ["remove bucket"]
 
 
 def test_setup_that_undoes_one_account_keeps_the_record_of_another(call: Callable[..., Any], home: Path) -> None:
@@ -184,6 +188,13 @@ def test_setup_prints_a_terraform_file(call: Callable[..., Any], account: Accoun
 
 def test_setup_refuses_options_that_exclude_each_other(call: Callable[..., Any]) -> None:
     assert "--print" in str(call("--print", "shell", "--undo").error)
+
+
+def test_setup_of_an_unknown_provider_names_those_that_have_one(account: Account) -> None:
+    commands = MemoryCommands(compute={"setup": account.setup})
+    answer = commands.call("setup", "memry", provider=False)
+    assert str(answer.error) == 'no provider "memry" is installed; use memory'
+    assert "cloud-tasks[memry]" in str(MemoryCommands().call("setup", "memry", provider=False).error)
 
 
 def test_setup_of_a_provider_without_one_is_refused() -> None:

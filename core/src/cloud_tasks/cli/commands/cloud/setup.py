@@ -8,8 +8,10 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -35,6 +37,7 @@ _FORMS = {"shell": shell_script, "terraform": terraform_file}
 
 def setup(registry: Registry) -> click.Command:
     """Create the command with the options of the installed plugins."""
+    providers = sorted(backend.name for _, backend in registry.all("compute") if backend.setup is not None)
 
     @click.command(
         "setup",
@@ -51,13 +54,18 @@ def setup(registry: Registry) -> click.Command:
     )
     @click.option("--undo", is_flag=True, help="Remove what setup has made and is empty.")
     @force_option
-    @configuration_options(registry, keys=("region",))
+    @configuration_options(registry, keys=("region",), plugins=providers)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
         """Make what a first job needs: services, an identity for the instances, a bucket for what they download.
 
-        Shows what is missing, and makes it after a confirmation. Jobs then use it where nothing else is configured.
+        PROVIDER is gcp, aws, azure, or another one that has a setup. Shows what is missing, and makes it after a
+        confirmation. Jobs then use it where nothing else is configured.
         """
+        name = values["configuration__provider"].lower()
+        if name not in registry.names("compute"):
+            hint = f"use {' or '.join(providers)}" if providers else f"run: pip install 'cloud-tasks[{name}]'"
+            raise InputError(f'no provider "{name}" is installed', hint=hint)
         if values["undo"] and values["form"]:
             raise InputError("there is no program that undoes the setup", where="--print", hint="omit it, or --undo")
         app.start_logging()
@@ -93,9 +101,11 @@ def _make(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
         echo()
     echo(f"{found.account} has what jobs need. Where nothing else is configured, jobs use:")
     echo("\n".join(f"  {line}" for line in configuration_lines(found)))
-    if write_record(config.compute, os.environ, identity=found.identity, settings=found.settings) is None:
+    file = write_record(config.compute, os.environ, identity=found.identity, settings=found.settings)
+    if file is None:
         echo("No folder for settings is writable: add these lines to the configuration of each job.", err=True)
     else:
+        echo(f"Recorded in {file}")
         region = "" if "run.region" in found.settings else " --region REGION"
         echo(f"\nNext: cloud-tasks run --program PROGRAM.py --task-file TASKS.json --provider {config.compute}{region}")
 
@@ -116,8 +126,16 @@ def _missing(found: AccountSetup) -> Iterator[SetupItem]:
 def _undo(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
     echo("\n".join([f"{found.account}: what setup makes\n", *(f"  {item.subject}" for item in found.items), ""]))
     confirm(f"remove what setup has made in {found.account} and is empty", force=force)
-    _each([(item, item.remove) for item in reversed(found.items)], done="removed")
+    _each([(item, partial(_remove, item)) for item in reversed(found.items)], done="removed")
     delete_record(config.compute, os.environ, identity=found.identity)
+
+
+def _remove(item: SetupItem) -> str | None:
+    """Remove an item; return why it is kept, an empty text if it is removed, None if there was none."""
+    with contextlib.suppress(CloudTasksError):
+        if item.look() == "missing":
+            return None
+    return item.remove()
 
 
 def _each(items: Sequence[tuple[SetupItem, Callable[[], str | None]]], *, done: str) -> None:
@@ -130,4 +148,7 @@ def _each(items: Sequence[tuple[SetupItem, Callable[[], str | None]]], *, done: 
             hint = f"{error.hint}; then repeat this command" if error.hint else "repeat this command"
             kind = InputError if isinstance(error, InputError) else CloudTasksError
             raise kind(f"{item.subject}: {error.message}", hint=hint) from error
-        echo(f"  kept     {item.subject}: {kept}" if kept else f"  {done:<7}  {item.subject}")
+        if kept:
+            echo(f"  kept     {item.subject}: {kept}")
+        else:
+            echo(f"  {'absent' if kept is None and done == 'removed' else done:<7}  {item.subject}")
