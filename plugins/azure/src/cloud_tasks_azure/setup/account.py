@@ -86,7 +86,7 @@ def _person_item(calls: Calls, names: Names) -> SetupItem:
         for kind, role in (("blobs", BLOB_CONTRIBUTOR), ("queues", QUEUE_CONTRIBUTOR))
     ]
     signed_in = '"$(az ad signed-in-user show --query id --output tsv)"'
-    return grants_item(
+    item = grants_item(
         calls,
         names,
         grants,
@@ -96,6 +96,13 @@ def _person_item(calls: Calls, names: Names) -> SetupItem:
         shell_principal=f"--assignee-object-id {signed_in} --assignee-principal-type User",
         terraform_principal={"principal_id": TerraformExpression("data.azurerm_client_config.current.object_id")},
     )
+
+    def remove() -> str:
+        # Containers are removed before, if they are empty.
+        has_files = calls.find(names.container_id(STAGING), STORAGE) is not None
+        return "without them you could not delete the files that are left" if has_files else item.remove()
+
+    return attrs.evolve(item, remove=remove)
 
 
 def _worker_item(calls: Calls, names: Names, large: str | None) -> SetupItem:
