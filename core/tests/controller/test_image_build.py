@@ -34,6 +34,7 @@ class Maker:
     failure: Exception | None = None
     made_of: list[InstanceState] = attrs.field(factory=list)
     ends: bool = False
+    is_unlisted: bool = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.compute, name)
@@ -46,6 +47,9 @@ class Maker:
         if self.ends:
             self.compute.terminate([found.instance_id])
         return found
+
+    def instances(self, job_id: str | None) -> list[Instance]:
+        return [] if self.is_unlisted else list(self.compute.instances(job_id))
 
     def console_log(self, instance_id: str) -> str:
         return self.consoles[0] if len(self.consoles) == 1 else self.consoles.pop(0)
@@ -203,3 +207,11 @@ def test_offer_that_is_refused_is_followed_by_the_next(config: Callable[..., Job
 def test_provider_without_images_is_refused(config: Callable[..., JobConfig], fields: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r'instances of "remote"'):
         build(config(fields=fields))
+
+
+def test_instance_that_no_listing_shows_yet_is_terminated(config: Callable[..., JobConfig], maker: Maker) -> None:
+    maker.consoles, maker.is_unlisted = [f"{START_FAILED}requirements: none"], True
+    with pytest.raises(CloudTasksError, match="requirements: none"):
+        build(config())
+    maker.is_unlisted = False
+    assert maker.left() == []

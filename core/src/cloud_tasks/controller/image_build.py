@@ -76,8 +76,11 @@ def build_image(
             note(f"{name} exists")
             return found
         program.upload()
+        launched: list[str] = []
         try:
             instance = _launch(config, compute, program, ranking, job_id)
+            # A listing may not show it yet.
+            launched.append(instance.instance_id)
             note(f"Started {instance.instance_id} ({instance.instance_type}, {instance.zone})")
             limit = seconds_of(config.run.keepalive_startup_timeout) or _DEFAULT_LIMIT
             _wait(compute, instance, limit, max(backend.traits.listing_lag, _PAUSE_OF_LISTINGS), clock, sleep)
@@ -85,7 +88,12 @@ def build_image(
             return compute.make_image(instance.instance_id, name)
         finally:
             terminate_instances(
-                compute, lambda: remaining_instances(compute, job_id), timeout=_END_TIMEOUT, on_wait=note, sleep=sleep
+                compute,
+                lambda: remaining_instances(compute, job_id),
+                timeout=_END_TIMEOUT,
+                recorded=launched,
+                on_wait=note,
+                sleep=sleep,
             )
 
 

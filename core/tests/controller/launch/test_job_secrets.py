@@ -42,6 +42,13 @@ def job_with_a_queue_that_needs_a_token(folder: Path, **run: Any) -> JobConfig:
     return load_config(commands.registry, file=None, options=options | run, environ=environ)
 
 
+def job_on_shared_files() -> JobConfig:
+    traits = attrs.evolve(MemoryProvider().compute.traits, location=Reach.SHARED_FILES)
+    options = {"provider": "memory", "run.secrets": "{a: 'env:A', b: 'env:B'}", "run.startup_script": "work"}
+    registry = MemoryCommands(compute={"traits": traits}).registry
+    return load_config(registry, file=None, options=options, environ={})
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -118,10 +125,7 @@ def test_job_without_secrets_has_no_object(tmp_path: Path) -> None:
 
 
 def test_write_secrets_replaces_the_files_of_an_earlier_run(tmp_path: Path) -> None:
-    traits = attrs.evolve(MemoryProvider().compute.traits, location=Reach.SHARED_FILES)
-    options = {"provider": "memory", "run.secrets": "{a: 'env:A', b: 'env:B'}", "run.startup_script": "work"}
-    registry = MemoryCommands(compute={"traits": traits}).registry
-    config = load_config(registry, file=None, options=options, environ={})
+    config = job_on_shared_files()
     folder = tmp_path / ".cloud-tasks" / "work" / "secrets"
     folder.mkdir(parents=True)
     (folder / "old").write_text("x")
@@ -149,3 +153,19 @@ def test_secrets_with_a_script_of_its_own_are_refused_where_no_files_are_shared(
         "run.program or run.command instead, or remove it and let the script fetch them from a secret store into a "
         "folder that it exports as CLOUD_TASKS_SECRETS_DIR"
     )
+
+
+def test_write_secrets_replaces_what_tasks_made_of_the_folder(tmp_path: Path) -> None:
+    config = job_on_shared_files()
+    folder, own = tmp_path / ".cloud-tasks/work/secrets", tmp_path / "own"
+    (folder / "token" / "deep").mkdir(parents=True)
+    write_secrets(config, "work", {"token": b"x"})
+    assert [each.name for each in folder.iterdir()] == ["token"]
+    own.mkdir(mode=0o755)
+    (own / "file").touch()
+    forget_secrets(config, "work")
+    folder.parent.mkdir(exist_ok=True)
+    folder.symlink_to(own)
+    write_secrets(config, "work", {"token": b"x"})
+    assert not folder.is_symlink()
+    assert [each.name for each in own.iterdir()] == ["file"]

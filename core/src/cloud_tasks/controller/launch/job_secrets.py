@@ -102,11 +102,17 @@ def write_secrets(config: JobConfig, job_id: str, secrets: Mapping[str, bytes]) 
     folder = _folder(config, job_id)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.is_symlink():
+            # Made by a task: what it leads to is not ours.
+            folder.unlink()
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
+        for other in folder.iterdir():
+            if other.is_dir() and not other.is_symlink():
+                shutil.rmtree(other)
         write_files(folder, secrets)
-        for other in {each.name for each in folder.iterdir()} - secrets.keys():
-            (folder / other).unlink()
+        for name in {each.name for each in folder.iterdir()} - secrets.keys():
+            (folder / name).unlink()
     except OSError as error:
         raise CloudTasksError(f"{folder}: cannot write the secrets: {describe_shortage(error) or error}") from error
 
