@@ -22,12 +22,12 @@ from cloud_tasks.shipping import PREPARED, START_FAILED, Bundle, Piece
 from cloud_tasks.testing import MemoryProvider
 
 
-@attrs.define
+@attrs.define(slots=False)
 class Maker:
     """A compute backend around that of `MemoryProvider`, with consoles by time, and images."""
 
     compute: Any
-    consoles: list[str] = attrs.field(factory=lambda: ["booting", f"booting\n{PREPARED}\n"])
+    consoles: list[str] = attrs.field(factory=lambda: ["booting", f"booting\n{PREPARED}JOB\n"])
     images: dict[str, str] = attrs.field(factory=dict)
     requests: list[LaunchRequest] = attrs.field(factory=list)
     refusals: list[Exception] = attrs.field(factory=list)
@@ -35,6 +35,7 @@ class Maker:
     made_of: list[InstanceState] = attrs.field(factory=list)
     ends: bool = False
     is_unlisted: bool = False
+    throttled: int = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.compute, name)
@@ -52,7 +53,11 @@ class Maker:
         return [] if self.is_unlisted else list(self.compute.instances(job_id))
 
     def console_log(self, instance_id: str) -> str:
-        return self.consoles[0] if len(self.consoles) == 1 else self.consoles.pop(0)
+        if self.throttled:
+            self.throttled -= 1
+            raise ProviderError("throttled", transient=True)
+        console = self.consoles[0] if len(self.consoles) == 1 else self.consoles.pop(0)
+        return console.replace("JOB", self.requests[-1].job_id)
 
     def find_own_image(self, name: str) -> str | None:
         return self.images.get(name)
@@ -94,7 +99,9 @@ def piece(tmp_path: Path) -> Piece:
 def config(tmp_path: Path, maker: Maker, piece: Piece, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobConfig]:
     def prepared(config: JobConfig, offers: object) -> ShippedProgram:
         bundle = Bundle(code=None, environment=piece, python=">=3.11", uv={}, files=(), left_out=())
-        return ShippedProgram(config=config, bundle=bundle, staging=f"file://{tmp_path}/staging", prepares=True)
+        return ShippedProgram(
+            config=config, bundle=bundle, staging=f"file://{tmp_path}/staging", prepares=config.run.job_id or ""
+        )
 
     @contextmanager
     def opened(*_: object) -> Iterator[Compute]:
@@ -134,7 +141,7 @@ def test_image_is_made_of_an_instance_that_is_terminated(
     assert request.offer.provisioning_model is ProvisioningModel.ON_DEMAND
     assert request.max_lifetime == timedelta(hours=1)
     assert request.startup_timeout is None
-    assert "ct_prepares=yes" in request.startup_script
+    assert f"ct_prepares={request.job_id}" in request.startup_script
     assert "https://store.example/environment-1.tar.gz" in request.startup_script
     assert (tmp_path / "staging" / "environment-1.tar.gz").exists()
 
@@ -215,3 +222,36 @@ def test_instance_that_no_listing_shows_yet_is_terminated(config: Callable[..., 
         build(config())
     maker.is_unlisted = False
     assert maker.left() == []
+
+
+def test_image_is_made_after_errors_of_the_console_that_pass(config: Callable[..., JobConfig], maker: Maker) -> None:
+    maker.throttled = 3
+    assert build(config()).startswith("own/")
+
+
+def test_line_of_another_build_or_of_a_user_is_not_the_ready_line(
+    config: Callable[..., JobConfig], maker: Maker
+) -> None:
+    maker.consoles = [f"echo {PREPARED}\n+ printf '{PREPARED}%s' JOB\n{PREPARED}image-1\n"]
+    times = iter(range(0, 10**6, 100))
+    with pytest.raises(CloudTasksError, match="not ready"):
+        build(config(), clock=lambda: float(next(times)))
+
+
+def test_instance_of_a_launch_without_an_answer_is_terminated(config: Callable[..., JobConfig], maker: Maker) -> None:
+    pauses: list[float] = []
+
+    def launch(request: LaunchRequest) -> Instance:
+        maker.compute.launch(request)
+        maker.is_unlisted = True
+        raise ProviderError("no answer", transient=True)
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        maker.is_unlisted = False
+
+    object.__setattr__(maker, "launch", launch)
+    with pytest.raises(ProviderError, match="no answer"):
+        build_image(config(), sleep=sleep)
+    assert maker.left() == []
+    assert pauses[0] >= 15

@@ -308,11 +308,12 @@ def test_instance_of_an_image_installs_everything_and_keeps_no_startup_script(de
         file = depot.root / "var" / "lib" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("secret")
-    script = depot.script({"main.py": "open('started', 'w')"}, ("python", "main.py"), prepares=True)
+    script = depot.script({"main.py": "open('started', 'w')"}, ("python", "main.py"), prepares="image-1")
     (depot.folder / "sleep").write_text("#!/bin/sh\n")
     (depot.folder / "sleep").chmod(0o755)
     code, out = depot.run(script, PATH=f"{depot.folder}:{os.environ['PATH']}")
-    assert (code, out.splitlines()[-1]) == (0, PREPARED)
+    assert (code, out.splitlines()[-1]) == (0, f"{PREPARED}image-1")
+    assert f"{PREPARED}image-1" not in script
     assert [name for name in kept if (depot.root / "var" / "lib" / name).exists()] == ["cloud/data/instance-id"]
     assert (depot.root / "etc" / "machine-id").read_text() == ""
     assert list(depot.root.glob("opt/cloud-tasks/env-*/requirements-installed"))

@@ -83,6 +83,20 @@ def test_upload_replaces_an_old_piece_before_the_staging_deletes_it(staging: str
     assert upload(pieces, staging) == ()
 
 
+@pytest.mark.parametrize("modified", ["", None, KeyError("mtime"), NotImplementedError()])
+def test_upload_takes_a_piece_of_unknown_age_for_a_new_one(
+    tmp_path: Path, pieces: list[Piece], monkeypatch: pytest.MonkeyPatch, modified: object
+) -> None:
+    def answer(self: object, path: str) -> object:
+        if isinstance(modified, Exception):
+            raise modified
+        return modified
+
+    upload(pieces, f"memory://{tmp_path.name}")
+    monkeypatch.setattr(MemoryFileSystem, "modified", answer)
+    assert upload(pieces, f"memory://{tmp_path.name}") == ()
+
+
 def test_upload_without_permission_to_replace_uses_the_old_piece(pieces: list[Piece], staging: str) -> None:
     upload(pieces, staging)
     age(staging, pieces[0])

@@ -25,7 +25,7 @@ from cloud_tasks.controller.launch.terminate import remaining_instances, termina
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
 from cloud_tasks.controller.setup.open_backends import open_compute
 from cloud_tasks.controller.setup.shipping import prepare_environment
-from cloud_tasks.errors import CloudTasksError, InputError, LaunchRefusedError
+from cloud_tasks.errors import CloudTasksError, InputError, LaunchRefusedError, ProviderError
 from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.plugin import Compute, ImageMaker
 from cloud_tasks.quantities import format_span
@@ -77,16 +77,19 @@ def build_image(
             return found
         program.upload()
         launched: list[str] = []
+        lag = max(backend.traits.listing_lag, _PAUSE_OF_LISTINGS)
         try:
             instance = _launch(config, compute, program, ranking, job_id)
-            # A listing may not show it yet.
             launched.append(instance.instance_id)
             note(f"Started {instance.instance_id} ({instance.instance_type}, {instance.zone})")
             limit = seconds_of(config.run.keepalive_startup_timeout) or _DEFAULT_LIMIT
-            _wait(compute, instance, limit, max(backend.traits.listing_lag, _PAUSE_OF_LISTINGS), clock, sleep)
+            _wait(compute, instance, limit, lag, clock, sleep)
             note("The requirements are installed; making the image")
             return compute.make_image(instance.instance_id, name)
         finally:
+            if not launched:
+                # The listing may not show yet what a call without an answer has launched.
+                sleep(lag.total_seconds())
             terminate_instances(
                 compute,
                 lambda: remaining_instances(compute, job_id),
@@ -134,16 +137,21 @@ def _wait(
 ) -> None:
     """Wait until the console says that everything is installed."""
     began, limit_seconds = clock(), limit.total_seconds()
+    console = ""
     while True:
-        console = compute.console_log(instance.instance_id)
+        age = clock() - began
+        try:
+            console = compute.console_log(instance.instance_id)
+            listed = remaining_instances(compute, instance.job_id)
+            is_there = any(each.instance_id == instance.instance_id for each in listed)
+        except ProviderError as error:
+            if not error.transient or age >= limit_seconds:
+                raise
+            is_there = True
         if reason := start_failure(console):
             raise CloudTasksError(f"the requirements cannot be installed: {reason}")
-        if PREPARED in console:
+        if f"{PREPARED}{instance.job_id}" in console:
             return
-        is_there = any(
-            each.instance_id == instance.instance_id for each in remaining_instances(compute, instance.job_id)
-        )
-        age = clock() - began
         # A listing may not show it yet.
         if age >= limit_seconds or (age >= lag.total_seconds() and not is_there):
             what = f"not ready within {format_span(limit)}" if is_there else "it ended"

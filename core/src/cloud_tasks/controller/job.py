@@ -252,9 +252,10 @@ class Job:
                 log.error(f"The run failed, terminating all instances: {type(error).__name__}: {error}")
             with contextlib.suppress(KeyboardInterrupt):
                 end_instances(compute, self.job_id, self._request.db_file)
-        if self._is_started and not leave:
+        left = instances_left(self._request.db_file, self.job_id, compute=compute, is_started=self._is_started)
+        if self._is_started and not left.count:
             forget_secrets(self._config, self.job_id)
-        return instances_left(self._request.db_file, self.job_id, compute=compute, is_started=self._is_started)
+        return left
 
     def _run(self, ranking: Ranking, on_progress: Callable[[Progress], None]) -> JobResult:
         started = time.monotonic()
@@ -278,8 +279,6 @@ class Job:
             size = format_size(piece.size)
             log.info(f"{'Uploaded' if piece.name in new else 'Found'} {piece.name} ({size}) in {self._program.staging}")
         record_bundle(self._program, self.job_id)
-        if self._program.upload_secrets(self.job_id):
-            log.info(f"Uploaded the secrets, encrypted, to {self._program.staging}")
 
     def _run_on(
         self,
@@ -294,6 +293,8 @@ class Job:
         self._is_started = True
         store, tasks, events = resources.store, resources.tasks, resources.events
         write_secrets(self._config, self.job_id, self._secrets)
+        if self._program is not None and self._program.upload_secrets(self.job_id):
+            log.info(f"Uploaded the secrets, encrypted, to {self._program.staging}")
         wait_for_store(lambda: clock.resume(store))
         if self._request.retry:
             wait_for_store(lambda: store.reopen_tasks(self._request.retry))

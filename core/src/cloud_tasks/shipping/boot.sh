@@ -1,7 +1,7 @@
 # Second part of the start of an instance: makes the environment, then runs the program.
 #
 # Variables of the first part: ct_home, ct_uv (name of the piece with uv), ct_environment (folder of wheels and
-# requirements), ct_code (folder of the code), ct_prepares (whether an image is made of this instance), ct_python (its
+# requirements), ct_code (folder of the code), ct_prepares (name of the build of an image, or nothing), ct_python (its
 # versions, >=3.11), ct_setup (lines of shell), ct_program (words of the program, quoted), ct_sealed (name
 # of the piece with the secrets, or nothing) and ct_key (of that piece).
 
@@ -76,7 +76,7 @@ if [ -n "$ct_prepares" ]; then
     # Made anew, not emptied: it may be a link to the file of another root folder.
     rm -f "$ct_root/etc/machine-id" && : >"$ct_root/etc/machine-id"
     sync
-    printf '\n%s\n' 'cloud-tasks: everything is installed'
+    printf '\ncloud-tasks: everything is installed for %s\n' "$ct_prepares"
     exec sleep 3600
 fi
 

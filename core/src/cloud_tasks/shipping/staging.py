@@ -105,8 +105,10 @@ def _has(system: Any, place: str, size: int) -> bool:
 
 def _is_fresh(system: Any, place: str) -> bool:
     try:
-        modified: datetime = system.modified(place)
+        modified: Any = system.modified(place)
     except (NotImplementedError, KeyError):
+        modified = None
+    if not isinstance(modified, datetime):
         return True  # the age is unknown
     return datetime.now(UTC) - (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) < _FRESH
 

@@ -28,8 +28,8 @@ START_FAILED = "cloud-tasks: start failed: "
 """Begin of the line of a failed start, with the step and the reason."""
 
 
-PREPARED = "cloud-tasks: everything is installed"
-"""Line of the console of an instance of which an image is made."""
+PREPARED = "cloud-tasks: everything is installed for "
+"""Begin of the line on the console of an instance of which an image is made; then comes the name of the build."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +53,7 @@ def boot_program(
     setup: str = "",
     functions: str = "",
     secrets: tuple[DownloadedPiece, str] | None = None,
-    prepares: bool = False,
+    prepares: str = "",
 ) -> str:
     """Return the startup script.
 
@@ -65,7 +65,7 @@ def boot_program(
         setup: Lines of shell that run before it, in the folder of the code.
         functions: Definitions of functions that the lines of the pieces call.
         secrets: The piece with sealed secrets, and the line of shell that sets its key, ``ct_key``.
-        prepares: Whether it ends with `PREPARED` when everything is installed, instead of starting the program.
+        prepares: Name of the build of an image: the script then says that everything is installed, and starts nothing.
     """
     lines = ["#!/bin/sh", _text("download.sh"), functions]
     lines += ["case $(uname -m) in"]
@@ -83,7 +83,7 @@ def boot_program(
         f"ct_environment=$ct_home/{environment.name.removesuffix('.tar.gz')}",
         f"ct_code=$ct_home/{folder}",
         *(['ct_run mkdir -p "$ct_code"'] if code is None else []),
-        f"ct_prepares={'yes' if prepares else ''}",
+        f"ct_prepares={shell_word(prepares)}",
         f"ct_python={shell_word(python)}",
         f"ct_setup={shell_word(setup)}",
         f"ct_program={shell_word(' '.join(map(shell_word, program)))}",

@@ -43,14 +43,18 @@ def unpack(sealed: str, link: str, key: bytes) -> str:
         shutil.rmtree(os.readlink(link))
     with open(sealed, "rb") as file:
         content: dict[str, Any] = json.loads(unseal(file.read(), key))
-    folder = _new_folder(os.path.dirname(link))
     with suppress(FileNotFoundError):
         os.unlink(link)
-    os.symlink(folder, link)
-    os.mkdir(os.path.join(folder, "tasks"), 0o700)
-    _write(os.path.join(folder, "worker.json"), json.dumps(content["worker"]).encode())
-    for name, text in content["files"].items():
-        _write(os.path.join(folder, "tasks", name), base64.b64decode(text))
+    folder = _new_folder(os.path.dirname(link))
+    try:
+        os.symlink(folder, link)
+        os.mkdir(os.path.join(folder, "tasks"), 0o700)
+        _write(os.path.join(folder, "worker.json"), json.dumps(content["worker"]).encode())
+        for name, text in content["files"].items():
+            _write(os.path.join(folder, "tasks", name), base64.b64decode(text))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from structlog.testing import capture_logs
 
 from cloud_tasks.config import JobConfig, delivered_secrets, load_config, read_secrets, secret_deliveries
 from cloud_tasks.controller import forget_secrets
-from cloud_tasks.controller.launch.job_secrets import seal_secrets, write_secrets
+from cloud_tasks.controller.launch.job_secrets import seal_secrets, temporary_secrets, write_secrets
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder
 from cloud_tasks.controller.launch.shipped_program import ShippedProgram
 from cloud_tasks.errors import CloudTasksError
@@ -169,3 +172,21 @@ def test_write_secrets_replaces_what_tasks_made_of_the_folder(tmp_path: Path) ->
     write_secrets(config, "work", {"token": b"x"})
     assert not folder.is_symlink()
     assert [each.name for each in own.iterdir()] == ["file"]
+
+
+def test_temporary_secrets_of_a_process_that_was_killed_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    child = subprocess.Popen(["true"])
+    child.wait()
+    for name in (
+        f"cloud-tasks-secrets-{child.pid}-a",
+        f"cloud-tasks-secrets-{os.getppid()}-b",
+        "cloud-tasks-secrets-c",
+    ):
+        (tmp_path / name).mkdir()
+    with temporary_secrets({"token": b"x"}) as folder:
+        assert (Path(folder) / "token").read_bytes() == b"x"
+        left = {each.name.rpartition("-")[2] for each in tmp_path.iterdir()} - {Path(folder).name.rpartition("-")[2]}
+    assert left == {"b", "c"}

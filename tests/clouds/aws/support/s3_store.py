@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from xml.sax.saxutils import escape
 
 import attrs
@@ -132,7 +133,7 @@ class S3Store:
             return _error(404, "NoSuchKey", "The specified key does not exist.")
         if not signature:
             self.downloads.append(request.groups["name"])
-        return Answer(body=content)
+        return Answer(body=content, headers={"Last-Modified": formatdate(usegmt=True)})
 
     def _verify(self, request: Request) -> Answer | None:
         """Return the refusal of a presigned address; None for a valid one."""

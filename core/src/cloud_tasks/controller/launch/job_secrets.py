@@ -17,7 +17,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -36,6 +36,7 @@ __all__ = [
     "seal_secrets",
     "secrets_variables",
     "staging_options",
+    "temporary_secrets",
     "write_files",
     "write_secrets",
 ]
@@ -44,6 +45,7 @@ log = structlog.get_logger()
 
 SECRETS_DIR = "CLOUD_TASKS_SECRETS_DIR"
 """Variable with the folder of the files."""
+_TEMPORARY = "cloud-tasks-secrets-"
 
 
 @attrs.frozen(kw_only=True)
@@ -128,8 +130,27 @@ def write_files(folder: Path, secrets: Mapping[str, bytes]) -> None:
         draft.replace(folder / name)
 
 
+@contextlib.contextmanager
+def temporary_secrets(secrets: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield a folder with the files, for a program that is checked here. Raises `OSError`."""
+    _delete_abandoned()
+    with tempfile.TemporaryDirectory(prefix=f"{_TEMPORARY}{os.getpid()}-") as folder:
+        write_files(Path(folder), secrets)
+        yield folder
+
+
+def _delete_abandoned() -> None:
+    """Delete the folders of checks whose process was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
+        pid = folder.name.removeprefix(_TEMPORARY).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and folder.lstat().st_uid == os.getuid():
+                shutil.rmtree(folder)
+
+
 def forget_secrets(config: JobConfig, job_id: str) -> None:
     """Delete the files and objects with the secrets of a job, those of all its runs. Raises nothing."""
+    _delete_abandoned()
     shutil.rmtree(_folder(config, job_id), ignore_errors=True)
     notes = _notes(config, job_id)
     urls = []

@@ -37,8 +37,8 @@ class ShippedProgram:
     staging: str
     """URL of the prefix."""
     secrets: SealedSecrets | None = None
-    prepares: bool = False
-    """Whether the instance installs everything and starts no program: an image is made of it."""
+    prepares: str = ""
+    """Name of the build of an image, whose instance installs everything and starts no program; empty for a job."""
 
     @property
     def script(self) -> str:

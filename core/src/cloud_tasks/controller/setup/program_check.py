@@ -11,12 +11,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from cloud_tasks.config import JobConfig, Program
-from cloud_tasks.controller.launch.job_secrets import SECRETS_DIR, write_files
+from cloud_tasks.controller.launch.job_secrets import SECRETS_DIR, temporary_secrets
 from cloud_tasks.controller.setup.shipping import requirements_of
 from cloud_tasks.errors import InputError
 
@@ -43,8 +41,7 @@ def check_program(config: JobConfig, secrets: Mapping[str, bytes] = {}) -> str:
     if program is None:
         return ""
     try:
-        with tempfile.TemporaryDirectory(prefix="cloud-tasks-secrets-") as folder:
-            write_files(Path(folder), secrets)
+        with temporary_secrets(secrets) as folder:
             done = _import(config, program, {SECRETS_DIR: folder} if config.run.secrets else {})
     except subprocess.TimeoutExpired:
         return f"the program could not be checked: its import takes more than {_TIMEOUT:.0f} seconds"

@@ -66,7 +66,8 @@ def prepare_program(
 
 
 def prepare_environment(config: JobConfig, offers: Sequence[RankedOffer]) -> ShippedProgram:
-    """Return what the instances of a job install, without its code, for an image. Raises as `prepare_program`."""
+    """Return what the instances of a job install, without its code, for an image that is built under the name of the
+    job. Raises as `prepare_program`."""
     bundle = build_bundle(
         folder=None,
         requirements=requirements_of(config),
@@ -74,7 +75,7 @@ def prepare_environment(config: JobConfig, offers: Sequence[RankedOffer]) -> Shi
         architectures={_MACHINES[ranked.offer.instance_type.architecture] for ranked in offers},
         cache=_cache(),
     )
-    return ShippedProgram(config=config, bundle=bundle, staging=staging_of(config), prepares=True)
+    return ShippedProgram(config=config, bundle=bundle, staging=staging_of(config), prepares=config.run.job_id or "")
 
 
 def requirements_of(config: JobConfig) -> Requirements | None:

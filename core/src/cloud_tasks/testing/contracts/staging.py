@@ -175,8 +175,11 @@ class StagingContract(Contract):
         assert system.info(f"{prefix.rstrip('/')}/{name}")["size"] == len(b"uploaded")
         assert fetch(subject.download(name), tmp_path / "file") == ""
         assert (tmp_path / "file").read_bytes() == b"uploaded"
-        # Secrets of a job do not wait for the store to expire them.
-        system.rm_file(f"{prefix.rstrip('/')}/{name}")
+        # Secrets of a job do not wait for the store to expire them, if its file system can delete.
+        try:
+            system.rm_file(f"{prefix.rstrip('/')}/{name}")
+        except NotImplementedError:
+            return
         system.invalidate_cache()
         with pytest.raises(FileNotFoundError):
             system.info(f"{prefix.rstrip('/')}/{name}")

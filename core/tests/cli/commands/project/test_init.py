@@ -332,7 +332,7 @@ def test_init_writes_a_program_that_is_shipped(
     with pytest.raises(SystemExit) as ended:
         main(["init", "sums", "--provider", provider, "--spot", "--yes"])
     assert ended.value.code == 0
-    assert "Set in config.yml:   run.staging" in capsys.readouterr().out
+    assert f"Set up the account:  cloud-tasks setup {provider}" in capsys.readouterr().out
     text = (tmp_path / "sums" / "config.yml").read_text()
     assert "\n  # staging: # required: a prefix" in text
     config = load_config(make_registry(), file=tmp_path / "sums" / "config.yml", options={}, environ={})
