@@ -1,5 +1,4 @@
-"""The first job on Google Cloud, in the commands of its guide after the installation: `setup`, and `run`, on a bare
-machine."""
+"""The first job on Google Cloud on a bare machine, in the three commands of its guide: installation, `setup` and `run`."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from bare_machine import debian_root
 from cloud_storage import cloud_storage
 from fake_server import FakeServer
 from gcp_job_folder import PROJECT
+from installed_program import installed_program
 from project_admin import ProjectAdmin
 from shipped_project import write_project
 
@@ -17,7 +17,7 @@ ROBOT = f"cloud-tasks-worker@{PROJECT}.iam.gserviceaccount.com"
 STAGING = f"gs://cloud-tasks-{PROJECT}/staging"
 
 
-def test_first_job_runs_after_setup_without_a_configuration(tmp_path: Path, emulator: str, bare_cache: Path) -> None:
+def test_first_job_needs_installation_setup_and_run(tmp_path: Path, emulator: str, bare_cache: Path) -> None:
     project = ProjectAdmin(FakeServer(), PROJECT)
     with (
         cloud_storage(project=project) as store,
@@ -39,6 +39,10 @@ def test_first_job_runs_after_setup_without_a_configuration(tmp_path: Path, emul
             "CLOUD_TASKS_RUN_INSTANCE_TERMINATION_DELAY": "0",
         }
         write_project(job.folder, tasks=20)
+
+        job.commands.program = installed_program(
+            tmp_path / "installed", "cloud-tasks[gcp]", projects=("core", "plugins/gcp")
+        )
 
         made = job.commands.run("setup", "gcp", "--region", "us-central1", "--yes")
         assert made.returncode == 0, made.stderr

@@ -43,6 +43,8 @@ class JobFolder:
         self.folder = folder
         self.results = folder / "results"
         self.environment = dict(environment)
+        self.program = _PROGRAM
+        """The program ``cloud-tasks``."""
         self._started: list[subprocess.Popen[str]] = []
         folder.mkdir(parents=True, exist_ok=True)
         for program in EXAMPLE.glob("worker_*.py"):
@@ -88,7 +90,7 @@ class JobFolder:
                 subprocess.PIPE if file is None else stack.enter_context(file.open("a")) for file in (out, errors)
             ]
             process = subprocess.Popen(
-                [str(_PROGRAM), *arguments],
+                [str(self.program), *arguments],
                 cwd=self.folder,
                 env={**os.environ, **self.environment, **(env or {})},
                 stdin=subprocess.DEVNULL,
