@@ -1,4 +1,4 @@
-"""The first job on Google Cloud on a bare machine, in the three commands of its guide: installation, `setup` and `run`."""
+"""The first job on Google Cloud on a bare machine, in the three commands of its guide: pip, `setup` and `run`."""
 
 from __future__ import annotations
 

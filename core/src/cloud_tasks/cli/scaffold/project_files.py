@@ -14,7 +14,6 @@ from typing import Any
 
 import attrs
 
-import cloud_tasks
 from cloud_tasks.errors import InputError
 from cloud_tasks.escape import shell_word
 from cloud_tasks.plugin import Reach, setting_info
@@ -111,14 +110,16 @@ def _fields(registry: Registry, backends: Mapping[str, str]) -> Iterator[tuple[s
 
 
 def worker_packages(registry: Registry, backends: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the distributions of queue and compute at the installed versions, without the controller's extras."""
-    found = {"cloud-tasks": f"=={cloud_tasks.__version__}"}
+    """Return the distributions of queue and compute without the controller's extras, for a script of the user's own.
+
+    Without versions: what is released under them later may be something else than what is installed here.
+    """
+    found = {"cloud-tasks": ""}
     for kind in ("compute", "queue"):
         for plugin, backend in registry.all(kind):
             if backend.name == backends[kind] and plugin.version:
-                extra = f"[{plugin.name}]" if plugin.name in plugin.extras() else ""
-                found[plugin.distribution] = f"{extra}=={plugin.version}"
-    return tuple(f"{name}{version}" for name, version in found.items())
+                found[plugin.distribution] = f"[{plugin.name}]" if plugin.name in plugin.extras() else ""
+    return tuple(f"{name}{extra}" for name, extra in found.items())
 
 
 def write_project(project: Project) -> Sequence[str]:
