@@ -114,6 +114,22 @@ def test_setup_touches_nothing_that_is_as_needed(call: Callable[..., Any], accou
     assert read_record("memory", os.environ) is not None
 
 
+def test_setup_refuses_a_region_that_does_not_exist(call: Callable[..., Any], account: Account) -> None:
+    account.has = {"bucket", "role"}
+    answer = call("--yes", "--region", "memry")
+    assert isinstance(answer.error, InputError)
+    assert str(answer.error) == '--region: region "memry" not found; see: cloud-tasks list-regions --provider memory'
+    assert read_record("memory", os.environ) is None
+
+
+def test_setup_asks_for_regions_only_where_it_may(account: Account) -> None:
+    def refuse(*_: object) -> Any:
+        raise ProviderError("the service is not enabled")
+
+    commands = MemoryCommands(compute={"setup": account.setup, "open": refuse})
+    assert commands.call("setup", "memory", "--yes", "--region", "memry", provider=False).error is None
+
+
 def test_setup_makes_nothing_without_a_confirmation(call: Callable[..., Any], account: Account) -> None:
     answer = call()
     assert isinstance(answer.error, InputError)

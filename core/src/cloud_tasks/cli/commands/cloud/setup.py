@@ -25,7 +25,8 @@ from cloud_tasks.cli.options.topics import TopicCommand
 from cloud_tasks.cli.output import echo
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig, delete_record, write_record
-from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.controller import open_compute
+from cloud_tasks.errors import CloudTasksError, InputError, ProviderError
 from cloud_tasks.plugin import AccountSetup, SetupContext, SetupItem
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
@@ -93,7 +94,18 @@ def account_setup(config: JobConfig) -> AccountSetup:
     return attrs.evolve(found, settings={**({"run.region": region} if region else {}), **found.settings})
 
 
+def _check_region(config: JobConfig) -> None:
+    """Refuse a region that the provider does not have, if it can be asked yet: its services may not be enabled."""
+    region = config.run.region
+    with contextlib.suppress(ProviderError), open_compute(config) as compute:
+        known = {each.name for each in compute.regions()}
+        if region and known and region not in known:
+            hint = f"see: cloud-tasks list-regions --provider {config.compute}"
+            raise InputError(f'region "{region}" not found', where=config.place("run.region"), hint=hint)
+
+
 def _make(config: JobConfig, found: AccountSetup, *, force: bool) -> None:
+    _check_region(config)
     missing = list(_missing(found))
     if missing:
         confirm(f"make {counted(len(missing), 'item')} in {found.account}", force=force, instead="--print to see how")
