@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import signal
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from bare_job_folder import BareJobFolder
+from bare_machine import debian_root
 from cloud_storage import CloudStorage
 from gcp_job_folder import REFERENCE_OPTIONS
+from python_mirror import BUILD, METADATA, python_mirror
 from shipped_project import PROGRAM, write_project, write_tasks
 from uv import find_uv_bin
 
@@ -84,6 +87,20 @@ def test_locked_project_with_odd_names_runs_on_debian_13(bare_job: BareJobFolder
     (machine,) = bare_job.machines()
     (code,) = machine.glob("opt/cloud-tasks/code-*/")
     assert (code / "note é").read_text() == "it's /root\n"
+
+
+@pytest.mark.parametrize("bare_job", ["bullseye"], indirect=True)
+def test_program_runs_on_debian_11_with_a_python_that_a_mirror_has(bare_job: BareJobFolder, tmp_path: Path) -> None:
+    write_project(bare_job.folder, tasks=20)
+    mirror = python_mirror(debian_root("bookworm"), tmp_path / "mirror")
+    with mirror.serving():
+        ran = bare_job.run(environment={METADATA: f"{mirror.url}/list.json"})
+    assert ran.returncode == 0, ran.stderr
+    check_complete(bare_job, 20)
+    assert [path for _, path in mirror.calls if path.endswith(".tar.gz")] == [f"/{BUILD}"]
+    exported = bare_job.commands.run("export", "tasks", "--config", "config.yml", "--format", "jsonl")
+    results = [json.loads(line)["result"] for line in exported.stdout.splitlines()]
+    assert {tuple(each["python"]) for each in results} == {(3, 11)}
 
 
 def test_module_runs_after_a_controller_was_killed_from_the_same_bundle(

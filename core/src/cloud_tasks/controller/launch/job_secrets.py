@@ -103,7 +103,7 @@ def write_secrets(config: JobConfig, job_id: str, secrets: Mapping[str, bytes]) 
         return
     folder = _folder(config, job_id)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.is_symlink():
             # Made by a task: what it leads to is not ours.
             folder.unlink()

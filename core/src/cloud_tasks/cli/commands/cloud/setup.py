@@ -97,9 +97,11 @@ def account_setup(config: JobConfig) -> AccountSetup:
 def _check_region(config: JobConfig) -> None:
     """Refuse a region that the provider does not have, if it can be asked yet: its services may not be enabled."""
     region = config.run.region
+    if region is None:
+        return
     with contextlib.suppress(ProviderError), open_compute(config) as compute:
         known = {each.name for each in compute.regions()}
-        if region and known and region not in known:
+        if known and region not in known:
             hint = f"see: cloud-tasks list-regions --provider {config.compute}"
             raise InputError(f'region "{region}" not found', where=config.place("run.region"), hint=hint)
 
